@@ -1,0 +1,21 @@
+"""scikit-learn compatible CNN classifiers for imbalanced 2D and 3D images."""
+
+from skimbal import datasets, losses, networks, sampling
+from skimbal.classifiers import CNN2DClassifier, CNN3DClassifier
+from skimbal.losses import CollapseWarning, LossMix
+from skimbal.sampling import NDSampler
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "CNN2DClassifier",
+    "CNN3DClassifier",
+    "CollapseWarning",
+    "LossMix",
+    "NDSampler",
+    "__version__",
+    "datasets",
+    "losses",
+    "networks",
+    "sampling",
+]

@@ -1,0 +1,950 @@
+"""The scikit-learn classifiers: everything that users see, around the skorch net inside."""
+
+import copy
+import functools
+import inspect
+import math
+import warnings
+from collections.abc import Sequence
+from numbers import Integral, Real
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils import (
+    Tags,
+    assert_all_finite,
+    check_array,
+    check_consistent_length,
+    check_random_state,
+    column_or_1d,
+    compute_class_weight,
+)
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import (
+    _check_sample_weight,
+    check_is_fitted,
+    validate_data,
+)
+from skorch.callbacks import LRScheduler
+from skorch.dataset import ValidSplit
+from torch import nn
+
+from skimbal.losses import CollapseWarning, MixedLoss, get_loss, inverse_frequency
+from skimbal.networks import BUILT_IN
+from skimbal.sampling import BatchSampler
+from skimbal.training import (
+    BlockIterator,
+    EpochProgress,
+    ImageDataset,
+    ImageNet,
+    StandardizedModule,
+    TrainIterator,
+    channel_statistics,
+    isolated_random_state,
+    softmax,
+)
+
+__all__ = ["CNN2DClassifier", "CNN3DClassifier"]
+
+_DTYPES = {
+    "float32": torch.float32,
+    "float64": torch.float64,
+    "bfloat16": torch.bfloat16,
+}
+_OPTIMIZERS = {
+    name.lower(): optimizer
+    for name, optimizer in vars(torch.optim).items()
+    if isinstance(optimizer, type)
+    and issubclass(optimizer, torch.optim.Optimizer)
+    and optimizer is not torch.optim.Optimizer
+}
+#: Arguments of the skorch net that have a parameter of their own here.
+_OWN_PARAMETERS = frozenset(
+    ("module", "criterion", "optimizer", "lr", "max_epochs", "batch_size", "micro_batch_size")
+    + ("callbacks", "train_split", "device", "classes", "verbose", "warm_start")
+    + ("predict_nonlinearity", "dataset", "autocast")
+)
+
+_CLASS_DOC = """{summary}
+
+    The network is made at ``fit``, when number of channels, image size and classes are known,
+    and trained by skorch.  Images may come as they are, in any real dtype: they are converted
+    and standardised batch by batch.
+
+    Parameters
+    ----------
+    loss : str, LossMix, torch.nn.Module class or instance, default="ce+mcc"
+        What is minimised: ``"ce"`` (cross-entropy), ``"wce"`` (cross-entropy weighted by
+        normalised inverse class frequency), ``"focal"``, ``"f1"`` (soft macro F1), ``"mcc"``
+        (soft multi-class MCC), or a sum of them such as ``"ce + 0.5*mcc"``; a
+        :class:`~skimbal.LossMix`, whose factors a search reaches as ``loss__mcc``; or a module
+        that maps (logits, target) to a scalar, of which a copy is used.
+    sampler : None, str, RandomOverSampler or RandomUnderSampler, default=None
+        What an epoch is made of: each row once (``None``), batches with equal portions of each
+        class (``"balanced"``), batches that mirror the class proportions (``"stratified"``),
+        independent draws by inverse class frequency (``"weighted"``), or an imbalanced-learn
+        sampler that selects rows, drawn anew every epoch and after ``train_split``. Samplers
+        that compute with pixels go before the classifier, in a :class:`~skimbal.NDSampler`.
+    module : {{"small", "resnet18", "resnet34"}} or callable, default="small"
+        The network, or a factory ``f(in_channels, n_classes)`` that builds one. Options of the
+        network are set as ``net__module__width``.
+    input_shape : tuple of int, default=None
+        Shape of an image, {shapes}, in voxels. It gives rows their shape, and says that the axes
+        of images are right as they are. If None, images keep their shape and rows become
+        one line of pixels.
+    standardize : bool, default=True
+        Whether to subtract the mean of each channel over the training rows (weighted by
+        ``sample_weight`` and ``class_weight``) and to divide by the standard deviation.
+    class_weight : dict, "balanced" or None, default=None
+        Weights of the classes, dimensionless, multiplied with ``sample_weight``.
+    optimizer : str or torch.optim.Optimizer class, default="adam"
+        Name of a class in :mod:`torch.optim`, in any case, or the class.
+    lr : float, default=1e-3
+        Learning rate, dimensionless.
+    lr_schedule : {{"cosine"}} or None, default="cosine"
+        Cosine annealing to 0 over ``max_epochs``, or a constant rate. An ``LRScheduler`` among
+        the callbacks takes its place; ``partial_fit`` keeps the rate constant.
+    max_epochs : int, default=30
+        Number of epochs that ``fit`` trains.
+    batch_size : int, default=64
+        Largest number of rows in a batch, in samples.
+    micro_batch_size : int, default=None
+        Rows in memory at once, in samples. The gradient is that of the whole batch all the same,
+        for the price of a second forward pass.
+    callbacks : list of skorch callbacks or (str, callback) pairs, default=None
+        Run during training, in encoded labels. Named ones are reached as
+        ``net__callbacks__name__parameter``.
+    train_split : float, int, cross-validation splitter or callable, default=None
+        Validation rows for ``valid_loss`` and early stopping: a share of the rows, a number of
+        folds of which the first is used, or what skorch takes (``ValidSplit``,
+        ``predefined_split(Dataset(X, y))``). Splits are stratified. If None, all rows train.
+    device : str, default="cpu"
+        Where to train and predict: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ...; ``"auto"`` is CUDA
+        where there is one, else the CPU.
+    dtype : {{"auto", "float32", "float64", "bfloat16"}}, default="auto"
+        Precision of the network. ``"auto"`` is float64 for float64 input on the CPU, where it
+        takes about twice as long, and float32 otherwise. ``"bfloat16"`` keeps parameters and
+        loss in float32.
+    warm_start : bool, default=False
+        Whether ``fit`` goes on from the weights of the previous fit.
+    random_state : int, RandomState instance or None, default=None
+        Seed of weights, batches and splits. The same seed gives the same result, bit for bit, on
+        the CPU.
+    verbose : int, default=0
+        0 is silent, 1 shows a progress bar over the epochs, 2 a table with a line per epoch.
+    net : dict, default=None
+        Further arguments of the skorch net, such as ``{{"optimizer__weight_decay": 1e-4}}``. A
+        search reaches them as ``net__optimizer__weight_decay``.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Class labels, sorted.
+    n_features_in_ : int
+        Number of pixels times channels of an image.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Column names; only where X was a DataFrame whose columns are named by text.
+    input_shape_ : tuple of int
+        Shape of an image, channels first.
+    net_ : skorch.NeuralNetClassifier
+        The fitted net; its ``module_`` is the network.
+    history_ : skorch.history.History
+        Losses, scores and durations of each epoch.
+    n_epochs_ : int
+        Number of epochs in the history.
+
+    See Also
+    --------
+    {see_also}
+    skimbal.NDSampler : Any imbalanced-learn sampler on images, for pipelines.
+
+    References
+    ----------
+    Scholz, D. et al. (2024). Imbalance-aware loss functions improve medical image
+    classification. MIDL, PMLR 250, 1341-1356.
+
+    Examples
+    --------
+    {example}
+    """
+
+
+class BaseCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """What the classifiers share; they differ in the number of spatial axes."""
+
+    #: Names of the spatial axes of an image.
+    _axes: ClassVar[tuple[str, ...]]
+
+    classes_: np.ndarray
+    input_shape_: tuple[int, ...]
+    net_: ImageNet
+    #: Weight of each class over all calls of partial_fit, in samples.
+    _class_mass: np.ndarray
+    #: Epochs that were trained before the present history began.
+    _epochs_before: int
+
+    def __init__(
+        self,
+        loss: Any = "ce+mcc",
+        *,
+        sampler: Any = None,
+        module: Any = "small",
+        input_shape: Sequence[int] | None = None,
+        standardize: bool = True,
+        class_weight: Any = None,
+        optimizer: Any = "adam",
+        lr: float = 1e-3,
+        lr_schedule: str | None = "cosine",
+        max_epochs: int = 30,
+        batch_size: int = 64,
+        micro_batch_size: int | None = None,
+        callbacks: list[Any] | None = None,
+        train_split: Any = None,
+        device: str = "cpu",
+        dtype: str = "auto",
+        warm_start: bool = False,
+        random_state: Any = None,
+        verbose: int = 0,
+        net: dict[str, Any] | None = None,
+    ) -> None:
+        self.loss = loss
+        self.sampler = sampler
+        self.module = module
+        self.input_shape = input_shape
+        self.standardize = standardize
+        self.class_weight = class_weight
+        self.optimizer = optimizer
+        self.lr = lr
+        self.lr_schedule = lr_schedule
+        self.max_epochs = max_epochs
+        self.batch_size = batch_size
+        self.micro_batch_size = micro_batch_size
+        self.callbacks = callbacks
+        self.train_split = train_split
+        self.device = device
+        self.dtype = dtype
+        self.warm_start = warm_start
+        self.random_state = random_state
+        self.verbose = verbose
+        self.net = net
+
+    # Parameters ------------------------------------------------------------------------------
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Get the parameters, those of the skorch net as ``net__...``.
+
+        Parameters
+        ----------
+        deep : bool, default=True
+            Whether to include the parameters of a :class:`~skimbal.LossMix`, of a sampler and of
+            ``net``.
+
+        Returns
+        -------
+        params : dict
+            Parameter names mapped to their values.
+        """
+        params: dict[str, Any] = super().get_params(deep)
+        if deep and isinstance(self.net, dict):
+            params.update({f"net__{name}": value for name, value in self.net.items()})
+        return params
+
+    def set_params(self, **params: Any) -> "BaseCNNClassifier":
+        """Set parameters; ``net__...`` goes to the skorch net.
+
+        Parameters
+        ----------
+        **params : dict
+            Names and values.
+
+        Returns
+        -------
+        self : estimator instance
+            The same estimator.
+
+        Raises
+        ------
+        ValueError
+            If a parameter is not known, or a factor is set on a loss that is not a ``LossMix``.
+        """
+        of_net = {name[5:]: params.pop(name) for name in list(params) if name.startswith("net__")}
+        loss = params.get("loss", self.loss)
+        of_loss = [name for name in params if name.startswith("loss__")]
+        if of_loss and not hasattr(loss, "set_params"):
+            raise ValueError(
+                f"{of_loss[0]} sets a factor of a LossMix, but loss={loss!r} is none. Start from "
+                f"{type(self).__name__}(loss=LossMix(ce=1, mcc=1))."
+            )
+        super().set_params(**params)
+        if of_net:
+            # A new dict: clones share the old one.
+            self.net = {**(self.net or {}), **of_net}
+        return self
+
+    def __sklearn_tags__(self) -> Tags:
+        """Return what the estimator can do: rows as well as images."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.three_d_array = True
+        return tags
+
+    # Public methods --------------------------------------------------------------------------
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "BaseCNNClassifier":
+        """Train the network for ``max_epochs`` epochs.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            Images, with or without a channel axis, or rows of pixels; any real dtype.
+        y : array-like of shape (n_samples,)
+            Class labels: numbers, text or booleans, of at least two classes.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights, dimensionless and not negative. Integer weights equal repeated rows; a row
+            of weight 0 is as good as missing.
+
+        Returns
+        -------
+        self : estimator instance
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If a parameter or the data cannot be used; before any training.
+
+        Warns
+        -----
+        CollapseWarning
+            If the loss is soft MCC, soft F1 or both, without a cross-entropy or focal term.
+        UserWarning
+            If batches are too small to hold every class where loss or sampler needs that.
+        """
+        return self._train(X, y, sample_weight, resume=self.warm_start)
+
+    def partial_fit(
+        self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None
+    ) -> "BaseCNNClassifier":
+        """Train for one epoch on the given images, at a constant learning rate.
+
+        Standardisation is that of the first call.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            Images or rows, as for ``fit``.
+        y : array-like of shape (n_samples,)
+            Class labels.
+        classes : array-like of shape (n_classes,), default=None
+            All labels that any call will bring; needed in the first call.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights, dimensionless and not negative.
+
+        Returns
+        -------
+        self : estimator instance
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If ``classes`` is missing in the first call or differs later, a label is not among
+            them, or a parameter or the data cannot be used.
+        """
+        return self._train(X, y, sample_weight, classes=classes, partial=True, resume=True)
+
+    def decision_function(self, X: Any) -> np.ndarray:
+        """Compute the logits.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            Images or rows, as for ``fit``.
+
+        Returns
+        -------
+        score : ndarray of shape (n_samples,) or (n_samples, n_classes)
+            Unnormalised log-probabilities, dimensionless; for two classes that of
+            ``classes_[1]`` minus that of ``classes_[0]``.
+        """
+        logits = self._logits(X).numpy()
+        return logits[:, 1] - logits[:, 0] if logits.shape[1] == 2 else logits
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Compute the probability of each class.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            Images or rows, as for ``fit``.
+
+        Returns
+        -------
+        proba : ndarray of shape (n_samples, n_classes)
+            Probabilities, in the order of ``classes_``. After rebalancing (``sampler="balanced"``,
+            class weights) they are those of a balanced population.
+        """
+        return softmax(self._logits(X)).numpy()
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Predict the most probable class.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            Images or rows, as for ``fit``.
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples,)
+            Class labels.
+        """
+        # Logits first: an estimator that is not fitted has no classes_ to take from.
+        best = self._logits(X).argmax(1).numpy()
+        labels: np.ndarray = self.classes_[best]
+        return labels
+
+    @property
+    def history_(self) -> Any:
+        """The skorch history: losses, scores and times of each epoch."""
+        return self.net_.history
+
+    @property
+    def n_epochs_(self) -> int:
+        """Number of epochs that the present history covers."""
+        return len(self.net_.history)
+
+    # Training --------------------------------------------------------------------------------
+
+    def _train(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        *,
+        resume: bool,
+        classes: Any = None,
+        partial: bool = False,
+    ) -> "BaseCNNClassifier":
+        first = not (resume and hasattr(self, "net_"))
+        device = self._check_params()
+        X, shape = self._check_X(X, reset=first)
+        y = self._check_y(X, y)
+        weight, rows = self._check_weight(X, sample_weight)
+        labels = self._check_classes(y[rows], classes, partial=partial, first=first)
+        encoded = np.searchsorted(labels, y)
+        encoded[encoded == len(labels)] = 0  # rows without weight may hold labels of their own
+        if first:
+            self._seed, n_epochs = self._draw_seed(), 0
+        else:
+            n_epochs = self._epochs_before + self.n_epochs_
+        state = np.random.SeedSequence([self._seed, n_epochs]).generate_state(2)
+        torch_seed, split_seed = (int(number) for number in state)
+
+        data = ImageDataset(X, encoded, sample_weight=weight, sample_shape=shape, rows=rows)
+        train, valid = self._split(data, labels, split_seed)
+        mass = np.bincount(train.y, weights=train.sample_weight, minlength=len(labels))
+        if partial and not first:
+            mass += self._class_mass
+        loss = get_loss(self.loss, class_counts=mass)
+        train, valid = self._apply_class_weight(train, valid, labels, mass)
+        self._check_loss(loss, train, labels, once=first or not partial)
+
+        with isolated_random_state(torch_seed, device):
+            if partial and not first:
+                net = self.net_
+                net.criterion_ = loss.to(device)
+            else:
+                net = self._make_net(train, labels, loss, device, partial)
+                if not first:
+                    net.module_.load_state_dict(self.net_.module_.state_dict())
+                self._epochs_before = n_epochs
+            # Set before training, so that an interrupted fit leaves what it has reached.
+            self.classes_, self.input_shape_, self.net_ = labels, shape, net
+            self._class_mass = mass
+            net.train_epochs(train, valid, 1 if partial else self.max_epochs)
+        return self
+
+    def _apply_class_weight(
+        self,
+        train: ImageDataset,
+        valid: ImageDataset | None,
+        labels: np.ndarray,
+        mass: np.ndarray,
+    ) -> tuple[ImageDataset, ImageDataset | None]:
+        if self.class_weight is None and train.sample_weight is None:
+            return train, valid
+        if isinstance(self.class_weight, str) and self.class_weight == "balanced":
+            per_class = inverse_frequency(mass)
+        else:
+            per_class = compute_class_weight(self.class_weight, classes=labels, y=labels)
+        if not np.isfinite(per_class).all() or (per_class < 0).any() or not per_class.any():
+            raise ValueError(
+                "class_weight must hold finite weights of at least 0, not all of them zero; got "
+                f"{self.class_weight!r}."
+            )
+
+        def weigh(data: ImageDataset) -> np.ndarray:
+            weight: np.ndarray = per_class[data.y]
+            return weight if data.sample_weight is None else weight * data.sample_weight
+
+        # Mean 1 over the training rows, so that neither scale nor split changes the loss.
+        total = weigh(train).sum() / len(train)
+        return train.reweighted(weigh(train) / total), valid and valid.reweighted(
+            weigh(valid) / total
+        )
+
+    def _split(
+        self, data: ImageDataset, labels: np.ndarray, seed: int
+    ) -> tuple[ImageDataset, ImageDataset | None]:
+        """Split before anything is learnt from the rows, statistics of the pixels included."""
+        split = self.train_split
+        if split is None:
+            return data, None
+        if not callable(split):
+            split = ValidSplit(
+                split, stratified=True, random_state=seed if _is_fraction(split) else None
+            )
+        elif (
+            isinstance(split, ValidSplit) and split.random_state is None and _is_fraction(split.cv)
+        ):
+            split = copy.copy(split)
+            split.random_state = seed
+        train, valid = split(data, data.y)
+        if isinstance(train, torch.utils.data.Subset):
+            train = data.take(np.asarray(train.indices))
+        if isinstance(valid, torch.utils.data.Subset) and valid.dataset is data:
+            valid = data.take(np.asarray(valid.indices))
+        elif valid is not None and not isinstance(valid, ImageDataset):
+            valid = self._foreign_validation_set(valid, labels)
+        if not isinstance(train, ImageDataset) or len(train) == 0:
+            raise ValueError(
+                "train_split must return the training rows as a torch Subset of the data set that "
+                f"it is given, with at least one row; got {train!r}."
+            )
+        return train, valid
+
+    def _foreign_validation_set(self, valid: Any, labels: np.ndarray) -> ImageDataset:
+        """Take up a validation set of the user's own, as ``predefined_split`` brings."""
+        try:
+            X, y = valid.X, valid.y
+        except AttributeError:
+            raise TypeError(
+                "the validation set of train_split must be a skorch.dataset.Dataset(X, y) or a "
+                f"torch Subset of the training data; got {type(valid).__name__}."
+            ) from None
+        X, shape = self._check_X(X, reset=False)
+        y = self._check_y(X, y)
+        self._refuse_unknown_labels(y, labels)
+        return ImageDataset(X, np.searchsorted(labels, y), sample_shape=shape)
+
+    def _make_net(
+        self,
+        train: ImageDataset,
+        labels: np.ndarray,
+        loss: nn.Module,
+        device: str,
+        partial: bool,
+    ) -> ImageNet:
+        n_channels, *spatial_shape = train.sample_shape
+        dtype = self.dtype
+        if dtype == "auto":
+            follows_float64 = train.dtype == np.float64 and torch.device(device).type == "cpu"
+            dtype = "float64" if follows_float64 else "float32"
+        low_precision = dtype == "bfloat16"
+        mean, std = channel_statistics(train) if self.standardize else (None, None)
+        factory = self.module
+        if isinstance(factory, str):
+            factory = functools.partial(BUILT_IN[factory], spatial_shape=tuple(spatial_shape))
+        options: dict[str, Any] = {"iterator_train": TrainIterator, "iterator_valid": BlockIterator}
+        options.update(self.net or {})
+        if options["iterator_train"] is TrainIterator:
+            options.update(iterator_train__sampler=self.sampler, iterator_train__classes=labels)
+        net = ImageNet(
+            StandardizedModule,
+            module__factory=factory,
+            module__in_channels=n_channels,
+            module__n_classes=len(labels),
+            module__dtype=torch.float32 if low_precision else _DTYPES[dtype],
+            module__mean=mean,
+            module__std=std,
+            criterion=loss,
+            optimizer=self._optimizer(),
+            lr=self.lr,
+            max_epochs=self.max_epochs,
+            batch_size=self.batch_size,
+            micro_batch_size=self.micro_batch_size,
+            autocast=torch.bfloat16 if low_precision else None,
+            callbacks=self._make_callbacks(partial),
+            predict_nonlinearity=softmax,
+            dataset=functools.partial(ImageDataset, sample_shape=train.sample_shape),
+            train_split=None,
+            classes=np.arange(len(labels)),
+            device=device,
+            verbose=int(self.verbose >= 2),
+            **options,
+        ).initialize()
+        self._check_output(net, train, len(labels))
+        return net
+
+    def _make_callbacks(self, partial: bool) -> list[Any]:
+        callbacks = copy.deepcopy(list(self.callbacks or []))
+        plain = [item[1] if isinstance(item, tuple) else item for item in callbacks]
+        own_schedule = any(item is LRScheduler or isinstance(item, LRScheduler) for item in plain)
+        if self.lr_schedule == "cosine" and not partial and not own_schedule:
+            cosine = LRScheduler("CosineAnnealingLR", T_max=self.max_epochs)
+            callbacks.insert(0, ("lr_schedule", cosine))
+        if self.verbose == 1 and not partial:
+            callbacks.append(("progress", EpochProgress(self.max_epochs)))
+        return callbacks
+
+    def _check_output(self, net: ImageNet, train: ImageDataset, n_classes: int) -> None:
+        """Try the network on one row, so that a factory that does not fit fails at once."""
+        images, _ = train.batch(np.zeros(1, dtype=np.intp))
+        net.module_.eval()
+        try:
+            with torch.no_grad():
+                logits = net.infer(images)
+        except Exception as error:
+            error.add_note(
+                f"module={self.module!r} failed in a trial with one sample of shape "
+                f"{train.sample_shape}."
+            )
+            raise
+        shape = tuple(getattr(logits, "shape", ()))
+        if shape != (1, n_classes):
+            got = f"shape {shape}" if isinstance(logits, torch.Tensor) else f"{type(logits)}"
+            raise ValueError(
+                f"module must return logits of shape (n_samples, n_classes), here (1, {n_classes}) "
+                f"for one sample; got {got}. A factory is called as f(in_channels, n_classes)."
+            )
+
+    def _logits(self, X: Any) -> torch.Tensor:
+        check_is_fitted(self, "net_")
+        X, shape = self._check_X(X, reset=False)
+        data = ImageDataset(X, sample_shape=shape)
+        if self.net_.iterator_valid is BlockIterator:
+            logits: torch.Tensor = self.net_.forward(data)
+        else:  # an iterator of the user's, such as a DataLoader, may draw random numbers
+            with isolated_random_state(0, self.net_.device):
+                logits = self.net_.forward(data)
+        return logits
+
+    def _draw_seed(self) -> int:
+        if self.random_state is None:
+            # Not from numpy's global state, which stays as it is.
+            return int(np.random.default_rng().integers(2**31 - 1))
+        return int(check_random_state(self.random_state).randint(2**31 - 1))
+
+    # Checks ----------------------------------------------------------------------------------
+
+    def _check_params(self) -> str:
+        """Refuse parameters that cannot work; return the device."""
+        for name in ("max_epochs", "batch_size"):
+            _check_number(name, getattr(self, name), Integral, 1)
+        if self.micro_batch_size is not None:
+            _check_number("micro_batch_size", self.micro_batch_size, Integral, 1)
+            if self.micro_batch_size > self.batch_size:
+                raise ValueError(
+                    f"micro_batch_size must be at most batch_size={self.batch_size}, got "
+                    f"{self.micro_batch_size}."
+                )
+        _check_number("verbose", self.verbose, Integral, 0)
+        _check_number("lr", self.lr, Real, 0, open_end=True)
+        if self.lr_schedule not in (None, "cosine"):
+            raise ValueError(f"lr_schedule must be None or 'cosine', got {self.lr_schedule!r}.")
+        if self.dtype != "auto" and self.dtype not in _DTYPES:
+            raise ValueError(
+                f"dtype must be 'auto', {', '.join(map(repr, _DTYPES))}; got {self.dtype!r}."
+            )
+        if isinstance(self.module, str):
+            if self.module not in BUILT_IN:
+                raise ValueError(
+                    f"module must be one of {', '.join(map(repr, BUILT_IN))}, or a factory "
+                    f"f(in_channels, n_classes) that returns a network; got {self.module!r}."
+                )
+        elif isinstance(self.module, nn.Module) or not callable(self.module):
+            # A network that is built would keep its weights from one fit to the next.
+            raise ValueError(
+                "module must be a name or a factory f(in_channels, n_classes) that builds a new "
+                "network, not a network: wrap the call in a function. Got an instance of "
+                f"{type(self.module).__name__}."
+            )
+        self._optimizer()
+        self._check_net_params()
+        return _check_device(self.device)
+
+    def _optimizer(self) -> type[torch.optim.Optimizer]:
+        optimizer = self.optimizer
+        if isinstance(optimizer, str) and optimizer.lower() in _OPTIMIZERS:
+            return _OPTIMIZERS[optimizer.lower()]
+        if isinstance(optimizer, type) and issubclass(optimizer, torch.optim.Optimizer):
+            return optimizer
+        raise ValueError(
+            f"optimizer must be a torch.optim.Optimizer class or one of {sorted(_OPTIMIZERS)}; got "
+            f"{optimizer!r}. Its options are set through net, as net__optimizer__weight_decay."
+        )
+
+    def _check_net_params(self) -> None:
+        if self.net is not None and not isinstance(self.net, dict):
+            raise ValueError(
+                "net must be a dict of arguments for the skorch net, such as "
+                f"{{'optimizer__weight_decay': 1e-4}}, or None; got {self.net!r}."
+            )
+        options = self.net or {}
+        for name in options:
+            if name in _OWN_PARAMETERS:
+                raise ValueError(
+                    f"net[{name!r}] would go round a parameter of {type(self).__name__}; set that "
+                    "one, or see its documentation."
+                )
+        if "iterator_train" in options and self.sampler is not None:
+            raise ValueError(
+                f"net['iterator_train'] makes its own batches, so sampler={self.sampler!r} would "
+                "have no effect; use one of the two."
+            )
+        if self.callbacks is not None and not isinstance(self.callbacks, list | tuple):
+            raise ValueError(
+                "callbacks must be a list of skorch callbacks or (name, callback) pairs, or None; "
+                f"got {self.callbacks!r}."
+            )
+        for item in self.callbacks or []:
+            callback = item[1] if isinstance(item, tuple) and len(item) == 2 else item
+            monitor = getattr(callback, "monitor", None)
+            if self.train_split is None and str(monitor).startswith("valid_"):
+                raise ValueError(
+                    f"{type(callback).__name__} monitors {monitor!r}, which needs validation rows, "
+                    "but train_split is None. Set train_split=0.2, or monitor='train_loss'."
+                )
+
+    def _check_X(self, X: Any, *, reset: bool) -> tuple[np.ndarray, tuple[int, ...]]:
+        """Check the images or rows; return them as they are, with the shape of an image."""
+        if isinstance(X, torch.Tensor):
+            X = X.detach().cpu()
+            X = (X.float() if X.dtype == torch.bfloat16 else X).numpy()
+        # Not np.ndim, which containers that are no arrays may refuse.
+        if (X.ndim if hasattr(X, "ndim") else np.asarray(X).ndim) <= 2:
+            X = validate_data(self, X, dtype="numeric", reset=reset)
+            shape = self._shape_of_rows(X.shape[1]) if reset else self.input_shape_
+        else:
+            X = check_array(
+                X, dtype="numeric", allow_nd=True, ensure_all_finite=False, estimator=self
+            )
+            shape = self._shape_of_images(X, reset)
+            for rows in ImageDataset(X).blocks():
+                # In blocks, since the check makes an array of the size of its input.
+                if X.dtype.kind == "f":
+                    block = X[rows[0] : rows[-1] + 1]
+                    assert_all_finite(block, estimator_name=type(self).__name__, input_name="X")
+        if reset:
+            self.input_shape_ = shape
+            if X.ndim > 2:
+                self.n_features_in_ = math.prod(shape)
+                if hasattr(self, "feature_names_in_"):
+                    del self.feature_names_in_
+        return X, shape
+
+    def _shape_of_rows(self, n_features: int) -> tuple[int, ...]:
+        if self.input_shape is None:
+            return (*[1] * len(self._axes), n_features)
+        shape = self._given_shape()
+        if math.prod(shape) != n_features:
+            raise ValueError(
+                f"X has {n_features} features, but input_shape={shape} needs {math.prod(shape)}."
+            )
+        return shape
+
+    def _shape_of_images(self, X: np.ndarray, reset: bool) -> tuple[int, ...]:
+        name, n_axes = type(self).__name__, len(self._axes)
+        if X.ndim not in (n_axes + 1, n_axes + 2):
+            axes = ", ".join(self._axes)
+            raise ValueError(
+                f"{name} takes X of shape (n_samples, n_channels, {axes}), (n_samples, {axes}) or "
+                f"(n_samples, n_features); got an array with {X.ndim} axes, of shape {X.shape}."
+            )
+        shape = X.shape[1:] if X.ndim == n_axes + 2 else (1, *X.shape[1:])
+        if 0 in shape:
+            raise ValueError(f"an axis of X has size 0: its shape is {X.shape}. Need at least 1.")
+        if not reset or self.input_shape is not None:
+            expected = self._given_shape() if reset else self.input_shape_
+            if shape != expected:
+                raise ValueError(
+                    f"X has sample shape {shape}, but {name} is expecting sample shape {expected} "
+                    "as input."
+                )
+        elif X.shape[-1] in (1, 3, 4) and min(X.shape[1:-1]) > 4:
+            back = ", ".join(str(axis) for axis in range(1, X.ndim - 1))
+            raise ValueError(
+                f"X of shape {X.shape} looks as if its channels came last; {name} takes them "
+                f"first. Use X.transpose(0, {X.ndim - 1}, {back})"
+                + ("" if X.ndim == n_axes + 2 else " with the classifier for its spatial axes")
+                + f", or say that the axes are right with input_shape={shape}."
+            )
+        return shape
+
+    def _given_shape(self) -> tuple[int, ...]:
+        n_axes = len(self._axes)
+        given = self.input_shape
+        axes = ", ".join(self._axes)
+        if (
+            not isinstance(given, list | tuple)
+            or len(given) not in (n_axes, n_axes + 1)
+            or not all(hasattr(size, "__index__") and size > 0 for size in given)
+        ):
+            raise ValueError(
+                f"input_shape must be None, ({axes}) or (n_channels, {axes}) in positive integers; "
+                f"got {given!r}."
+            )
+        shape = tuple(int(size) for size in given)
+        return shape if len(shape) == n_axes + 1 else (1, *shape)
+
+    def _check_y(self, X: np.ndarray, y: Any) -> np.ndarray:
+        if y is None:
+            raise ValueError(
+                f"{type(self).__name__} requires y to be passed, but the target y is None."
+            )
+        if np.asarray(y).ndim > 1 and np.asarray(y).shape[1] > 1:
+            raise ValueError("Multilabel and multioutput targets are not supported.")
+        y = column_or_1d(y, warn=True)
+        assert_all_finite(y, input_name="y", estimator_name=type(self).__name__)
+        check_classification_targets(y)
+        check_consistent_length(X, y)
+        return np.asarray(y)
+
+    def _check_weight(
+        self, X: np.ndarray, sample_weight: Any
+    ) -> tuple[np.ndarray | None, np.ndarray]:
+        if sample_weight is None:
+            return None, np.arange(len(X))
+        weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+        rows = np.flatnonzero(weight)
+        if len(rows) == 0:
+            raise ValueError(
+                "sample_weight is zero for every row, so there is nothing to learn from; give at "
+                "least two rows of different classes a positive weight."
+            )
+        return weight, rows
+
+    def _check_classes(
+        self, y: np.ndarray, classes: Any, *, partial: bool, first: bool
+    ) -> np.ndarray:
+        if not first:
+            if classes is not None and not np.array_equal(np.unique(classes), self.classes_):
+                raise ValueError(
+                    f"classes={classes!r} differs from those of the first call, {self.classes_!r}."
+                )
+            labels: np.ndarray = self.classes_
+        elif partial:
+            if classes is None:
+                raise ValueError("classes must be passed on the first call to partial_fit.")
+            labels = np.unique(column_or_1d(classes))
+        else:
+            labels = np.unique(y)
+        if len(labels) < 2:
+            raise ValueError(
+                f"{type(self).__name__} needs at least 2 classes to tell apart, but the data holds "
+                f"1 class: {labels[0]!r}."
+            )
+        self._refuse_unknown_labels(y, labels)
+        return labels
+
+    def _refuse_unknown_labels(self, y: np.ndarray, labels: np.ndarray) -> None:
+        unknown = np.setdiff1d(y, labels)
+        if len(unknown):
+            raise ValueError(
+                f"y holds labels that are not among the classes {labels.tolist()}: "
+                f"{unknown.tolist()}. Pass all labels as classes in the first call of partial_fit, "
+                "or fit anew."
+            )
+
+    def _check_loss(
+        self, loss: nn.Module, train: ImageDataset, labels: np.ndarray, *, once: bool
+    ) -> None:
+        """Check loss and sampler against the data; warn of what is known to go wrong."""
+        weighted = train.sample_weight is not None
+        if weighted and "sample_weight" not in inspect.signature(loss.forward).parameters:
+            raise ValueError(
+                f"the loss {type(loss).__name__} cannot take weights, but sample_weight or "
+                "class_weight was given; let its forward take sample_weight, of shape (n_samples,)."
+            )
+        if self.net is None or "iterator_train" not in self.net:
+            BatchSampler(labels[train.y], self.batch_size, self.sampler)
+        if not once:
+            return
+        metric_loss = isinstance(loss, MixedLoss) and loss.needs_every_class
+        if isinstance(loss, MixedLoss) and loss.may_collapse:
+            warnings.warn(
+                f"loss={self.loss!r} alone is known to collapse to one class: constant predictions "
+                "are a plateau of it, above all with small batches (Scholz et al. 2024, Table 6). "
+                f"A mix avoids that: loss='ce+{next(iter(loss.factors))}'.",
+                CollapseWarning,
+                stacklevel=4,
+            )
+        by_class = isinstance(self.sampler, str) and self.sampler in ("balanced", "stratified")
+        if self.batch_size < len(labels) and (metric_loss or by_class):
+            warnings.warn(
+                f"batch_size={self.batch_size} is less than the {len(labels)} classes, so no batch "
+                "can hold every class, which this loss or sampler needs; use a larger batch_size "
+                "(with micro_batch_size if memory is short).",
+                UserWarning,
+                stacklevel=4,
+            )
+
+
+class CNN2DClassifier(BaseCNNClassifier):  # noqa: D101
+    __doc__ = _CLASS_DOC.format(
+        summary="Convolutional network for 2D images with imbalanced classes.",
+        shapes="(h, w) or (c, h, w)",
+        see_also="CNN3DClassifier : The same for volumes.",
+        example=""">>> from skimbal import CNN2DClassifier
+    >>> from skimbal.datasets import load_imbalanced_digits
+    >>> data = load_imbalanced_digits()
+    >>> clf = CNN2DClassifier(loss="ce+mcc", sampler="balanced", max_epochs=2, random_state=0)
+    >>> clf.fit(data.X_train, data.y_train).predict_proba(data.X_test).shape[1]
+    3""",
+    )
+    _axes = ("h", "w")
+
+
+class CNN3DClassifier(BaseCNNClassifier):  # noqa: D101
+    __doc__ = _CLASS_DOC.format(
+        summary="Convolutional network for volumes (3D images) with imbalanced classes.",
+        shapes="(d, h, w) or (c, d, h, w)",
+        see_also="CNN2DClassifier : The same for 2D images.",
+        example=""">>> import numpy as np
+    >>> from skimbal import CNN3DClassifier
+    >>> X = np.random.default_rng(0).integers(0, 200, size=(40, 12, 12, 12), dtype=np.uint8)
+    >>> y = np.array([0] * 32 + [1] * 8)
+    >>> X[y == 1, 3:6, 3:6, 3:6] += 50
+    >>> clf = CNN3DClassifier(loss="ce+f1", max_epochs=2, random_state=0).fit(X, y)
+    >>> clf.input_shape_, clf.predict(X).shape
+    ((1, 12, 12, 12), (40,))""",
+    )
+    _axes = ("d", "h", "w")
+
+
+def _is_fraction(cv: Any) -> bool:
+    return isinstance(cv, Real) and not float(cv).is_integer()
+
+
+def _check_number(name: str, value: Any, kind: type, least: float, open_end: bool = False) -> None:
+    is_number = isinstance(value, kind) and not isinstance(value, bool)
+    if not is_number or not math.isfinite(value) or value < least or (open_end and value == least):
+        what = "an integer" if kind is Integral else "a finite number"
+        bound = "greater than" if open_end else "at least"
+        raise ValueError(f"{name} must be {what} {bound} {least}, got {value!r}.")
+
+
+def _check_device(device: Any) -> str:
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(1, device=device).cpu()
+    except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(
+            f"device={device!r} cannot be used here ({reason}); use 'cpu', 'auto', or a device "
+            f"that torch sees: {torch.cuda.device_count()} CUDA device(s) on this machine."
+        ) from None
+    return str(device)

@@ -1,0 +1,652 @@
+"""Losses for imbalanced classes, from cross-entropy to soft F1 and soft MCC.
+
+The soft metrics rest on one statistic, three vectors with one entry per class
+(:func:`soft_confusion`): the true positive mass ``TP``, the predicted mass ``q`` and the true mass
+``t``.  A score is a short function of them, a loss is one minus the score, and whatever splits a
+batch (micro-batches, devices) has only these vectors to add up.
+"""
+
+import copy
+import re
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator
+from torch import Tensor, nn
+
+__all__ = [
+    "CollapseWarning",
+    "FocalLoss",
+    "LossMix",
+    "MixedLoss",
+    "SoftF1Loss",
+    "SoftMCCLoss",
+    "f1_score_macro",
+    "get_loss",
+    "inverse_frequency",
+    "mcc_score",
+    "soft_confusion",
+]
+
+#: Terms that are a mean over rows, and terms that are a function of the whole batch.
+_ROW_TERMS = ("ce", "wce", "focal")
+_SET_TERMS = ("f1", "mcc")
+_TERMS = _ROW_TERMS + _SET_TERMS
+
+
+class CollapseWarning(UserWarning):
+    """A pure metric loss was asked for, which is known to collapse to one class.
+
+    Every constant prediction is a plateau of soft MCC, and nearly one of soft F1: there, these
+    losses give the network no direction.  Scholz et al. (2024) report the collapse (balanced
+    accuracy at chance for MCC with batches of 10) and the mixes with cross-entropy that avoid it.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> from skimbal import CollapseWarning
+    >>> warnings.simplefilter("ignore", CollapseWarning)
+    """
+
+
+class SoftConfusion(NamedTuple):
+    """The statistic of all soft metrics: three vectors of shape (n_classes,), in samples."""
+
+    tp: Tensor
+    predicted: Tensor
+    true: Tensor
+
+
+def soft_confusion(
+    logits: Tensor, target: Tensor, sample_weight: Tensor | None = None
+) -> SoftConfusion:
+    r"""Sum up a batch in three vectors with one entry per class.
+
+    With :math:`p = \mathrm{softmax}(z)`, one-hot targets :math:`y` and weights :math:`w`,
+
+    .. math:: TP_k = \sum_i w_i y_{ik} p_{ik}, \quad q_k = \sum_i w_i p_{ik}, \quad
+              t_k = \sum_i w_i y_{ik}.
+
+    The vectors of the parts of a batch add up to the vectors of the batch.
+
+    Parameters
+    ----------
+    logits : Tensor of shape (n_samples, n_classes)
+        Unnormalised log-probabilities, dimensionless, in any floating dtype.
+    target : Tensor of shape (n_samples,)
+        Class numbers from 0 to ``n_classes - 1``, int64.
+    sample_weight : Tensor of shape (n_samples,), default=None
+        Weights, dimensionless and not negative; ``None`` gives each row the weight 1.
+
+    Returns
+    -------
+    tp, predicted, true : Tensor of shape (n_classes,)
+        Weighted counts, in samples, in float32 or better. ``true`` has no gradient.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit together, or ``target`` is not int64.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skimbal.losses import soft_confusion
+    >>> logits = torch.tensor([[9.0, -9.0], [-9.0, 9.0], [9.0, -9.0]])
+    >>> tp, predicted, true = soft_confusion(logits, torch.tensor([0, 1, 1]))
+    >>> [v.round().tolist() for v in (tp, predicted, true)]
+    [[1.0, 1.0], [2.0, 1.0], [1.0, 2.0]]
+    """
+    weight = _check_batch(logits, target, sample_weight)
+    return _confusion(logits.softmax(1, dtype=_wide(logits)), target, weight)
+
+
+def mcc_score(tp: Tensor, predicted: Tensor, true: Tensor) -> Tensor:
+    r"""Soft multi-class Matthews correlation coefficient (Gorodkin's :math:`R_K`).
+
+    With shares :math:`\bar p = q / s`, :math:`\bar y = t / s`, :math:`s = \sum_k t_k`,
+
+    .. math:: \mathrm{MCC} = \frac{\sum_k TP_k / s - \sum_k \bar p_k \bar y_k}
+              {\sqrt{\sum_k \bar p_k (1 - \bar p_k)\, \sum_k \bar y_k (1 - \bar y_k)}}.
+
+    Parameters
+    ----------
+    tp, predicted, true : Tensor of shape (n_classes,)
+        As :func:`soft_confusion` returns them, in samples.
+
+    Returns
+    -------
+    score : Tensor of shape ()
+        Dimensionless, in [-1, 1]. Where prediction or truth is of one class only, the coefficient
+        is not defined; as in :func:`sklearn.metrics.matthews_corrcoef` it is then 0, and so is
+        its gradient.
+
+    References
+    ----------
+    Gorodkin, J. (2004). Comparing two K-category assignments by a K-category correlation
+    coefficient. Computational Biology and Chemistry 28, 367-374.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skimbal.losses import mcc_score
+    >>> perfect = torch.tensor([90.0, 10.0])
+    >>> round(mcc_score(perfect, perfect, perfect).item(), 4)
+    1.0
+    """
+    tp, predicted, true = _shares(tp, predicted, true)
+    covariance = (tp - predicted * true).sum()
+    variance = _variance(predicted) * _variance(true)
+    # The covariance is known to about one unit in the last place; below some hundred of them a
+    # quotient would be noise, so the damping begins there. It is invisible elsewhere.
+    noise = (256 * torch.finfo(tp.dtype).eps) ** 2
+    score = covariance * torch.rsqrt(variance + noise)
+    return torch.where(variance > 0, score, torch.zeros_like(score))
+
+
+def f1_score_macro(tp: Tensor, predicted: Tensor, true: Tensor) -> Tensor:
+    r"""Soft macro F1 score, :math:`\frac{1}{K} \sum_k 2\,TP_k / (q_k + t_k)`.
+
+    Parameters
+    ----------
+    tp, predicted, true : Tensor of shape (n_classes,)
+        As :func:`soft_confusion` returns them, in samples.
+
+    Returns
+    -------
+    score : Tensor of shape ()
+        Dimensionless, in [0, 1]. The mean is over all ``n_classes``: a class that the batch lacks
+        scores 0, as in :func:`sklearn.metrics.f1_score` with ``labels=range(n_classes)`` and
+        ``zero_division=0``, and has no gradient.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skimbal.losses import f1_score_macro
+    >>> perfect = torch.tensor([90.0, 10.0])
+    >>> f1_score_macro(perfect, perfect, perfect).item()
+    1.0
+    """
+    tp, predicted, true = _shares(tp, predicted, true)
+    mass = predicted + true
+    return (2 * tp / torch.where(mass > 0, mass, torch.ones_like(mass))).mean()
+
+
+class LossMix(BaseEstimator):  # type: ignore[misc]
+    """A weighted sum of losses whose factors are parameters.
+
+    The same thing as an expression such as ``"ce + 0.5*mcc"``, but with ``get_params``, so that a
+    search reaches each factor: ``{"loss__mcc": [0, 0.25, 0.5, 1]}``.  A plain sum, as in Scholz
+    et al. (2024); the values are checked when the mix is used, as scikit-learn does.
+
+    Parameters
+    ----------
+    ce : float, default=0.0
+        Factor of the cross-entropy, dimensionless.
+    wce : float, default=0.0
+        Factor of the cross-entropy weighted by normalised inverse class frequency.
+    focal : float, default=0.0
+        Factor of the focal loss.
+    f1 : float, default=0.0
+        Factor of the soft macro F1 loss.
+    mcc : float, default=0.0
+        Factor of the soft multi-class MCC loss.
+    focal_gamma : float, default=2.0
+        Focusing exponent of the focal loss, dimensionless, at least 0; 0 gives cross-entropy.
+    label_smoothing : float, default=0.0
+        Share of the target that is spread evenly over the classes, in [0, 1). It applies to
+        ``ce`` and ``wce``; the metric terms compare with hard labels.
+
+    Examples
+    --------
+    >>> from sklearn.base import clone
+    >>> from skimbal import LossMix
+    >>> mix = LossMix(ce=1, mcc=0.5)
+    >>> mix
+    LossMix(ce=1, mcc=0.5)
+    >>> clone(mix).set_params(mcc=1).get_params()["mcc"]
+    1
+    """
+
+    def __init__(
+        self,
+        ce: float = 0.0,
+        wce: float = 0.0,
+        focal: float = 0.0,
+        f1: float = 0.0,
+        mcc: float = 0.0,
+        *,
+        focal_gamma: float = 2.0,
+        label_smoothing: float = 0.0,
+    ) -> None:
+        self.ce = ce
+        self.wce = wce
+        self.focal = focal
+        self.f1 = f1
+        self.mcc = mcc
+        self.focal_gamma = focal_gamma
+        self.label_smoothing = label_smoothing
+
+
+class MixedLoss(nn.Module):
+    r"""The module behind every loss name: a weighted sum of terms over one softmax.
+
+    Parameters
+    ----------
+    mix : LossMix
+        The factors; terms with factor 0 cost nothing.
+    class_counts : array-like of shape (n_classes,), default=None
+        Number (or total weight) of training rows per class, in samples; needed for ``wce``.
+
+    Raises
+    ------
+    ValueError
+        If a factor is negative, not a finite number, or all are zero; if ``focal_gamma`` or
+        ``label_smoothing`` is out of range; if ``wce`` is asked for without ``class_counts``.
+
+    See Also
+    --------
+    get_loss : Makes one from a name or an expression.
+
+    References
+    ----------
+    Scholz, D. et al. (2024). Imbalance-aware loss functions improve medical image
+    classification. MIDL, PMLR 250, 1341-1356.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skimbal.losses import LossMix, MixedLoss
+    >>> loss = MixedLoss(LossMix(ce=1, f1=1))
+    >>> round(loss(torch.zeros(4, 2), torch.tensor([0, 0, 1, 1])).item(), 4)
+    1.1931
+    """
+
+    class_weight: Tensor | None
+
+    def __init__(self, mix: LossMix, class_counts: Any = None) -> None:
+        super().__init__()
+        self.factors = _check_mix(mix)
+        self.focal_gamma = float(mix.focal_gamma)
+        self.label_smoothing = float(mix.label_smoothing)
+        weight = None
+        if "wce" in self.factors:
+            if class_counts is None:
+                raise ValueError(
+                    "the term 'wce' weights by class frequency and needs class_counts, the number "
+                    "of training rows of each class; got None. Pass class_counts=[n_0, n_1, ...]."
+                )
+            weight = torch.as_tensor(inverse_frequency(class_counts))
+        self.register_buffer("class_weight", weight, persistent=False)
+
+    @property
+    def needs_every_class(self) -> bool:
+        """Whether a term is a function of the whole batch and suffers when a class is absent."""
+        return any(name in self.factors for name in _SET_TERMS)
+
+    @property
+    def may_collapse(self) -> bool:
+        """Whether no per-row term is there to leave the plateau of constant predictions."""
+        return not any(name in self.factors for name in _ROW_TERMS)
+
+    def extra_repr(self) -> str:
+        """Return the expression of the loss, as ``repr`` of the module shows it."""
+        return " + ".join(
+            name if factor == 1 else f"{factor:g}*{name}" for name, factor in self.factors.items()
+        )
+
+    def forward(
+        self,
+        logits: Tensor,
+        target: Tensor,
+        sample_weight: Tensor | None = None,
+        *,
+        normalizer: float | None = None,
+    ) -> Tensor:
+        """Compute the loss of a batch.
+
+        Parameters
+        ----------
+        logits : Tensor of shape (n_samples, n_classes)
+            Unnormalised log-probabilities in any floating dtype.
+        target : Tensor of shape (n_samples,)
+            Class numbers, int64.
+        sample_weight : Tensor of shape (n_samples,), default=None
+            Weights, dimensionless and not negative. Integer weights equal repeated rows.
+        normalizer : float, default=None
+            What the weighted sums of ``ce``, ``wce`` and ``focal`` are divided by, in samples:
+            the total weight if None. A training loop whose weights have mean 1 over the whole
+            data set passes the number of rows, so that a batch of little weight says little.
+
+        Returns
+        -------
+        loss : Tensor of shape ()
+            Dimensionless, in float32 or better. A batch whose weights are all zero gives 0 for
+            the per-row terms and 1 for each metric term, with zero gradient.
+
+        Raises
+        ------
+        ValueError
+            If the shapes do not fit together, or ``target`` is not int64.
+        """
+        weight = _check_batch(logits, target, sample_weight)
+        log_p = logits.log_softmax(1, dtype=_wide(logits))  # (n, K)
+        divisor: Tensor | float = len(target) if normalizer is None else normalizer
+        if normalizer is None and weight is not None:
+            total = weight.sum()
+            divisor = torch.where(total > 0, total, torch.ones_like(total))
+        terms = {}
+        if not self.may_collapse:
+            nll = -log_p.gather(1, target[:, None])[:, 0]  # (n,)
+            terms.update(self._row_terms(log_p, nll, target, weight, divisor))
+        if self.needs_every_class:
+            confusion = _confusion(log_p.exp(), target, weight)
+            terms["f1"] = lambda: 1 - f1_score_macro(*confusion)
+            terms["mcc"] = lambda: 1 - mcc_score(*confusion)
+        loss = log_p.new_zeros(())
+        for name, factor in self.factors.items():
+            loss = loss + factor * terms[name]()
+        return loss
+
+    def _row_terms(
+        self,
+        log_p: Tensor,
+        nll: Tensor,
+        target: Tensor,
+        weight: Tensor | None,
+        divisor: Tensor | float,
+    ) -> dict[str, Callable[[], Tensor]]:
+        def mean(row_loss: Tensor) -> Tensor:
+            return (row_loss if weight is None else row_loss * weight).sum() / divisor
+
+        def cross_entropy() -> Tensor:
+            if not self.label_smoothing:
+                return nll
+            return (1 - self.label_smoothing) * nll - self.label_smoothing * log_p.mean(1)
+
+        def weighted_cross_entropy() -> Tensor:
+            assert self.class_weight is not None
+            return cross_entropy() * self.class_weight[target].to(nll)
+
+        def focal() -> Tensor:
+            # 1 - p_t without cancellation. The clamp keeps the derivative of a fractional power
+            # finite at p_t = 1, where the focal loss itself is 0.
+            miss = (-torch.expm1(-nll)).clamp_min(torch.finfo(nll.dtype).tiny)
+            return miss**self.focal_gamma * nll
+
+        return {
+            "ce": lambda: mean(cross_entropy()),
+            "wce": lambda: mean(weighted_cross_entropy()),
+            "focal": lambda: mean(focal()),
+        }
+
+
+class SoftMCCLoss(MixedLoss):
+    """One minus the soft multi-class Matthews correlation coefficient of the batch.
+
+    See :func:`mcc_score` for the formula. The value lies in [0, 2]; it is exactly 1, without
+    gradient, where batch or prediction is of one class only.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skimbal.losses import SoftMCCLoss
+    >>> logits = torch.tensor([[2.0, 0.0], [0.0, 2.0], [1.0, 0.0]], requires_grad=True)
+    >>> loss = SoftMCCLoss()(logits, torch.tensor([0, 1, 0]))
+    >>> loss.backward()
+    >>> round(loss.item(), 3)
+    0.345
+    """
+
+    def __init__(self) -> None:
+        super().__init__(LossMix(mcc=1.0))
+
+
+class SoftF1Loss(MixedLoss):
+    """One minus the soft macro F1 score of the batch.
+
+    See :func:`f1_score_macro` for the formula. The value lies in [0, 1]; each class that the
+    batch lacks adds 1 / n_classes.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skimbal.losses import SoftF1Loss
+    >>> round(SoftF1Loss()(torch.zeros(4, 2), torch.tensor([0, 0, 1, 1])).item(), 3)
+    0.5
+    """
+
+    def __init__(self) -> None:
+        super().__init__(LossMix(f1=1.0))
+
+
+class FocalLoss(MixedLoss):
+    r"""Focal loss :math:`-(1 - p_t)^\gamma \log p_t`, averaged over the rows.
+
+    Parameters
+    ----------
+    gamma : float, default=2.0
+        Focusing exponent, dimensionless, at least 0; 0 gives cross-entropy.
+
+    Raises
+    ------
+    ValueError
+        If ``gamma`` is negative or not finite.
+
+    References
+    ----------
+    Lin, T.-Y. et al. (2017). Focal loss for dense object detection. ICCV.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skimbal.losses import FocalLoss
+    >>> round(FocalLoss(gamma=2.0)(torch.zeros(4, 2), torch.tensor([0, 0, 1, 1])).item(), 4)
+    0.1733
+    """
+
+    def __init__(self, gamma: float = 2.0) -> None:
+        super().__init__(LossMix(focal=1.0, focal_gamma=gamma))
+
+
+def get_loss(
+    spec: "str | LossMix | nn.Module | type[nn.Module]", class_counts: Any = None
+) -> nn.Module:
+    """Make a loss module from what ``loss=`` of the classifiers accepts.
+
+    Parameters
+    ----------
+    spec : str, LossMix, Module or Module class
+        A name (``"ce"``, ``"wce"``, ``"focal"``, ``"f1"``, ``"mcc"``), an expression of terms
+        joined by ``+``, each with an optional factor (``"ce + 0.5*mcc"``), a :class:`LossMix`, a
+        module that maps (logits, target) to a scalar (it is deep-copied), or its class.
+    class_counts : array-like of shape (n_classes,), default=None
+        Number (or total weight) of training rows per class, in samples; needed for ``"wce"``.
+
+    Returns
+    -------
+    loss : torch.nn.Module
+        A :class:`MixedLoss` for names, expressions and mixes.
+
+    Raises
+    ------
+    ValueError
+        If a term is unknown or named twice, the expression is malformed, a factor is negative or
+        not finite, all factors are zero, or class counts are missing.
+    TypeError
+        If ``spec`` is none of the above.
+
+    Examples
+    --------
+    >>> from skimbal.losses import get_loss
+    >>> get_loss("ce + 0.5*mcc")
+    MixedLoss(ce + 0.5*mcc)
+    """
+    if isinstance(spec, type):
+        if issubclass(spec, nn.Module):
+            return spec()
+    elif isinstance(spec, str):
+        return MixedLoss(_parse(spec), class_counts)
+    elif isinstance(spec, LossMix):
+        return MixedLoss(spec, class_counts)  # type: ignore[arg-type]
+    elif isinstance(spec, nn.Module):
+        return copy.deepcopy(spec)
+    raise TypeError(
+        f"loss must be a name or expression of {', '.join(_TERMS)} (such as 'ce+mcc'), a LossMix, "
+        f"or a torch.nn.Module class or instance; got {spec!r}."
+    )
+
+
+def inverse_frequency(class_counts: Any) -> np.ndarray:
+    r"""Normalised inverse class frequency, :math:`w_k = s / (K t_k)`, :math:`s = \sum_k t_k`.
+
+    Parameters
+    ----------
+    class_counts : array-like of shape (n_classes,)
+        Number (or total weight) of rows per class, :math:`t`, in samples.
+
+    Returns
+    -------
+    weight : ndarray of shape (n_classes,)
+        Dimensionless, with mean 1 over the rows. A class without rows gets 0 and does not count
+        towards :math:`K`.
+
+    Raises
+    ------
+    ValueError
+        If the counts are not one non-negative, finite number per class, or are all zero.
+
+    Examples
+    --------
+    >>> from skimbal.losses import inverse_frequency
+    >>> inverse_frequency([90, 10]).round(3).tolist()
+    [0.556, 5.0]
+    """
+    counts = np.asarray(class_counts, dtype=np.float64)
+    if counts.ndim != 1 or not np.isfinite(counts).all() or (counts < 0).any() or not counts.any():
+        raise ValueError(
+            "class_counts must hold one non-negative, finite number of rows per class, not all of "
+            f"them zero; got {class_counts!r}."
+        )
+    present = counts > 0
+    weight = np.zeros_like(counts)
+    weight[present] = counts.sum() / (present.sum() * counts[present])
+    return weight
+
+
+def _parse(expression: str) -> LossMix:
+    # A "+" belongs to a factor only as the sign of its exponent, as in 1e+3.
+    factor_pattern = r"(?P<factor>[\d.][^*+\s]*(?:(?<=[eE])\+\d+)?|[^*+\s]+)"
+    term = re.compile(rf"\s*(?:{factor_pattern}\s*\*\s*)?(?P<name>[A-Za-z_]\w*)\s*(?:\+|$)")
+    known = f"Known terms: {', '.join(_TERMS)}; an expression joins them, as in 'ce + 0.5*mcc'."
+    factors: dict[str, float] = {}
+    position = 0
+    # A trailing "+" leaves nothing to match, and is as malformed as an empty expression.
+    while position < len(expression) or not factors or expression.rstrip().endswith("+"):
+        match = term.match(expression, position)
+        if match is None:
+            raise ValueError(
+                f"cannot read the loss {expression!r} from {expression[position:]!r} on. {known}"
+            )
+        name, factor = match["name"], match["factor"]
+        if name not in _TERMS:
+            raise ValueError(f"unknown term {name!r} in the loss {expression!r}. {known}")
+        if name in factors:
+            raise ValueError(
+                f"the loss {expression!r} names {name!r} twice; write one term with the sum of "
+                f"the factors, such as '2*{name}'."
+            )
+        try:
+            factors[name] = 1.0 if factor is None else float(factor)
+        except ValueError:
+            raise ValueError(
+                f"the factor {factor!r} of {name!r} in the loss {expression!r} is not a number. "
+                f"{known}"
+            ) from None
+        position = match.end()
+    return LossMix(**factors)
+
+
+def _check_mix(mix: LossMix) -> dict[str, float]:
+    def number(name: str) -> float:
+        value = getattr(mix, name)
+        try:
+            # Text that looks like a number is a mistake here, not a number.
+            result = float("nan") if isinstance(value, str) else float(value)
+        except (TypeError, ValueError):
+            result = float("nan")
+        if not np.isfinite(result) or result < 0:
+            raise ValueError(f"{name} must be a finite number of at least 0, got {value!r}.")
+        return result
+
+    number("focal_gamma")
+    if number("label_smoothing") >= 1:
+        raise ValueError(f"label_smoothing must be in [0, 1), got {mix.label_smoothing!r}.")
+    factors = {name: number(name) for name in _TERMS}
+    if not any(factors.values()):
+        raise ValueError(
+            "all factors of the loss are zero, so there is nothing to minimise; give at least one "
+            f"of {', '.join(_TERMS)} a positive factor, as in LossMix(ce=1, mcc=1)."
+        )
+    return {name: factor for name, factor in factors.items() if factor}
+
+
+def _check_batch(logits: Tensor, target: Tensor, sample_weight: Tensor | None) -> Tensor | None:
+    """Check what can be checked without waiting for a device; return the weights, wide."""
+    if logits.ndim != 2 or not logits.is_floating_point() or len(logits) == 0:
+        raise ValueError(
+            "logits must be floating point and of shape (n_samples, n_classes) with at least one "
+            f"sample; got shape {tuple(logits.shape)} and {logits.dtype}."
+        )
+    if target.shape != logits.shape[:1] or target.dtype != torch.int64:
+        raise ValueError(
+            f"target must hold {len(logits)} class numbers of dtype torch.int64, one for each row "
+            f"of the logits; got shape {tuple(target.shape)} and {target.dtype}."
+        )
+    if sample_weight is None:
+        return None
+    if sample_weight.shape != target.shape:
+        raise ValueError(
+            f"sample_weight must hold {len(logits)} weights, one for each row of the logits; got "
+            f"shape {tuple(sample_weight.shape)}."
+        )
+    return sample_weight.to(_wide(logits))
+
+
+def _wide(tensor: Tensor) -> torch.dtype:
+    """Give the dtype to sum up in: float32, or float64 where the input has it."""
+    return torch.promote_types(tensor.dtype, torch.float32)
+
+
+def _confusion(p: Tensor, target: Tensor, weight: Tensor | None) -> SoftConfusion:
+    p_target = p.gather(1, target[:, None])[:, 0]  # (n,)
+    if weight is None:
+        weight = torch.ones_like(p_target)
+        predicted = p.sum(0)  # (K,)
+    else:
+        p_target = p_target * weight
+        predicted = (p * weight[:, None]).sum(0)  # (K,)
+    # These two sums run row by row. In float32 their rounding would grow with the batch, until a
+    # constant prediction no longer scored 0. MPS has no float64.
+    zeros = p.new_zeros(p.shape[1], dtype=p.dtype if p.device.type == "mps" else torch.float64)
+    tp = zeros.index_add(0, target, p_target.to(zeros))
+    true = zeros.index_add(0, target, weight.to(zeros))
+    return SoftConfusion(tp.to(p), predicted, true.to(p))
+
+
+def _shares(tp: Tensor, predicted: Tensor, true: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Divide by the total, which keeps every later step in range whatever the batch size."""
+    true = true.to(_wide(true))
+    total = true.sum()
+    total = torch.where(total > 0, total, torch.ones_like(total))
+    return tp / total, predicted / total, true / total
+
+
+def _variance(share: Tensor) -> Tensor:
+    """Compute sum_k p_k (1 - p_k) without cancellation near a single class."""
+    # One minus the largest share would cancel: there, the sum of the others takes its place.
+    others = share.index_fill(0, share.argmax(), 0)
+    rest = others.sum()
+    return (others * (1 - others)).sum() + (1 - rest) * rest

@@ -1,0 +1,520 @@
+"""The skorch net inside the classifiers: whole batches, weighted losses, micro-batches, precision.
+
+It lives in encoded labels (0 to ``n_classes - 1``) and in arrays that have been checked.
+"""
+
+import random
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+import numpy as np
+import skorch
+import torch
+from skorch.callbacks import Callback
+from skorch.dataset import Dataset, unpack_data
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from skimbal.losses import MixedLoss
+from skimbal.sampling import BatchSampler
+
+__all__ = [
+    "BlockIterator",
+    "EpochProgress",
+    "ImageDataset",
+    "ImageNet",
+    "StandardizedModule",
+    "TrainIterator",
+    "channel_statistics",
+    "isolated_random_state",
+    "softmax",
+]
+
+#: Numbers in a block of prediction, so that a block of volumes is no larger than one of images.
+_BLOCK_ELEMENTS = 2**20
+
+# Random states are global to the process, so fits in threads must take turns to be repeatable.
+_RANDOM_STATE_LOCK = threading.RLock()
+
+
+class ImageDataset(Dataset):  # type: ignore[misc]
+    """Rows of an array as images, given out in whole batches.
+
+    Nothing is copied before a batch is asked for: ``X`` may be a memory map or read-only, and
+    keeps its dtype.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_rows, ...)
+        Images, or images as rows.
+    y : ndarray of shape (n_rows,), default=None
+        Encoded labels, int64; zeros if None.
+    sample_weight : ndarray of shape (n_rows,), default=None
+        Weights, dimensionless.
+    sample_shape : tuple of int, default=None
+        Shape of an image, (c, h, w) or (c, d, h, w); that of a row of ``X`` if None.
+    rows : ndarray of int, default=None
+        Rows of ``X`` that belong to the data set, all if None.
+    """
+
+    def __init__(
+        self,
+        X: np.ndarray,
+        y: np.ndarray | None = None,
+        *,
+        sample_weight: np.ndarray | None = None,
+        sample_shape: Sequence[int] | None = None,
+        rows: np.ndarray | None = None,
+    ) -> None:
+        self._X, self._sample_weight = X, sample_weight
+        self._y = np.zeros(len(X), dtype=np.int64) if y is None else y
+        self.sample_shape = tuple(X.shape[1:] if sample_shape is None else sample_shape)
+        self.rows = np.arange(len(X)) if rows is None else rows
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Dtype of the images."""
+        return self._X.dtype
+
+    @property
+    def X(self) -> np.ndarray:
+        """Copy of the images of this data set, for callbacks that ask for all of them at once."""
+        return self._X[self.rows].reshape(-1, *self.sample_shape)
+
+    @property
+    def y(self) -> np.ndarray:
+        """Encoded labels of this data set."""
+        return self._y[self.rows]
+
+    @property
+    def sample_weight(self) -> np.ndarray | None:
+        """Weights of this data set."""
+        return None if self._sample_weight is None else self._sample_weight[self.rows]
+
+    def take(self, index: np.ndarray) -> "ImageDataset":
+        """Return the data set of some of the rows, without a copy of the images."""
+        return ImageDataset(
+            self._X,
+            self._y,
+            sample_weight=self._sample_weight,
+            sample_shape=self.sample_shape,
+            rows=self.rows[index],
+        )
+
+    def reweighted(self, sample_weight: np.ndarray) -> "ImageDataset":
+        """Return the same rows with other weights, one for each of them."""
+        weight = np.zeros(len(self._X))
+        weight[self.rows] = sample_weight
+        return ImageDataset(
+            self._X,
+            self._y,
+            sample_weight=weight,
+            sample_shape=self.sample_shape,
+            rows=self.rows,
+        )
+
+    def batch(self, index: np.ndarray) -> tuple[Any, Tensor]:
+        """Return (images, labels) of some rows; images come in a dict where rows have weights."""
+        rows = self.rows[index]
+        images = _tensor(self._X[rows]).reshape(len(rows), *self.sample_shape)
+        labels = torch.from_numpy(self._y[rows])
+        if self._sample_weight is None:
+            return images, labels
+        return {"X": images, "sample_weight": torch.from_numpy(self._sample_weight[rows])}, labels
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        """Cut the rows, in order, into blocks of nearly equal and moderate size."""
+        n_rows = max(1, min(1024, _BLOCK_ELEMENTS // int(np.prod(self.sample_shape))))
+        yield from np.array_split(np.arange(len(self)), -(-len(self) // n_rows))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, i: int) -> tuple[Any, Tensor]:
+        X, y = self.batch(np.asarray([i]))
+        X = {key: value[0] for key, value in X.items()} if isinstance(X, Mapping) else X[0]
+        return X, y[0]
+
+
+class TrainIterator:
+    """Iterator over the whole batches that a :class:`~skimbal.sampling.BatchSampler` draws.
+
+    Parameters
+    ----------
+    dataset : ImageDataset
+        The training rows.
+    batch_size : int
+        Largest number of rows in a batch, in samples.
+    sampler : None, str or sampler object, default=None
+        As for :class:`~skimbal.sampling.BatchSampler`.
+    classes : ndarray of shape (n_classes,), default=None
+        Labels that the encoded ones stand for, which a sampling strategy may name.
+
+    Notes
+    -----
+    The draws are seeded from torch's generator, as those of a DataLoader are.
+    """
+
+    def __init__(
+        self,
+        dataset: ImageDataset,
+        batch_size: int,
+        sampler: Any = None,
+        classes: np.ndarray | None = None,
+    ) -> None:
+        self.dataset = dataset
+        y = dataset.y if classes is None else classes[dataset.y]
+        seed = int(torch.randint(2**31 - 1, ()))
+        self.batches = BatchSampler(y, batch_size, sampler, random_state=seed)
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[tuple[Any, Tensor]]:
+        for rows in self.batches:
+            yield self.dataset.batch(rows)
+
+
+class BlockIterator:
+    """Iterator over all rows in order, in blocks that fit the size of the images.
+
+    Parameters
+    ----------
+    dataset : ImageDataset
+        The rows to predict.
+    batch_size : int, default=None
+        Not used: what a gradient needs says nothing about prediction.
+    """
+
+    def __init__(self, dataset: ImageDataset, batch_size: int | None = None) -> None:
+        self.dataset = dataset
+
+    def __iter__(self) -> Iterator[tuple[Any, Tensor]]:
+        for rows in self.dataset.blocks():
+            yield self.dataset.batch(rows)
+
+
+class StandardizedModule(nn.Module):
+    """A network behind the conversion and standardisation of its input.
+
+    Parameters
+    ----------
+    factory : callable
+        ``factory(in_channels, n_classes, **kwargs)`` makes the network.
+    in_channels, n_classes : int
+        Number of channels and of classes.
+    dtype : torch.dtype
+        Of the parameters and the input.
+    mean, std : ndarray of shape (in_channels,), default=None
+        In units of the images; no standardisation if None.
+    **kwargs : dict
+        Passed on to ``factory``.
+    """
+
+    def __init__(
+        self,
+        factory: Callable[..., nn.Module],
+        in_channels: int,
+        n_classes: int,
+        dtype: torch.dtype,
+        mean: np.ndarray | None = None,
+        std: np.ndarray | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__()
+        self.network = factory(in_channels, n_classes, **kwargs)
+        if not isinstance(self.network, nn.Module):
+            raise TypeError(
+                "module must make a torch.nn.Module when called as f(in_channels, n_classes); got "
+                f"{self.network!r}."
+            )
+        self.dtype = dtype
+        self.mean: Tensor | None
+        self.std: Tensor | None
+        self.register_buffer("mean", None if mean is None else torch.from_numpy(mean))
+        self.register_buffer("std", None if std is None else torch.from_numpy(std))
+        self.to(dtype)
+
+    def forward(self, X: Tensor) -> Tensor:
+        """Compute the logits of a batch of images of any dtype.
+
+        Parameters
+        ----------
+        X : Tensor of shape (n_samples, in_channels, *spatial)
+            Images.
+
+        Returns
+        -------
+        logits : Tensor of shape (n_samples, n_classes)
+            Unnormalised log-probabilities, dimensionless.
+        """
+        # Convolution and pooling are up to twice as fast with the channels innermost.
+        layout = torch.channels_last if X.ndim == 4 else torch.channels_last_3d
+        X = X.to(self.dtype, memory_format=layout)
+        if self.mean is not None and self.std is not None:
+            per_channel = (-1, *[1] * (X.ndim - 2))
+            X = (X - self.mean.view(per_channel)) / self.std.view(per_channel)
+        logits: Tensor = self.network(X)
+        return logits
+
+
+class EpochProgress(Callback):  # type: ignore[misc]
+    """A progress bar over the epochs, with the latest losses.
+
+    Parameters
+    ----------
+    total : int
+        Number of epochs.
+    """
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+
+    def on_train_begin(self, net: Any, **kwargs: Any) -> None:
+        """Open the bar."""
+        self.bar_ = tqdm(total=self.total, unit="epoch")
+
+    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
+        """Advance the bar."""
+        losses = {name: net.history[-1].get(name) for name in ("train_loss", "valid_loss")}
+        self.bar_.set_postfix({name: f"{v:.3g}" for name, v in losses.items() if v is not None})
+        self.bar_.update()
+
+    def on_train_end(self, net: Any, **kwargs: Any) -> None:
+        """Close the bar."""
+        self.bar_.close()
+        del self.bar_  # it holds a lock and a stream, which do not pickle
+
+
+class ImageNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
+    """skorch's classifier, trained on a pair of data sets that has been split already.
+
+    Parameters
+    ----------
+    module : callable
+        Makes the network.
+    micro_batch_size : int, default=None
+        Rows that are in memory at once, in samples; all of the batch if None.
+    autocast : torch.dtype, default=None
+        Low precision to compute the network in; the loss stays in float32.
+    **kwargs : dict
+        As for :class:`skorch.NeuralNetClassifier`.
+    """
+
+    def __init__(
+        self,
+        module: Any,
+        *args: Any,
+        micro_batch_size: int | None = None,
+        autocast: torch.dtype | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(module, *args, **kwargs)
+        self.micro_batch_size = micro_batch_size
+        self.autocast = autocast
+
+    def initialize(self) -> "ImageNet":
+        """Initialise all components."""
+        super().initialize()
+        # A scheduler holds the optimiser. Pickled in one piece they keep being one optimiser.
+        self.cuda_dependent_attributes_: list[str] = [
+            *self.cuda_dependent_attributes_,
+            "callbacks_",
+        ]
+        return self
+
+    def train_epochs(
+        self, train: ImageDataset, valid: ImageDataset | None, epochs: int
+    ) -> "ImageNet":
+        """Train for some epochs; unlike ``fit``, let an interrupt through to the caller."""
+        self.notify("on_train_begin", X=train, y=train.y)
+        try:
+            self.fit_loop((train, valid), epochs=epochs)
+        finally:
+            self.notify("on_train_end", X=train, y=train.y)
+        return self
+
+    def check_data(self, X: Any, y: Any = None) -> None:
+        """Trust the classifier, which has checked the data."""
+
+    def get_split_datasets(self, X: Any, y: Any = None, **fit_params: Any) -> Any:
+        """Return the pair that the classifier has split."""
+        return X
+
+    def infer(self, x: Any, **fit_params: Any) -> Tensor:
+        """Compute the logits of a batch, in float32 or better."""
+        if isinstance(x, Mapping):
+            x = x["X"]
+        with self._precision():
+            logits: Tensor = super().infer(x, **fit_params)
+        if isinstance(logits, Tensor) and self.autocast is not None:
+            logits = logits.float()
+        return logits
+
+    def get_loss(
+        self, y_pred: Tensor, y_true: Tensor, X: Any = None, training: bool = False
+    ) -> Any:
+        """Compute the loss, with the weights that come with the images."""
+        y_true = y_true.to(y_pred.device)
+        weights = {}
+        if isinstance(X, Mapping):
+            weights["sample_weight"] = X["sample_weight"].to(y_pred)
+        if isinstance(self.criterion_, MixedLoss):
+            # Weights have mean 1 over the training rows: a batch of light rows counts for less.
+            return self.criterion_(y_pred, y_true, **weights, normalizer=len(y_true))
+        return self.criterion_(y_pred, y_true, **weights)
+
+    def train_step_single(self, batch: Any, **fit_params: Any) -> dict[str, Tensor]:
+        """Compute the gradient of a batch, in parts if the batch is larger than they may be."""
+        X, y = unpack_data(batch)
+        if self.micro_batch_size is None or len(y) <= self.micro_batch_size:
+            step: dict[str, Tensor] = super().train_step_single(batch, **fit_params)
+            return step
+        # The loss is a function of the whole batch, so averaging the losses of the parts would
+        # minimise something else. First all logits without a graph, then the gradient of the
+        # loss with respect to them, then each part again to carry its share of it back.
+        self._set_training(True)
+        images = X["X"] if isinstance(X, Mapping) else X
+        parts = images.tensor_split(-(-len(y) // self.micro_batch_size))
+        kept = {name: buffer.clone() for name, buffer in self.module_.named_buffers()}
+        states, logits = [], []
+        with torch.no_grad():
+            for part in parts:
+                states.append(self._random_state())
+                logits.append(self.infer(part, **fit_params))
+            # Running statistics are to see each part once.
+            for name, buffer in self.module_.named_buffers():
+                buffer.copy_(kept[name])
+        y_pred = torch.cat(logits).requires_grad_()
+        loss = self.get_loss(y_pred, y, X=X, training=True)
+        loss.backward()
+        assert y_pred.grad is not None
+        gradients = y_pred.grad.tensor_split(len(parts))
+        for part, state, gradient in zip(parts, states, gradients, strict=True):
+            self._random_state(state)
+            torch.autograd.backward(self.infer(part, **fit_params), gradient)
+        return {"loss": loss.detach(), "y_pred": y_pred.detach()}
+
+    def run_single_epoch(
+        self, iterator: Any, training: bool, prefix: str, step_fn: Any, **fit_params: Any
+    ) -> None:
+        """Run an epoch; the validation loss is that of all validation rows at once."""
+        if training or iterator is None:
+            super().run_single_epoch(iterator, training, prefix, step_fn, **fit_params)
+            return
+        logits, labels, weights = [], [], []
+
+        def step_and_keep(batch: Any, **fit_params: Any) -> Any:
+            step = step_fn(batch, **fit_params)
+            X, y = unpack_data(batch)
+            logits.append(step["y_pred"])
+            labels.append(y)
+            if isinstance(X, Mapping):
+                weights.append(X["sample_weight"])
+            return step
+
+        super().run_single_epoch(iterator, training, prefix, step_and_keep, **fit_params)
+        X = {"sample_weight": torch.cat(weights)} if weights else None
+        with torch.no_grad():
+            loss = self.get_loss(torch.cat(logits), torch.cat(labels), X=X).item()
+        # skorch averages over blocks, which is not the loss where it is a function of the set.
+        for block in self.history[-1]["batches"]:
+            if f"{prefix}_loss" in block:
+                block[f"{prefix}_loss"] = loss
+
+    def _precision(self) -> AbstractContextManager[Any]:
+        if self.autocast is None:
+            return nullcontext()
+        return torch.autocast(torch.device(self.device).type, dtype=self.autocast)
+
+    def _random_state(self, state: tuple[Tensor, Tensor | None] | None = None) -> Any:
+        """Return the state of torch's generators, or go back to one."""
+        on_cuda = torch.device(self.device).type == "cuda"
+        if state is None:
+            cuda_state = torch.cuda.get_rng_state(self.device) if on_cuda else None
+            return torch.get_rng_state(), cuda_state
+        torch.set_rng_state(state[0])
+        if state[1] is not None:
+            torch.cuda.set_rng_state(state[1], self.device)
+        return None
+
+
+def channel_statistics(dataset: ImageDataset) -> tuple[np.ndarray, np.ndarray]:
+    """Compute the weighted mean and standard deviation of each channel, block by block.
+
+    Parameters
+    ----------
+    dataset : ImageDataset
+        The training rows.
+
+    Returns
+    -------
+    mean, std : ndarray of shape (n_channels,)
+        In units of the images, float64. A constant channel has the standard deviation 1, so that
+        dividing by it changes nothing.
+    """
+    weight, mean, scatter = 0.0, np.zeros(1), np.zeros(1)
+    for rows in dataset.blocks():
+        X, _ = dataset.batch(rows)
+        w = np.ones(len(rows))
+        if isinstance(X, Mapping):
+            X, w = X["X"], X["sample_weight"].numpy()
+        pixels = X.numpy().reshape(len(rows), dataset.sample_shape[0], -1).astype(np.float64)
+        block_weight = w.sum() * pixels.shape[2]
+        if block_weight == 0:
+            continue
+        block_mean = np.einsum("n,ncp->c", w, pixels) / block_weight
+        pixels -= block_mean[:, None]
+        block_scatter = np.einsum("n,ncp,ncp->c", w, pixels, pixels)
+        # Chan, Golub and LeVeque (1983): parts combine without the cancellation of E[x^2]-E[x]^2.
+        total = weight + block_weight
+        shift = block_mean - mean
+        scatter = scatter + block_scatter + shift**2 * (weight * block_weight / total)
+        mean = mean + shift * (block_weight / total)
+        weight = total
+    std = np.sqrt(scatter / weight)
+    # What rounding leaves of a constant channel is no spread.
+    std[std <= 1e-12 * np.maximum(np.abs(mean), np.finfo(np.float64).tiny)] = 1.0
+    return mean, std
+
+
+def softmax(logits: Tensor) -> Tensor:
+    """Turn logits into probabilities, of shape (n_samples, n_classes)."""
+    return logits.softmax(-1)
+
+
+@contextmanager
+def isolated_random_state(seed: int, device: str) -> Iterator[None]:
+    """Seed python, numpy and torch within the block, and leave all of them as they were.
+
+    Parameters
+    ----------
+    seed : int
+        In [0, 2**32).
+    device : str
+        Whose generator is seeded besides that of the CPU.
+    """
+    on_cuda = torch.device(device).type == "cuda"
+    with _RANDOM_STATE_LOCK, torch.random.fork_rng([device] if on_cuda else []):
+        python_state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002
+        try:
+            random.seed(seed)
+            np.random.seed(seed)  # noqa: NPY002
+            torch.default_generator.manual_seed(seed)
+            if on_cuda:
+                with torch.cuda.device(device):
+                    torch.cuda.manual_seed(seed)
+            yield
+        finally:
+            random.setstate(python_state)
+            np.random.set_state(numpy_state)  # noqa: NPY002
+
+
+def _tensor(array: np.ndarray) -> Tensor:
+    """Wrap a batch that is already a copy, in a dtype that torch computes with."""
+    dtype = array.dtype.newbyteorder("=")
+    if (dtype.kind == "u" and dtype.itemsize > 1) or dtype.itemsize > 8:
+        dtype = np.dtype(np.float32 if dtype.itemsize == 2 else np.float64)
+    return torch.from_numpy(np.ascontiguousarray(array, dtype=dtype))

@@ -1,0 +1,34 @@
+"""One torch thread, and scipy's array API switched on before anything imports scipy."""
+
+import os
+
+os.environ["SCIPY_ARRAY_API"] = "1"
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+torch.set_num_threads(1)
+
+
+def pytest_collection_modifyitems(items):
+    if not torch.cuda.is_available():
+        skip = pytest.mark.skip(reason="needs a CUDA device")
+        for item in items:
+            if "cuda" in item.keywords:
+                item.add_marker(skip)
+
+
+@pytest.fixture(scope="session")
+def data_dir():
+    """The folder of real images that SKIMBAL_DATA names."""
+    if "SKIMBAL_DATA" not in os.environ:
+        pytest.skip("set SKIMBAL_DATA to a folder with the MedMNIST files to run this test")
+    return Path(os.environ["SKIMBAL_DATA"])
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
