@@ -5,7 +5,8 @@ import functools
 import inspect
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
@@ -27,7 +28,7 @@ from sklearn.utils.validation import (
     check_is_fitted,
     validate_data,
 )
-from skorch.callbacks import LRScheduler
+from skorch.callbacks import Callback, LRScheduler
 from skorch.dataset import ValidSplit
 from torch import nn
 
@@ -36,6 +37,7 @@ from skimbal.networks import BUILT_IN
 from skimbal.sampling import BatchSampler
 from skimbal.training import (
     BlockIterator,
+    CosineSchedule,
     EpochProgress,
     ImageDataset,
     ImageNet,
@@ -65,6 +67,8 @@ _OWN_PARAMETERS = frozenset(
     ("module", "criterion", "optimizer", "lr", "max_epochs", "batch_size", "micro_batch_size")
     + ("callbacks", "train_split", "device", "classes", "verbose", "warm_start")
     + ("predict_nonlinearity", "dataset", "autocast")
+    + ("module__factory", "module__in_channels", "module__n_classes", "module__dtype")
+    + ("module__mean", "module__std")
 )
 
 _CLASS_DOC = """{summary}
@@ -144,7 +148,7 @@ _CLASS_DOC = """{summary}
         Class labels, sorted.
     n_features_in_ : int
         Number of pixels times channels of an image.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         Column names; only where X was a DataFrame whose columns are named by text.
     input_shape_ : tuple of int
         Shape of an image, channels first.
@@ -321,7 +325,8 @@ class BaseCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         UserWarning
             If batches are too small to hold every class where loss or sampler needs that.
         """
-        return self._train(X, y, sample_weight, resume=self.warm_start)
+        with self._unchanged_by_errors():
+            return self._train(X, y, sample_weight, resume=self.warm_start)
 
     def partial_fit(
         self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None
@@ -352,7 +357,8 @@ class BaseCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             If ``classes`` is missing in the first call or differs later, a label is not among
             them, or a parameter or the data cannot be used.
         """
-        return self._train(X, y, sample_weight, classes=classes, partial=True, resume=True)
+        with self._unchanged_by_errors():
+            return self._train(X, y, sample_weight, classes=classes, partial=True, resume=True)
 
     def decision_function(self, X: Any) -> np.ndarray:
         """Compute the logits.
@@ -405,6 +411,27 @@ class BaseCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         labels: np.ndarray = self.classes_[best]
         return labels
 
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Compute the accuracy, which a rare class hardly moves.
+
+        For a search pass ``scoring="balanced_accuracy"`` or ``"matthews_corrcoef"``.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            Images or rows, as for ``fit``.
+        y : array-like of shape (n_samples,)
+            True labels.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights, dimensionless.
+
+        Returns
+        -------
+        score : float
+            Share of the rows that are predicted right, in [0, 1].
+        """
+        return float(super().score(X, y, sample_weight))
+
     @property
     def history_(self) -> Any:
         """The skorch history: losses, scores and times of each epoch."""
@@ -454,17 +481,30 @@ class BaseCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         with isolated_random_state(torch_seed, device):
             if partial and not first:
                 net = self.net_
-                net.criterion_ = loss.to(device)
+                net.end_schedule()
+                net.criterion_ = loss.to(net.device, net.module_.dtype)
             else:
                 net = self._make_net(train, labels, loss, device, partial)
                 if not first:
-                    net.module_.load_state_dict(self.net_.module_.state_dict())
+                    _carry_over(self.net_.module_, net.module_)
                 self._epochs_before = n_epochs
             # Set before training, so that an interrupted fit leaves what it has reached.
             self.classes_, self.input_shape_, self.net_ = labels, shape, net
             self._class_mass = mass
             net.train_epochs(train, valid, 1 if partial else self.max_epochs)
         return self
+
+    @contextmanager
+    def _unchanged_by_errors(self) -> Iterator[None]:
+        """Leave the estimator as it was if there is an error before a new network trains."""
+        before = dict(vars(self))
+        try:
+            yield
+        except BaseException:
+            if vars(self).get("net_") is before.get("net_"):
+                self.__dict__.clear()
+                self.__dict__.update(before)
+            raise
 
     def _apply_class_weight(
         self,
@@ -477,6 +517,10 @@ class BaseCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             return train, valid
         if isinstance(self.class_weight, str) and self.class_weight == "balanced":
             per_class = inverse_frequency(mass)
+        elif isinstance(self.class_weight, dict) and not all(
+            isinstance(weight, Real) for weight in self.class_weight.values()
+        ):
+            per_class = np.full(len(labels), np.nan)
         else:
             per_class = compute_class_weight(self.class_weight, classes=labels, y=labels)
         if not np.isfinite(per_class).all() or (per_class < 0).any() or not per_class.any():
@@ -491,6 +535,11 @@ class BaseCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
         # Mean 1 over the training rows, so that neither scale nor split changes the loss.
         total = weigh(train).sum() / len(train)
+        if total == 0:
+            raise ValueError(
+                "class_weight and sample_weight leave no training row a weight above 0, so there "
+                f"is nothing to learn from; got class_weight={self.class_weight!r}."
+            )
         return train.reweighted(weigh(train) / total), valid and valid.reweighted(
             weigh(valid) / total
         )
@@ -511,11 +560,17 @@ class BaseCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         ):
             split = copy.copy(split)
             split.random_state = seed
-        train, valid = split(data, data.y)
-        if isinstance(train, torch.utils.data.Subset):
-            train = data.take(np.asarray(train.indices))
+        pair = split(data, data.y)
+        if not isinstance(pair, tuple | list) or len(pair) != 2:
+            raise ValueError(
+                "train_split must return a pair, the training rows and the validation rows (or "
+                f"None); got {pair!r}."
+            )
+        train, valid = pair
+        if isinstance(train, torch.utils.data.Subset) and train.dataset is data:
+            train = data.take(np.asarray(train.indices, dtype=np.intp))
         if isinstance(valid, torch.utils.data.Subset) and valid.dataset is data:
-            valid = data.take(np.asarray(valid.indices))
+            valid = data.take(np.asarray(valid.indices, dtype=np.intp))
         elif valid is not None and not isinstance(valid, ImageDataset):
             valid = self._foreign_validation_set(valid, labels)
         if not isinstance(train, ImageDataset) or len(train) == 0:
@@ -553,7 +608,15 @@ class BaseCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             follows_float64 = train.dtype == np.float64 and torch.device(device).type == "cpu"
             dtype = "float64" if follows_float64 else "float32"
         low_precision = dtype == "bfloat16"
+        module_dtype = torch.float32 if low_precision else _DTYPES[dtype]
         mean, std = channel_statistics(train) if self.standardize else (None, None)
+        if mean is not None and std is not None:
+            largest = np.abs([mean, std]).max()
+            if not largest <= torch.finfo(module_dtype).max:
+                raise ValueError(
+                    "the pixels of X are too large to be standardised: mean or standard deviation "
+                    f"is beyond the range of {module_dtype}. Scale X down, or see dtype."
+                )
         factory = self.module
         if isinstance(factory, str):
             factory = functools.partial(BUILT_IN[factory], spatial_shape=tuple(spatial_shape))
@@ -561,15 +624,14 @@ class BaseCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         options.update(self.net or {})
         if options["iterator_train"] is TrainIterator:
             options.update(iterator_train__sampler=self.sampler, iterator_train__classes=labels)
+        # Not as module__factory: skorch pickles what begins with module_ on its own, even for a
+        # copy, and a factory that is a lambda would not stand that.
+        module = functools.partial(
+            StandardizedModule, factory, n_channels, len(labels), module_dtype, mean, std
+        )
         net = ImageNet(
-            StandardizedModule,
-            module__factory=factory,
-            module__in_channels=n_channels,
-            module__n_classes=len(labels),
-            module__dtype=torch.float32 if low_precision else _DTYPES[dtype],
-            module__mean=mean,
-            module__std=std,
-            criterion=loss,
+            module,
+            criterion=loss.to(module_dtype),
             optimizer=self._optimizer(),
             lr=self.lr,
             max_epochs=self.max_epochs,
@@ -585,6 +647,14 @@ class BaseCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             verbose=int(self.verbose >= 2),
             **options,
         ).initialize()
+        known = {"lr_schedule", "progress", *dict(net.callbacks_)}
+        for name, value in options.items():
+            parts = name.split("__")
+            if parts[0] == "callbacks" and value is not None and parts[1] not in known:
+                raise ValueError(
+                    f"net[{name!r}] is for a callback that is not there; known are "
+                    f"{', '.join(sorted(known))}. Add ({parts[1]!r}, callback) to callbacks."
+                )
         self._check_output(net, train, len(labels))
         return net
 
@@ -593,7 +663,7 @@ class BaseCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         plain = [item[1] if isinstance(item, tuple) else item for item in callbacks]
         own_schedule = any(item is LRScheduler or isinstance(item, LRScheduler) for item in plain)
         if self.lr_schedule == "cosine" and not partial and not own_schedule:
-            cosine = LRScheduler("CosineAnnealingLR", T_max=self.max_epochs)
+            cosine = CosineSchedule("CosineAnnealingLR", T_max=self.max_epochs)
             callbacks.insert(0, ("lr_schedule", cosine))
         if self.verbose == 1 and not partial:
             callbacks.append(("progress", EpochProgress(self.max_epochs)))
@@ -618,6 +688,12 @@ class BaseCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             raise ValueError(
                 f"module must return logits of shape (n_samples, n_classes), here (1, {n_classes}) "
                 f"for one sample; got {got}. A factory is called as f(in_channels, n_classes)."
+            )
+        if logits.isnan().any():
+            raise ValueError(
+                "the network turns the first training sample into NaN before any training: values "
+                f"of X are beyond the range of {net.module_.dtype}, or module={self.module!r} "
+                "makes NaN of numbers. Scale X down, or see dtype and standardize."
             )
 
     def _logits(self, X: Any) -> torch.Tensor:
@@ -654,7 +730,7 @@ class BaseCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         _check_number("lr", self.lr, Real, 0, open_end=True)
         if self.lr_schedule not in (None, "cosine"):
             raise ValueError(f"lr_schedule must be None or 'cosine', got {self.lr_schedule!r}.")
-        if self.dtype != "auto" and self.dtype not in _DTYPES:
+        if not isinstance(self.dtype, str) or self.dtype not in ("auto", *_DTYPES):
             raise ValueError(
                 f"dtype must be 'auto', {', '.join(map(repr, _DTYPES))}; got {self.dtype!r}."
             )
@@ -679,7 +755,11 @@ class BaseCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         optimizer = self.optimizer
         if isinstance(optimizer, str) and optimizer.lower() in _OPTIMIZERS:
             return _OPTIMIZERS[optimizer.lower()]
-        if isinstance(optimizer, type) and issubclass(optimizer, torch.optim.Optimizer):
+        if (
+            isinstance(optimizer, type)
+            and issubclass(optimizer, torch.optim.Optimizer)
+            and optimizer is not torch.optim.Optimizer
+        ):
             return optimizer
         raise ValueError(
             f"optimizer must be a torch.optim.Optimizer class or one of {sorted(_OPTIMIZERS)}; got "
@@ -693,8 +773,13 @@ class BaseCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 f"{{'optimizer__weight_decay': 1e-4}}, or None; got {self.net!r}."
             )
         options = self.net or {}
+        own = _OWN_PARAMETERS
+        if "iterator_train" not in options:
+            own = own | {"iterator_train__sampler", "iterator_train__classes"}
         for name in options:
-            if name in _OWN_PARAMETERS:
+            if not isinstance(name, str):
+                raise ValueError(f"net must have names as keys, got {name!r}.")
+            if name in own:
                 raise ValueError(
                     f"net[{name!r}] would go round a parameter of {type(self).__name__}; set that "
                     "one, or see its documentation."
@@ -710,19 +795,31 @@ class BaseCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 f"got {self.callbacks!r}."
             )
         for item in self.callbacks or []:
-            callback = item[1] if isinstance(item, tuple) and len(item) == 2 else item
+            named = isinstance(item, tuple) and len(item) == 2
+            name, callback = item if named else (type(item).__name__, item)
+            is_class = isinstance(callback, type) and issubclass(callback, Callback)
+            if not is_class and not isinstance(callback, Callback | None):
+                raise ValueError(
+                    "callbacks must be a list of skorch callbacks or (name, callback) pairs, or "
+                    f"None; its entry {item!r} is neither."
+                )
+            cls = callback if is_class else type(callback)
             monitor = getattr(callback, "monitor", None)
+            if is_class:  # skorch makes the instance
+                name = name if named else callback.__name__
+                monitor = getattr(
+                    inspect.signature(callback).parameters.get("monitor"), "default", None
+                )
+            monitor = options.get(f"callbacks__{name}__monitor", monitor)
             if self.train_split is None and str(monitor).startswith("valid_"):
                 raise ValueError(
-                    f"{type(callback).__name__} monitors {monitor!r}, which needs validation rows, "
+                    f"{cls.__name__} monitors {monitor!r}, which needs validation rows, "
                     "but train_split is None. Set train_split=0.2, or monitor='train_loss'."
                 )
 
     def _check_X(self, X: Any, *, reset: bool) -> tuple[np.ndarray, tuple[int, ...]]:
         """Check the images or rows; return them as they are, with the shape of an image."""
-        if isinstance(X, torch.Tensor):
-            X = X.detach().cpu()
-            X = (X.float() if X.dtype == torch.bfloat16 else X).numpy()
+        X = _as_array(X)
         # Not np.ndim, which containers that are no arrays may refuse.
         if (X.ndim if hasattr(X, "ndim") else np.asarray(X).ndim) <= 2:
             X = validate_data(self, X, dtype="numeric", reset=reset)
@@ -737,6 +834,11 @@ class BaseCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 if X.dtype.kind == "f":
                     block = X[rows[0] : rows[-1] + 1]
                     assert_all_finite(block, estimator_name=type(self).__name__, input_name="X")
+        if X.dtype.kind not in "biuf":
+            raise ValueError(
+                f"X must hold real numbers, got dtype {X.dtype}. Convert it first, such as with "
+                "X.astype('float32')."
+            )
         if reset:
             self.input_shape_ = shape
             if X.ndim > 2:
@@ -791,6 +893,7 @@ class BaseCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             not isinstance(given, list | tuple)
             or len(given) not in (n_axes, n_axes + 1)
             or not all(hasattr(size, "__index__") and size > 0 for size in given)
+            or any(isinstance(size, bool) for size in given)
         ):
             raise ValueError(
                 f"input_shape must be None, ({axes}) or (n_channels, {axes}) in positive integers; "
@@ -804,9 +907,12 @@ class BaseCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             raise ValueError(
                 f"{type(self).__name__} requires y to be passed, but the target y is None."
             )
+        y = _as_array(y)
         if np.asarray(y).ndim > 1 and np.asarray(y).shape[1] > 1:
             raise ValueError("Multilabel and multioutput targets are not supported.")
         y = column_or_1d(y, warn=True)
+        if y.dtype.kind == "O":
+            _distinct(y, "y")
         assert_all_finite(y, input_name="y", estimator_name=type(self).__name__)
         check_classification_targets(y)
         check_consistent_length(X, y)
@@ -817,6 +923,7 @@ class BaseCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     ) -> tuple[np.ndarray | None, np.ndarray]:
         if sample_weight is None:
             return None, np.arange(len(X))
+        sample_weight = _as_array(sample_weight)
         weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
         rows = np.flatnonzero(weight)
         if len(rows) == 0:
@@ -830,21 +937,24 @@ class BaseCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self, y: np.ndarray, classes: Any, *, partial: bool, first: bool
     ) -> np.ndarray:
         if not first:
-            if classes is not None and not np.array_equal(np.unique(classes), self.classes_):
+            if classes is not None and not np.array_equal(
+                _distinct(column_or_1d(classes), "classes"), self.classes_
+            ):
                 raise ValueError(
-                    f"classes={classes!r} differs from those of the first call, {self.classes_!r}."
+                    f"classes={classes!r} differs from those of the first call, "
+                    f"{self.classes_.tolist()}. Leave classes out, or fit anew."
                 )
             labels: np.ndarray = self.classes_
         elif partial:
             if classes is None:
                 raise ValueError("classes must be passed on the first call to partial_fit.")
-            labels = np.unique(column_or_1d(classes))
+            labels = _distinct(column_or_1d(classes), "classes")
         else:
             labels = np.unique(y)
         if len(labels) < 2:
             raise ValueError(
-                f"{type(self).__name__} needs at least 2 classes to tell apart, but the data holds "
-                f"1 class: {labels[0]!r}."
+                f"{type(self).__name__} needs at least 2 classes to tell apart, but there is "
+                f"{len(labels)} class: {labels.tolist()}."
             )
         self._refuse_unknown_labels(y, labels)
         return labels
@@ -924,6 +1034,37 @@ class CNN3DClassifier(BaseCNNClassifier):  # noqa: D101
     _axes = ("d", "h", "w")
 
 
+def _as_array(data: Any) -> Any:
+    """Bring a tensor of any device to numpy; leave all else as it is."""
+    if not isinstance(data, torch.Tensor):
+        return data
+    return (data.float() if data.dtype == torch.bfloat16 else data).numpy(force=True)
+
+
+def _distinct(labels: np.ndarray, name: str) -> np.ndarray:
+    """Sort the distinct labels; refuse labels that are missing or have no order."""
+    try:
+        distinct: np.ndarray = np.unique(labels)
+    except TypeError:
+        kinds = ", ".join(sorted({type(label).__name__ for label in labels}))
+        raise ValueError(
+            f"{name} mixes labels of the types {kinds}, which cannot be sorted. Give every label "
+            "the same type, such as str, and drop the rows without a label."
+        ) from None
+    assert_all_finite(distinct, input_name=name)
+    return distinct
+
+
+def _carry_over(old: nn.Module, new: nn.Module) -> None:
+    try:
+        new.load_state_dict(old.state_dict())
+    except RuntimeError as error:
+        raise ValueError(
+            "warm_start=True goes on from the weights of the previous fit, but the network is a "
+            f"different one now. Set warm_start=False, or module and net back. ({error})"
+        ) from None
+
+
 def _is_fraction(cv: Any) -> bool:
     return isinstance(cv, Real) and not float(cv).is_integer()
 
@@ -940,11 +1081,12 @@ def _check_device(device: Any) -> str:
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        torch.empty(1, device=device).cpu()
+        torch.empty(1, device="" if device is None else device).cpu()
+        known = torch.device(device)
     except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(
             f"device={device!r} cannot be used here ({reason}); use 'cpu', 'auto', or a device "
             f"that torch sees: {torch.cuda.device_count()} CUDA device(s) on this machine."
         ) from None
-    return str(device)
+    return str(known)

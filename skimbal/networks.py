@@ -103,7 +103,8 @@ class SmallCNN(nn.Module):
     Raises
     ------
     ValueError
-        If a size is not a positive integer or ``norm`` is unknown.
+        If a size is not a positive integer, there are not two or three axes, or ``norm`` is
+        unknown.
 
     Examples
     --------
@@ -129,7 +130,7 @@ class SmallCNN(nn.Module):
         norm: str = "group",
     ) -> None:
         super().__init__()
-        _check_sizes(in_channels, n_classes, *spatial_shape, width, n_stages)
+        _check_sizes(spatial_shape, in_channels, n_classes, width, n_stages)
         make_norm = _norm_factory(norm, len(spatial_shape))
         kernel_size = [1 if size == 1 else 3 for size in spatial_shape]
         size = list(spatial_shape)
@@ -198,7 +199,8 @@ class ResNet(nn.Module):
     Raises
     ------
     ValueError
-        If a size is not a positive integer or ``norm`` is unknown.
+        If a size is not a positive integer, there are not two or three axes, or ``norm`` is
+        unknown.
 
     References
     ----------
@@ -225,7 +227,7 @@ class ResNet(nn.Module):
         norm: str = "group",
     ) -> None:
         super().__init__()
-        _check_sizes(in_channels, n_classes, *spatial_shape, width, *n_blocks)
+        _check_sizes(spatial_shape, in_channels, n_classes, width, *n_blocks)
         ndim = len(spatial_shape)
         make_norm = _norm_factory(norm, ndim)
 
@@ -309,12 +311,14 @@ def _norm_factory(norm: str, ndim: int) -> Norm:
         return batch_norm
     if norm == "group":
         # Groups of several channels, so that a single voxel still has something to vary.
-        return lambda channels: nn.GroupNorm(math.gcd(8, max(1, channels // 2)), channels)
+        return lambda channels: nn.GroupNorm(math.gcd(8, channels // 2, channels), channels)
     raise ValueError(f"norm must be 'group' or 'batch', got {norm!r}.")
 
 
-def _check_sizes(*sizes: Any) -> None:
-    for size in sizes:
+def _check_sizes(spatial_shape: Sequence[int], *sizes: Any) -> None:
+    if len(spatial_shape) not in _CONV:
+        raise ValueError(f"spatial_shape must be (h, w) or (d, h, w), got {spatial_shape!r}.")
+    for size in (*spatial_shape, *sizes):
         if isinstance(size, bool) or not hasattr(size, "__index__") or size < 1:
             raise ValueError(
                 "channels, classes, widths, numbers of blocks and sizes of axes must be positive "

@@ -181,7 +181,7 @@ class NDSampler(OneToOneFeatureMixin, BaseEstimator):  # type: ignore[misc]
         Row numbers of the selected images; only where ``sampler_`` has it.
     n_features_in_ : int
         Number of pixels times channels of an image.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         Column names; only where X was a DataFrame.
 
     Examples
@@ -267,7 +267,7 @@ class NDSampler(OneToOneFeatureMixin, BaseEstimator):  # type: ignore[misc]
 
         Returns
         -------
-        feature_names_out : ndarray of shape (n_features_in_,)
+        feature_names_out : ndarray of shape (n_features,)
             The names.
         """
         check_is_fitted(self, "n_features_in_")

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import skorch
 import torch
-from skorch.callbacks import Callback
+from skorch.callbacks import Callback, EarlyStopping, LRScheduler
 from skorch.dataset import Dataset, unpack_data
 from torch import Tensor, nn
 from tqdm.auto import tqdm
@@ -22,6 +22,7 @@ from skimbal.sampling import BatchSampler
 
 __all__ = [
     "BlockIterator",
+    "CosineSchedule",
     "EpochProgress",
     "ImageDataset",
     "ImageNet",
@@ -224,7 +225,16 @@ class StandardizedModule(nn.Module):
         **kwargs: Any,
     ) -> None:
         super().__init__()
-        self.network = factory(in_channels, n_classes, **kwargs)
+        try:
+            self.network = factory(in_channels, n_classes, **kwargs)
+        except Exception as error:
+            options = "".join(f", {name}={value!r}" for name, value in kwargs.items())
+            error.add_note(
+                f"module={factory!r} was called as f({in_channels}, {n_classes}{options}), with "
+                "the numbers of channels and classes and the module__ options of net, to build a "
+                "torch.nn.Module."
+            )
+            raise
         if not isinstance(self.network, nn.Module):
             raise TypeError(
                 "module must make a torch.nn.Module when called as f(in_channels, n_classes); got "
@@ -260,6 +270,10 @@ class StandardizedModule(nn.Module):
         return logits
 
 
+class CosineSchedule(LRScheduler):  # type: ignore[misc]
+    """Cosine annealing of the learning rate over the epochs of one ``fit``."""
+
+
 class EpochProgress(Callback):  # type: ignore[misc]
     """A progress bar over the epochs, with the latest losses.
 
@@ -285,7 +299,14 @@ class EpochProgress(Callback):  # type: ignore[misc]
     def on_train_end(self, net: Any, **kwargs: Any) -> None:
         """Close the bar."""
         self.bar_.close()
-        del self.bar_  # it holds a lock and a stream, which do not pickle
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the state without the bar: its lock and its stream do not pickle."""
+        return {name: value for name, value in vars(self).items() if name != "bar_"}
+
+
+class _StopTraining(Exception):
+    """A callback has seen enough; skorch's own say so with a KeyboardInterrupt."""
 
 
 class ImageNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
@@ -318,10 +339,13 @@ class ImageNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
     def initialize(self) -> "ImageNet":
         """Initialise all components."""
         super().initialize()
-        # A scheduler holds the optimiser. Pickled in one piece they keep being one optimiser.
+        # A scheduler holds the optimiser. Pickled in one piece they keep being one optimiser. The
+        # names are prefixes: a criterion and callbacks given as instances are used as they are,
+        # so without the underscore the same tensors would be pickled for their device elsewhere.
         self.cuda_dependent_attributes_: list[str] = [
-            *self.cuda_dependent_attributes_,
-            "callbacks_",
+            *(name for name in self.cuda_dependent_attributes_ if name != "criterion_"),
+            "criterion",
+            "callbacks",
         ]
         return self
 
@@ -332,9 +356,27 @@ class ImageNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
         self.notify("on_train_begin", X=train, y=train.y)
         try:
             self.fit_loop((train, valid), epochs=epochs)
+        except KeyboardInterrupt:
+            # It is also how EarlyStopping says that it is time.
+            if not any(
+                isinstance(callback, EarlyStopping) and callback.misses_ == callback.patience
+                for _, callback in self.callbacks_
+            ):
+                raise
         finally:
             self.notify("on_train_end", X=train, y=train.y)
         return self
+
+    def end_schedule(self) -> None:
+        """Drop what spans the epochs of one ``fit``; go back to the learning rate before it."""
+        kept: list[tuple[str, Any]] = []
+        for name, callback in vars(self)["callbacks_"]:
+            if isinstance(callback, CosineSchedule):
+                for group in self.optimizer_.param_groups:
+                    group["lr"] = group["initial_lr"]
+            elif not isinstance(callback, EpochProgress):
+                kept.append((name, callback))
+        self.callbacks_ = kept
 
     def check_data(self, X: Any, y: Any = None) -> None:
         """Trust the classifier, which has checked the data."""
@@ -441,6 +483,7 @@ class ImageNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
         return None
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def channel_statistics(dataset: ImageDataset) -> tuple[np.ndarray, np.ndarray]:
     """Compute the weighted mean and standard deviation of each channel, block by block.
 

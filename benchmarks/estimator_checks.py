@@ -1,0 +1,118 @@
+"""Run the estimator checks of scikit-learn and imbalanced-learn, and write the results down.
+
+``python -m benchmarks.estimator_checks`` runs every check for each classifier and loss, as the
+tests do, and writes the page ``docs/estimator_checks.rst``.
+"""
+
+import os
+
+# Read by scipy when it is first imported; without it one check would skip itself.
+os.environ["SCIPY_ARRAY_API"] = "1"
+
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import imblearn
+import sklearn
+import skorch
+import torch
+from imblearn.utils.estimator_checks import estimator_checks_generator as imblearn_checks
+from sklearn.utils.estimator_checks import estimator_checks_generator as sklearn_checks
+
+from skimbal import CNN2DClassifier, CNN3DClassifier, CollapseWarning
+
+CLASSIFIERS = (CNN2DClassifier, CNN3DClassifier)
+LOSSES = ("ce+mcc", "ce", "wce", "focal", "f1", "ce+f1", "mcc")
+#: What cannot hold, and why.
+EXPECTED_FAILURES = {
+    ("mcc", "check_class_weight_classifiers"): (
+        "The check weights one class 10 million times the other and expects nearly all rows to be "
+        "predicted as it. The Matthews correlation of a separation of the training rows is 1 "
+        "whatever the weights, so a pure MCC loss has no reason to give it up."
+    )
+}
+PAGE = Path(__file__).parents[1] / "docs" / "estimator_checks.rst"
+
+
+def checks(estimator) -> Iterator[tuple[str, str, Callable[[], None]]]:
+    """Yield the library, the name and the call of each check that applies to an estimator."""
+    for library, generator in (
+        ("scikit-learn", sklearn_checks),
+        ("imbalanced-learn", imblearn_checks),
+    ):
+        for instance, check in generator(estimator):
+            name = getattr(check, "func", check).__name__
+            keywords = getattr(check, "keywords", {})
+            if keywords:
+                name += "(" + ", ".join(f"{k}={v}" for k, v in keywords.items()) + ")"
+            yield library, name, lambda instance=instance, check=check: check(instance)
+
+
+def run(loss: str) -> dict[str, list[str]]:
+    """Run the checks with one loss; return the outcomes for each, one per classifier."""
+    outcomes: dict[str, list[str]] = {}
+    for classifier in CLASSIFIERS:
+        for library, name, check in checks(classifier(loss=loss)):
+            try:
+                check()
+                outcome = "pass"
+            except Exception as error:
+                expected = (loss, name) in EXPECTED_FAILURES and isinstance(error, AssertionError)
+                outcome = "expected failure" if expected else f"FAIL: {type(error).__name__}"
+            outcomes.setdefault(f"{library}: {name}", []).append(outcome)
+    return outcomes
+
+
+def page(results: dict[str, dict[str, list[str]]]) -> str:
+    """Write the outcomes as a page of the documentation."""
+    names = list(results[LOSSES[0]])
+    versions = ", ".join(
+        f"{m.__name__} {m.__version__}" for m in (sklearn, imblearn, skorch, torch)
+    )
+    lines = [
+        "Estimator checks",
+        "================",
+        "",
+        "Every check that scikit-learn and imbalanced-learn have for a classifier, run with",
+        "warnings as errors and ``SCIPY_ARRAY_API=1``, for :class:`~skimbal.CNN2DClassifier` and",
+        ":class:`~skimbal.CNN3DClassifier` with each loss. None is skipped. Written by",
+        "``python -m benchmarks.estimator_checks``; the tests run the same checks.",
+        "",
+        f"Versions: {versions}.",
+        "",
+        "Expected failures",
+        "-----------------",
+        "",
+    ]
+    for (loss, name), reason in EXPECTED_FAILURES.items():
+        lines += [f'``{name}`` with ``loss="{loss}"``:', f"  {reason}", ""]
+    lines += ["Results", "-------", "", ".. list-table::", "   :header-rows: 1", ""]
+    table = [["check", *(f"``{loss}``" for loss in LOSSES)]]
+    for name in names:
+        row = [f"``{name}``"]
+        for loss in LOSSES:
+            outcomes = results[loss][name]
+            row.append(" / ".join(sorted(set(outcomes))))
+        table.append(row)
+    for row in table:
+        lines += [f"   {'*' if i == 0 else ' '} - {entry}" for i, entry in enumerate(row)]
+    passed = sum(o == "pass" for r in results.values() for outcomes in r.values() for o in outcomes)
+    total = sum(len(outcomes) for r in results.values() for outcomes in r.values())
+    lines += ["", f"{passed} of {total} runs pass.", ""]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    warnings.simplefilter("error")
+    warnings.simplefilter("ignore", CollapseWarning)
+    results = {}
+    for loss in LOSSES:
+        results[loss] = run(loss)
+        print(loss, {o for outcomes in results[loss].values() for o in outcomes}, flush=True)
+    PAGE.write_text(page(results))
+
+
+if __name__ == "__main__":
+    main()
