@@ -605,7 +605,8 @@ class BaseCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         n_channels, *spatial_shape = train.sample_shape
         dtype = self.dtype
         if dtype == "auto":
-            follows_float64 = train.dtype == np.float64 and torch.device(device).type == "cpu"
+            is_float64 = train.dtype.newbyteorder("=") == np.float64
+            follows_float64 = is_float64 and torch.device(device).type == "cpu"
             dtype = "float64" if follows_float64 else "float32"
         low_precision = dtype == "bfloat16"
         module_dtype = torch.float32 if low_precision else _DTYPES[dtype]

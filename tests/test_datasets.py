@@ -1,0 +1,329 @@
+import functools
+import hashlib
+import http.server
+import os
+import sys
+import threading
+
+import numpy as np
+import pytest
+
+from skimbal import datasets
+from skimbal.datasets import load_imbalanced_digits, load_medmnist, load_npz
+
+SPLITS = ("train", "val", "test")
+KEYS = {f"{kind}_{split}" for kind in "Xy" for split in SPLITS} | {
+    "target_names",
+    "ndim",
+    "name",
+    "DESCR",
+    "license",
+    "citation",
+}
+
+
+def make_arrays(shape=(6, 5), **replaced):
+    rng = np.random.default_rng(0)
+    arrays = {}
+    for split in SPLITS:
+        arrays[f"{split}_images"] = rng.integers(0, 256, (8, *shape), dtype=np.uint8)
+        arrays[f"{split}_labels"] = np.array([[0], [1], [2], [1]] * 2, dtype=np.uint8)
+    arrays.update(replaced)
+    return {key: array for key, array in arrays.items() if array is not None}
+
+
+@pytest.fixture
+def make_npz(tmp_path):
+    def make(name="some.npz", **arrays):
+        np.savez_compressed(tmp_path / name, **arrays)
+        return tmp_path / name
+
+    return make
+
+
+@pytest.fixture
+def breastmnist(monkeypatch, make_npz):
+    """A small file, with the facts about breastmnist changed so that it is the official one."""
+    path = make_npz("breastmnist.npz", **make_arrays())
+    md5 = hashlib.md5(path.read_bytes()).hexdigest()
+    monkeypatch.setitem(datasets._MEDMNIST, "breastmnist", ("malignant; benign; other", md5))
+    monkeypatch.delenv("SKIMBAL_DATA", raising=False)
+    return path
+
+
+@pytest.fixture
+def server(monkeypatch, tmp_path):
+    """A web server in the place of Zenodo; the folder that it serves."""
+    folder = tmp_path / "served"
+    folder.mkdir()
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *args):
+            pass
+
+    handler = functools.partial(Handler, directory=folder)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as httpd:
+        threading.Thread(target=httpd.serve_forever, args=(0.01,), daemon=True).start()
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
+        monkeypatch.setattr(datasets, "_ZENODO", f"http://127.0.0.1:{httpd.server_port}")
+        yield folder
+        httpd.shutdown()
+
+
+def check_one_line(error, *parts):
+    text = str(error.value)
+    assert "\n" not in text
+    for part in parts:
+        assert part in text
+
+
+# ---- embedded digits
+
+
+def test_digits_have_the_stated_classes_and_counts():
+    digits = load_imbalanced_digits()
+    assert set(digits) == KEYS
+    assert digits.target_names == ["other", "eight", "nine"]
+    assert digits.ndim == 2
+    counts = {"train": [432, 43, 43], "val": [108, 11, 11], "test": [180, 18, 18]}
+    for split, count in counts.items():
+        X, y = digits[f"X_{split}"], digits[f"y_{split}"]
+        assert X.shape == (sum(count), 8, 8)
+        assert X.dtype == np.uint8
+        assert X.max() == 16
+        assert y.dtype == np.int64
+        np.testing.assert_array_equal(np.bincount(y), count)
+        assert str(count) in digits.DESCR
+
+
+def test_digits_depend_on_random_state_only():
+    before = np.random.get_state()[1].copy()  # noqa: NPY002
+    one, same, other = (load_imbalanced_digits(random_state=seed) for seed in (0, 0, 1))
+    np.testing.assert_array_equal(np.random.get_state()[1], before)  # noqa: NPY002
+    np.testing.assert_array_equal(one.X_train, same.X_train)
+    np.testing.assert_array_equal(one.y_test, same.y_test)
+    assert not np.array_equal(one.X_train, other.X_train)
+
+
+def test_digits_of_one_split_are_in_no_other():
+    digits = load_imbalanced_digits()
+    seen = [{image.tobytes() for image in digits[f"X_{split}"]} for split in SPLITS]
+    assert len(set.union(*seen)) == sum(map(len, seen)) == 864
+
+
+def test_digits_imbalance():
+    for imbalance, rare in ((5, 144), (36, 20)):
+        digits = load_imbalanced_digits(imbalance=imbalance)
+        y = np.concatenate([digits[f"y_{split}"] for split in SPLITS])
+        np.testing.assert_array_equal(np.bincount(y), [720, rare, rare])
+    for imbalance in (4.9, 37, np.nan):
+        with pytest.raises(ValueError, match="from 5 to 36, got"):
+            load_imbalanced_digits(imbalance=imbalance)
+
+
+# ---- files of MedMNIST's form
+
+
+@pytest.mark.parametrize(
+    ("shape", "loaded", "ndim"),
+    [
+        ((6, 5), (6, 5), 2),
+        ((6, 5, 3), (3, 6, 5), 2),
+        ((6, 5, 1), (1, 6, 5), 2),
+        ((3, 6, 5), (3, 6, 5), 2),
+        ((7, 6, 5), (7, 6, 5), 3),
+    ],
+)
+def test_npz_shapes(make_npz, shape, loaded, ndim):
+    arrays = make_arrays(shape)
+    data = load_npz(make_npz(**arrays))
+    assert set(data) == KEYS
+    assert data.ndim == ndim
+    assert data.name == "some"
+    assert data.target_names == ["0", "1", "2"]
+    for split in SPLITS:
+        X, images = data[f"X_{split}"], arrays[f"{split}_images"]
+        assert X.shape == (8, *loaded)
+        assert X.dtype == np.uint8
+        assert X.flags.c_contiguous
+        np.testing.assert_array_equal(X, images if shape == loaded else np.moveaxis(images, -1, 1))
+        np.testing.assert_array_equal(data[f"y_{split}"], arrays[f"{split}_labels"].ravel())
+
+
+def test_npz_takes_flat_labels_and_str_paths(make_npz):
+    path = make_npz(**make_arrays(val_labels=np.arange(8)))
+    data = load_npz(str(path))
+    np.testing.assert_array_equal(data.y_val, np.arange(8))
+    assert data.target_names == [str(k) for k in range(8)]
+
+
+def test_npz_missing_file(tmp_path):
+    for path in (tmp_path / "none.npz", tmp_path):
+        with pytest.raises(FileNotFoundError) as error:
+            load_npz(path)
+        check_one_line(error, str(path), "no such file")
+
+
+@pytest.mark.parametrize("kept", [0, 100, -30])
+def test_npz_cut_short(make_npz, kept):
+    path = make_npz(**make_arrays())
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(ValueError, match="cut short") as error:
+        load_npz(path)
+    check_one_line(error, str(path), "get it again")
+
+
+def test_npz_damaged_in_any_byte_is_one_clear_error(make_npz, rng):
+    path = make_npz(**make_arrays())
+    whole = path.read_bytes()
+    messages = []
+    for place in rng.integers(0, len(whole), 300):
+        damaged = bytearray(whole)
+        damaged[place] ^= 0x5A
+        path.write_bytes(damaged)
+        try:
+            load_npz(path)  # time stamps and the like may change without harm
+        except ValueError as error:
+            messages.append(str(error))
+    assert len(messages) > 200
+    assert all(str(path) in message and "\n" not in message for message in messages)
+
+
+def test_npz_never_unpickles(make_npz):
+    path = make_npz(**make_arrays(train_labels=np.array([[0]] * 8, dtype=object)))
+    with pytest.raises(ValueError, match="plain arrays") as error:
+        load_npz(path)
+    check_one_line(error, "allow_pickle=False")
+
+
+@pytest.mark.parametrize(
+    ("replaced", "parts"),
+    [
+        ({"val_labels": None, "test_images": None}, ["missing: val_labels, test_images"]),
+        ({"train_labels": np.zeros((8, 14), int)}, ["train", "(8, 14)", "multi-label"]),
+        ({"train_labels": np.zeros((7, 1), int)}, ["train", "got 7 and 8"]),
+        ({"val_images": np.zeros((0, 6, 5), np.uint8)}, ["val", "at least one", "(0, 6, 5)"]),
+        ({"val_images": np.zeros((8, 6, 4), np.uint8)}, ["one shape", "(6, 4)"]),
+        ({"test_images": np.zeros((8, 30), np.uint8)}, ["test", "(n, h, w)", "(8, 30)"]),
+        ({"test_images": np.full((8, 6, 5), "a")}, ["test", "numbers", "<U1"]),
+        ({"test_labels": np.full((8, 1), 0.5)}, ["test", "class numbers", "float64"]),
+        ({"test_labels": np.full((8, 1), -1)}, ["test", "class numbers from 0"]),
+    ],
+)
+def test_npz_of_another_form(make_npz, replaced, parts):
+    path = make_npz(**make_arrays(**replaced))
+    with pytest.raises(ValueError, match=r"some\.npz") as error:
+        load_npz(path)
+    check_one_line(error, *parts)
+
+
+def test_npz_real_images(data_dir):
+    data = load_npz(data_dir / "pneumoniamnist" / "pneumoniamnist_full_rebuilt.npz")
+    assert data.X_train.shape == (4708, 28, 28)
+    np.testing.assert_array_equal(np.bincount(data.y_test), [234, 390])
+
+
+# ---- MedMNIST
+
+
+@pytest.mark.parametrize("size", [28, 64])
+def test_medmnist_official_files(data_dir, size):
+    data = load_medmnist("vesselmnist3d", size, download=False)
+    assert set(data) == KEYS
+    assert data.ndim == 3
+    assert data.X_train.shape == (1335, size, size, size)
+    assert data.target_names == ["vessel", "aneurysm"]
+    assert data.license == "CC BY 4.0"
+    np.testing.assert_array_equal(np.bincount(data.y_test), [339, 43])
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "message"),
+    [
+        ("chestmnist", 28, "multi-label is not supported"),
+        ("mnist", 28, "'mnist': expected one of adrenalmnist3d, bloodmnist"),
+        ("organmnist3d", 128, "sizes 28, 64, got 128"),
+        ("bloodmnist", 32, "sizes 28, 64, 128, 224, got 32"),
+    ],
+)
+def test_medmnist_unknown_set_or_size(name, size, message):
+    with pytest.raises(ValueError, match=message):
+        load_medmnist(name, size)
+
+
+@pytest.mark.parametrize("folder", [".", "breastmnist"])
+def test_medmnist_is_found_in_a_listed_folder_or_just_below(
+    monkeypatch, breastmnist, tmp_path, folder
+):
+    listed = tmp_path / "second"
+    (listed / folder).mkdir(parents=True)
+    breastmnist.rename(listed / folder / "breastmnist.npz")
+    monkeypatch.setenv("SKIMBAL_DATA", f"{tmp_path / 'absent'}{os.pathsep}{listed}")
+    data = load_medmnist("breastmnist", download=False)
+    assert data.target_names == ["malignant", "benign", "other"]
+    assert data.name == "breastmnist"
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_medmnist_refuses_another_file(monkeypatch, breastmnist, make_npz, listed):
+    make_npz("breastmnist.npz", **make_arrays((4, 4)))
+    got = hashlib.md5(breastmnist.read_bytes()).hexdigest()
+    expected = datasets._MEDMNIST["breastmnist"][1]
+    if listed:
+        monkeypatch.setenv("SKIMBAL_DATA", str(breastmnist.parent))
+    with pytest.raises(ValueError, match="load_npz") as error:
+        load_medmnist("breastmnist", data_home=None if listed else breastmnist.parent)
+    check_one_line(error, f"expected md5 {expected}", f"got {got}", str(breastmnist))
+
+
+def test_medmnist_downloads_once(breastmnist, server, tmp_path):
+    served = breastmnist.rename(server / "breastmnist.npz")
+    cache = tmp_path / "new" / "cache"
+    data = load_medmnist("breastmnist", data_home=cache)
+    served.unlink()
+    again = load_medmnist("breastmnist", data_home=cache)
+    np.testing.assert_array_equal(data.X_test, again.X_test)
+
+
+def test_medmnist_default_cache(monkeypatch, breastmnist, server, tmp_path):
+    pooch = pytest.importorskip("pooch")
+    monkeypatch.setattr(pooch, "os_cache", lambda project: tmp_path / "caches" / project)
+    breastmnist.rename(server / "breastmnist.npz")
+    load_medmnist("breastmnist")
+    assert (tmp_path / "caches" / "skimbal" / "breastmnist.npz").is_file()
+
+
+def test_medmnist_download_of_another_file(breastmnist, server, tmp_path):
+    (server / "breastmnist.npz").write_bytes(b"not what Zenodo holds")
+    cache = tmp_path / "cache"
+    with pytest.raises(OSError, match="cannot download") as error:
+        load_medmnist("breastmnist", data_home=cache)
+    check_one_line(error, datasets._MEDMNIST["breastmnist"][1])
+    assert not (cache / "breastmnist.npz").exists()
+
+
+def test_medmnist_offline_says_which_file_to_put_where(monkeypatch, breastmnist, tmp_path):
+    # Nothing listens on the discard port, so the connection is refused at once.
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setattr(datasets, "_ZENODO", "http://127.0.0.1:9")
+    cache = tmp_path / "cache"
+    with pytest.raises(OSError, match="cannot download") as error:
+        load_medmnist("breastmnist", data_home=cache)
+    check_one_line(error, "/breastmnist.npz", str(cache), "SKIMBAL_DATA", "ConnectionError")
+
+
+def test_medmnist_without_download_writes_nothing(breastmnist, tmp_path):
+    cache = tmp_path / "cache"
+    with pytest.raises(FileNotFoundError) as error:
+        load_medmnist("breastmnist", data_home=cache, download=False)
+    check_one_line(error, str(cache), "zenodo.org", "download=True")
+    assert not cache.exists()
+
+
+def test_medmnist_without_pooch(monkeypatch, breastmnist, tmp_path):
+    monkeypatch.setitem(sys.modules, "pooch", None)
+    for data_home in (None, tmp_path / "cache"):
+        with pytest.raises(ImportError) as error:
+            load_medmnist("breastmnist", data_home=data_home)
+        check_one_line(error, 'pip install "skimbal[data]"')
+    load_medmnist("breastmnist", data_home=tmp_path)

@@ -1,0 +1,1161 @@
+"""Values, gradients and edge cases of the losses, and every form in which one can be asked for."""
+
+import copy
+import pickle
+import random
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from sklearn.base import BaseEstimator, clone
+from sklearn.metrics import f1_score, matthews_corrcoef
+from sklearn.model_selection import ParameterGrid
+from torch import nn
+from torch.nn.functional import cross_entropy, one_hot
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import skimbal
+from skimbal.losses import (
+    CollapseWarning,
+    FocalLoss,
+    LossMix,
+    MixedLoss,
+    SoftF1Loss,
+    SoftMCCLoss,
+    f1_score_macro,
+    get_loss,
+    inverse_frequency,
+    mcc_score,
+    soft_confusion,
+)
+
+ROW_TERMS = ["ce", "wce", "focal"]
+SET_TERMS = ["f1", "mcc"]
+TERMS = ROW_TERMS + SET_TERMS
+MIX = "0.5*ce + wce + 2*focal + f1 + 1.5*mcc"
+DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
+#: Largest error of a gradient, relative to its largest entry. The half dtypes are bound by the
+#: rounding of the result: to 8 bits in bfloat16, and to multiples of 6e-8 in float16.
+GRADIENT_ERROR = {
+    torch.float64: 1e-12,
+    torch.float32: 1e-6,
+    torch.bfloat16: 4e-3,
+    torch.float16: 1e-2,
+}
+FLOAT32_EPS = torch.finfo(torch.float32).eps
+
+examples = settings(max_examples=80, deadline=None, derandomize=True, database=None)
+
+
+def make_loss(spec, n_classes):
+    """Make a loss whose class weights, if it has any, all differ."""
+    return get_loss(spec, class_counts=range(1, n_classes + 1))
+
+
+def make_batch(n, n_classes, seed=0, shares=None):
+    """Draw float64 logits that are exact in float32, and labels that they know something of.
+
+    The first row is wrong for certain, so that the largest gradient is never one of the
+    rounding noise of a right answer.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    shares = torch.ones(n_classes) if shares is None else torch.tensor(shares)
+    target = torch.multinomial(shares, n, replacement=True, generator=generator)
+    logits = torch.randn(n, n_classes, generator=generator) + one_hot(target, n_classes)
+    target[0] = logits[0].where(shares > 0, torch.inf).argmin()
+    return logits.double(), target
+
+
+def hard_logits(labels, n_classes, scale=1e4):
+    return scale * (2 * one_hot(torch.as_tensor(labels), n_classes).double() - 1)
+
+
+def value_and_gradient(loss, logits, target, *args, **kwargs):
+    leaf = logits.detach().clone().requires_grad_()
+    value = loss(leaf, target, *args, **kwargs)
+    (gradient,) = torch.autograd.grad(value, leaf)
+    assert gradient.dtype == logits.dtype
+    return value.detach(), gradient
+
+
+def relative_error(gradient, exact):
+    return ((gradient.double() - exact).abs().max() / exact.abs().max()).item()
+
+
+def assert_same(actual, expected, tolerance=1e-12):
+    torch.testing.assert_close(actual, expected, rtol=tolerance, atol=tolerance)
+
+
+def assert_rounded(gradient, exact, floor):
+    """Check for each entry that it is the exact one, rounded to its dtype once."""
+    unit = torch.finfo(gradient.dtype).eps / 2
+    smallest = torch.finfo(gradient.dtype).smallest_normal * unit
+    error = (gradient.double() - exact).abs()
+    bound = 1.001 * unit * exact.abs() + smallest + 1e-6 * exact.abs().max() + floor
+    assert torch.isfinite(gradient).all()
+    assert (error <= bound).all(), (error / bound).max()
+
+
+# --- Values: hard predictions against scikit-learn, soft ones against the textbook -----------
+
+
+@st.composite
+def hard_batches(draw):
+    n_classes = draw(st.integers(2, 20))
+    n = draw(st.integers(1, 40))
+    labels = st.lists(st.integers(0, n_classes - 1), min_size=n, max_size=n)
+    return n_classes, np.array(draw(labels)), np.array(draw(labels)), draw(weights(n))
+
+
+@st.composite
+def soft_batches(draw, max_classes=20):
+    n_classes = draw(st.integers(2, max_classes))
+    n = draw(st.integers(2, 30))
+    target = draw(st.lists(st.integers(0, n_classes - 1), min_size=n, max_size=n))
+    weight = draw(weights(n))
+    present = np.array(target) if weight is None else np.array(target)[weight > 0]
+    assume(len(set(present)) > 1)
+    generator = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    spread = draw(st.sampled_from([0.0, 0.1, 1.0, 4.0]))
+    logits = spread * generator.uniform(-1, 1, (n, n_classes))
+    return torch.from_numpy(logits), torch.tensor(target), weight
+
+
+def weights(n):
+    """Give no weights, or eighths: their sums are exact, in whatever order."""
+    some = st.lists(st.integers(0, 40), min_size=n, max_size=n).filter(any)
+    return st.none() | some.map(lambda eighths: np.array(eighths) / 8)
+
+
+def as_tensor(weight):
+    return None if weight is None else torch.from_numpy(weight)
+
+
+@examples
+@given(hard_batches())
+def test_scores_of_hard_predictions_are_those_of_sklearn(batch):
+    n_classes, truth, predicted, weight = batch
+    logits, target = hard_logits(predicted, n_classes), torch.from_numpy(truth)
+    confusion = soft_confusion(logits, target, as_tensor(weight))
+    with warnings.catch_warnings():  # scikit-learn remarks on batches of a single label
+        warnings.simplefilter("ignore")
+        mcc = matthews_corrcoef(truth, predicted, sample_weight=weight)
+    f1 = f1_score(
+        truth,
+        predicted,
+        labels=range(n_classes),
+        average="macro",
+        zero_division=0,
+        sample_weight=weight,
+    )
+    assert mcc_score(*confusion).item() == pytest.approx(mcc, rel=0, abs=1e-12)
+    assert f1_score_macro(*confusion).item() == pytest.approx(f1, rel=0, abs=1e-12)
+    loss = [module(logits, target, as_tensor(weight)) for module in (SoftMCCLoss(), SoftF1Loss())]
+    assert loss[0].item() == pytest.approx(1 - mcc, rel=0, abs=1e-12)
+    assert loss[1].item() == pytest.approx(1 - f1, rel=0, abs=1e-12)
+
+
+def textbook_matrix(logits, target, weight):
+    """Build the K x K table of true class against predicted probability."""
+    exponential = np.exp(logits.numpy())
+    p = exponential / exponential.sum(1, keepdims=True)
+    weight = np.ones(len(p)) if weight is None else weight
+    table = np.zeros((p.shape[1], p.shape[1]))
+    for p_row, label, w in zip(p, target.tolist(), weight, strict=True):
+        table[label] += w * p_row
+    return table
+
+
+@examples
+@given(soft_batches())
+def test_scores_of_soft_predictions_are_those_of_the_textbook(batch):
+    logits, target, weight = batch
+    table = textbook_matrix(*batch)
+    tp, true, predicted = np.diag(table), table.sum(1), table.sum(0)
+    fp, fn = predicted - tp, true - tp
+    f1 = np.mean(2 * tp / (2 * tp + fp + fn))
+    s, c = table.sum(), np.trace(table)
+    mcc = (c * s - true @ predicted) / np.sqrt(
+        (s**2 - predicted @ predicted) * (s**2 - true @ true)
+    )
+    confusion = soft_confusion(logits, target, as_tensor(weight))
+    for actual, expected in zip(confusion, (tp, predicted, true), strict=True):
+        np.testing.assert_allclose(actual.numpy(), expected, rtol=1e-12)
+    assert f1_score_macro(*confusion).item() == pytest.approx(f1, rel=0, abs=1e-12)
+    assert mcc_score(*confusion).item() == pytest.approx(mcc, rel=0, abs=1e-11)
+
+
+@examples
+@given(soft_batches(max_classes=2))
+def test_mcc_of_two_classes_is_the_binary_coefficient(batch):
+    (tn, fp), (fn, tp) = textbook_matrix(*batch)
+    binary = (tp * tn - fp * fn) / np.sqrt((tp + fp) * (tp + fn) * (tn + fp) * (tn + fn))
+    logits, target, weight = batch
+    loss = SoftMCCLoss()(logits, target, as_tensor(weight))
+    assert loss.item() == pytest.approx(1 - binary, rel=0, abs=1e-11)
+
+
+def test_perfect_and_inverted_predictions_have_the_extreme_scores():
+    target = torch.tensor([0] * 80 + [1] * 12 + [2] * 8)
+    perfect = hard_logits(target, 3)
+    assert SoftF1Loss()(perfect, target).item() == pytest.approx(0, abs=1e-15)
+    assert SoftMCCLoss()(perfect, target).item() == pytest.approx(0, abs=1e-15)
+    inverted = hard_logits(1 - target[:92], 2)
+    assert SoftF1Loss()(inverted, target[:92]).item() == 1
+    assert SoftMCCLoss()(inverted, target[:92]).item() == pytest.approx(
+        1 - matthews_corrcoef(target[:92], 1 - target[:92]), abs=1e-15
+    )
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.9])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_cross_entropy_is_that_of_torch(smoothing, weighted, rng):
+    logits, target = make_batch(40, 5)
+    weight = torch.from_numpy(rng.uniform(0, 3, 40)) if weighted else None
+    w = torch.ones(40).double() if weight is None else weight
+    row = cross_entropy(logits, target, label_smoothing=smoothing, reduction="none")
+    loss = get_loss(LossMix(ce=1, label_smoothing=smoothing))
+    assert_same(loss(logits, target, weight), (w * row).sum() / w.sum())
+    if not weighted:
+        assert_same(loss(logits, target), cross_entropy(logits, target, label_smoothing=smoothing))
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_weighted_cross_entropy_is_a_plain_mean_of_weighted_rows(smoothing, rng):
+    counts = np.array([70, 20, 10])
+    target = torch.from_numpy(rng.permutation(np.repeat(np.arange(3), counts)))
+    logits = torch.from_numpy(rng.normal(size=(100, 3)))
+    row = cross_entropy(logits, target, label_smoothing=smoothing, reduction="none").numpy()
+    expected = sum(100 / (3 * counts[c]) * value for c, value in zip(target, row, strict=True))
+    loss = get_loss(LossMix(wce=1, label_smoothing=smoothing), class_counts=counts)
+    assert loss(logits, target).item() == pytest.approx(expected / 100, rel=1e-12)
+    # A part of the batch is divided by its number of rows, not by the sum of its class weights.
+    expected = np.mean([100 / (3 * counts[c]) * v for c, v in zip(target[:7], row, strict=False)])
+    assert loss(logits[:7], target[:7]).item() == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0, 2.0, 5.0])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_focal_loss_is_its_formula(gamma, weighted, rng):
+    logits, target = make_batch(40, 4)
+    w = rng.uniform(0, 3, 40) if weighted else np.ones(40)
+    p = torch.softmax(logits, 1).numpy()[np.arange(40), target]
+    expected = np.average(-((1 - p) ** gamma) * np.log(p), weights=w)
+    for loss in (FocalLoss(gamma), get_loss(LossMix(focal=1, focal_gamma=gamma))):
+        assert loss(logits, target, torch.from_numpy(w)).item() == pytest.approx(
+            expected, rel=1e-12
+        )
+    assert get_loss("focal").focal_gamma == FocalLoss().focal_gamma == 2
+
+
+def test_focal_loss_without_focus_is_cross_entropy():
+    logits, target = make_batch(40, 4)
+    for focal, ce in zip(
+        value_and_gradient(FocalLoss(gamma=0), logits, target),
+        value_and_gradient(cross_entropy, logits, target),
+        strict=True,
+    ):
+        assert_same(focal, ce)
+
+
+def test_mix_is_the_plain_weighted_sum_of_its_terms():
+    logits, target = make_batch(30, 4)
+    mixed = value_and_gradient(make_loss(MIX, 4), logits, target)
+    parts = [value_and_gradient(make_loss(name, 4), logits, target) for name in TERMS]
+    for i in range(2):
+        assert_same(
+            mixed[i], sum(f * p[i] for f, p in zip([0.5, 1, 2, 1, 1.5], parts, strict=True))
+        )
+
+
+@pytest.mark.parametrize("terms", [["ce"], ["focal"], ["f1"], ["mcc"]])
+def test_one_class_altogether_is_a_batch_like_any_other(terms):
+    logits, target = torch.randn(6, 1, generator=torch.Generator().manual_seed(0)), [0] * 6
+    value, gradient = value_and_gradient(get_loss(*terms), logits, torch.tensor(target))
+    assert value == (1 if terms == ["mcc"] else 0)
+    assert (gradient == 0).all()
+
+
+# --- Gradients -------------------------------------------------------------------------------
+
+GRADCHECK_MIXES = {
+    **{name: LossMix(**{name: 1}) for name in TERMS},
+    "all": LossMix(ce=0.5, wce=1, focal=2, f1=1, mcc=1.5),
+    "smooth": LossMix(ce=1, wce=1, f1=1, mcc=1, label_smoothing=0.1),
+    "gamma 0": LossMix(focal=1, focal_gamma=0),
+    "gamma 0.7": LossMix(focal=1, mcc=1, focal_gamma=0.7),
+}
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("mix", GRADCHECK_MIXES.values(), ids=GRADCHECK_MIXES)
+def test_first_and_second_derivatives(mix, weighted):
+    logits, target = make_batch(7, 3, seed=3)
+    weight = torch.tensor([0.5, 0, 2, 1, 3, 1, 0.25]).double() if weighted else None
+    logits.requires_grad_()
+    loss = MixedLoss(mix, class_counts=[1, 2, 3])
+    assert torch.autograd.gradcheck(lambda z: loss(z, target, weight), logits)
+    assert torch.autograd.gradgradcheck(lambda z: loss(z, target, weight), logits)
+
+
+@pytest.mark.parametrize("name", SET_TERMS)
+def test_derivatives_where_a_class_is_absent(name):
+    logits, target = make_batch(6, 4)
+    target = target % 2
+    logits.requires_grad_()
+    assert torch.autograd.gradcheck(lambda z: get_loss(name)(z, target), logits)
+    assert torch.autograd.gradgradcheck(lambda z: get_loss(name)(z, target), logits)
+
+
+def test_gradients_are_those_of_the_paper():
+    n, n_classes = 50, 4
+    logits, target = make_batch(n, n_classes, shares=[0.7, 0.2, 0.1, 0.0])
+    p = torch.softmax(logits, 1).numpy()
+    y = np.eye(n_classes)[target]
+    p_mean, y_mean = p.mean(0), y.mean(0)
+    covariance = np.mean(((p - p_mean) * (y - y_mean)).sum(1))
+    a, b = (p_mean * (1 - p_mean)).sum(), (y_mean * (1 - y_mean)).sum()
+    d_mcc = ((y - y_mean) + covariance * p_mean / a) / np.sqrt(a * b) / n
+    f1 = 2 * (p * y).sum(0) / (p + y).sum(0)
+    d_f1 = (2 * y - f1) / (p + y).sum(0) / n_classes
+    for loss, d_score in ((SoftMCCLoss(), d_mcc), (SoftF1Loss(), d_f1)):
+        _, gradient = value_and_gradient(loss, logits, target)
+        expected = -p * (d_score - (p * d_score).sum(1, keepdims=True))
+        np.testing.assert_allclose(gradient.numpy(), expected, rtol=0, atol=1e-15)
+
+
+SHARES = {"balanced": [1.0, 1.0, 1.0], "rare": [0.9, 0.09, 0.01], "absent": [0.7, 0.3, 0.0]}
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shares", SHARES.values(), ids=SHARES)
+@pytest.mark.parametrize("n", [1, 2, 3, 10, 512, 65536])
+def test_value_and_gradient_in_every_dtype(n, shares, dtype, rng):
+    logits, target = make_batch(n, 3, shares=shares)
+    logits = logits.to(dtype)
+    for weight in (None, torch.from_numpy(rng.integers(1, 9, n) / 8)):
+        for name in TERMS:
+            loss = make_loss(name, 3)
+            value, gradient = value_and_gradient(loss, logits, target, weight)
+            exact_value, exact = value_and_gradient(loss, logits.double(), target, weight)
+            assert value.dtype == torch.promote_types(dtype, torch.float32)
+            assert value.item() == pytest.approx(exact_value.item(), rel=2e-6, abs=2e-6)
+            assert torch.isfinite(gradient).all()
+            if not exact.any():  # of one class, in a batch as small as that
+                assert n < 10
+                assert name == "mcc"
+                assert value == 1
+                assert (gradient == 0).all()
+            else:
+                assert relative_error(gradient, exact) <= GRADIENT_ERROR[dtype], name
+                assert_rounded(gradient, exact, floor=0)
+
+
+@pytest.mark.parametrize("n_classes", [2, 100])
+@pytest.mark.parametrize("name", TERMS)
+def test_float32_gradient_of_few_and_of_many_classes(name, n_classes):
+    loss = make_loss(name, n_classes)
+    for seed in range(3):
+        logits, target = make_batch(8192, n_classes, seed)
+        _, gradient = value_and_gradient(loss, logits.float(), target)
+        _, exact = value_and_gradient(loss, logits, target)
+        assert relative_error(gradient, exact) <= 1e-6
+
+
+# --- Degenerate batches ----------------------------------------------------------------------
+
+
+def predictions(target, n_classes):
+    """List what a network may say, from perfect to collapsed, at the end of the float range."""
+    n = len(target)
+    generator = torch.Generator().manual_seed(1)
+    constant = torch.randn(n_classes, generator=generator).double().expand(n, n_classes)
+    return {
+        "perfect": hard_logits(target, n_classes),
+        "wrong": hard_logits((target + 1) % n_classes, n_classes),
+        "any": hard_logits(torch.randint(n_classes, (n,), generator=generator), n_classes),
+        "collapsed": hard_logits(torch.zeros_like(target), n_classes),
+        "collapsed to the last": hard_logits(torch.full_like(target, n_classes - 1), n_classes),
+        "zero": torch.zeros(n, n_classes).double(),
+        "constant": constant.float().double(),
+        "nearly perfect": hard_logits(target, n_classes, scale=10),
+        "soft": make_batch(n, n_classes)[0],
+    }
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    ("n", "n_classes"), [(1, 2), (1, 5), (2, 2), (2, 5), (64, 2), (64, 5), (65536, 3)]
+)
+def test_extreme_predictions_have_a_right_value_and_gradient(n, n_classes, dtype):
+    _, target = make_batch(n, n_classes)
+    for what, logits in predictions(target, n_classes).items():
+        logits = logits.to(dtype)
+        for name in TERMS:
+            loss = make_loss(name, n_classes)
+            value, gradient = value_and_gradient(loss, logits, target)
+            exact_value, exact = value_and_gradient(loss, logits.double(), target)
+            assert value.item() == pytest.approx(exact_value.item(), rel=1e-6, abs=1e-6), what
+            # Below one unit in the last place of a probability there is nothing to be right about.
+            assert_rounded(gradient, exact, floor=0 if dtype == torch.float64 else FLOAT32_EPS / n)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("gamma", [0.0, 0.1, 0.5, 1.0, 1.5])
+def test_focal_loss_of_any_exponent_is_smooth_where_it_is_zero(gamma, dtype):
+    # The power of zero alone has no finite derivative there.
+    logits, target = make_batch(10, 3)
+    right = torch.arange(10) > 4
+    logits[right] = hard_logits(target, 3)[right]
+    logits = logits.to(dtype)
+    _, gradient = value_and_gradient(FocalLoss(gamma), logits, target)
+    assert (gradient[right] == 0).all()
+    _, exact = value_and_gradient(FocalLoss(gamma), logits[~right].double(), target[~right])
+    assert relative_error(gradient[~right], exact / 2) <= GRADIENT_ERROR[dtype]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("n", [1, 2, 7, 512, 65536])
+def test_mcc_of_a_batch_of_one_class_is_one_without_gradient(n, dtype, rng):
+    weight = torch.from_numpy(rng.uniform(0.01, 2, n))
+    for target in (torch.zeros(n).long(), torch.full((n,), 2)):
+        for logits in predictions(target, 3).values():
+            for w in (None, weight):
+                value, gradient = value_and_gradient(SoftMCCLoss(), logits.to(dtype), target, w)
+                assert value == 1
+                assert (gradient == 0).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_mcc_where_weights_leave_one_class_is_one_without_gradient(dtype):
+    logits, target = make_batch(64, 3)
+    weight = torch.rand(64, generator=torch.Generator().manual_seed(0)) * (target == 1)
+    value, gradient = value_and_gradient(SoftMCCLoss(), logits.to(dtype), target, weight)
+    assert value == 1
+    assert (gradient == 0).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("n", [2, 512, 65536])
+def test_mcc_of_a_saturated_constant_prediction_is_one_without_gradient(n, dtype, rng):
+    _, target = make_batch(n, 3)
+    weight = torch.from_numpy(rng.uniform(0.01, 2, n))
+    logits = hard_logits(torch.ones(n).long(), 3).to(dtype)
+    for w in (None, weight):
+        value, gradient = value_and_gradient(SoftMCCLoss(), logits, target, w)
+        assert value == 1
+        assert (gradient == 0).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_each_absent_class_lifts_the_f1_loss_by_one_part_in_k(dtype):
+    logits, target = make_batch(60, 5)
+    target = target % 3
+    perfect = hard_logits(target, 5).to(dtype)
+    value, gradient = value_and_gradient(SoftF1Loss(), perfect, target)
+    assert value.item() == pytest.approx(2 / 5, abs=1e-6)
+    assert (gradient == 0).all()
+    assert SoftF1Loss()(logits.to(dtype), target) > 2 / 5
+    one_class = SoftF1Loss()(hard_logits(torch.zeros(9).long(), 5).to(dtype), torch.zeros(9).long())
+    assert one_class.item() == pytest.approx(4 / 5, abs=1e-6)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("spec", TERMS + [MIX])
+@pytest.mark.parametrize("normalizer", [None, 4.0])
+def test_batch_without_weight_says_nothing(spec, dtype, normalizer):
+    logits, target = make_batch(9, 3)
+    loss = make_loss(spec, 3)
+    expected = sum(factor for name, factor in loss.factors.items() if name in SET_TERMS)
+    for scale in (1, 1000):
+        value, gradient = value_and_gradient(
+            loss, (scale * logits).to(dtype), target, torch.zeros(9), normalizer=normalizer
+        )
+        assert value == expected
+        assert (gradient == 0).all()
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("gap", [0.3, 1.0, 2.2])
+@pytest.mark.parametrize("n", [1000, 65536, 300_000])
+def test_float32_sums_do_not_lose_a_constant_prediction(n, gap, weighted):
+    # Where each row says the same, so does each rounding: a naive sum drifts off with n.
+    target = (torch.arange(n) % 5 == 0).long()
+    logits = torch.zeros(n, 2)
+    logits[:, 0] = gap
+    weight = torch.full((n,), 0.3) if weighted else None
+    for name in SET_TERMS:
+        value, gradient = value_and_gradient(get_loss(name), logits, target, weight)
+        exact_value, exact = value_and_gradient(get_loss(name), logits.double(), target, weight)
+        assert value.item() == pytest.approx(exact_value.item(), abs=1e-6)
+        assert relative_error(gradient, exact) <= 1e-6
+
+
+@pytest.mark.parametrize("gap", [3.0, 5.0, 8.0, 10.0])
+@pytest.mark.parametrize("n", [64, 65536])
+def test_float32_mcc_close_to_collapse_is_as_good_as_its_condition_allows(n, gap):
+    # The covariance is known to a unit in the last place of 1, and is compared with the variance
+    # of the mean prediction, which goes to zero.
+    logits, target = make_batch(n, 3, shares=[0.8, 0.12, 0.08])
+    logits[:, 0] += gap
+    logits = logits.float()
+    p = logits.double().softmax(1).mean(0)
+    variance = (p * (1 - p)).sum().item()
+    value, gradient = value_and_gradient(SoftMCCLoss(), logits, target)
+    exact_value, exact = value_and_gradient(SoftMCCLoss(), logits.double(), target)
+    assert value.item() == pytest.approx(exact_value.item(), abs=4 * FLOAT32_EPS / variance**0.5)
+    assert relative_error(gradient, exact) <= 4 * FLOAT32_EPS / variance
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("constant", [False, True])
+@pytest.mark.parametrize("n_classes", [2, 3, 10])
+def test_mcc_fades_beyond_all_resolution(n_classes, constant, dtype):
+    # The quotient of two roundings could be anything; the damping holds it below 1 / 256.
+    logits, target = make_batch(256, n_classes)
+    if constant:
+        logits = logits[:1].expand(256, n_classes)
+    for gap in (15, 20, 25, 30, 40, 60, 80, 100, 200, 400, 700):
+        shifted = logits.to(dtype).clone()
+        shifted[:, 0] += gap
+        value, gradient = value_and_gradient(SoftMCCLoss(), shifted, target)
+        exact_value, exact = value_and_gradient(SoftMCCLoss(), shifted.double(), target)
+        assert abs(value - (1 if constant else exact_value)) < 1 / 256
+        assert 256 * gradient.abs().max() < 256 * exact.abs().max() + 1 / 256
+        if gap > 100:
+            assert 256 * gradient.abs().max() < 1e-12
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("one_in", [10, 100, 1000])
+def test_mcc_of_a_rare_class_is_as_good_as_its_condition_allows(one_in, dtype):
+    target = (torch.arange(20_000) % one_in == 0).long()
+    eps = torch.finfo(torch.promote_types(dtype, torch.float32)).eps
+    variance = 2 / one_in * (1 - 1 / one_in)
+    bound = eps / variance + 0.5 * (256 * eps / variance) ** 2
+    perfect = hard_logits(target, 2).to(dtype)
+    assert SoftMCCLoss()(perfect, target).item() == pytest.approx(0, abs=bound)
+    half = hard_logits(target * (torch.arange(20_000) < 10_000), 2).to(dtype)
+    expected = 1 - matthews_corrcoef(target, half[:, 1] > 0)
+    assert SoftMCCLoss()(half, target).item() == pytest.approx(expected, abs=bound)
+
+
+# --- Weights, parts and normalizer -----------------------------------------------------------
+
+
+@st.composite
+def repeated_batches(draw):
+    n = draw(st.integers(1, 25))
+    n_classes = draw(st.integers(2, 8))
+    repeats = draw(st.lists(st.integers(0, 4), min_size=n, max_size=n).filter(any))
+    target = draw(st.lists(st.integers(0, n_classes - 1), min_size=n, max_size=n))
+    generator = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    logits = generator.uniform(-4, 4, (n, n_classes))
+    return torch.from_numpy(logits), torch.tensor(target), torch.tensor(repeats)
+
+
+@examples
+@given(repeated_batches())
+def test_integer_weights_equal_repeated_rows(batch):
+    logits, target, repeats = batch
+    rows = torch.repeat_interleave(repeats)
+    for spec in TERMS + [MIX]:
+        loss = make_loss(spec, logits.shape[1])
+        value, gradient = value_and_gradient(loss, logits, target, repeats)
+        expected, of_copies = value_and_gradient(loss, logits[rows], target[rows])
+        assert_same(value, expected)
+        assert_same(gradient, torch.zeros_like(logits).index_add(0, rows, of_copies))
+    for weighted, repeated in zip(
+        soft_confusion(logits, target, repeats),
+        soft_confusion(logits[rows], target[rows]),
+        strict=True,
+    ):
+        assert_same(weighted, repeated)
+
+
+@pytest.mark.parametrize("spec", TERMS + [MIX])
+@pytest.mark.parametrize("scale", [1e-12, 1e-3, 7.0, 1e12])
+def test_scale_of_the_weights_does_not_matter(spec, scale, rng):
+    logits, target = make_batch(40, 4)
+    weight = torch.from_numpy(rng.uniform(0, 3, 40))
+    loss = make_loss(spec, 4)
+    for dtype, tolerance in ((torch.float64, 1e-12), (torch.float32, 2e-6)):
+        z = logits.to(dtype)
+        for scaled, plain in zip(
+            value_and_gradient(loss, z, target, scale * weight),
+            value_and_gradient(loss, z, target, weight),
+            strict=True,
+        ):
+            assert_same(scaled, plain, tolerance)
+        equal = torch.full((40,), scale).double()
+        assert_same(loss(z, target, equal), loss(z, target), tolerance)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("spec", TERMS + [MIX])
+def test_row_of_weight_zero_is_no_row(spec, dtype):
+    logits, target = make_batch(30, 4)
+    target = target % 3
+    target[20:], logits[20:] = 3, 1e4 * logits[20:].sign()  # a class, and outliers, that go
+    weight = (torch.arange(30) < 20).double()
+    loss, logits = make_loss(spec, 4), logits.to(dtype)
+    value, gradient = value_and_gradient(loss, logits, target, weight)
+    expected, of_rest = value_and_gradient(loss, logits[:20], target[:20])
+    tolerance = 1e-12 if dtype == torch.float64 else 1e-6
+    assert value.item() == pytest.approx(expected.item(), rel=tolerance)
+    assert relative_error(gradient[:20], of_rest.double()) <= GRADIENT_ERROR[dtype]
+    assert (gradient[20:] == 0).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.int32, torch.bool, torch.float16])
+def test_weights_may_have_any_dtype(dtype):
+    logits, target = make_batch(20, 3)
+    weight = torch.arange(20) % 2
+    for spec in TERMS:
+        loss = make_loss(spec, 3)
+        assert_same(loss(logits, target, weight.to(dtype)), loss(logits, target, weight.double()))
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_parts_of_a_batch_add_up(weighted, rng):
+    logits, target = make_batch(57, 6)
+    weight = torch.from_numpy(rng.uniform(0, 2, 57)) if weighted else None
+    whole = soft_confusion(logits, target, weight)
+    parts = [
+        soft_confusion(logits[i : i + 10], target[i : i + 10], w)
+        for i in range(0, 57, 10)
+        for w in [None if weight is None else weight[i : i + 10]]
+    ]
+    for total, *summands in zip(whole, *parts, strict=True):
+        assert total.shape == (6,)
+        assert_same(sum(summands), total)
+    w = torch.ones(57).double() if weight is None else weight
+    assert_same(whole.predicted.sum(), w.sum())
+    assert_same(whole.true.sum(), w.sum())
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_sums_of_half_precision_are_wide(dtype):
+    logits, target = make_batch(65536, 3)
+    logits = logits.to(dtype)
+    narrow = soft_confusion(logits.clone().requires_grad_(), target)
+    exact = soft_confusion(logits.double(), target)
+    for actual, expected in zip(narrow, exact, strict=True):
+        assert actual.dtype == torch.promote_types(dtype, torch.float32)
+        torch.testing.assert_close(actual.double(), expected, rtol=2e-7, atol=0)
+    assert not narrow.true.requires_grad
+    assert narrow.tp.requires_grad
+    assert narrow.predicted.requires_grad
+
+
+@pytest.mark.parametrize("name", ROW_TERMS)
+def test_normalizer_divides_the_sums_over_rows(name, rng):
+    logits, target = make_batch(30, 3)
+    weight = torch.from_numpy(rng.uniform(0, 3, 30))
+    loss = make_loss(name, 3)
+    mean = loss(logits, target, weight)
+    assert_same(loss(logits, target, weight, normalizer=30), mean * weight.sum() / 30)
+    assert_same(loss(logits, target, normalizer=60), loss(logits, target) / 2)
+    # With one normalizer for all parts, the parts add up to the whole.
+    parts = [
+        loss(logits[i : i + 8], target[i : i + 8], weight[i : i + 8], normalizer=30)
+        for i in range(0, 30, 8)
+    ]
+    assert_same(sum(parts), loss(logits, target, weight, normalizer=30))
+
+
+@pytest.mark.parametrize("name", SET_TERMS)
+def test_normalizer_does_not_touch_the_scores(name, rng):
+    logits, target = make_batch(30, 3)
+    weight = torch.from_numpy(rng.uniform(0, 3, 30))
+    loss = get_loss(name)
+    assert loss(logits, target, weight, normalizer=7) == loss(logits, target, weight)
+
+
+# --- Pathologies that the literature knows ---------------------------------------------------
+
+
+@pytest.mark.parametrize("bias", [[0.0, 0.0, 0.0], [2.0, 0.5, -1.0], [10.0, 0.0, 0.0]])
+def test_constant_prediction_is_a_plateau_of_mcc(bias):
+    target = torch.tensor([0] * 40 + [1] * 6 + [2] * 4)
+    bias = torch.tensor(bias, dtype=torch.float64, requires_grad=True)
+    gradient = {}
+    for name in ("ce", "f1", "mcc"):
+        value = get_loss(name)(bias.expand(50, 3), target)
+        gradient[name] = torch.autograd.grad(value, bias)[0].abs().max()
+        if name == "mcc":
+            assert value.item() == pytest.approx(1, abs=1e-12)
+    assert gradient["mcc"] <= 1e-13
+    assert gradient["f1"] > 1e-5
+    assert gradient["ce"] > 1e-2
+
+
+def test_close_to_collapse_only_cross_entropy_pulls():
+    target = torch.tensor([0] * 40 + [1] * 6 + [2] * 4)
+    logits = torch.tensor([10.0, 0.0, 0.0]).double().expand(50, 3)
+    norm = {
+        name: value_and_gradient(get_loss(name), logits, target)[1].norm().item()
+        for name in ("ce", "f1", "mcc")
+    }
+    assert norm["ce"] == pytest.approx(8.9e-2, rel=0.01)
+    assert norm["mcc"] < norm["ce"] / 30
+    assert norm["f1"] < norm["ce"] / 1000
+    # A mix keeps the pull.
+    mixed = value_and_gradient(get_loss("ce+mcc"), logits, target)[1].norm().item()
+    assert mixed > 0.9 * norm["ce"]
+
+
+def test_label_smoothing_leaves_focal_and_metric_terms_alone():
+    logits, target = make_batch(30, 3)
+    hard, smooth = (
+        {
+            name: MixedLoss(LossMix(**{name: 1}, label_smoothing=s), [1, 2, 3])(logits, target)
+            for name in TERMS
+        }
+        for s in (0.0, 0.3)
+    )
+    for name in ("focal", "f1", "mcc"):
+        assert smooth[name] == hard[name]
+    for name in ("ce", "wce"):
+        assert abs(smooth[name] - hard[name]) > 1e-3
+
+
+def test_advice_on_collapse_is_a_user_warning_that_the_modules_do_not_give():
+    assert issubclass(CollapseWarning, UserWarning)
+    assert skimbal.CollapseWarning is CollapseWarning
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        get_loss("mcc")
+        get_loss("f1")
+
+
+@pytest.mark.parametrize(
+    ("spec", "needs_every_class", "may_collapse"),
+    [
+        ("ce", False, False),
+        ("wce", False, False),
+        ("focal", False, False),
+        ("f1", True, True),
+        ("mcc", True, True),
+        ("f1+mcc", True, True),
+        ("ce+mcc", True, False),
+        ("wce+f1", True, False),
+        ("focal+mcc", True, False),
+        ("ce+0*mcc", False, False),
+        ("0*ce+mcc", True, True),
+    ],
+)
+def test_what_a_loss_knows_of_itself(spec, needs_every_class, may_collapse):
+    loss = make_loss(spec, 3)
+    assert loss.needs_every_class is needs_every_class
+    assert loss.may_collapse is may_collapse
+
+
+# --- Names, expressions, mixes, modules ------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("expression", "factors"),
+    [
+        ("ce", {"ce": 1}),
+        ("f1", {"f1": 1}),
+        (" mcc ", {"mcc": 1}),
+        ("ce+mcc", {"ce": 1, "mcc": 1}),
+        ("mcc+ce", {"ce": 1, "mcc": 1}),
+        ("ce + 0.5*mcc", {"ce": 1, "mcc": 0.5}),
+        ("  ce  +  0.5 * mcc  ", {"ce": 1, "mcc": 0.5}),
+        ("2*focal+.25*f1", {"focal": 2, "f1": 0.25}),
+        ("3.*ce", {"ce": 3}),
+        ("1e+3*ce+mcc", {"ce": 1000, "mcc": 1}),
+        ("ce+1E+3*mcc", {"ce": 1, "mcc": 1000}),
+        ("1e3*ce + 1e-3 * mcc", {"ce": 1000, "mcc": 0.001}),
+        ("0*ce + mcc", {"mcc": 1}),
+        ("ce\n+\tmcc\n", {"ce": 1, "mcc": 1}),
+        (
+            "ce+2*wce+3*focal+4*f1+5*mcc",
+            {"ce": 1, "wce": 2, "focal": 3, "f1": 4, "mcc": 5},
+        ),
+    ],
+)
+def test_expressions(expression, factors):
+    loss = make_loss(expression, 3)
+    assert type(loss) is MixedLoss
+    assert loss.factors == factors
+    logits, target = make_batch(20, 3)
+    assert_same(loss(logits, target), make_loss(LossMix(**factors), 3)(logits, target), tolerance=0)
+
+
+UNREADABLE = "cannot read the loss .* from .* Known terms: ce, wce, focal, f1, mcc;"
+
+
+@pytest.mark.parametrize(
+    ("expression", "message"),
+    [
+        ("", UNREADABLE),
+        ("  ", UNREADABLE),
+        ("+", UNREADABLE),
+        ("ce+", UNREADABLE + " .*"),
+        ("ce + ", UNREADABLE),
+        ("+ce", UNREADABLE),
+        ("ce++mcc", UNREADABLE),
+        ("ce mcc", UNREADABLE),
+        ("ce,mcc", UNREADABLE),
+        ("ce-mcc", r"cannot read the loss 'ce-mcc' from 'ce-mcc' on"),
+        ("ce+mcc-f1", r"cannot read the loss 'ce\+mcc-f1' from 'mcc-f1' on"),
+        ("2ce", UNREADABLE),
+        ("2*", UNREADABLE),
+        ("*ce", UNREADABLE),
+        ("ce*2", UNREADABLE),
+        ("2*3*ce", UNREADABLE),
+        ("1e+3", UNREADABLE),
+        ("1e + 3*ce", UNREADABLE),
+        ("(ce+mcc)", UNREADABLE),
+        ("dice", r"unknown term 'dice' in the loss 'dice'. Known terms: ce, wce, focal, f1, mcc;"),
+        ("ce+0.5*dice", r"unknown term 'dice' in the loss 'ce\+0.5\*dice'"),
+        ("CE", "unknown term 'CE'"),
+        ("label_smoothing", "unknown term 'label_smoothing'"),
+        ("ce+mcc+ce", r"names 'ce' twice; write one term .* such as '2\*ce'"),
+        ("two*ce", "the factor 'two' of 'ce' in the loss 'two\\*ce' is not a number. Known terms"),
+        ("1e*ce", "the factor '1e' of 'ce'"),
+        ("0.5.5*mcc", "the factor '0.5.5' of 'mcc'"),
+        ("-1*ce", "ce must be a finite number of at least 0, got -1.0"),
+        ("ce + -0.5*mcc", "mcc must be a finite number of at least 0, got -0.5"),
+        ("nan*f1", "f1 must be a finite number of at least 0, got nan"),
+        ("inf*focal", "focal must be a finite number of at least 0, got inf"),
+        ("1e400*ce", "ce must be a finite number of at least 0, got inf"),
+        ("0*ce", "all factors of the loss are zero"),
+        ("0*ce+0.0*mcc", "all factors of the loss are zero.* as in LossMix"),
+    ],
+)
+def test_malformed_expressions(expression, message):
+    with pytest.raises(ValueError, match=message):
+        make_loss(expression, 3)
+
+
+@pytest.mark.parametrize(
+    ("mix", "message"),
+    [
+        (LossMix(), "all factors of the loss are zero"),
+        (LossMix(ce=0, mcc=0, focal_gamma=3), "all factors of the loss are zero"),
+        (LossMix(ce=-1), "ce must be a finite number of at least 0, got -1"),
+        (LossMix(ce=1, mcc=float("nan")), "mcc must be a finite number of at least 0, got nan"),
+        (LossMix(wce=float("inf")), "wce must be a finite number of at least 0, got inf"),
+        (LossMix(f1=None), "f1 must be a finite number of at least 0, got None"),
+        (LossMix(focal="1"), "focal must be a finite number of at least 0, got '1'"),
+        (LossMix(ce=[1, 2]), r"ce must be a finite number of at least 0, got \[1, 2\]"),
+        (LossMix(ce=1, focal_gamma=-1), "focal_gamma must be a finite number of at least 0"),
+        (LossMix(ce=1, focal_gamma=float("nan")), "focal_gamma must be a finite .* got nan"),
+        (LossMix(ce=1, label_smoothing=1), r"label_smoothing must be in \[0, 1\), got 1"),
+        (LossMix(ce=1, label_smoothing=-0.1), "label_smoothing must be a finite .* got -0.1"),
+        (LossMix(ce=1, label_smoothing=None), "label_smoothing must be a finite .* got None"),
+    ],
+)
+def test_values_of_a_mix_are_checked_when_it_is_used(mix, message):
+    with pytest.raises(ValueError, match=message):
+        get_loss(mix, class_counts=[1, 2])
+    with pytest.raises(ValueError, match=message):
+        MixedLoss(mix, class_counts=[1, 2])
+
+
+@pytest.mark.parametrize("gamma", [-0.1, float("inf"), float("nan")])
+def test_focal_gamma_is_checked(gamma):
+    with pytest.raises(ValueError, match="focal_gamma must be a finite number of at least 0"):
+        FocalLoss(gamma)
+
+
+@pytest.mark.parametrize("value", [1, 1.0, True, np.float32(1), np.int64(1)])
+def test_factors_may_be_any_number(value):
+    loss = get_loss(LossMix(ce=value))
+    assert loss.factors == {"ce": 1.0}
+    assert type(loss.factors["ce"]) is float
+
+
+@pytest.mark.parametrize("spec", [None, 1, 0.5, ["ce"], {"ce": 1}, int, LossMix, cross_entropy])
+def test_anything_else_is_no_loss(spec):
+    with pytest.raises(TypeError, match=r"loss must be a name or expression of ce, .* got "):
+        get_loss(spec)
+
+
+def test_module_is_copied():
+    module = nn.CrossEntropyLoss(weight=torch.tensor([1.0, 2.0]))
+    loss = get_loss(module)
+    assert type(loss) is nn.CrossEntropyLoss
+    assert loss is not module
+    loss.weight[0] = 9
+    assert module.weight.tolist() == [1, 2]
+    mixed = FocalLoss(3)
+    assert get_loss(mixed) is not mixed
+    assert get_loss(mixed).focal_gamma == 3
+
+
+@pytest.mark.parametrize("module", [SoftMCCLoss, SoftF1Loss, FocalLoss, nn.CrossEntropyLoss])
+def test_module_class_is_instantiated(module):
+    assert type(get_loss(module)) is module
+
+
+@pytest.mark.parametrize(
+    ("module", "name"), [(SoftMCCLoss(), "mcc"), (SoftF1Loss(), "f1"), (FocalLoss(), "focal")]
+)
+def test_modules_are_their_names(module, name):
+    logits, target = make_batch(20, 3)
+    assert module(logits, target) == get_loss(name)(logits, target)
+
+
+def test_repr_of_a_loss_is_its_expression():
+    assert repr(get_loss("0.5*mcc+ce")) == "MixedLoss(ce + 0.5*mcc)"
+    assert repr(SoftMCCLoss()) == "SoftMCCLoss(mcc)"
+
+
+# --- LossMix as a scikit-learn object --------------------------------------------------------
+
+
+class Holder(BaseEstimator):
+    def __init__(self, loss=None):
+        self.loss = loss
+
+
+def test_mix_has_the_parameters_of_an_estimator():
+    mix = LossMix(1, mcc=0.5)
+    assert mix.get_params() == {
+        "ce": 1,
+        "wce": 0.0,
+        "focal": 0.0,
+        "f1": 0.0,
+        "mcc": 0.5,
+        "focal_gamma": 2.0,
+        "label_smoothing": 0.0,
+    }
+    assert mix.set_params(mcc=2, focal_gamma=1) is mix
+    assert (mix.mcc, mix.focal_gamma) == (2, 1)
+    with pytest.raises(ValueError, match="Invalid parameter 'dice'"):
+        mix.set_params(dice=1)
+    with pytest.raises(TypeError, match="positional argument"):
+        LossMix(1, 1, 1, 1, 1, 2.0)
+
+
+def test_mix_keeps_what_it_is_given():
+    value = object()
+    mix = LossMix(ce=value, label_smoothing=value)
+    assert mix.ce is value
+    assert mix.set_params(mcc=value).mcc is value
+
+
+def test_clone_and_pickle_of_a_mix():
+    mix = LossMix(ce=1, mcc=0.5, label_smoothing=0.1)
+    for other in (clone(mix), copy.deepcopy(mix), pickle.loads(pickle.dumps(mix))):
+        assert other is not mix
+        assert other.get_params() == mix.get_params()
+        assert other.set_params(mcc=3).mcc == 3
+    assert mix.mcc == 0.5
+
+
+def test_repr_of_a_mix_shows_what_was_changed():
+    assert repr(LossMix()) == "LossMix()"
+    assert repr(LossMix(ce=1, mcc=0.5)) == "LossMix(ce=1, mcc=0.5)"
+    assert repr(LossMix(focal=1, focal_gamma=3)) == "LossMix(focal=1, focal_gamma=3)"
+    assert eval(repr(LossMix(ce=1, f1=0.25))).get_params() == LossMix(ce=1, f1=0.25).get_params()
+
+
+def test_search_reaches_each_factor():
+    holder = Holder(LossMix(ce=1))
+    found = []
+    for params in ParameterGrid({"loss__mcc": [0, 0.25, 1], "loss__label_smoothing": [0, 0.1]}):
+        candidate = clone(holder).set_params(**params)
+        loss = get_loss(candidate.loss)
+        found.append((loss.factors.get("mcc", 0), loss.label_smoothing))
+        assert loss.factors["ce"] == 1
+    assert sorted(found) == [(m, s) for m in (0, 0.25, 1) for s in (0, 0.1)]
+    assert holder.get_params()["loss__mcc"] == 0
+    # A search may also replace the whole mix by an expression.
+    assert clone(holder).set_params(loss="ce+mcc").loss == "ce+mcc"
+
+
+# --- Class weights ---------------------------------------------------------------------------
+
+
+def test_inverse_frequency_has_mean_one_over_the_rows():
+    counts = np.array([80, 12, 8])
+    weight = inverse_frequency(counts)
+    np.testing.assert_allclose(weight, 100 / (3 * counts), rtol=1e-15)
+    assert (weight * counts).sum() / 100 == pytest.approx(1, rel=1e-15)
+    np.testing.assert_allclose(inverse_frequency(counts / 7), weight, rtol=1e-15)
+    assert counts.tolist() == [80, 12, 8]
+
+
+def test_inverse_frequency_of_a_class_without_rows_is_zero():
+    assert inverse_frequency([6, 0, 2]).tolist() == pytest.approx([2 / 3, 0, 2], rel=1e-15)
+    logits, target = make_batch(20, 3)
+    target[target == 1] = 0
+    counts = torch.bincount(target, minlength=3)
+    value, gradient = value_and_gradient(get_loss("wce", counts), logits, target)
+    assert torch.isfinite(value)
+    assert torch.isfinite(gradient).all()
+
+
+@pytest.mark.parametrize(
+    "counts",
+    [[], [0, 0], [1, -1], [1, float("nan")], [1, float("inf")], [[1, 2]], 3, None],
+)
+def test_impossible_class_counts(counts):
+    message = "class_counts must hold one non-negative, finite number of rows per class"
+    with pytest.raises(ValueError, match=message):
+        inverse_frequency(counts)
+    if counts is not None:
+        with pytest.raises(ValueError, match=message):
+            get_loss("wce", counts)
+
+
+@pytest.mark.parametrize("spec", ["wce", "ce+0.5*wce", LossMix(wce=1)])
+def test_class_counts_are_missed_only_where_they_matter(spec):
+    with pytest.raises(ValueError, match="'wce' weights by class frequency and needs class_counts"):
+        get_loss(spec)
+    assert get_loss("ce + 0*wce").class_weight is None
+    assert get_loss("ce", class_counts=[1, 2]).class_weight is None
+
+
+# --- Bad batches -----------------------------------------------------------------------------
+
+LOGITS = torch.zeros(4, 3)
+TARGET = torch.tensor([0, 1, 2, 0])
+
+
+@pytest.mark.parametrize(
+    ("logits", "target", "weight", "message"),
+    [
+        (LOGITS[0], TARGET, None, r"logits must be floating point and .* got shape \(3,\)"),
+        (LOGITS[None], TARGET, None, r"logits must be .* got shape \(1, 4, 3\)"),
+        (LOGITS[:0], TARGET[:0], None, r"at least one sample; got shape \(0, 3\)"),
+        (LOGITS.long(), TARGET, None, r"logits must be floating point .* torch.int64\."),
+        (LOGITS, TARGET[:3], None, r"target must hold 4 class numbers .* got shape \(3,\)"),
+        (LOGITS, TARGET[:, None], None, r"target must hold 4 .* got shape \(4, 1\)"),
+        (LOGITS, one_hot(TARGET), None, r"target must hold 4 .* got shape \(4, 3\)"),
+        (LOGITS, TARGET.int(), None, r"dtype torch.int64, .* and torch.int32\."),
+        (LOGITS, TARGET.float(), None, r"dtype torch.int64, .* and torch.float32\."),
+        (LOGITS, TARGET, torch.ones(3), r"sample_weight must hold 4 weights.*shape \(3,\)"),
+        (LOGITS, TARGET, torch.ones(4, 1), r"sample_weight must hold 4 .* got shape \(4, 1\)"),
+        (LOGITS, TARGET, torch.tensor(1.0), r"sample_weight must hold 4 .* got shape \(\)"),
+    ],
+)
+def test_batches_that_do_not_fit(logits, target, weight, message):
+    for function in (soft_confusion, make_loss(MIX, 3), SoftMCCLoss(), get_loss("ce")):
+        with pytest.raises(ValueError, match=message):
+            function(logits, target, weight)
+
+
+# --- Good manners of a torch module ----------------------------------------------------------
+
+
+def random_state():
+    legacy = np.random.get_state()  # noqa: NPY002
+    return random.getstate(), legacy[1].tolist(), legacy[2:], torch.get_rng_state().tolist()
+
+
+@pytest.mark.parametrize("spec", TERMS + [MIX])
+def test_global_random_state_is_left_alone(spec):
+    logits, target = make_batch(20, 3)
+    before = random_state()
+    value_and_gradient(make_loss(spec, 3), logits, target, torch.ones(20))
+    assert random_state() == before
+
+
+@pytest.mark.parametrize("spec", TERMS + [MIX])
+def test_inputs_and_module_are_left_alone(spec):
+    logits, target = make_batch(20, 3)
+    weight = torch.rand(20, generator=torch.Generator().manual_seed(0))
+    before = [tensor.clone() for tensor in (logits, target, weight)]
+    loss = make_loss(spec, 3)
+    first = value_and_gradient(loss, logits, target, weight)
+    for old, new in zip(before, (logits, target, weight), strict=True):
+        assert torch.equal(old, new)
+    for old, new in zip(first, value_and_gradient(loss, logits, target, weight), strict=True):
+        assert torch.equal(old, new)
+    assert not list(loss.parameters())
+    assert not loss.state_dict()
+
+
+@pytest.mark.parametrize("spec", TERMS + [MIX, LossMix(focal=1, ce=1, focal_gamma=1)])
+def test_copies_and_pickles_give_the_same_loss(spec):
+    logits, target = make_batch(20, 3)
+    loss = make_loss(spec, 3)
+    for other in (copy.deepcopy(loss), pickle.loads(pickle.dumps(loss))):
+        assert other(logits, target) == loss(logits, target)
+        assert repr(other) == repr(loss)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("spec", TERMS + [MIX])
+def test_dtype_of_the_module_is_not_that_of_the_result(spec, dtype):
+    logits, target = make_batch(20, 3)
+    loss = make_loss(spec, 3)
+    expected = loss(logits, target)
+    moved = loss.to(dtype)
+    assert moved(logits, target).dtype == torch.float64
+    assert moved(logits.float(), target).dtype == torch.float32
+    assert moved(logits, target).item() == pytest.approx(expected.item(), rel=1e-7)
+
+
+@pytest.mark.parametrize("spec", TERMS + [MIX])
+def test_autocast_changes_nothing(spec):
+    logits, target = make_batch(64, 3)
+    loss, weight = make_loss(spec, 3), torch.linspace(0, 1, 64)
+    expected = value_and_gradient(loss, logits.float(), target, weight)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        actual = value_and_gradient(loss, logits.float(), target, weight)
+    for old, new in zip(expected, actual, strict=True):
+        assert torch.equal(old, new)
+
+
+class Recorder(TorchDispatchMode):
+    def __init__(self):
+        super().__init__()
+        self.names = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.names.add(func.overloadpacket.__name__)
+        return func(*args, **(kwargs or {}))
+
+
+def test_no_step_waits_for_the_device_or_is_random_there():
+    # .item(), and all that makes a shape of a value, wait for the device. torch.cumsum and its
+    # like refuse to run there when deterministic algorithms are asked for.
+    logits, target = make_batch(64, 3)
+    leaf, loss = logits.float().requires_grad_(), make_loss(MIX, 3)
+    with Recorder() as recorder:
+        loss(leaf, target, torch.ones(64)).backward()
+    waiting = {"_local_scalar_dense", "nonzero", "masked_select", "_unique2", "is_nonzero"}
+    refused = {"cumsum", "bincount", "histc", "scatter_reduce", "put", "kthvalue", "median"}
+    assert recorder.names >= {"_log_softmax", "_log_softmax_backward_data", "index_add"}
+    assert not recorder.names & (waiting | refused)
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("spec", TERMS + [MIX])
+def test_cuda_agrees_with_the_cpu(spec, dtype):
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    loss = make_loss(spec, 3)
+    on_device = copy.deepcopy(loss).to("cuda")
+    try:
+        torch.use_deterministic_algorithms(True)
+        for n in (1, 10, 65536):
+            logits, target = make_batch(n, 3, shares=SHARES["rare"])
+            logits, weight = logits.to(dtype), torch.linspace(0, 1, n + 1)[1:]
+            for w in (None, weight):
+                expected_value, expected = value_and_gradient(loss, logits.double(), target, w)
+                arguments = [None if x is None else x.cuda() for x in (logits, target, w)]
+                value, gradient = value_and_gradient(on_device, *arguments)
+                assert value.device.type == gradient.device.type == "cuda"
+                assert value.dtype == torch.promote_types(dtype, torch.float32)
+                assert value.item() == pytest.approx(expected_value.item(), rel=2e-6, abs=2e-6)
+                if expected.any():
+                    assert relative_error(gradient.cpu(), expected) <= GRADIENT_ERROR[dtype]
+                else:
+                    assert not gradient.any()
+                again, gradient_again = value_and_gradient(on_device, *arguments)
+                assert torch.equal(value, again)
+                assert torch.equal(gradient, gradient_again)
+    finally:
+        torch.use_deterministic_algorithms(deterministic)
