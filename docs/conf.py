@@ -50,9 +50,26 @@ numpydoc_show_inherited_class_members = dict.fromkeys(
     False,
 )
 numpydoc_class_members_toctree = False
-numpydoc_validation_checks = {"GL08", "SS01", "PR01", "PR02", "PR03", "PR04", "RT01", "RT03", "EX01"}
+numpydoc_validation_checks = {
+    "GL08",
+    "SS01",
+    "PR01",
+    "PR02",
+    "PR03",
+    "PR04",
+    "RT01",
+    "RT03",
+    "EX01",
+}
 # Properties have no sections, and methods are shown by the example of their class.
-numpydoc_validation_exclude = {r"Classifier\.\w+$", r"Loss\.\w+$", r"Sampler\.\w+$", r"CNN\.\w+$", r"Net\.\w+$"}
+numpydoc_validation_exclude = {
+    r"Classifier\.\w+$",
+    r"Loss\.\w+$",
+    r"Sampler\.\w+$",
+    r"CNN\.\w+$",
+    r"Net\.\w+$",
+    r"BUILT_IN$",
+}
 
 
 def _reachable(host):
@@ -76,7 +93,13 @@ intersphinx_mapping = {
     if _reachable(url.split("/")[0])
 }
 
-PUBLIC_MODULES = ["skimbal", "skimbal.datasets", "skimbal.losses", "skimbal.networks", "skimbal.sampling"]
+PUBLIC_MODULES = [
+    "skimbal",
+    "skimbal.datasets",
+    "skimbal.losses",
+    "skimbal.networks",
+    "skimbal.sampling",
+]
 
 
 def _require_every_public_name(app, env):

@@ -818,6 +818,8 @@ class BaseCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                     "but train_split is None. Set train_split=0.2, or monitor='train_loss'."
                 )
 
+    # The check sums up all pixels, and the sum of a narrow dtype may meet inf and -inf.
+    @np.errstate(invalid="ignore")
     def _check_X(self, X: Any, *, reset: bool) -> tuple[np.ndarray, tuple[int, ...]]:
         """Check the images or rows; return them as they are, with the shape of an image."""
         X = _as_array(X)

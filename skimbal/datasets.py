@@ -230,6 +230,21 @@ def load_npz(path: str | os.PathLike[str]) -> Bunch:
     ValueError
         If the file is no npz file, is damaged, lacks arrays, or holds arrays of another form;
         if a split is empty; if a row has more than one label.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> import numpy as np
+    >>> from skimbal.datasets import load_npz
+    >>> arrays = {}
+    >>> for split in ("train", "val", "test"):
+    ...     arrays[f"{split}_images"] = np.zeros((4, 28, 28), dtype=np.uint8)
+    ...     arrays[f"{split}_labels"] = np.array([[0], [1], [0], [1]])
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     np.savez(os.path.join(folder, "mine.npz"), **arrays)
+    ...     data = load_npz(os.path.join(folder, "mine.npz"))
+    >>> data.X_train.shape, data.y_train
+    ((4, 28, 28), array([0, 1, 0, 1]))
     """
     path = Path(path)
     splits = _read(path)
@@ -285,6 +300,13 @@ def load_medmnist(
         If the download fails.
     ImportError
         If pooch is needed and missing: ``pip install "skimbal[data]"``.
+
+    Examples
+    --------
+    >>> from skimbal.datasets import load_medmnist
+    >>> data = load_medmnist("vesselmnist3d")  # doctest: +SKIP
+    >>> data.X_train.shape, data.target_names  # doctest: +SKIP
+    ((1335, 28, 28, 28), ['vessel', 'aneurysm'])
     """
     if name == "chestmnist":
         raise ValueError("chestmnist has 14 labels for each image: multi-label is not supported")

@@ -140,7 +140,8 @@ def mcc_score(tp: Tensor, predicted: Tensor, true: Tensor) -> Tensor:
     covariance = (tp - predicted * true).sum()
     variance = _variance(predicted) * _variance(true)
     # The covariance is known to about one unit in the last place; below some hundred of them a
-    # quotient would be noise, so the damping begins there. It is invisible elsewhere.
+    # quotient would be noise, so the damping begins there. Elsewhere it costs
+    # at most 1e-4 of the score in float32 down to shares of 1:1000, and nothing in float64.
     noise = (256 * torch.finfo(tp.dtype).eps) ** 2
     score = covariance * torch.rsqrt(variance + noise)
     return torch.where(variance > 0, score, torch.zeros_like(score))

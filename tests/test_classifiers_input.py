@@ -346,6 +346,20 @@ def test_sparse_and_ragged_pixels(refused):
     refused(lambda: make().fit([[[1, 2]], [[1]]] * 6, Y), "inhomogeneous shape")
 
 
+@pytest.mark.parametrize("cls", BOTH)
+@pytest.mark.parametrize("dtype", ["f2", "f4"])
+def test_pixels_at_both_ends_of_a_narrow_dtype(refused, monkeypatch, cls, dtype):
+    limit = np.finfo(dtype).max
+    X = np.tile(np.array([limit, -limit], dtype=dtype), N * 32).reshape(N, 4, 4, 4)
+    X = X[:, 0] if cls is CNN2DClassifier else X
+    monkeypatch.undo()
+    for data in (X, X.reshape(N, -1)):  # finite, but their sum meets infinities
+        expected = logits(data.astype(np.float64) / float(limit), cls=cls)
+        assert_allclose(logits(data, cls=cls), expected, rtol=1e-3, atol=1e-4)
+    X[0] *= np.inf
+    refused(lambda: make(cls).fit(X, Y), "Input X contains infinity")
+
+
 @pytest.mark.parametrize("params", [{}, {"dtype": "float32"}, {"standardize": False}], ids=str)
 def test_pixels_beyond_the_range_of_the_dtype(refused, params):
     X = images(dtype=np.float64) * 1e304
@@ -524,7 +538,7 @@ BAD_PARAMS = [
     ),
     ({"net": {"optimizer__lr": -1}}, ["learning rate", "-1"]),
     ({"net": {"module__width": 0}}, ["widths", "positive integers", "got 0", "width=0"]),
-    ({"net": {"callbacks__stop__patience": 2}}, ["net['callbacks__stop__patience']", "Add ('stop',"]),
+    ({"net": {"callbacks__stop__patience": 2}}, ["net['callbacks__stop__patience']", "('stop',"]),
     (
         {"net": {"iterator_train": DataLoader}, "sampler": "balanced"},
         ["net['iterator_train']", "sampler='balanced' would have no effect", "one of the two"],
@@ -1154,11 +1168,12 @@ def test_data_frames_of_mixed_columns():
 
 
 @pytest.mark.parametrize("cls", BOTH)
-@pytest.mark.parametrize("dtype", ["f4", "f8", "u1", ">f4"])
-@pytest.mark.parametrize("as_tensor", [False, True])
+@pytest.mark.parametrize(
+    ("dtype", "as_tensor"),
+    # torch has no big-endian tensors
+    [("f4", False), ("f8", False), ("u1", False), (">f4", False), ("f4", True), ("u1", True)],
+)
 def test_input_is_never_modified(cls, dtype, as_tensor):
-    if as_tensor and dtype == ">f4":
-        pytest.skip("torch has no big-endian tensors")
     X = np.abs(images(cls, channels=2)).astype(dtype)
     y, weight = Y.copy(), np.linspace(0, 2, N)
     net, classes = {"module__width": 4, "optimizer__weight_decay": 0.1}, [1, 0]
@@ -1328,7 +1343,7 @@ def some_labels(rng, n, kind):
 
 @st.composite
 def anything(draw):
-    """Any input; of ten, about four are right in shape, and most of those in dtype and labels."""
+    """Draw any input at all; about a third of it is good."""
     n = draw(st.integers(3, 7))
     size = st.integers(1, 7)
     shape = draw(

@@ -79,9 +79,10 @@ def test_one_line_of_pixels_trains_at_full_width(name, shape, n):
 @pytest.mark.parametrize("spatial_shape", [(1, 1), (1, 1, 1)])
 @pytest.mark.parametrize("name", NAMES)
 def test_single_voxels_can_be_told_apart(name, spatial_shape):
-    net = make(name, 1, spatial_shape, width=8).eval()
-    logits = net(torch.tensor([-1.0, 1.0]).reshape(2, 1, *spatial_shape))
-    assert (logits[0] - logits[1]).abs().max() > 1e-2
+    net = make(name, 1, spatial_shape, width=8).double().eval()
+    logits = net(torch.tensor([-1.0, 1.0]).double().reshape(2, 1, *spatial_shape))
+    # Groups of one channel would leave nothing of a single voxel: the logits would be equal.
+    assert (logits[0] - logits[1]).abs().max() > 1e-6
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -112,6 +113,31 @@ def test_small_network_ends_in_a_grid(spatial_shape, grid):
     map_before_pooling = net.features[:-2](torch.zeros(1, 1, *spatial_shape))
     sizes = map_before_pooling.shape[2:]
     assert all(size >= least for size, least in zip(sizes, grid, strict=True))
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet34"])
+def test_published_sizes_of_the_maps(name):
+    net = make_empty(name, 3, 1000, (224, 224))
+    sizes = [tuple(net.stem(torch.zeros(1, 3, 224, 224, device="meta")).shape)]
+    maps = torch.zeros(sizes[0], device="meta")
+    for block in net.stages:
+        maps = block(maps)
+        sizes.append(tuple(maps.shape))
+    published = [(1, 64, 56, 56), (1, 128, 28, 28), (1, 256, 14, 14), (1, 512, 7, 7)]
+    expected = [published[0]]
+    for n_blocks, size in zip(N_BLOCKS[name], published, strict=True):
+        expected += [size] * n_blocks
+    assert sizes == expected
+
+
+@pytest.mark.parametrize("spatial_shape", [(70, 65), (40, 33, 64)])
+def test_resnet_averages_over_the_whole_map(spatial_shape):
+    net = make("resnet18", 1, spatial_shape, width=4).double().eval()
+    images = draw_images(2, 1, *spatial_shape, dtype=torch.float64)
+    maps = net.stages(net.stem(images))
+    assert min(maps.shape[2:]) > 1
+    features = maps.mean(tuple(range(2, maps.ndim)))
+    torch.testing.assert_close(net(images), net.classifier(features), rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("spatial_shape", [(12, 9), (7, 6, 8)])

@@ -27,9 +27,9 @@ def test_every_python_block_runs_as_printed(tmp_path, monkeypatch, capsys):
     assert os.listdir(tmp_path) == []
 
 
-def test_first_example_has_ten_lines():
+def test_first_example_has_at_most_ten_lines():
     block = re.search(r"## In ten lines\n\n```python\n(.*?)```", README, flags=re.DOTALL)
-    assert len([line for line in block[1].splitlines() if line]) == 10
+    assert len([line for line in block[1].splitlines() if line]) <= 10
 
 
 @pytest.mark.parametrize("name", ["main-command", "test-command"])

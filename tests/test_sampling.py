@@ -223,15 +223,11 @@ def test_stratified_puts_a_single_row_anywhere():
 
 
 def test_stratified_lets_rare_rows_meet():
-    # Neither always nor never in one batch, so that no pair of findings is tied together.
-    for n_common in (10, 11, 12):
-        y = np.repeat([0, 1, 2], [1, n_common, 1])
-        batches = BatchSampler(y, 5, "stratified", 0)
-        met = [any({0, len(y) - 1} <= set(rows) for rows in batches) for _ in range(60)]
-        if n_common == 10:  # the rows are dealt in turns of three: a hand from 0 or 11 is another
-            assert not any(met)
-        else:
-            assert 0 < sum(met) < 60
+    # Neither always nor never in one batch, so that no two findings are tied together.
+    y = np.repeat([0, 1, 2], [1, 11, 1])
+    batches = BatchSampler(y, 5, "stratified", 0)
+    met = [any({0, 12} <= set(rows) for rows in batches) for _ in range(60)]
+    assert 0 < sum(met) < 60
 
 
 def test_shuffling_puts_each_row_anywhere():
@@ -657,9 +653,10 @@ def test_interpolates_in_floating_point_then_rounds(sampler, dtype, shape):
         low, high = rounded(np.array([-np.inf, np.inf]), X.dtype).astype(float)
         off = np.abs(rows_of(X_new) - np.clip(exact, low, high)).max()
         assert 0.25 < off <= 0.5 + 2.0 ** (8 * X.dtype.itemsize - 24)
-    elif X.dtype.kind == "f" and X.dtype.itemsize == 4:
-        # Computed in its own precision; the values are of the order of 1.
-        np.testing.assert_allclose(rows_of(X_new), exact, rtol=0, atol=2**-21)
+    elif X.dtype.kind == "f" and X.dtype.itemsize <= 4:
+        # Both are computed in float32, on values of the order of 1; float16 is then rounded once.
+        half = np.abs(np.spacing(exact.astype("f2"))) / 2 if X.dtype.itemsize == 2 else 0
+        assert np.all(np.abs(rows_of(X_new) - exact) <= half + 2.0**-21)
     else:
         assert_array_equal(rows_of(X_new), rounded(exact, X.dtype))
 
