@@ -216,7 +216,6 @@ def main() -> None:
     if "SKIMBAL_DATA" not in os.environ:
         parser.error("set SKIMBAL_DATA to the folder that holds the MedMNIST files")
     args.cache.mkdir(parents=True, exist_ok=True)
-    start = time.time()
     results = Parallel(n_jobs=args.jobs)(
         delayed(fit_one)(
             name, *configuration, seed, DATA_SETS[name][args.full], args.device, args.cache
@@ -234,7 +233,6 @@ def main() -> None:
         "python": platform.python_version(),
         **{m.__name__: m.__version__ for m in (skimbal, torch, skorch, sklearn, imblearn, np)},
         "cpu minutes in fits": round(sum(run["cpu_seconds"] for run in results) / 60),
-        "minutes of this run": round((time.time() - start) / 60),
     }
     rows = summarise(results)
     args.output.write_text(

@@ -305,10 +305,6 @@ class EpochProgress(Callback):  # type: ignore[misc]
         return {name: value for name, value in vars(self).items() if name != "bar_"}
 
 
-class _StopTraining(Exception):
-    """A callback has seen enough; skorch's own say so with a KeyboardInterrupt."""
-
-
 class ImageNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
     """skorch's classifier, trained on a pair of data sets that has been split already.
 

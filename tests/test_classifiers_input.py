@@ -367,6 +367,13 @@ def test_pixels_beyond_the_range_of_the_dtype(refused, params):
     assert ("float32" in text) == ("dtype" in params)
 
 
+def test_spread_beyond_the_range_of_the_dtype(refused):
+    X = np.tile(np.array([1e40, -1e40]), N * 18).reshape(N, 6, 6)
+    X[0] = 0  # an image that would pass on its own
+    assert make().fit(X, Y).predict(X).shape == (N,)
+    refused(lambda: make(dtype="float32").fit(X, Y), "too large to be standardised", "float32")
+
+
 # Targets ------------------------------------------------------------------------------------
 
 
@@ -654,6 +661,16 @@ def test_bad_sample_weight(refused, cls, weight, fragments):
     for data in (X, X.reshape(N, -1)):
         refused(lambda data=data: make(cls).fit(data, Y, sample_weight=weight), *fragments)
     refused(lambda: make(cls).fit(X, Y, weight.tolist()), *fragments)
+
+
+def test_rows_without_weight_may_hold_labels_of_their_own():
+    X = images(n=N + 3)
+    weight = np.r_[np.ones(N), 0, 0, 0]
+    expected = make().fit(X[:N], Y).decision_function(X)
+    for others in ([7, 8, 9], [-1, 0, 7], [0.5, 0, 2]):
+        clf = make().fit(X, np.r_[Y, others], weight)
+        assert clf.classes_.tolist() == [0, 1]
+        assert_allclose(clf.decision_function(X), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_loss_that_cannot_take_weights(refused, monkeypatch):

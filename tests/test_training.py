@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 from imblearn.under_sampling import RandomUnderSampler
-from skorch.callbacks import Callback, Checkpoint, EpochScoring, LRScheduler
+from skorch.callbacks import Callback, Checkpoint, EarlyStopping, EpochScoring, LRScheduler
 from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader
@@ -27,6 +27,7 @@ from skimbal.losses import get_loss
 from skimbal.networks import SmallCNN
 from skimbal.training import (
     BlockIterator,
+    CosineSchedule,
     EpochProgress,
     ImageDataset,
     ImageNet,
@@ -498,6 +499,17 @@ def test_factory_must_make_a_module():
         StandardizedModule(lambda in_channels, n_classes: "network", 1, 2, torch.float32)
 
 
+def test_failing_factory_is_told_how_it_was_called():
+    def factory(in_channels, n_classes, depth):
+        raise RuntimeError("no")
+
+    with pytest.raises(RuntimeError, match="no") as error:
+        StandardizedModule(factory, 3, 2, torch.float32, depth=7)
+    (note,) = error.value.__notes__
+    assert "f(3, 2, depth=7)" in note
+    assert "factory" in note
+
+
 # ---- isolated_random_state
 
 
@@ -892,7 +904,8 @@ def round_trip(net, how):
 @pytest.mark.parametrize("how", ["pickle", "deepcopy"])
 def test_pickle_keeps_one_optimiser_and_goes_on(how):
     data = draw(21)
-    net = make_net(data, optimizer=torch.optim.Adam, lr=0.01, callbacks=cosine(6), batch_size=7)
+    options = {"optimizer": torch.optim.Adam, "lr": 0.01, "callbacks": cosine(6), "batch_size": 7}
+    net = make_net(data, "wce+mcc", **options)
     with isolated_random_state(0, "cpu"):
         net.train_epochs(data, data, 3)
     other = round_trip(net, how)
@@ -901,6 +914,8 @@ def test_pickle_keeps_one_optimiser_and_goes_on(how):
     assert other.optimizer_ is not net.optimizer_
     held = other.optimizer_.param_groups[0]["params"]
     assert [id(p) for p in held] == [id(p) for p in other.module_.parameters()]
+    assert other.criterion_ is other.criterion, "a loss given as an instance is in it once"
+    assert torch.equal(other.criterion_.class_weight, net.criterion_.class_weight)
     assert other.history == net.history
     assert len(other.history) == 3
     assert_same_state(state_of(other), state_of(net))
@@ -944,6 +959,7 @@ def test_net_from_cuda_loads_where_there_is_none(tmp_path):
     with isolated_random_state(0, "cuda"):
         net = make_net(
             data,
+            "wce+mcc",  # a loss with a tensor of its own
             optimizer=torch.optim.Adam,
             callbacks=cosine(3),
             batch_size=7,
@@ -967,6 +983,7 @@ assert str(net.device) == "cpu", net.device
 assert all(value.is_cpu for value in net.module_.state_dict().values())
 moments = [value for state in net.optimizer_.state.values() for value in state.values()]
 assert moments and all(value.is_cpu for value in moments)
+assert net.criterion_.class_weight.is_cpu
 assert dict(net.callbacks_)["schedule"].lr_scheduler_.optimizer is net.optimizer_
 assert len(net.history) == 2
 np.save(folder / "proba.npy", net.predict_proba(np.load(folder / "X.npy")))
@@ -1026,11 +1043,17 @@ class Interrupt(Callback):
         self.got = X, y
 
 
-def test_interrupt_reaches_the_caller():
+def early_stopping(patience):
+    # No loss falls by this share in one epoch.
+    return EarlyStopping("train_loss", patience=patience, threshold=0.9, sink=lambda text: None)
+
+
+@pytest.mark.parametrize("others", [[], [early_stopping(3)]])
+def test_interrupt_reaches_the_caller(others):
     data = draw()
     interrupt = Interrupt()
     progress = EpochProgress(5)
-    net = make_net(data, callbacks=[progress, interrupt])
+    net = make_net(data, callbacks=[progress, interrupt, *others])
     before = all_states()
     with pytest.raises(KeyboardInterrupt), isolated_random_state(0, "cpu"):
         net.train_epochs(data, None, 5)
@@ -1040,6 +1063,39 @@ def test_interrupt_reaches_the_caller():
     assert np.array_equal(interrupt.got[1], data.y)
     assert len(net.history) == 2
     assert progress.bar_.disable, "closed"
+
+
+def test_early_stopping_is_no_interrupt():
+    data = draw()
+    interrupt = Interrupt()
+    interrupt.on_epoch_end = lambda net, **kwargs: None
+    net = make_net(data, callbacks=[EpochProgress(9), interrupt, early_stopping(3)])
+    assert net.train_epochs(data, None, 9) is net
+    assert len(net.history) == 4, "the first, and three that miss"
+    assert interrupt.ended == 1
+    net.train_epochs(data, None, 9)
+    assert len(net.history) == 8, "a new run begins to count anew"
+
+
+def test_schedule_ends_with_its_epochs():
+    data = draw()
+    callbacks = [("schedule", CosineSchedule("CosineAnnealingLR", T_max=4))]
+    callbacks += [("progress", EpochProgress(4)), ("own", Interrupt())]
+    net = make_net(data, lr=0.2, callbacks=callbacks)
+    net.train_epochs(data, None, 1)
+    (group,) = net.optimizer_.param_groups
+    assert 0 < group["lr"] < 0.2
+    net.end_schedule()
+    assert group["lr"] == 0.2
+    names = [name for name, _ in net.callbacks_]
+    assert "schedule" not in names
+    assert "progress" not in names
+    assert {"own", "train_loss", "valid_loss"} <= set(names)
+    for trained in (net, round_trip(net, "pickle")):
+        dict(trained.callbacks_)["own"].on_epoch_end = lambda net, **kwargs: None
+        trained.train_epochs(data, None, 2)
+        assert trained.optimizer_.param_groups[0]["lr"] == 0.2
+        assert trained.history[:, "epoch"] == [1, 2, 3]
 
 
 def test_epochs_go_on():
