@@ -140,7 +140,7 @@ class SmallCNN(nn.Module):
             size[:] = [-(-axis // step) for axis, step in zip(size, steps, strict=True)]
             return steps
 
-        # No normalisation here: it would hide how bright an image is from the layers above.
+        # No normalisation here: the first block brings its own.
         layers: list[nn.Module] = [
             _conv(in_channels, width, kernel_size, stride(), bias=True),
             nn.ReLU(inplace=True),
