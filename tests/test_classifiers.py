@@ -2,6 +2,8 @@
 
 import copy
 import functools
+import io
+import os
 import pickle
 import random
 import subprocess
@@ -20,24 +22,27 @@ from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.ensemble import BaggingClassifier, StackingClassifier, VotingClassifier
+from sklearn.exceptions import UnsetMetadataPassedError
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import recall_score, roc_auc_score
+from sklearn.metrics import balanced_accuracy_score, log_loss, recall_score, roc_auc_score
 from sklearn.model_selection import (
     GridSearchCV,
     RandomizedSearchCV,
+    StratifiedKFold,
     TunedThresholdClassifierCV,
     cross_val_score,
     cross_validate,
 )
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from skorch.callbacks import Checkpoint, EarlyStopping, EpochScoring, LRScheduler
+from skorch.callbacks import Callback, Checkpoint, EarlyStopping, EpochScoring, LRScheduler
 from skorch.dataset import Dataset, ValidSplit
 from skorch.helper import predefined_split
 from torch import nn
 from torch.utils.data import DataLoader
 
-from skimbal import CNN2DClassifier, CNN3DClassifier, LossMix, NDSampler
+from skimbal import CNN2DClassifier, CNN3DClassifier, LossMix, NDSampler, training
+from skimbal.losses import get_loss, inverse_frequency
 from skimbal.networks import SmallCNN
 
 BOTH = pytest.mark.parametrize("classifier", [CNN2DClassifier, CNN3DClassifier])
@@ -67,6 +72,37 @@ def weights(clf):
     return {name: value.numpy().copy() for name, value in clf.net_.module_.state_dict().items()}
 
 
+def assert_same_weights(one, other):
+    one, other = weights(one), weights(other)
+    assert one.keys() == other.keys()
+    for name, value in one.items():
+        assert_array_equal(value, other[name])
+
+
+def global_state():
+    numpy_state = np.random.get_state()  # noqa: NPY002
+    return (
+        random.getstate(),
+        tuple(numpy_state[1]),
+        numpy_state[2:],
+        tuple(torch.get_rng_state().tolist()),
+        torch.get_num_threads(),
+        torch.get_default_dtype(),
+        torch.is_grad_enabled(),
+    )
+
+
+class Seen(Callback):
+    """Keep the data sets that training got."""
+
+    def on_epoch_begin(self, net, dataset_train, dataset_valid, **kwargs):
+        self.train_, self.valid_ = dataset_train, dataset_valid
+
+
+def seen(clf):
+    return dict(clf.net_.callbacks_)["seen"]
+
+
 @BOTH
 @pytest.mark.parametrize("n_classes", [2, 3])
 def test_learns_and_its_outputs_agree(classifier, n_classes):
@@ -87,12 +123,23 @@ def test_learns_and_its_outputs_agree(classifier, n_classes):
 
 @BOTH
 @pytest.mark.parametrize(
-    "sampler", ["balanced", "stratified", "weighted", RandomOverSampler(), RandomUnderSampler()]
+    ("sampler", "n_rows"),
+    [
+        (None, 80),
+        ("balanced", 112),
+        ("stratified", 80),
+        ("weighted", 80),
+        (RandomOverSampler(), 112),
+        (RandomUnderSampler(), 48),
+    ],
 )
-def test_every_sampler_trains(classifier, sampler):
+def test_every_sampler_trains(classifier, sampler, n_rows):
     X, y = images(ndim=len(classifier._axes))
+    assert np.bincount(y).tolist() == [56, 24]
     clf = small(classifier, sampler=sampler, max_epochs=8).fit(X, y)
     assert clf.score(X, y) > 0.9
+    sizes = [sum(batch["train_batch_size"] for batch in row["batches"]) for row in clf.history_]
+    assert sizes == [n_rows] * 8
 
 
 def test_balanced_batches_raise_the_recall_of_a_rare_class():
@@ -105,53 +152,123 @@ def test_balanced_batches_raise_the_recall_of_a_rare_class():
 
 
 @pytest.mark.parametrize(
-    ("base", "grid", "path"),
+    ("search_by", "classifier"),
     [
-        (small(), {"loss": ["ce", "ce+mcc"]}, "loss"),
-        (small(loss=LossMix(ce=1)), {"loss__mcc": [0.25, 0.5]}, "loss__mcc"),
-        (small(), {"sampler": ["balanced", "stratified"]}, "sampler"),
-        (small(), {"net__optimizer__weight_decay": [0.0, 0.1]}, "net__optimizer__weight_decay"),
+        (GridSearchCV, CNN2DClassifier),
+        (lambda *args, **kwargs: RandomizedSearchCV(*args, n_iter=3, **kwargs), CNN3DClassifier),
     ],
+    ids=["grid", "randomized"],
 )
-def test_grid_search_reaches_the_parameter(base, grid, path):
+@pytest.mark.parametrize(
+    ("params", "name", "values", "fitted", "expected"),
+    [
+        (
+            {},
+            "loss",
+            ["wce", "focal", "ce + 0.5*mcc"],
+            lambda net: net.criterion_.extra_repr(),
+            ["wce", "focal", "ce + 0.5*mcc"],
+        ),
+        (
+            {"loss": LossMix(ce=1)},
+            "loss__mcc",
+            [0, 0.25, 1],
+            lambda net: net.criterion_.factors.get("mcc"),
+            [None, 0.25, 1],
+        ),
+        (
+            {"batch_size": 8, "max_epochs": 2},
+            "sampler",
+            [None, "balanced", RandomUnderSampler()],
+            lambda net: net.history[-1, "train_batch_count"],
+            [5, 7, 3],
+        ),
+        (
+            {},
+            "net__optimizer__weight_decay",
+            [0, 0.1, 0.3],
+            lambda net: net.optimizer_.param_groups[0]["weight_decay"],
+            [0, 0.1, 0.3],
+        ),
+        (
+            {},
+            "net__module__width",
+            [4, 6, 8],
+            lambda net: net.module_.network.features[0].out_channels,
+            [4, 6, 8],
+        ),
+        (
+            {
+                # Nothing is better than the best by the whole of it, so the first epoch stays it.
+                "callbacks": [("stop", EarlyStopping("train_loss", patience=9, threshold=1))],
+                "max_epochs": 7,
+            },
+            "net__callbacks__stop__patience",
+            [1, 2, 4],
+            lambda net: len(net.history),
+            [2, 3, 5],
+        ),
+    ],
+    ids=["loss", "factor", "sampler", "optimizer", "module", "callback"],
+)
+def test_every_candidate_of_a_search_is_what_was_fitted(
+    search_by, classifier, params, name, values, fitted, expected
+):
+    X, y = images(ndim=len(classifier._axes))
+    base = small(classifier, **params)
+
+    def scoring(clf, X, y):
+        return {"score": clf.score(X, y), "which": expected.index(fitted(clf.net_))}
+
+    search = search_by(base, {name: values}, cv=2, scoring=scoring, refit="score").fit(X, y)
+    candidates = search.cv_results_["params"]
+    assert len(candidates) == 3
+    places = [values.index(candidate[name]) for candidate in candidates]
+    assert_array_equal(search.cv_results_["mean_test_which"], places)
+    by_hand = clone(base).set_params(**search.best_params_).fit(X, y)
+    assert_same_weights(search.best_estimator_, by_hand)
+    assert base.net == {"module__width": 8}
+    if name == "loss__mcc":
+        assert base.loss.mcc == 0
+
+
+def test_cross_validation_is_a_loop_of_fits():
     X, y = images()
-    search = GridSearchCV(base, grid, cv=2, error_score="raise").fit(X, y)
-    best = search.best_estimator_
-    value = search.best_params_[path]
-    assert best.get_params()[path] == value
-    if path == "loss__mcc":
-        assert best.net_.criterion_.factors == {"ce": 1.0, "mcc": value}
-        assert base.loss.mcc == 0.0
-    if path == "net__optimizer__weight_decay":
-        assert best.net_.optimizer_.param_groups[0]["weight_decay"] == value
-        assert base.net == {"module__width": 8}
-    if path == "sampler":
-        assert best.net_.iterator_train__sampler == value
-    scores = search.cv_results_["split0_test_score"], search.cv_results_["split1_test_score"]
-    assert np.isfinite(scores).all()
+    folds = list(StratifiedKFold(3).split(X, y))
+    result = cross_validate(
+        small(), X, y, cv=folds, scoring=["neg_log_loss", "accuracy"], return_estimator=True
+    )
+    for fold, (train, test) in enumerate(folds):
+        by_hand = small().fit(X[train], y[train])
+        assert_same_weights(result["estimator"][fold], by_hand)
+        assert result["test_accuracy"][fold] == by_hand.score(X[test], y[test])
+        loss = log_loss(y[test], by_hand.predict_proba(X[test]))
+        assert result["test_neg_log_loss"][fold] == pytest.approx(-loss, rel=1e-6)
+    assert cross_val_score(small(max_epochs=8), X, y, cv=folds).min() > 0.85
 
 
-def test_randomized_search_and_cross_validation():
-    X, y = images()
-    search = RandomizedSearchCV(
-        small(loss=LossMix(ce=1)), {"loss__mcc": [0, 0.5, 1]}, n_iter=2, cv=2, random_state=0
-    ).fit(X, y)
-    assert search.best_score_ > 0.8
-    scores = cross_val_score(small(), X, y, cv=3, scoring="balanced_accuracy", error_score="raise")
-    result = cross_validate(small(), X, y, cv=3, scoring="balanced_accuracy", return_estimator=True)
-    assert_array_equal(scores, result["test_score"])
-    assert [len(fitted.history_) for fitted in result["estimator"]] == [4, 4, 4]
-
-
-def test_two_workers_give_what_one_gives():
-    X, y = images()
-    grid = {"loss": ["ce", "ce+mcc"]}
-    results = [
-        GridSearchCV(small(max_epochs=2), grid, cv=2, n_jobs=jobs).fit(X, y) for jobs in (1, 2)
-    ]
-    one, two = (result.cv_results_["mean_test_score"] for result in results)
-    assert_array_equal(one, two)
-    assert_array_equal(results[0].predict_proba(X), results[1].predict_proba(X))
+@pytest.mark.parametrize("backend", ["loky", "threading"])
+def test_two_workers_give_what_one_gives(backend):
+    X, y = images(n=60)
+    # What is built by a lambda comes back from another process, too.
+    module = lambda in_channels, n_classes: SmallCNN(in_channels, n_classes, (6, 6), width=8)  # noqa: E731
+    clf = small(module=module, net=None, batch_size=16)
+    results = []
+    for n_jobs in (1, 2):
+        options = {"inner_max_num_threads": 1, "max_nbytes": 1000} if backend == "loky" else {}
+        with joblib.parallel_config(backend, n_jobs=n_jobs, **options):
+            validation = cross_validate(
+                clf, X, y, cv=2, scoring="neg_log_loss", return_estimator=True
+            )
+            search = GridSearchCV(clf, {"loss": ["ce", "ce+mcc"]}, cv=2, scoring="neg_log_loss")
+            results.append((validation, search.fit(X, y).cv_results_))
+    (one, one_search), (two, two_search) = results
+    assert_array_equal(one["test_score"], two["test_score"])
+    for alone, beside in zip(one["estimator"], two["estimator"], strict=True):
+        assert_same_weights(alone, beside)
+    for fold in ("split0_test_score", "split1_test_score"):
+        assert_array_equal(one_search[fold], two_search[fold])
+        assert len(set(one_search[fold])) == 2
 
 
 def test_pipelines():
@@ -169,6 +286,45 @@ def test_pipelines():
     assert set(search.best_params_) == set(grid)
 
 
+@BOTH
+def test_pipelines_are_their_steps_one_by_one(classifier):
+    X, y = images(ndim=len(classifier._axes))
+    rows, shape = X.reshape(len(X), -1), X.shape[1:]
+    clf = small(classifier, input_shape=shape)
+    scaled = make_pipeline(StandardScaler(), clf).fit(rows, y)
+    by_hand = clone(clf).fit(StandardScaler().fit_transform(rows), y)
+    assert_same_weights(scaled[-1], by_hand)
+    new_rows, new_y = SMOTE(random_state=0).fit_resample(rows, y)
+    assert len(new_y) == 112
+    by_hand = clone(clf).fit(new_rows.reshape(-1, *shape), new_y)
+    on_rows = make_imblearn_pipeline(SMOTE(random_state=0), clf).fit(rows, y)
+    on_images = make_imblearn_pipeline(NDSampler(SMOTE(random_state=0)), clf).fit(X, y)
+    assert_same_weights(on_rows[-1], by_hand)
+    assert_same_weights(on_images[-1], by_hand)
+
+
+def test_search_over_the_loss_behind_a_sampler():
+    X, y = images()
+    X = (20 * X + 100).clip(0, 255).astype(np.uint8)
+    pipeline = make_imblearn_pipeline(NDSampler(SMOTE(random_state=0)), small(max_epochs=8))
+    pipeline.set_params(cnn2dclassifier__net__optimizer__weight_decay=1e-4)
+    losses = ["ce", "wce", "ce + f1", "ce + 0.5*mcc"]
+
+    def scoring(fitted, X, y):
+        net = fitted[-1].net_
+        n_rows = sum(batch["train_batch_size"] for batch in net.history[-1]["batches"])
+        assert n_rows == 56, "28 rows of each class"
+        assert net.optimizer_.param_groups[0]["weight_decay"] == 1e-4
+        score = balanced_accuracy_score(y, fitted.predict(X))
+        return {"score": score, "which": losses.index(net.criterion_.extra_repr())}
+
+    grid = {"cnn2dclassifier__loss": losses}
+    options = {"cv": 2, "scoring": scoring, "refit": "score", "error_score": "raise"}
+    search = GridSearchCV(pipeline, grid, **options).fit(X, y)
+    assert_array_equal(search.cv_results_["mean_test_which"], range(4))
+    assert search.cv_results_["mean_test_score"].min() > 0.85
+
+
 @pytest.mark.parametrize("copy_of", [copy.deepcopy, lambda clf: pickle.loads(pickle.dumps(clf))])
 def test_copies_predict_the_same_and_go_on_training_the_same(copy_of):
     X, y = images()
@@ -181,11 +337,75 @@ def test_copies_predict_the_same_and_go_on_training_the_same(copy_of):
     )
 
 
-def test_joblib_file(tmp_path):
+@pytest.mark.parametrize("how", ["pickle", "joblib", "deepcopy"])
+@pytest.mark.parametrize(
+    "params",
+    [
+        {},
+        {"loss": LossMix(ce=1, wce=1), "verbose": 1},
+        {"loss": nn.CrossEntropyLoss(torch.tensor([1.0, 3.0]))},
+        {"callbacks": [("schedule", LRScheduler("StepLR", step_size=1, gamma=0.9))]},
+        {"train_split": 0.25, "callbacks": [EarlyStopping(patience=2, load_best=True)]},
+    ],
+    ids=["plain", "mix", "module", "schedule", "stopping"],
+)
+def test_copies_of_a_fit_are_apart_and_alike(how, params, tmp_path):
     X, y = images()
-    clf = small().fit(X, y)
-    joblib.dump(clf, tmp_path / "clf.joblib")
-    assert_array_equal(joblib.load(tmp_path / "clf.joblib").predict_proba(X), clf.predict_proba(X))
+    clf = small(**params).fit(X, y)
+    probability = clf.predict_proba(X)
+    if how == "pickle":
+        twin = pickle.loads(pickle.dumps(clf))
+    elif how == "deepcopy":
+        twin = copy.deepcopy(clf)
+    else:
+        joblib.dump(clf, tmp_path / "clf", compress=True)
+        twin = joblib.load(tmp_path / "clf")
+    assert_array_equal(twin.predict_proba(X), probability)
+    assert twin.history_ == clf.history_
+    twin.partial_fit(X, y)
+    assert not np.allclose(twin.predict_proba(X), probability)
+    assert_array_equal(clf.predict_proba(X), probability)
+    assert_same_weights(clf.partial_fit(X, y), twin)
+
+
+def test_factory_that_does_not_pickle_can_be_copied():
+    X, y = images()
+    module = functools.partial(lambda c, k, shape: SmallCNN(c, k, shape, width=8), shape=(6, 6))
+    clf = small(module=module, net=None).fit(X, y)
+    assert_same_weights(copy.deepcopy(clf), clf)
+
+
+class TensorFinder(pickle.Pickler):
+    """Count the tensors that are pickled as they are, for the device that they are on."""
+
+    found = 0
+
+    def reducer_override(self, value):
+        kinds = torch.Tensor | torch.TypedStorage | torch.UntypedStorage
+        self.found += isinstance(value, kinds)
+        return NotImplemented
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {},
+        {"loss": "ce+wce"},
+        {"loss": nn.CrossEntropyLoss(torch.ones(2))},
+        {"train_split": 0.25, "callbacks": [EarlyStopping(load_best=True)]},
+        {"train_split": 0.25, "callbacks": [EpochScoring("accuracy", use_caching=False)]},
+    ],
+    ids=["plain", "wce", "module", "stopping", "scoring"],
+)
+def test_all_tensors_are_pickled_for_any_device(params):
+    X, y = images()
+    net = small(**params).fit(X, y).net_
+    finder = TensorFinder(io.BytesIO())
+    finder.dump(net.module_)
+    assert finder.found > 0
+    finder = TensorFinder(io.BytesIO())
+    finder.dump(net)
+    assert finder.found == 0
 
 
 def test_clone_shares_nothing_and_repeats_the_fit():
@@ -196,6 +416,9 @@ def test_clone_shares_nothing_and_repeats_the_fit():
     twin.set_params(loss__mcc=0.5, net__optimizer__weight_decay=0.1)
     assert clf.loss.mcc == 1
     assert clf.net == {"module__width": 8}
+    given = {"module__width": 8}
+    small(net=given).set_params(net__optimizer__weight_decay=0.1)
+    assert given == {"module__width": 8}
     again = clone(clf).fit(X, y)
     for name, value in weights(clf).items():
         assert_array_equal(value, weights(again)[name])
@@ -211,6 +434,55 @@ def test_random_states():
         small(random_state=np.random.RandomState(3)).fit(X, y).predict_proba(X) for _ in range(2)
     )
     assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize(
+    ("classifier", "sampler"),
+    [
+        (CNN3DClassifier, None),
+        (CNN2DClassifier, "balanced"),
+        (CNN3DClassifier, "stratified"),
+        (CNN2DClassifier, "weighted"),
+        (CNN2DClassifier, RandomUnderSampler()),
+    ],
+)
+def test_the_seed_decides_everything(classifier, sampler):
+    X, y = images(ndim=len(classifier._axes))
+    params = {"sampler": sampler, "batch_size": 8, "max_epochs": 2, "train_split": 0.25}
+    params["callbacks"] = [("seen", Seen())]
+    clf = small(classifier, **params).fit(X, y)
+    first, rows = weights(clf), seen(clf).valid_.rows
+    clf.fit(X, y)
+    for name, value in weights(clf).items():
+        assert_array_equal(value, first[name])
+    assert_array_equal(seen(clf).valid_.rows, rows)
+    other = small(classifier, **params, random_state=1).fit(X, y)
+    assert not np.array_equal(seen(other).valid_.rows, rows)
+    # From the same initial weights, the batches that are drawn make a difference.
+    same_start = {"module": linear, "net": {"module__n_pixels": X[0].size}, "train_split": None}
+    one, two = (
+        small(classifier, **{**params, **same_start, "random_state": seed}).fit(X, y)
+        for seed in (0, 1)
+    )
+    assert not np.array_equal(one.predict_proba(X), two.predict_proba(X))
+
+
+def linear(in_channels, n_classes, n_pixels):
+    layer = nn.Linear(in_channels * n_pixels, n_classes)
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return nn.Sequential(nn.Flatten(), layer)
+
+
+def test_random_state_instance_moves_on():
+    X, y = images()
+    clf = small(random_state=np.random.RandomState(3))
+    first = clf.fit(X, y).predict_proba(X)
+    second = clf.fit(X, y).predict_proba(X)
+    assert not np.array_equal(first, second)
+    stream = np.random.RandomState(3)
+    again = [small(random_state=stream).fit(X, y).predict_proba(X) for _ in range(2)]
+    assert_array_equal(again, [first, second])
 
 
 class NumpyInitialised(nn.Module):
@@ -229,23 +501,52 @@ def test_global_state_is_as_before(module):
     X, y = images()
     clf = small(module=module, random_state=None, net=None)
 
-    def state():
-        numpy_state = np.random.get_state()  # noqa: NPY002
-        return (
-            random.getstate(),
-            tuple(numpy_state[1]),
-            numpy_state[2:],
-            tuple(torch.get_rng_state().tolist()),
-            torch.get_num_threads(),
-            torch.get_default_dtype(),
-        )
-
-    before = state()
+    before = global_state()
     clf.fit(X, y)
     clf.partial_fit(X, y)
     clf.predict_proba(X)
     clone(clf).set_params(train_split=0.3).fit(X, y)
-    assert state() == before
+    assert global_state() == before
+
+
+LOADERS = {"iterator_train": DataLoader, "iterator_train__shuffle": True}
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"sampler": RandomUnderSampler(), "train_split": 0.25},
+        {"net": {**LOADERS, "iterator_valid": DataLoader, "module__width": 8}},
+        {"micro_batch_size": 5, "net": {"module__width": 8, "module__dropout": 0.5}},
+        {"module": NumpyInitialised, "net": None},
+        {"dtype": "bfloat16"},
+    ],
+    ids=["sampler", "loaders", "dropout", "numpy", "bfloat16"],
+)
+def test_global_random_numbers_are_neither_used_nor_spent(params):
+    X, y = images()
+    probabilities = []
+    for seed in (1, 2):
+        random.seed(seed)
+        np.random.seed(seed)  # noqa: NPY002
+        torch.manual_seed(seed)
+        before = global_state()
+        clf = small(**params).fit(X, y)
+        assert global_state() == before
+        clf.partial_fit(X, y)
+        assert global_state() == before
+        probabilities.append(clf.predict_proba(X))
+        assert global_state() == before
+        with pytest.raises(ZeroDivisionError):
+            clf.set_params(callbacks=[Failing()]).fit(X, y)
+        assert global_state() == before
+    assert_array_equal(*probabilities)
+
+
+class Failing(Callback):
+    def on_batch_end(self, net, **kwargs):
+        torch.rand(1), np.random.rand(), random.random()  # noqa: NPY002
+        raise ZeroDivisionError
 
 
 def test_sample_weight_is_routed_and_has_effect():
@@ -262,6 +563,35 @@ def test_sample_weight_is_routed_and_has_effect():
         routed = search.best_estimator_.predict_proba(X)[:, 1].mean()
     assert heavy > light + 0.1
     assert_allclose(routed, heavy)
+
+
+def test_routed_weights_are_those_of_the_fit_and_of_the_score():
+    X, y = images()
+    rows = X.reshape(len(X), -1)
+    weight = np.random.default_rng(0).uniform(0, 1, size=len(y))
+    folds = list(StratifiedKFold(2).split(X, y))
+    with sklearn.config_context(enable_metadata_routing=True):
+        clf = small(input_shape=(6, 6), batch_size=16)
+        pipeline = make_pipeline(StandardScaler(), clf)
+        with pytest.raises(UnsetMetadataPassedError):
+            pipeline.fit(rows, y, sample_weight=weight)
+        pipeline[0].set_fit_request(sample_weight=False)
+        clf.set_fit_request(sample_weight=True).set_score_request(sample_weight=True)
+        fitted = clone(pipeline).fit(rows, y, sample_weight=weight)
+        grid = {"cnn2dclassifier__loss": ["ce", "ce+mcc"]}
+        search = GridSearchCV(pipeline, grid, cv=folds, error_score="raise")
+        search.fit(rows, y, sample_weight=weight)
+    by_hand = clone(clf).fit(StandardScaler().fit_transform(rows), y, sample_weight=weight)
+    assert_same_weights(fitted[-1], by_hand)
+    without = clone(clf).fit(StandardScaler().fit_transform(rows), y)
+    assert not np.allclose(without.predict_proba(rows), by_hand.predict_proba(rows), rtol=1e-3)
+    for candidate, loss in enumerate(["ce", "ce+mcc"]):
+        for fold, (train, test) in enumerate(folds):
+            scaler = StandardScaler().fit(rows[train])
+            by_hand = clone(clf).set_params(loss=loss)
+            by_hand.fit(scaler.transform(rows[train]), y[train], weight[train])
+            score = by_hand.score(scaler.transform(rows[test]), y[test], weight[test])
+            assert search.cv_results_[f"split{fold}_test_score"][candidate] == score
 
 
 class NDIdentity(sklearn.base.TransformerMixin, sklearn.base.BaseEstimator):
@@ -283,6 +613,51 @@ def test_integer_weights_equal_repeated_images():
         assert_allclose(weighted.predict_proba(X), repeated.predict_proba(X), rtol=1e-8)
         scaled = small(loss=loss, batch_size=64).fit(X, y, sample_weight=100.0 * repeats)
         assert_allclose(weighted.predict_proba(X), scaled.predict_proba(X), rtol=1e-8)
+
+
+@pytest.mark.parametrize("loss", ["ce", "wce", "focal", "ce+f1", "ce + 0.5*mcc"])
+def test_integer_weights_equal_repeated_volumes(loss):
+    X, y = images(n=15, ndim=3, n_classes=3, share=0.4)
+    X = X.astype(np.float64)
+    repeats = np.random.default_rng(1).integers(0, 4, size=len(y))
+    assert set(y[repeats > 0]) == {0, 1, 2}
+    clf = small(CNN3DClassifier, loss=loss, batch_size=64)
+    weighted = clone(clf).fit(X, y, sample_weight=repeats).predict_proba(X)
+    repeated = clone(clf).fit(X.repeat(repeats, 0), y.repeat(repeats)).predict_proba(X)
+    assert_allclose(weighted, repeated, rtol=1e-7)
+    assert not np.allclose(clone(clf).fit(X, y).predict_proba(X), weighted, rtol=1e-2)
+
+
+@pytest.mark.parametrize("iterator", [None, DataLoader])
+def test_weights_in_mini_batches(iterator):
+    X, y = images(share=0.5)
+    wrong = np.arange(len(y)) % 5 < 3
+    told = np.where(wrong, 1 - y, y)
+    net = {"module__width": 8}
+    if iterator is not None:
+        net |= {"iterator_train": iterator, "iterator_train__shuffle": True}
+    clf = small(batch_size=16, max_epochs=8, net=net)
+    assert clone(clf).fit(X, told).score(X, y) < 0.5
+    trusting = clone(clf).fit(X, told, sample_weight=np.where(wrong, 1e-3, 1))
+    assert trusting.score(X, y) > 0.9
+    dropped = clone(clf).fit(X, told, sample_weight=~wrong)
+    alone = clone(clf).fit(X[~wrong], told[~wrong], sample_weight=np.full((~wrong).sum(), 7.0))
+    assert_same_weights(dropped, alone)
+    without = clone(clf).fit(X[~wrong], told[~wrong]).predict_proba(X)
+    assert_allclose(alone.predict_proba(X), without, rtol=1e-3)
+
+
+@pytest.mark.parametrize("class_weight", [{0: 1, 1: 20}, {0: 20, 1: 1}, "balanced"])
+def test_class_weight_moves_the_predictions(class_weight):
+    X, y = images(n=120, share=0.8)
+    X = X + np.random.default_rng(5).normal(scale=3, size=X.shape).astype(np.float32)
+    clf = small(loss="ce", lr=1e-3)
+    plain = clone(clf).fit(X, y).predict_proba(X)[:, 1].mean()
+    moved = clone(clf).set_params(class_weight=class_weight).fit(X, y).predict_proba(X)[:, 1].mean()
+    if class_weight == {0: 20, 1: 1}:
+        assert moved < plain - 0.03
+    else:
+        assert moved > plain + 0.1
 
 
 def test_class_weight_multiplies_sample_weight():
@@ -313,6 +688,53 @@ def test_meta_estimators_on_images_with_any_labels(labels):
         assert meta.score(X, y) > 0.8
 
 
+@pytest.mark.parametrize(
+    ("classifier", "labels"),
+    [
+        (CNN2DClassifier, np.array(["b", "c", "a"])),
+        (CNN3DClassifier, np.array([100, -3, 7])),
+    ],
+)
+def test_meta_estimators_with_three_classes(classifier, labels):
+    X, y = images(n=90, ndim=len(classifier._axes), n_classes=3, share=0.4)
+    X_new, y_new = images(n=90, ndim=len(classifier._axes), n_classes=3, share=0.4, seed=1)
+    if classifier is CNN2DClassifier:  # with an axis of channels
+        X, X_new = X[:, None], X_new[:, None]
+    y, y_new = labels[y], labels[y_new]
+    clf, other = small(classifier, max_epochs=8), small(classifier, loss="ce", max_epochs=8)
+    voting = VotingClassifier([("a", clf), ("b", other)], voting="soft").fit(X, y)
+    mean = np.mean([each.predict_proba(X_new) for each in voting.estimators_], axis=0)
+    assert_allclose(voting.predict_proba(X_new), mean, rtol=1e-6)
+    stacking = StackingClassifier([("a", clf), ("b", other)], LogisticRegression(), cv=2).fit(X, y)
+    calibrated = CalibratedClassifierCV(clf, cv=2).fit(X, y)
+    for meta in (voting, stacking, calibrated):
+        assert_array_equal(meta.classes_, np.sort(labels))
+        assert meta.score(X_new, y_new) > 0.85
+        assert_array_equal(meta.predict(X_new), meta.classes_[meta.predict_proba(X_new).argmax(1)])
+
+
+@pytest.mark.parametrize("labels", [np.array(["no", "yes"]), np.array([False, True]), [-7, 40]])
+def test_tuned_threshold_and_bagging_with_any_labels(labels):
+    X, y = images(n=160, share=0.9)
+    X = X + np.random.default_rng(5).normal(scale=1.5, size=X.shape).astype(np.float32)
+    y = np.asarray(labels)[y]
+    # The rare class is seldom the more probable one yet.
+    clf = small(loss="ce", lr=1e-3)
+    tuned = TunedThresholdClassifierCV(clf, scoring="balanced_accuracy", cv=2, refit=True).fit(X, y)
+    probability = tuned.estimator_.predict_proba(X)[:, 1]
+    by_hand = tuned.classes_[(probability >= tuned.best_threshold_).astype(int)]
+    assert_array_equal(tuned.predict(X), by_hand)
+    plain = balanced_accuracy_score(y, tuned.estimator_.predict(X))
+    assert balanced_accuracy_score(y, tuned.predict(X)) > plain + 0.03
+    rows = X.reshape(len(X), -1)
+    clf = small(input_shape=(6, 6), max_epochs=8)
+    bagging = BaggingClassifier(clf, n_estimators=2, random_state=0).fit(rows, y)
+    assert [each.input_shape_ for each in bagging.estimators_] == [(1, 6, 6)] * 2
+    assert_array_equal(bagging.classes_, np.unique(labels))
+    assert set(bagging.predict(rows)) == set(np.unique(labels))
+    assert bagging.score(rows, y) > 0.85
+
+
 def test_stacking_on_images_and_bagging_on_rows():
     X, y = images()
     stack = StackingClassifier([("cnn", small())], LogisticRegression(), cv=2).fit(X, y)
@@ -331,15 +753,90 @@ def test_data_frame_rows_keep_their_names():
         clf.predict(frame.add_prefix("other"))
 
 
-def test_warm_start_goes_on_from_the_weights():
+@BOTH
+def test_warm_start_keeps_weights_and_begins_a_history(classifier):
+    X, y = images(ndim=len(classifier._axes), n_classes=3)
+    clf = small(classifier, warm_start=True).fit(X, y)
+    before = clf.decision_function(X)
+    still = copy.deepcopy(clf).set_params(lr=1e-12, max_epochs=2).fit(X, y)
+    assert_allclose(still.decision_function(X), before, atol=1e-5)
+    assert still.n_epochs_ == 2
+    assert still.history_[:, "epoch"] == [1, 2]
+    fresh = clone(still).fit(X, y)
+    assert not np.allclose(fresh.decision_function(X), before, atol=0.1)
+    again = clone(clf).fit(X, y).fit(X, y)
+    assert_same_weights(clf.fit(X, y), again)
+    assert_allclose(clf.history_[:, "event_lr"], clone(clf).fit(X, y).history_[:, "event_lr"])
+    clf.fit(X[y > 0], y[y > 0])
+    assert clf.classes_.tolist() == [0, 1, 2]
+    with pytest.raises(ValueError, match="fit anew"):
+        clf.fit(X, y + 1)
+
+
+class Drawn(Callback):
+    """Write down the first pixel of each image of each batch."""
+
+    def initialize(self):
+        self.epochs_ = []
+        return self
+
+    def on_epoch_begin(self, net, **kwargs):
+        self.epochs_.append([])
+
+    def on_batch_begin(self, net, batch, **kwargs):
+        self.epochs_[-1].append(batch[0].flatten(1)[:, 0].tolist())
+
+
+@BOTH
+def test_partial_fit_is_one_epoch_at_a_constant_rate(classifier, capsys):
+    X, y = images(ndim=len(classifier._axes))
+    clf = small(classifier, verbose=1, batch_size=8, callbacks=[("drawn", Drawn())])
+    for n_calls in (1, 2, 3):
+        assert clf.partial_fit(X, y, classes=[0, 1]).n_epochs_ == n_calls
+        assert clf.net_.optimizer_.param_groups[0]["lr"] == 5e-3
+    assert clf.history_[:, "epoch"] == [1, 2, 3]
+    drawn = dict(clf.net_.callbacks_)["drawn"].epochs_
+    assert len({tuple(map(tuple, batches)) for batches in drawn}) == 3, "always the same batches"
+    one_epoch = clone(clf).set_params(max_epochs=1, lr_schedule=None, verbose=0).fit(X, y)
+    assert_same_weights(clone(clf).partial_fit(X, y, classes=[0, 1]), one_epoch)
+    again = clone(clf)
+    for _ in range(3):
+        again.partial_fit(X, y, classes=[0, 1])
+    assert_same_weights(clf, again)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_partial_fit_after_fit_leaves_the_schedule():
     X, y = images()
-    clf = small(warm_start=True, max_epochs=3).fit(X, y)
-    first = clf.history_[-1, "train_loss"]
-    clf.fit(X, y)
-    assert clf.history_[0, "train_loss"] < 1.5 * first < clf.history_[0, "train_loss"] + 2 * first
-    assert clf.n_epochs_ == 3
-    cold = small(max_epochs=3).fit(X, y)
-    assert clf.history_[0, "train_loss"] < cold.history_[0, "train_loss"]
+    clf = small(max_epochs=3, verbose=0).fit(X, y)
+    assert clf.net_.optimizer_.param_groups[0]["lr"] < 1e-9
+    for n_epochs in (4, 5):
+        before = clf.predict_proba(X)
+        clf.partial_fit(X, y)
+        assert clf.n_epochs_ == n_epochs
+        assert clf.net_.optimizer_.param_groups[0]["lr"] == 5e-3
+        assert not np.allclose(clf.predict_proba(X), before, rtol=1e-3)
+    assert clf.fit(X, y).n_epochs_ == 3
+
+
+@pytest.mark.parametrize("loss", ["wce", "ce+mcc", "ce+f1", "focal"])
+@pytest.mark.parametrize("class_weight", [None, "balanced"])
+def test_chunks_of_one_class_each(loss, class_weight):
+    X, y = images(n=60, n_classes=3, share=0.5)
+    names = np.array(["x", "b", "q"])[y]
+    clf = small(loss=loss, class_weight=class_weight)
+    for n_seen in (1, 2, 3):
+        chunk = y == n_seen - 1
+        clf.partial_fit(X[chunk], names[chunk], classes=["x", "b", "q"])
+        assert clf.classes_.tolist() == ["b", "q", "x"]
+        assert np.isfinite(clf.decision_function(X)).all()
+        if loss == "wce":
+            counts = [np.sum((names == name) & (y < n_seen)) for name in ("b", "q", "x")]
+            assert_allclose(clf.net_.criterion_.class_weight, inverse_frequency(counts), rtol=1e-6)
+    for _ in range(12):
+        clf.partial_fit(X, names)
+    assert clf.score(X, names) > 0.9
+    assert np.isfinite(clf.history_[:, "train_loss"]).all()
 
 
 def test_partial_fit_in_chunks_with_absent_classes():
@@ -357,12 +854,11 @@ def test_partial_fit_in_chunks_with_absent_classes():
     assert_array_equal(clf.predict_proba(X), again.predict_proba(X))
 
 
-@pytest.mark.parametrize("train_split", [0.25, 4, ValidSplit(0.25, stratified=True)])
-def test_early_stopping_on_held_out_rows(train_split):
+def test_early_stopping_on_a_score():
     X, y = images()
     clf = small(
         max_epochs=30,
-        train_split=train_split,
+        train_split=0.25,
         callbacks=[
             ("score", EpochScoring("balanced_accuracy", lower_is_better=False)),
             ("stop", EarlyStopping("balanced_accuracy", patience=1, lower_is_better=False)),
@@ -374,6 +870,103 @@ def test_early_stopping_on_held_out_rows(train_split):
     clf.set_params(net__callbacks__stop__patience=60)
     assert clf.fit(X, y).n_epochs_ == 30
     assert clf.callbacks[1][1].patience == 1
+
+
+def noisy_labels():
+    """Draw labels that the images know nothing of: soon there is nothing but overfitting."""
+    X, _ = images(n=100)
+    return X[:80], np.arange(80) % 2, X[80:], np.arange(20) % 2
+
+
+@pytest.mark.parametrize(
+    "split", ["fraction", "number", "ValidSplit", "scikit-learn", "predefined", "callable"]
+)
+def test_early_stopping_ends_at_the_right_epoch(split):
+    X, y, X_val, y_val = noisy_labels()
+    names = np.array(["yes", "no"])
+    train_split = {
+        "fraction": 0.25,
+        "number": 4,
+        "ValidSplit": ValidSplit(0.25, stratified=True, random_state=1),
+        "scikit-learn": StratifiedKFold(4),
+        "predefined": predefined_split(Dataset(X_val, names[y_val])),
+        "callable": ValidSplit(4, stratified=True),
+    }[split]
+    stop = EarlyStopping(patience=3, threshold=0)
+    params = {"loss": "ce", "max_epochs": 60, "lr": 0.01, "lr_schedule": None, "batch_size": 16}
+    clf = small(train_split=train_split, callbacks=[("seen", Seen()), ("stop", stop)], **params)
+    clf.fit(X, names[y])
+    losses = clf.history_[:, "valid_loss"]
+    assert clf.n_epochs_ == len(losses) == np.argmin(losses) + 4 < 60
+    train, valid = seen(clf).train_, seen(clf).valid_
+    assert len(valid) == 20
+    if split == "predefined":
+        assert len(train) == 80
+    else:
+        assert sorted([*train.rows, *valid.rows]) == list(range(80))
+        assert valid.y.mean() == train.y.mean() == 0.5
+    # The last epoch's loss is that of the network as it is now.
+    loss = log_loss(valid.y, clf.predict_proba(valid.X))
+    assert losses[-1] == pytest.approx(loss, rel=1e-4)
+    best = clf.set_params(net__callbacks__stop__load_best=True).fit(X, names[y])
+    assert_allclose(best.history_[:, "valid_loss"], losses)
+    loss = log_loss(seen(best).valid_.y, best.predict_proba(seen(best).valid_.X))
+    assert min(losses) == pytest.approx(loss, rel=1e-4)
+    assert not hasattr(stop, "best_epoch_"), "the callback that was given is not touched"
+    assert clf.callbacks[1][1] is stop
+
+
+def test_validation_loss_of_a_mix_is_that_of_the_whole_set(monkeypatch):
+    monkeypatch.setattr(training, "_BLOCK_ELEMENTS", 300)  # several blocks to predict in
+    X, y = images(n=120, n_classes=3, share=0.5)
+    clf = small(loss="ce+mcc", train_split=0.5, callbacks=[("seen", Seen())]).fit(X, y)
+    assert clf.history_[-1, "valid_batch_count"] > 1
+    valid = seen(clf).valid_
+    logits = torch.from_numpy(clf.decision_function(valid.X))
+    expected = get_loss("ce+mcc")(logits, torch.from_numpy(valid.y)).item()
+    assert clf.history_[-1, "valid_loss"] == pytest.approx(expected, rel=1e-5)
+    assert all(np.isfinite(clf.history_[:, ("train_loss", "valid_loss", "event_lr")]).ravel())
+    assert clf.n_epochs_ == clf.max_epochs == len(clf.history_)
+
+
+@pytest.mark.parametrize("use_caching", [True, False])
+def test_epoch_scoring_under_its_name(use_caching):
+    X, y = images(share=0.8)
+    scoring = EpochScoring("balanced_accuracy", lower_is_better=False, use_caching=use_caching)
+    clf = small(train_split=0.25, callbacks=[("seen", Seen()), ("score", scoring)])
+    clf.set_params(net__callbacks__score__name="mine")
+    names = np.array(["yes", "no"])
+    clf.fit(X, names[y])
+    valid = seen(clf).valid_
+    assert np.bincount(valid.y).tolist() == [4, 16]
+    score = balanced_accuracy_score(names[[1, 0]][valid.y], clf.predict(valid.X))
+    assert clf.history_[-1, "mine"] == pytest.approx(score)
+    assert "balanced_accuracy" not in clf.history_[-1]
+    clf.set_params(net__callbacks__score__name="other").fit(X, names[y])
+    assert len(clf.history_[:, "other"]) == clf.n_epochs_
+
+
+def test_monitor_that_is_changed_through_net():
+    X, y = images()
+    stop = ("stop", EarlyStopping(patience=1, threshold=1))
+    clf = small(callbacks=[stop])
+    with pytest.raises(ValueError, match="train_split"):
+        clf.fit(X, y)
+    assert clf.set_params(net__callbacks__stop__monitor="train_loss").fit(X, y).n_epochs_ == 2
+
+
+def test_schedule_that_watches_the_validation_loss():
+    X, y, *_ = noisy_labels()
+    watch = LRScheduler("ReduceLROnPlateau", monitor="valid_loss", patience=0, factor=0.5)
+    clf = small(max_epochs=12, lr=0.02, train_split=0.25, callbacks=[watch]).fit(X, y)
+    losses = np.asarray(clf.history_[:, "valid_loss"])
+    misses = np.sum(losses[1:] >= np.minimum.accumulate(losses)[:-1] * (1 - 1e-4))
+    assert misses > 1
+    rate = clf.net_.optimizer_.param_groups[0]["lr"]
+    assert rate == pytest.approx(0.02 * 0.5**misses)
+    constant = small(lr_schedule=None).fit(X, y)
+    assert constant.net_.optimizer_.param_groups[0]["lr"] == 5e-3
+    assert "event_lr" not in constant.history_[-1]
 
 
 def test_validation_set_of_ones_own_in_original_labels():
@@ -400,6 +993,40 @@ def test_validation_rows_leak_into_nothing():
     alone = small(loss="wce").fit(X[~held_out], y[~held_out])
     assert_allclose(mine.net_.module_.mean, alone.net_.module_.mean)
     assert_allclose(mine.net_.criterion_.class_weight, alone.net_.criterion_.class_weight)
+
+
+@pytest.mark.parametrize("train_split", [0.25, 4])
+def test_pixels_of_validation_rows_change_nothing(train_split):
+    X, y = images()
+    clf = small(loss="wce", train_split=train_split, callbacks=[("seen", Seen())]).fit(X, y)
+    rows = seen(clf).valid_.rows
+    counts = np.bincount(np.delete(y, rows))
+    assert_allclose(clf.net_.criterion_.class_weight, inverse_frequency(counts), rtol=1e-6)
+    changed = X.copy()
+    changed[rows] = 1e4
+    assert_same_weights(clf, clone(clf).fit(changed, y))
+    changed = X.copy()
+    changed[np.delete(np.arange(len(X)), rows)[0]] = 1e4
+    assert not np.allclose(clone(clf).fit(changed, y).net_.module_.mean, clf.net_.module_.mean)
+
+
+def test_checkpoint_brings_back_the_best_epoch(tmp_path):
+    X, y, *_ = noisy_labels()
+    keep = Checkpoint(dirname=str(tmp_path / "kept"), load_best=True)
+    params = {"loss": "ce", "max_epochs": 12, "lr": 0.01, "lr_schedule": None, "batch_size": 16}
+    params["train_split"] = 0.25
+    clf = small(callbacks=[("seen", Seen()), ("keep", keep)], **params).fit(X, y)
+    losses = small(**params).fit(X, y).history_[:, "valid_loss"]
+    best = np.argmin(losses)
+    assert best < 11
+    loss = log_loss(seen(clf).valid_.y, clf.predict_proba(seen(clf).valid_.X))
+    assert loss == pytest.approx(losses[best], rel=1e-4)
+    assert {file.name for file in (tmp_path / "kept").iterdir()} == {
+        "params.pt",
+        "optimizer.pt",
+        "criterion.pt",
+        "history.json",
+    }
 
 
 def test_checkpoint_and_schedule(tmp_path):
@@ -435,6 +1062,19 @@ def test_verbosity(capsys):
     assert len(table.splitlines()) == 6
 
 
+def test_no_word_of_callbacks_when_silent(capsys):
+    X, y, *_ = noisy_labels()
+    stop = EarlyStopping(patience=2, load_best=True)
+    clf = small(train_split=0.25, callbacks=[stop], max_epochs=30, lr=0.02).fit(X, y)
+    assert clf.n_epochs_ < 30
+    assert capsys.readouterr() == ("", "")
+    clf.set_params(verbose=2).fit(X, y)
+    out, err = capsys.readouterr()
+    assert "Stopping since valid_loss" in out
+    assert "valid_acc" in out
+    assert err == ""
+
+
 def test_iterator_of_the_users_is_used():
     X, y = images()
     net = {"iterator_train": DataLoader, "iterator_train__shuffle": True, "module__width": 8}
@@ -442,6 +1082,26 @@ def test_iterator_of_the_users_is_used():
     assert clf.net_.iterator_train is DataLoader
     assert [batch["train_batch_size"] for batch in clf.history_[0]["batches"]] == [32, 32, 16]
     assert clf.score(X, y) > 0.9
+
+
+def test_loader_of_torch_trains_on_the_same_rows():
+    X, y = images()
+    X = X.astype(np.float64)
+    weight = np.random.default_rng(0).uniform(0, 2, size=len(y))
+    own = small(batch_size=len(y)).fit(X, y, sample_weight=weight)
+    net = {"iterator_train": DataLoader, "module__width": 8}
+    # Without shuffling, and all rows in one batch, there is nothing left to differ in.
+    clf = small(batch_size=len(y), net=net, random_state=0).fit(X, y, sample_weight=weight)
+    assert_allclose(clf.predict_proba(X), own.predict_proba(X), rtol=1e-9)
+    clf.set_params(batch_size=32, net__iterator_train__drop_last=True).fit(X, y)
+    assert clf.history_[-1, "train_batch_count"] == 2
+    orders = [
+        clone(clf).set_params(net__iterator_train__shuffle=shuffle).fit(X, y).predict_proba(X)
+        for shuffle in (False, True)
+    ]
+    assert not np.allclose(*orders)
+    with pytest.raises(ValueError, match="iterator_train"):
+        clf.set_params(sampler="balanced").fit(X, y)
 
 
 def build(in_channels, n_classes, hidden=4):
@@ -464,9 +1124,14 @@ def test_factories():
 @pytest.mark.parametrize("module", ["resnet18", "resnet34"])
 @BOTH
 def test_resnets_fit(classifier, module):
-    X, y = images(n=12, ndim=len(classifier._axes))
-    clf = small(classifier, module=module, max_epochs=1).fit(X, y)
-    assert np.isfinite(clf.predict_proba(X)).all()
+    X, y = images(n=48, ndim=len(classifier._axes))
+    # So deep a network for so small an image takes its time; a plain pattern is quickly learnt.
+    X *= 0.2
+    X[y == 1, :3] += 1
+    net = {"module__width": 16}
+    clf = small(classifier, module=module, lr=5e-4, max_epochs=6, batch_size=16, net=net).fit(X, y)
+    assert len(clf.net_.module_.network.stages) == {"resnet18": 8, "resnet34": 16}[module]
+    assert clf.score(X, y) > 0.9
 
 
 @pytest.mark.parametrize("loss", [nn.CrossEntropyLoss, nn.CrossEntropyLoss(torch.ones(2))])
@@ -475,6 +1140,50 @@ def test_loss_module(loss):
     custom = small(loss=loss).fit(X, y)
     assert_allclose(custom.predict_proba(X), small(loss="ce").fit(X, y).predict_proba(X), rtol=1e-4)
     assert custom.net_.criterion_ is not loss
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.uint8])
+def test_weights_of_a_loss_module_in_any_precision(dtype):
+    X, y = images()
+    X = (20 * X + 100).clip(0, 255).astype(dtype)
+    loss = nn.CrossEntropyLoss(weight=torch.tensor([1.0, 9.0]))
+    params = {"max_epochs": 2, "lr": 2e-3}
+    weighted, plain = (small(loss=each, **params).fit(X, y) for each in (loss, "ce"))
+    shift = weighted.predict_proba(X)[:, 1].mean() - plain.predict_proba(X)[:, 1].mean()
+    assert shift > 0.05
+    weighted.partial_fit(X, y)
+    assert loss.weight.dtype == torch.float32
+    assert loss.weight.tolist() == [1, 9]
+
+
+class Tempered(nn.Module):
+    """Cross-entropy with a temperature that is learnt along."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(()))
+
+    def forward(self, logits, target, sample_weight=None):
+        loss = nn.functional.cross_entropy(logits * self.scale, target, reduction="none")
+        return (loss if sample_weight is None else loss * sample_weight).mean()
+
+
+@pytest.mark.parametrize("loss", [Tempered, Tempered()])
+def test_loss_module_is_used_as_a_copy(loss):
+    X, y = images()
+    clf = small(loss=loss, max_epochs=8).fit(X, y)
+    assert clf.score(X, y) > 0.9
+    assert clf.net_.criterion_.scale.item() != 1, "its parameters are trained"
+    if isinstance(loss, Tempered):
+        assert loss.scale.item() == 1
+        assert loss.scale.grad is None
+        assert clf.loss is loss
+    assert_same_weights(clone(clf).fit(X, y), clf)
+    repeats = np.arange(len(y)) % 3
+    clf.set_params(batch_size=256, dtype="float64")
+    weighted = clone(clf).fit(X, y, sample_weight=repeats).predict_proba(X)
+    repeated = clone(clf).fit(X.repeat(repeats, 0), y.repeat(repeats)).predict_proba(X)
+    assert_allclose(weighted, repeated, rtol=1e-7)
 
 
 def test_micro_batches_change_nothing_but_memory():
@@ -512,6 +1221,40 @@ def test_interrupt_reaches_the_caller_and_keeps_the_weights(monkeypatch):
     assert clf.predict(X).shape == y.shape
 
 
+class Interrupt(Callback):
+    """Do what Ctrl-C does in the middle of an epoch."""
+
+    def __init__(self, epoch):
+        self.epoch = epoch
+
+    def on_batch_end(self, net, training, **kwargs):
+        if training and len(net.history) == self.epoch:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("epoch", [1, 3])
+@pytest.mark.parametrize("verbose", [0, 1])
+def test_interrupt_of_a_callback_leaves_a_usable_estimator(epoch, verbose):
+    X, y = images()
+    stop = EarlyStopping(patience=9)
+    callbacks = [("interrupt", Interrupt(epoch)), ("stop", stop)]
+    clf = small(callbacks=callbacks, train_split=0.25, verbose=verbose, warm_start=True)
+    before = global_state()
+    with pytest.raises(KeyboardInterrupt):
+        clf.fit(X, y)
+    assert global_state() == before
+    assert clf.n_epochs_ == epoch
+    probability = clf.predict_proba(X)
+    assert_allclose(probability.sum(1), 1, rtol=1e-6)
+    copied = pickle.loads(pickle.dumps(clf))
+    assert_array_equal(copied.predict_proba(X), probability)
+    # Not at once: a partial_fit of the estimator would be interrupted by the same callback.
+    still = copied.set_params(callbacks=None, lr=1e-12, max_epochs=1).fit(X, y)
+    assert_allclose(still.predict_proba(X), probability, atol=1e-5)
+    clf.set_params(callbacks=None, warm_start=False).fit(X, y)
+    assert_same_weights(clf, small(train_split=0.25).fit(X, y))
+
+
 def test_real_x_rays(data_dir):
     file = np.load(data_dir / "pneumoniamnist" / "pneumoniamnist_full_rebuilt.npz")
     X, y = file["train_images"][:1000], file["train_labels"][:1000, 0]
@@ -542,16 +1285,141 @@ def test_cuda_agrees_with_the_cpu_and_searches():
 
 
 @pytest.mark.cuda
-def test_pickle_of_cuda_loads_on_the_cpu(tmp_path):
+@pytest.mark.parametrize("micro_batch_size", [None, 5])
+@BOTH
+def test_cuda_equals_the_cpu_in_float64(classifier, micro_batch_size):
+    X, y = images(ndim=len(classifier._axes), n_classes=3, share=0.5)
+    weight = np.random.default_rng(0).uniform(0, 2, size=len(y))
+    params = {"dtype": "float64", "sampler": "balanced", "batch_size": 16, "train_split": 0.25}
+    on_cpu = small(classifier, **params).fit(X, y, sample_weight=weight)
+    clf = small(classifier, device="cuda", micro_batch_size=micro_batch_size, **params)
+    clf.fit(X, y, sample_weight=weight)
+    assert all(value.is_cuda for value in clf.net_.module_.state_dict().values())
+    assert_allclose(clf.predict_proba(X), on_cpu.predict_proba(X), rtol=1e-5)
+    for name in ("train_loss", "valid_loss"):
+        assert_allclose(clf.history_[:, name], on_cpu.history_[:, name], rtol=1e-6)
+    assert_array_equal(clf.history_[:, "event_lr"], on_cpu.history_[:, "event_lr"])
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("dtype", ["auto", "bfloat16"])
+def test_cuda_learns_in_low_precision(dtype):
     X, y = images()
-    clf = small(device="cuda").fit(X, y)
+    clf = small(device="auto", dtype=dtype, max_epochs=8).fit(X.astype(np.float64), y)
+    assert torch.device(clf.net_.device).type == "cuda"
+    assert next(clf.net_.module_.parameters()).dtype == torch.float32
+    assert clf.predict_proba(X).dtype == np.float32
+    assert clf.score(X, y) > 0.9
+
+
+@pytest.mark.cuda
+def test_random_state_of_cuda_is_as_before():
+    X, y = images()
+    net = {"module__width": 8, "module__dropout": 0.5}
+    probabilities = []
+    for seed in (1, 2):
+        torch.cuda.manual_seed(seed)
+        before, on_cpu = torch.cuda.get_rng_state(), global_state()
+        clf = small(device="cuda", dtype="float64", micro_batch_size=5, net=net).fit(X, y)
+        clf.partial_fit(X, y)
+        probabilities.append(clf.predict_proba(X))
+        assert torch.equal(torch.cuda.get_rng_state(), before)
+        assert global_state() == on_cpu
+    assert_allclose(*probabilities, rtol=1e-5)
+
+
+@pytest.mark.cuda
+def test_cuda_in_a_pipeline_and_a_search():
+    X, y = images()
+    clf = small(device="auto", input_shape=(6, 6), max_epochs=8)
+    pipeline = make_pipeline(StandardScaler(), clf)
+    grid = {"cnn2dclassifier__loss": ["ce", "ce+mcc"], "cnn2dclassifier__net__module__width": [8]}
+
+    def scoring(fitted, X, y):
+        devices = {value.device.type for value in fitted[-1].net_.module_.parameters()}
+        assert devices == {"cuda"}
+        return fitted.score(X, y)
+
+    search = GridSearchCV(pipeline, grid, cv=2, scoring=scoring, error_score="raise")
+    search.fit(X.reshape(len(X), -1), y)
+    assert search.cv_results_["mean_test_score"].min() > 0.85
+    assert cross_val_score(small(device="cuda", max_epochs=8), X, y, cv=2).min() > 0.85
+
+
+def run_python(code, folder, **environment):
+    """Run code in a new process, in a folder that it may write to."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), **environment}
+    subprocess.run([sys.executable, "-c", code], cwd=folder, env=environment, check=True)
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"loss": "ce+wce+mcc"},
+        {"loss": nn.CrossEntropyLoss(torch.tensor([1.0, 2.0]))},
+        {"train_split": 0.25, "callbacks": [EarlyStopping(load_best=True)]},
+    ],
+    ids=["mix", "module", "stopping"],
+)
+def test_pickle_of_cuda_goes_on_training_on_the_cpu(params, tmp_path):
+    X, y = images()
+    clf = small(device="auto", dtype="float64", **params).fit(X, y)
+    assert next(clf.net_.module_.parameters()).is_cuda
     (tmp_path / "clf.pkl").write_bytes(pickle.dumps(clf))
-    np.save(tmp_path / "X.npy", X)
-    code = (
-        "import pickle, numpy as np, warnings; warnings.simplefilter('ignore');"
-        "clf = pickle.load(open('clf.pkl', 'rb'));"
-        "np.save('p.npy', clf.predict_proba(np.load('X.npy')))"
-    )
-    environment = {"CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": ":".join(sys.path)}
-    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True)
-    assert_allclose(np.load(tmp_path / "p.npy"), clf.predict_proba(X), atol=1e-3)
+    np.savez(tmp_path / "data.npz", X=X, y=y)
+    code = """
+import pickle, warnings
+import numpy as np
+import torch
+assert not torch.cuda.is_available()
+data = np.load("data.npz")
+with open("clf.pkl", "rb") as file, warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # skorch says that there is no CUDA here
+    clf = pickle.load(file)
+loaded = clf.predict_proba(data["X"])
+for _ in range(2):
+    clf.partial_fit(data["X"], data["y"])
+np.savez("result.npz", loaded=loaded, trained=clf.predict_proba(data["X"]))
+"""
+    run_python(code, tmp_path, CUDA_VISIBLE_DEVICES="")
+    result = np.load(tmp_path / "result.npz")
+    assert_allclose(result["loaded"], clf.predict_proba(X), rtol=1e-6)
+    for _ in range(2):
+        clf.partial_fit(X, y)
+    # The moments of the optimiser came along.
+    assert_allclose(result["trained"], clf.predict_proba(X), rtol=1e-5)
+    assert not np.allclose(result["trained"], result["loaded"], rtol=1e-2)
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("module", ["small", "resnet18"])
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_cuda_repeats_itself_with_deterministic_algorithms(module, ndim, tmp_path):
+    X, y = images(ndim=ndim)
+    # Large enough to be pooled, with all that computes in its own way on the device.
+    for axis in range(1, X.ndim):
+        X = X.repeat(6, axis=axis)
+    np.savez(tmp_path / "data.npz", X=X, y=y)
+    code = f"""
+import numpy as np
+import torch
+import skimbal
+torch.use_deterministic_algorithms(True)
+data = np.load("data.npz")
+X, y = data["X"], data["y"]
+clf = skimbal.CNN{ndim}DClassifier(
+    loss="ce+wce+focal+f1+mcc", sampler="balanced", module="{module}", max_epochs=2,
+    batch_size=16, device="cuda", random_state=0, net={{"module__width": 8}},
+)
+results = []
+for micro_batch_size in (None, None, 5, 5):
+    clf.set_params(micro_batch_size=micro_batch_size)
+    results.append(clf.fit(X, y).predict_proba(X))
+np.save("results.npy", results)
+"""
+    # Libraries read the first of these when they are loaded, so in a process of its own.
+    run_python(code, tmp_path, CUBLAS_WORKSPACE_CONFIG=":4096:8")
+    first, again, parts, parts_again = np.load(tmp_path / "results.npy")
+    assert_array_equal(first, again)
+    assert_array_equal(parts, parts_again)
