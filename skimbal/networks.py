@@ -75,6 +75,51 @@ class ResidualBlock(nn.Module):
         return torch.relu(self.body(x) + self.shortcut(x))
 
 
+class GridPool(nn.Module):
+    """Adaptive average pooling, axis by axis.
+
+    Torch's own has no deterministic gradient on CUDA, and is refused there under
+    :func:`torch.use_deterministic_algorithms`.
+
+    Parameters
+    ----------
+    grid : sequence of int
+        Size of the output along each spatial axis, in voxels.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skimbal.networks import GridPool
+    >>> GridPool((2, 1))(torch.zeros(4, 8, 5, 3)).shape
+    torch.Size([4, 8, 2, 1])
+    """
+
+    def __init__(self, grid: Sequence[int]) -> None:
+        super().__init__()
+        self.grid = tuple(grid)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Average over the bins of each axis.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n_samples, n_channels, *spatial)
+            Features.
+
+        Returns
+        -------
+        y : Tensor of shape (n_samples, n_channels, *grid)
+            Features.
+        """
+        for axis, n_bins in enumerate(self.grid, start=2):
+            size = x.shape[axis]
+            if size != n_bins:
+                edges = [(i * size // n_bins, -(-(i + 1) * size // n_bins)) for i in range(n_bins)]
+                bins = [x.narrow(axis, low, high - low).mean(axis) for low, high in edges]
+                x = torch.stack(bins, axis)
+        return x
+
+
 class SmallCNN(nn.Module):
     """A small residual network for small images: the default of the classifiers.
 
@@ -150,8 +195,8 @@ class SmallCNN(nn.Module):
             out_channels = width * 2**stage
             layers.append(ResidualBlock(channels, out_channels, kernel_size, stride(), make_norm))
             channels = out_channels
-        pool = [_ADAPTIVE_AVG_POOL[len(size)]([min(axis, self.grid) for axis in size])]
-        self.features = nn.Sequential(*layers, *pool, nn.Flatten())
+        pool = GridPool([min(axis, self.grid) for axis in size])
+        self.features = nn.Sequential(*layers, pool, nn.Flatten())
         n_features = channels * math.prod(min(axis, self.grid) for axis in size)
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(n_features, n_classes)
@@ -283,7 +328,6 @@ BUILT_IN: dict[str, Callable[..., nn.Module]] = {
 
 _CONV: dict[int, Any] = {2: nn.Conv2d, 3: nn.Conv3d}
 _MAX_POOL: dict[int, Any] = {2: nn.MaxPool2d, 3: nn.MaxPool3d}
-_ADAPTIVE_AVG_POOL: dict[int, Any] = {2: nn.AdaptiveAvgPool2d, 3: nn.AdaptiveAvgPool3d}
 _BATCH_NORM: dict[int, Any] = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 
 

@@ -8,8 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from skimbal.networks import BUILT_IN, ResNet, SmallCNN
+from skimbal.networks import BUILT_IN, GridPool, ResNet, SmallCNN
 
 NAMES = ["small", "resnet18", "resnet34"]
 N_BLOCKS = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3)}
@@ -325,3 +326,40 @@ def test_integers_of_numpy_are_sizes(name):
     shape = np.array([1, 6, 7])
     net = make(name, shape[0], shape[1:], np.int64(3), width=np.int32(4))
     check_training_step(net, draw_images(2, 1, 6, 7))
+
+
+# ---- on CUDA
+
+
+@pytest.mark.parametrize("size", [(5, 4), (1, 7), (2, 2), (9, 3), (5, 6, 7)])
+def test_grid_pool_is_adaptive_average_pooling(size):
+    images = draw_images(3, 4, *size, dtype=torch.float64)
+    grid = [min(axis, 2) for axis in size]
+    expected = {2: nn.AdaptiveAvgPool2d, 3: nn.AdaptiveAvgPool3d}[len(size)](grid)(images)
+    torch.testing.assert_close(GridPool(grid)(images), expected)
+
+
+class Recorder(TorchDispatchMode):
+    def __init__(self):
+        super().__init__()
+        self.names = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.names.add(func.overloadpacket.__name__)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("spatial_shape", [(36, 33), (36, 33, 20)])
+def test_gradients_have_a_deterministic_form_on_cuda(name, spatial_shape):
+    net = make(name, 1, spatial_shape, width=4)
+    with Recorder() as recorder:
+        net(draw_images(2, 1, *spatial_shape)).sum().backward()
+    refused = {
+        f"{prefix}{kind}_backward"
+        for prefix in ("", "_")
+        for kind in ("adaptive_avg_pool2d", "adaptive_avg_pool3d", "avg_pool3d")
+        + ("adaptive_max_pool2d", "upsample_bilinear2d", "upsample_trilinear3d")
+    }
+    assert "convolution_backward" in recorder.names
+    assert not recorder.names & refused
