@@ -128,8 +128,8 @@ _CLASS_DOC = """{summary}
         Where to train and predict: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ...; ``"auto"`` is CUDA
         where there is one, else the CPU.
     dtype : {{"auto", "float32", "float64", "bfloat16"}}, default="auto"
-        Precision of the network. ``"auto"`` is float64 for float64 input on the CPU, where it
-        takes about twice as long, and float32 otherwise. ``"bfloat16"`` keeps parameters and
+        Precision of the network. ``"auto"`` is float64, which is slower, for float64 input on the
+        CPU, and float32 otherwise. ``"bfloat16"`` keeps parameters and
         loss in float32.
     warm_start : bool, default=False
         Whether ``fit`` goes on from the weights of the previous fit.
@@ -551,14 +551,8 @@ class BaseCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         split = self.train_split
         if split is None:
             return data, None
-        if not callable(split):
-            split = ValidSplit(
-                split, stratified=True, random_state=seed if _is_fraction(split) else None
-            )
-        elif (
-            isinstance(split, ValidSplit) and split.random_state is None and _is_fraction(split.cv)
-        ):
-            split = copy.copy(split)
+        split = copy.copy(split) if callable(split) else ValidSplit(split, stratified=True)
+        if isinstance(split, ValidSplit) and split.random_state is None and _is_fraction(split.cv):
             split.random_state = seed
         pair = split(data, data.y)
         if not isinstance(pair, tuple | list) or len(pair) != 2:
@@ -832,11 +826,10 @@ class BaseCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 X, dtype="numeric", allow_nd=True, ensure_all_finite=False, estimator=self
             )
             shape = self._shape_of_images(X, reset)
-            for rows in ImageDataset(X).blocks():
-                # In blocks, since the check makes an array of the size of its input.
-                if X.dtype.kind == "f":
-                    block = X[rows[0] : rows[-1] + 1]
-                    assert_all_finite(block, estimator_name=type(self).__name__, input_name="X")
+            # In blocks, since the check makes an array of the size of its input.
+            for rows in ImageDataset(X).blocks() if X.dtype.kind == "f" else ():
+                block = X[rows[0] : rows[-1] + 1]
+                assert_all_finite(block, estimator_name=type(self).__name__, input_name="X")
         if X.dtype.kind not in "biuf":
             raise ValueError(
                 f"X must hold real numbers, got dtype {X.dtype}. Convert it first, such as with "
@@ -982,6 +975,7 @@ class BaseCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 "class_weight was given; let its forward take sample_weight, of shape (n_samples,)."
             )
         if self.net is None or "iterator_train" not in self.net:
+            # For its checks alone: training makes its own.
             BatchSampler(labels[train.y], self.batch_size, self.sampler)
         if not once:
             return

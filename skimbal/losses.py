@@ -140,8 +140,8 @@ def mcc_score(tp: Tensor, predicted: Tensor, true: Tensor) -> Tensor:
     covariance = (tp - predicted * true).sum()
     variance = _variance(predicted) * _variance(true)
     # The covariance is known to about one unit in the last place; below some hundred of them a
-    # quotient would be noise, so the damping begins there. Elsewhere it costs
-    # at most 1e-4 of the score in float32 down to shares of 1:1000, and nothing in float64.
+    # quotient would be noise, so the damping begins there. In float32 it takes about 1e-4 of a
+    # perfect score where a class has one row in 1000, in float64 nothing.
     noise = (256 * torch.finfo(tp.dtype).eps) ** 2
     score = covariance * torch.rsqrt(variance + noise)
     return torch.where(variance > 0, score, torch.zeros_like(score))

@@ -8,7 +8,6 @@ import numpy as np
 from imblearn.over_sampling import RandomOverSampler
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, clone
 from sklearn.utils import Tags, check_consistent_length, get_tags
-from sklearn.utils.validation import check_is_fitted
 
 __all__ = ["BatchSampler", "NDSampler"]
 
@@ -256,23 +255,6 @@ class NDSampler(OneToOneFeatureMixin, BaseEstimator):  # type: ignore[misc]
         rows, y = sampler.fit_resample(rows, y)
         self._keep(sampler, n_features)
         return restore(rows), y
-
-    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
-        """Return the names of the columns, which resampling does not change.
-
-        Parameters
-        ----------
-        input_features : array-like of str, default=None
-            Names to use where ``X`` had none.
-
-        Returns
-        -------
-        feature_names_out : ndarray of shape (n_features,)
-            The names.
-        """
-        check_is_fitted(self, "n_features_in_")
-        names: np.ndarray = super().get_feature_names_out(input_features)
-        return names
 
     def _sampler(self) -> Any:
         sampler = RandomOverSampler() if self.sampler is None else self.sampler

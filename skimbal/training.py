@@ -260,7 +260,7 @@ class StandardizedModule(nn.Module):
         logits : Tensor of shape (n_samples, n_classes)
             Unnormalised log-probabilities, dimensionless.
         """
-        # Convolution and pooling are up to twice as fast with the channels innermost.
+        # Convolution and pooling are faster with the channels innermost.
         layout = torch.channels_last if X.ndim == 4 else torch.channels_last_3d
         X = X.to(self.dtype, memory_format=layout)
         if self.mean is not None and self.std is not None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 torch.set_num_threads(1)
 
@@ -27,6 +28,23 @@ def data_dir():
     if "SKIMBAL_DATA" not in os.environ:
         pytest.skip("set SKIMBAL_DATA to a folder with the MedMNIST files to run this test")
     return Path(os.environ["SKIMBAL_DATA"])
+
+
+class Recorder(TorchDispatchMode):
+    """Collects the names of the torch operations that run within it, gradients included."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.names.add(func.overloadpacket.__name__)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.fixture
+def recorder():
+    return Recorder()
 
 
 @pytest.fixture

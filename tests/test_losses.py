@@ -15,7 +15,6 @@ from sklearn.metrics import f1_score, matthews_corrcoef
 from sklearn.model_selection import ParameterGrid
 from torch import nn
 from torch.nn.functional import cross_entropy, one_hot
-from torch.utils._python_dispatch import TorchDispatchMode
 
 import skimbal
 from skimbal.losses import (
@@ -1108,22 +1107,12 @@ def test_autocast_changes_nothing(spec):
         assert torch.equal(old, new)
 
 
-class Recorder(TorchDispatchMode):
-    def __init__(self):
-        super().__init__()
-        self.names = set()
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        self.names.add(func.overloadpacket.__name__)
-        return func(*args, **(kwargs or {}))
-
-
-def test_no_step_waits_for_the_device_or_is_random_there():
+def test_no_step_waits_for_the_device_or_is_random_there(recorder):
     # .item(), and all that makes a shape of a value, wait for the device. torch.cumsum and its
     # like refuse to run there when deterministic algorithms are asked for.
     logits, target = make_batch(64, 3)
     leaf, loss = logits.float().requires_grad_(), make_loss(MIX, 3)
-    with Recorder() as recorder:
+    with recorder:
         loss(leaf, target, torch.ones(64)).backward()
     waiting = {"_local_scalar_dense", "nonzero", "masked_select", "_unique2", "is_nonzero"}
     refused = {"cumsum", "bincount", "histc", "scatter_reduce", "put", "kthvalue", "median"}

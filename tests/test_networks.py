@@ -8,7 +8,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from skimbal.networks import BUILT_IN, GridPool, ResNet, SmallCNN
 
@@ -339,21 +338,11 @@ def test_grid_pool_is_adaptive_average_pooling(size):
     torch.testing.assert_close(GridPool(grid)(images), expected)
 
 
-class Recorder(TorchDispatchMode):
-    def __init__(self):
-        super().__init__()
-        self.names = set()
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        self.names.add(func.overloadpacket.__name__)
-        return func(*args, **(kwargs or {}))
-
-
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("spatial_shape", [(36, 33), (36, 33, 20)])
-def test_gradients_have_a_deterministic_form_on_cuda(name, spatial_shape):
+def test_gradients_have_a_deterministic_form_on_cuda(name, spatial_shape, recorder):
     net = make(name, 1, spatial_shape, width=4)
-    with Recorder() as recorder:
+    with recorder:
         net(draw_images(2, 1, *spatial_shape)).sum().backward()
     refused = {
         f"{prefix}{kind}_backward"
