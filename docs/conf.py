@@ -29,6 +29,8 @@ html_theme_options = {
     "show_prev_next": False,
     "secondary_sidebar_items": ["page-toc"],
 }
+# Pages without sub-pages have no use for a column of them; their tables have.
+html_sidebars = {page: [] for page in ("user_guide", "results", "estimator_checks")}
 
 autosummary_generate = True
 autodoc_typehints = "none"
