@@ -3,6 +3,7 @@
 It lives in encoded labels (0 to ``n_classes - 1``) and in arrays that have been checked.
 """
 
+import io
 import random
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,6 +15,7 @@ import skorch
 import torch
 from skorch.callbacks import Callback, EarlyStopping, LRScheduler
 from skorch.dataset import Dataset, unpack_data
+from skorch.utils import get_map_location
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
@@ -344,6 +346,26 @@ class ImageNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
             "callbacks",
         ]
         return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the state, with all that holds tensors in one piece that torch can move."""
+        state = dict(vars(self))
+        prefixes = tuple(self.cuda_dependent_attributes_)
+        with_tensors = {name: state.pop(name) for name in vars(self) if name.startswith(prefixes)}
+        blob = io.BytesIO()
+        torch.save(with_tensors, blob)
+        return {**state, "with_tensors": blob.getvalue()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Restore the state, on the CPU where the device of old is missing."""
+        state = dict(state)
+        location = get_map_location(state["device"])
+        state["device"] = self._check_device(state["device"], location)
+        blob = io.BytesIO(state.pop("with_tensors"))
+        # Who unpickles the net trusts it already. (Older skorch leaves it to torch's default, which
+        # newer torch has turned around.)
+        state.update(torch.load(blob, map_location=location, weights_only=False))
+        self.__dict__.update(state)
 
     def train_epochs(
         self, train: ImageDataset, valid: ImageDataset | None, epochs: int
