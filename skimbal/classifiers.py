@@ -5,7 +5,7 @@ import functools
 import inspect
 import math
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from numbers import Integral, Real
 from typing import Any, ClassVar
@@ -43,6 +43,7 @@ from skimbal.training import (
     ImageNet,
     StandardizedModule,
     TrainIterator,
+    can_be_fused,
     channel_statistics,
     isolated_random_state,
     softmax,
@@ -68,7 +69,7 @@ _OWN_PARAMETERS = frozenset(
     + ("callbacks", "train_split", "device", "classes", "verbose", "warm_start")
     + ("predict_nonlinearity", "dataset", "autocast")
     + ("module__factory", "module__in_channels", "module__n_classes", "module__dtype")
-    + ("module__mean", "module__std")
+    + ("module__mean", "module__std", "module__channels_last")
 )
 
 _CLASS_DOC = """{summary}
@@ -374,8 +375,11 @@ class BaseCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             Unnormalised log-probabilities, dimensionless; for two classes that of
             ``classes_[1]`` minus that of ``classes_[0]``.
         """
-        logits = self._logits(X).numpy()
-        return logits[:, 1] - logits[:, 0] if logits.shape[1] == 2 else logits
+
+        def scores(logits: torch.Tensor) -> torch.Tensor:
+            return logits[:, 1] - logits[:, 0] if logits.shape[1] == 2 else logits
+
+        return self._predict(X, scores)
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Compute the probability of each class.
@@ -391,7 +395,7 @@ class BaseCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             Probabilities, in the order of ``classes_``. After rebalancing (``sampler="balanced"``,
             class weights) they are those of a balanced population.
         """
-        return softmax(self._logits(X)).numpy()
+        return self._predict(X, softmax)
 
     def predict(self, X: Any) -> np.ndarray:
         """Predict the most probable class.
@@ -406,8 +410,8 @@ class BaseCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         y : ndarray of shape (n_samples,)
             Class labels.
         """
-        # Logits first: an estimator that is not fitted has no classes_ to take from.
-        best = self._logits(X).argmax(1).numpy()
+        # First of all: an estimator that is not fitted has no classes_ to take from.
+        best = self._predict(X, lambda logits: logits.argmax(1))
         labels: np.ndarray = self.classes_[best]
         return labels
 
@@ -617,12 +621,25 @@ class BaseCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             factory = functools.partial(BUILT_IN[factory], spatial_shape=tuple(spatial_shape))
         options: dict[str, Any] = {"iterator_train": TrainIterator, "iterator_valid": BlockIterator}
         options.update(self.net or {})
+        if can_be_fused(self._optimizer(), device) and not any(
+            name.startswith("optimizer__") and name.endswith(("fused", "foreach", "differentiable"))
+            for name in options
+        ):
+            options["optimizer__fused"] = True
         if options["iterator_train"] is TrainIterator:
             options.update(iterator_train__sampler=self.sampler, iterator_train__classes=labels)
         # Not as module__factory: skorch pickles what begins with module_ on its own, even for a
         # copy, and a factory that is a lambda would not stand that.
         module = functools.partial(
-            StandardizedModule, factory, n_channels, len(labels), module_dtype, mean, std
+            StandardizedModule,
+            factory,
+            n_channels,
+            len(labels),
+            module_dtype,
+            mean,
+            std,
+            # Which looks at gradients as one line of numbers, and cannot with another layout.
+            channels_last=self._optimizer() is not torch.optim.LBFGS,
         )
         net = ImageNet(
             module,
@@ -691,16 +708,15 @@ class BaseCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 "makes NaN of numbers. Scale X down, or see dtype and standardize."
             )
 
-    def _logits(self, X: Any) -> torch.Tensor:
+    def _predict(self, X: Any, function: Callable[[torch.Tensor], torch.Tensor]) -> np.ndarray:
         check_is_fitted(self, "net_")
         X, shape = self._check_X(X, reset=False)
         data = ImageDataset(X, sample_shape=shape)
         if self.net_.iterator_valid is BlockIterator:
-            logits: torch.Tensor = self.net_.forward(data)
-        else:  # an iterator of the user's, such as a DataLoader, may draw random numbers
-            with isolated_random_state(0, self.net_.device):
-                logits = self.net_.forward(data)
-        return logits
+            return self.net_.predict_rows(data, function)
+        # An iterator of the user's, such as a DataLoader, may draw random numbers.
+        with isolated_random_state(0, self.net_.device):
+            return self.net_.predict_rows(data, function)
 
     def _draw_seed(self) -> int:
         if self.random_state is None:

@@ -4,6 +4,7 @@ It lives in encoded labels (0 to ``n_classes - 1``) and in arrays that have been
 """
 
 import io
+import math
 import random
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,13 +14,14 @@ from typing import Any
 import numpy as np
 import skorch
 import torch
-from skorch.callbacks import Callback, EarlyStopping, LRScheduler
-from skorch.dataset import Dataset, unpack_data
-from skorch.utils import get_map_location
+from skorch.callbacks import Callback, EarlyStopping, EpochScoring, LRScheduler
+from skorch.dataset import Dataset, get_len, unpack_data
+from skorch.utils import get_map_location, to_tensor
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from skimbal.losses import MixedLoss
+from skimbal.networks import fold_batch_norm
 from skimbal.sampling import BatchSampler
 
 __all__ = [
@@ -30,13 +32,25 @@ __all__ = [
     "ImageNet",
     "StandardizedModule",
     "TrainIterator",
+    "can_be_fused",
     "channel_statistics",
     "isolated_random_state",
     "softmax",
 ]
 
+#: Memory format of a batch, by its number of axes.
+_CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 #: Numbers in a block of prediction, so that a block of volumes is no larger than one of images.
-_BLOCK_ELEMENTS = 2**20
+_BLOCK_ELEMENTS = 2**19
+
+#: Optimizers whose step makes do with one gradient, so that they need no closure to compute more.
+_ONE_GRADIENT_A_STEP = {
+    optimizer
+    for optimizer in vars(torch.optim).values()
+    if isinstance(optimizer, type)
+    and issubclass(optimizer, torch.optim.Optimizer)
+    and optimizer is not torch.optim.LBFGS
+}
 
 # Random states are global to the process, so fits in threads must take turns to be repeatable.
 _RANDOM_STATE_LOCK = threading.RLock()
@@ -127,10 +141,16 @@ class ImageDataset(Dataset):  # type: ignore[misc]
             return images, labels
         return {"X": images, "sample_weight": torch.from_numpy(self._sample_weight[rows])}, labels
 
+    @property
+    def block_size(self) -> int:
+        """Largest number of rows in a block, in samples."""
+        n_rows: int = _BLOCK_ELEMENTS // math.prod(self.sample_shape)
+        # Not one: torch convolves a single volume on a single thread three times as slowly.
+        return max(2, min(1024, n_rows))
+
     def blocks(self) -> Iterator[np.ndarray]:
         """Cut the rows, in order, into blocks of nearly equal and moderate size."""
-        n_rows = max(1, min(1024, _BLOCK_ELEMENTS // int(np.prod(self.sample_shape))))
-        yield from np.array_split(np.arange(len(self)), -(-len(self) // n_rows))
+        yield from np.array_split(np.arange(len(self)), -(-len(self) // self.block_size))
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -212,6 +232,8 @@ class StandardizedModule(nn.Module):
         Of the parameters and the input.
     mean, std : ndarray of shape (in_channels,), default=None
         In units of the images; no standardisation if None.
+    channels_last : bool, default=True
+        Whether the weights have the channels innermost in memory, as the images have.
     **kwargs : dict
         Passed on to ``factory``.
     """
@@ -224,6 +246,7 @@ class StandardizedModule(nn.Module):
         dtype: torch.dtype,
         mean: np.ndarray | None = None,
         std: np.ndarray | None = None,
+        channels_last: bool = True,
         **kwargs: Any,
     ) -> None:
         super().__init__()
@@ -248,6 +271,13 @@ class StandardizedModule(nn.Module):
         self.register_buffer("mean", None if mean is None else torch.from_numpy(mean))
         self.register_buffer("std", None if std is None else torch.from_numpy(std))
         self.to(dtype)
+        # Convolution and pooling are faster with the channels innermost, in the weights as well
+        # as in the images.
+        for parameter in self.parameters():
+            if channels_last and parameter.ndim in _CHANNELS_LAST:
+                parameter.data = parameter.data.contiguous(
+                    memory_format=_CHANNELS_LAST[parameter.ndim]
+                )
 
     def forward(self, X: Tensor) -> Tensor:
         """Compute the logits of a batch of images of any dtype.
@@ -262,14 +292,31 @@ class StandardizedModule(nn.Module):
         logits : Tensor of shape (n_samples, n_classes)
             Unnormalised log-probabilities, dimensionless.
         """
-        # Convolution and pooling are faster with the channels innermost.
-        layout = torch.channels_last if X.ndim == 4 else torch.channels_last_3d
-        X = X.to(self.dtype, memory_format=layout)
-        if self.mean is not None and self.std is not None:
-            per_channel = (-1, *[1] * (X.ndim - 2))
-            X = (X - self.mean.view(per_channel)) / self.std.view(per_channel)
-        logits: Tensor = self.network(X)
+        logits: Tensor = self.network(self.prepare(X))
         return logits
+
+    def prepare(self, X: Tensor) -> Tensor:
+        """Convert and standardise a batch of images.
+
+        Parameters
+        ----------
+        X : Tensor of shape (n_samples, in_channels, *spatial)
+            Images.
+
+        Returns
+        -------
+        X : Tensor of shape (n_samples, in_channels, *spatial)
+            In units of the standard deviation, channels innermost in memory.
+        """
+        X = X.to(self.dtype)
+        if self.mean is not None and self.std is not None:
+            # Before the layout changes: the loop over the pixels of a channel is the longer one.
+            per_channel = (-1, *[1] * (X.ndim - 2))
+            X = (X - self.mean.view(per_channel)).div_(self.std.view(per_channel))
+        if X.shape[1] == 1:
+            # Both layouts at once. Networks go by the strides, so these have to name the right one.
+            X = X.reshape(len(X), *X.shape[2:], 1).movedim(-1, 1)
+        return X.contiguous(memory_format=_CHANNELS_LAST[X.ndim])
 
 
 class CosineSchedule(LRScheduler):  # type: ignore[misc]
@@ -413,6 +460,56 @@ class ImageNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
             logits = logits.float()
         return logits
 
+    def predict_rows(
+        self, dataset: ImageDataset, function: Callable[[Tensor], Tensor]
+    ) -> np.ndarray:
+        """Compute a function of the logits of each row.
+
+        Parameters
+        ----------
+        dataset : ImageDataset
+            The rows.
+        function : callable
+            Of the logits of a block, of shape (n_rows, n_classes); its result has as many rows.
+
+        Returns
+        -------
+        result : ndarray of shape (n_samples, ...)
+            Nothing else is as large as the data set.
+        """
+        self._set_training(False)
+        iterator = self.get_iterator(dataset, training=False)
+        result, start = None, 0
+        with torch.inference_mode():
+            infer = self._fast_infer() if len(dataset) > dataset.block_size else self.infer
+            for batch in iterator:
+                block = function(infer(unpack_data(batch)[0]))
+                if result is None:
+                    # It stays on the device, which would else have to wait after each block.
+                    result = block.new_empty((len(dataset), *block.shape[1:]))
+                result[start : start + len(block)] = block
+                start += len(block)
+        if result is None or start != len(dataset):
+            raise ValueError(
+                f"iterator_valid gave {start} rows to predict of {len(dataset)}; it must give all "
+                "of them in order (drop_last=False, shuffle=False)."
+            )
+        return result.numpy(force=True)
+
+    def _fast_infer(self) -> Callable[[Any], Tensor]:
+        """Return what computes logits with batch normalisation folded, where that can be done."""
+        module = self.module_
+        network = fold_batch_norm(module.network)
+        if network is module.network:
+            return self.infer
+
+        def infer(x: Any) -> Tensor:
+            with self._precision():
+                logits: Tensor = network(module.prepare(to_tensor(x, device=self.device)))
+            return logits if self.autocast is None else logits.float()
+
+        return infer
+
     def get_loss(
         self, y_pred: Tensor, y_true: Tensor, X: Any = None, training: bool = False
     ) -> Any:
@@ -427,15 +524,21 @@ class ImageNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
         return self.criterion_(y_pred, y_true, **weights)
 
     def train_step_single(self, batch: Any, **fit_params: Any) -> dict[str, Tensor]:
+        """Compute the gradient of a batch in training mode."""
+        self._set_training(True)
+        return self._backward(batch, **fit_params)
+
+    def _backward(self, batch: Any, **fit_params: Any) -> dict[str, Tensor]:
         """Compute the gradient of a batch, in parts if the batch is larger than they may be."""
         X, y = unpack_data(batch)
         if self.micro_batch_size is None or len(y) <= self.micro_batch_size:
-            step: dict[str, Tensor] = super().train_step_single(batch, **fit_params)
-            return step
+            y_pred = self.infer(X, **fit_params)
+            loss = self.get_loss(y_pred, y, X=X, training=True)
+            loss.backward()
+            return {"loss": loss, "y_pred": y_pred}
         # The loss is a function of the whole batch, so averaging the losses of the parts would
         # minimise something else. First all logits without a graph, then the gradient of the
         # loss with respect to them, then each part again to carry its share of it back.
-        self._set_training(True)
         images = X["X"] if isinstance(X, Mapping) else X
         parts = images.tensor_split(-(-len(y) // self.micro_batch_size))
         kept = {name: buffer.clone() for name, buffer in self.module_.named_buffers()}
@@ -461,6 +564,9 @@ class ImageNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
         self, iterator: Any, training: bool, prefix: str, step_fn: Any, **fit_params: Any
     ) -> None:
         """Run an epoch; the validation loss is that of all validation rows at once."""
+        if training and self._only_epochs_matter():
+            self._run_training_epoch(iterator, prefix, **fit_params)
+            return
         if training or iterator is None:
             super().run_single_epoch(iterator, training, prefix, step_fn, **fit_params)
             return
@@ -484,6 +590,40 @@ class ImageNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
             if f"{prefix}_loss" in block:
                 block[f"{prefix}_loss"] = loss
 
+    def _only_epochs_matter(self) -> bool:
+        """Tell whether nobody looks at single batches, nor changes how they are trained on."""
+        return (
+            type(self).train_step is skorch.NeuralNet.train_step
+            and type(self).train_step_single is ImageNet.train_step_single
+            and not {"train_step", "train_step_single"} & set(vars(self))
+            # Others may evaluate the gradient several times in a step, as LBFGS does.
+            and type(self.optimizer_) in _ONE_GRADIENT_A_STEP
+            and not any(_follows_batches(callback) for _, callback in self.callbacks_)
+        )
+
+    def _run_training_epoch(self, iterator: Any, prefix: str, **fit_params: Any) -> None:
+        """Train as skorch does, but do once what it does for each batch.
+
+        The losses stay on the device until the epoch has ended: to read one waits for all that
+        has been asked of the device before.
+        """
+        self._set_training(True)
+        losses, sizes = [], []
+        try:
+            for batch in iterator:
+                self._zero_grad_optimizer()
+                step = self._backward(batch, **fit_params)
+                self._step_optimizer(None)
+                losses.append(step["loss"].detach())
+                sizes.append(get_len(batch[0]))
+        finally:  # an interrupt loses no batch of the history
+            values = torch.stack(losses).tolist() if losses else []
+            for loss, size in zip(values, sizes, strict=True):
+                self.history.new_batch()
+                self.history.record_batch(f"{prefix}_loss", loss)
+                self.history.record_batch(f"{prefix}_batch_size", size)
+        self.history.record(f"{prefix}_batch_count", len(sizes))
+
     def _precision(self) -> AbstractContextManager[Any]:
         if self.autocast is None:
             return nullcontext()
@@ -499,6 +639,12 @@ class ImageNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
         if state[1] is not None:
             torch.cuda.set_rng_state(state[1], self.device)
         return None
+
+
+def can_be_fused(optimizer: type[torch.optim.Optimizer], device: str) -> bool:
+    """Tell whether torch has a kernel that updates all parameters at once."""
+    fused = (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD)
+    return optimizer in fused and torch.device(device).type in ("cpu", "cuda")
 
 
 @np.errstate(over="ignore", invalid="ignore")
@@ -573,9 +719,24 @@ def isolated_random_state(seed: int, device: str) -> Iterator[None]:
             np.random.set_state(numpy_state)  # noqa: NPY002
 
 
+def _follows_batches(callback: Callback) -> bool:
+    """Tell whether a callback has something to do at single batches of training."""
+    if isinstance(callback, LRScheduler) and callback.step_every != "batch":
+        unused = [LRScheduler.on_batch_end]
+    elif isinstance(callback, EpochScoring) and not (callback.use_caching and callback.on_train):
+        unused = [EpochScoring.on_batch_end]
+    else:
+        unused = []
+    return any(
+        name in vars(callback)
+        or getattr(type(callback), name) not in (getattr(Callback, name), *unused)
+        for name in ("on_batch_begin", "on_batch_end", "on_grad_computed")
+    )
+
+
 def _tensor(array: np.ndarray) -> Tensor:
     """Wrap a batch that is already a copy, in a dtype that torch computes with."""
     dtype = array.dtype.newbyteorder("=")
-    if (dtype.kind == "u" and dtype.itemsize > 1) or dtype.itemsize > 8:
-        dtype = np.dtype(np.float32 if dtype.itemsize == 2 else np.float64)
+    if dtype.itemsize > 8:
+        dtype = np.dtype(np.float64)
     return torch.from_numpy(np.ascontiguousarray(array, dtype=dtype))

@@ -19,7 +19,7 @@ MAY_IMPORT = {
     "sampling": set(),
     "networks": set(),
     "datasets": set(),
-    "training": {"losses", "sampling"},
+    "training": {"losses", "sampling", "networks"},
     "classifiers": {"losses", "sampling", "networks", "training"},
     "__main__": {"__init__", "datasets", "losses"},
 }

@@ -8,6 +8,7 @@ import pickle
 import random
 import subprocess
 import sys
+import tracemalloc
 
 import joblib
 import numpy as np
@@ -35,7 +36,14 @@ from sklearn.model_selection import (
 )
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from skorch.callbacks import Callback, Checkpoint, EarlyStopping, EpochScoring, LRScheduler
+from skorch.callbacks import (
+    Callback,
+    Checkpoint,
+    EarlyStopping,
+    EpochScoring,
+    GradientNormClipping,
+    LRScheduler,
+)
 from skorch.dataset import Dataset, ValidSplit
 from skorch.helper import predefined_split
 from torch import nn
@@ -44,6 +52,8 @@ from torch.utils.data import DataLoader
 from skimbal import CNN2DClassifier, CNN3DClassifier, LossMix, NDSampler, training
 from skimbal.losses import get_loss, inverse_frequency
 from skimbal.networks import SmallCNN
+from skimbal.sampling import BatchSampler
+from skimbal.training import ImageDataset, ImageNet
 
 BOTH = pytest.mark.parametrize("classifier", [CNN2DClassifier, CNN3DClassifier])
 
@@ -140,6 +150,219 @@ def test_every_sampler_trains(classifier, sampler, n_rows):
     assert clf.score(X, y) > 0.9
     sizes = [sum(batch["train_batch_size"] for batch in row["batches"]) for row in clf.history_]
     assert sizes == [n_rows] * 8
+
+
+def mcc_by_hand(p, hot):
+    p_mean, hot_mean = p.mean(0), hot.mean(0)
+    covariance = (p * hot).sum(1).mean() - (p_mean * hot_mean).sum()
+    return covariance / ((1 - (p_mean**2).sum()) * (1 - (hot_mean**2).sum())).sqrt()
+
+
+#: Of probabilities, one-hot labels and the shares of the classes among the training rows.
+LOSSES_BY_HAND = {
+    "ce": lambda p, hot, share: -(hot * p.log()).sum(1).mean(),
+    "wce": lambda p, hot, share: -(hot * p.log() / (len(share) * share)).sum(1).mean(),
+    "focal": lambda p, hot, share: -(hot * (1 - p) ** 2 * p.log()).sum(1).mean(),
+    "f1": lambda p, hot, share: 1 - (2 * (p * hot).sum(0) / (p + hot).sum(0)).mean(),
+    "mcc": lambda p, hot, share: 1 - mcc_by_hand(p, hot),
+}
+SAMPLERS = [
+    None,
+    "balanced",
+    "stratified",
+    "weighted",
+    RandomOverSampler(random_state=0),
+    RandomUnderSampler(random_state=0),
+]
+
+
+class FirstWeights(Callback):
+    """Keep the weights before training; it looks at no batch."""
+
+    def on_train_begin(self, net, X, y):
+        self.state_ = copy.deepcopy(net.module_.state_dict())
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS, ids=str)
+@pytest.mark.parametrize("loss", ["ce", "wce", "focal", "f1", "mcc", "ce+f1", "wce+mcc"])
+def test_training_is_a_plain_loop(loss, sampler, monkeypatch):
+    drawn, draw = [], BatchSampler.__iter__
+    monkeypatch.setattr(
+        BatchSampler, "__iter__", lambda self: (drawn.append(rows) or rows for rows in draw(self))
+    )
+    X, y = images(n=50, n_classes=3, share=0.5)
+    X = X.astype(np.float64)
+    clf = small(loss=loss, sampler=sampler, max_epochs=3, batch_size=16)
+    clf.set_params(callbacks=[("first", FirstWeights())]).fit(X, y)
+
+    network = SmallCNN(1, 3, (6, 6), width=8).double()
+    state = dict(clf.net_.callbacks_)["first"].state_
+    network.load_state_dict({k[8:]: v for k, v in state.items() if k.startswith("network.")})
+    optimizer = torch.optim.Adam(network.parameters(), fused=False, foreach=False)
+    images_, hot = torch.from_numpy((X - X.mean()) / X.std())[:, None], torch.eye(3).double()[y]
+    n_batches, losses = len(drawn) // 3, []
+    for step, rows in enumerate(drawn):
+        optimizer.param_groups[0]["lr"] = 5e-3 * (1 + np.cos(np.pi * (step // n_batches) / 3)) / 2
+        p = network(images_[rows]).softmax(1)
+        value = sum(LOSSES_BY_HAND[name](p, hot[rows], hot.mean(0)) for name in loss.split("+"))
+        optimizer.zero_grad()
+        value.backward()
+        optimizer.step()
+        losses.append(value.item())
+    history = np.ravel(clf.history_[:, "batches", :, "train_loss"])
+    assert_allclose(history, losses, rtol=1e-9)
+    for name, value in network.state_dict().items():
+        trained = clf.net_.module_.network.state_dict()[name]
+        assert_allclose(trained.numpy(), value.numpy(), rtol=1e-6, atol=1e-9, err_msg=name)
+
+
+class Listener(Callback):
+    """Look at every batch."""
+
+    def on_batch_end(self, net, training, **kwargs):
+        self.n_batches_ = getattr(self, "n_batches_", 0) + training
+
+
+@pytest.mark.parametrize(
+    "listener",
+    [
+        Listener(),
+        EpochScoring("accuracy", on_train=True),
+        LRScheduler("StepLR", step_size=10**6, step_every="batch"),
+        GradientNormClipping(1e9),
+    ],
+    ids=lambda listener: type(listener).__name__,
+)
+@pytest.mark.parametrize("micro_batch_size", [None, 5])
+def test_who_looks_at_batches_sees_them_and_changes_nothing(listener, micro_batch_size):
+    X, y = images()
+    params = {"lr_schedule": None, "train_split": 0.25, "micro_batch_size": micro_batch_size}
+    seen = small(**params, callbacks=[("listener", listener)]).fit(X, y)
+    unseen = small(**params).fit(X, y)
+    assert_same_weights(seen, unseen)
+    for name in ("train_loss", "train_batch_size"):
+        batches = seen.history_[:, "batches", :, name]
+        assert_array_equal(batches, unseen.history_[:, "batches", :, name])
+    for name in ("train_loss", "valid_loss", "train_batch_count", "valid_batch_count"):
+        assert seen.history_[:, name] == unseen.history_[:, name]
+    callback = dict(seen.net_.callbacks_)["listener"]
+    if isinstance(callback, Listener):
+        assert callback.n_batches_ == 2 * 4
+    if isinstance(callback, EpochScoring):
+        assert len(seen.history_[:, "accuracy"]) == 4
+
+
+def test_interrupt_in_an_epoch_keeps_the_batches_before(monkeypatch):
+    X, y = images(n=96)
+    real, calls = ImageDataset.batch, []
+
+    def batch(self, index):
+        if len(index) == 32:
+            calls.append(index)
+        if len(calls) == 6:
+            raise KeyboardInterrupt
+        return real(self, index)
+
+    monkeypatch.setattr(ImageDataset, "batch", batch)
+    clf = small(standardize=False)
+    with pytest.raises(KeyboardInterrupt):
+        clf.fit(X, y)
+    assert len(clf.history_[0, "batches"]) == 3
+    assert len(clf.history_[1, "batches"]) == 2
+
+
+def test_optimizer_is_fused_unless_told_otherwise():
+    X, y = images()
+
+    def group(**params):
+        return small(max_epochs=1, **params).fit(X, y).net_.optimizer_.param_groups[0]
+
+    for optimizer in ("adam", "AdamW", "sgd"):
+        assert group(optimizer=optimizer)["fused"]
+    assert not group(net={"module__width": 8, "optimizer__fused": False})["fused"]
+    assert group(net={"module__width": 8, "optimizer__foreach": True})["foreach"]
+    assert "fused" not in group(optimizer="rmsprop")
+
+
+class Twice(torch.optim.SGD):
+    """An optimiser that asks for the gradient twice in a step, as LBFGS does."""
+
+    def step(self, closure):
+        closure()
+        return super().step(closure)
+
+
+def test_optimizer_that_computes_gradients_itself():
+    X, y = images()
+    clf = small(optimizer=Twice, standardize=False).fit(X, y)
+    assert len(clf.history_[0, "batches"]) == 3
+    small(optimizer="lbfgs", max_epochs=2, lr=0.1).fit(X, y)
+
+
+def test_train_step_of_ones_own_is_used(monkeypatch):
+    class OwnStep(ImageNet):
+        def train_step_single(self, batch, **fit_params):
+            self.own_steps = getattr(self, "own_steps", 0) + 1
+            return super().train_step_single(batch, **fit_params)
+
+    monkeypatch.setattr("skimbal.classifiers.ImageNet", OwnStep)
+    X, y = images()
+    assert small().fit(X, y).net_.own_steps == 3 * 4
+
+
+def batch_norm_network(in_channels, n_classes):
+    layers = []
+    for width in (8, 16):
+        layers += [nn.Conv2d(in_channels, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU()]
+        in_channels = width
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(16 * 36, n_classes))
+
+
+def test_folded_batch_norm_predicts_the_same(monkeypatch):
+    X, y = images(n=90, n_classes=3)
+    clf = small(module=batch_norm_network, net=None).fit(X, y)
+    at_once, before = clf.predict_proba(X), copy.deepcopy(clf.net_.module_.state_dict())
+    folded = []
+    real = training.fold_batch_norm
+    monkeypatch.setattr(
+        training, "fold_batch_norm", lambda network: folded.append(real(network)) or folded[-1]
+    )
+    monkeypatch.setattr(training, "_BLOCK_ELEMENTS", 36 * 20)
+    assert_allclose(clf.predict_proba(X), at_once, rtol=1e-4, atol=1e-6)
+    (network,) = folded
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in network.modules())
+    assert isinstance(clf.net_.module_.network[1], nn.BatchNorm2d)
+    for name, value in clf.net_.module_.state_dict().items():
+        assert torch.equal(value, before[name])
+    # Trained further, the network is folded anew.
+    clf.partial_fit(X, y)
+    assert abs(clf.predict_proba(X) - at_once).max() > 1e-3
+
+
+def test_rows_that_an_iterator_leaves_out_are_missed(monkeypatch):
+    X, y = images()
+    net = {"iterator_valid": DataLoader, "iterator_valid__batch_size": 32}
+    clf = small(net={"module__width": 8, **net}).fit(X, y)
+    assert_allclose(clf.predict_proba(X), small().fit(X, y).predict_proba(X), rtol=1e-5)
+    clf.set_params(net__iterator_valid__drop_last=True).fit(X, y)
+    with pytest.raises(ValueError, match="gave 64 rows to predict of 80"):
+        clf.predict(X)
+
+
+def test_prediction_takes_memory_for_one_block(monkeypatch):
+    X, y = images(n=40)
+    clf = small().fit(X, y)
+    X = np.broadcast_to(X[:1].astype(np.float64), (20_000, 6, 6))
+    monkeypatch.setattr(training, "_BLOCK_ELEMENTS", 36 * 100)
+    clf.predict_proba(X[:200])
+    tracemalloc.start()
+    try:
+        assert clf.predict_proba(X).shape == (20_000, 2)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    # A copy of X would take 5.8 MB. Row numbers take 0.16 MB at a time.
+    assert peak < 1e6
 
 
 def test_balanced_batches_raise_the_recall_of_a_rare_class():
