@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from sklearn.base import BaseEstimator
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 
 __all__ = [
     "CollapseWarning",
@@ -83,7 +84,7 @@ def soft_confusion(
     Returns
     -------
     tp, predicted, true : Tensor of shape (n_classes,)
-        Weighted counts, in samples, in float32 or better. ``true`` has no gradient.
+        Weighted counts, in samples, in float32 or better. ``true`` has no gradient for ``logits``.
 
     Raises
     ------
@@ -100,7 +101,8 @@ def soft_confusion(
     [[1.0, 1.0], [2.0, 1.0], [1.0, 2.0]]
     """
     weight = _check_batch(logits, target, sample_weight)
-    return _confusion(logits.softmax(1, dtype=_wide(logits)), target, weight)
+    _, p_target, predicted = _probabilities(logits, target, weight)
+    return _confusion(p_target, predicted, target, weight)
 
 
 def mcc_score(tp: Tensor, predicted: Tensor, true: Tensor) -> Tensor:
@@ -136,15 +138,9 @@ def mcc_score(tp: Tensor, predicted: Tensor, true: Tensor) -> Tensor:
     >>> round(mcc_score(perfect, perfect, perfect).item(), 4)
     1.0
     """
-    tp, predicted, true = _shares(tp, predicted, true)
-    covariance = (tp - predicted * true).sum()
-    variance = _variance(predicted) * _variance(true)
-    # The covariance is known to about one unit in the last place; below some hundred of them a
-    # quotient would be noise, so the damping begins there. In float32 it takes about 1e-4 of a
-    # perfect score where a class has one row in 1000, in float64 nothing.
-    noise = (256 * torch.finfo(tp.dtype).eps) ** 2
-    score = covariance * torch.rsqrt(variance + noise)
-    return torch.where(variance > 0, score, torch.zeros_like(score))
+    shares, _ = _shares(tp, predicted, true.to(_wide(true)))
+    score: Tensor = _mcc(*shares, torch.finfo(shares[0].dtype).eps)[0]
+    return score
 
 
 def f1_score_macro(tp: Tensor, predicted: Tensor, true: Tensor) -> Tensor:
@@ -170,9 +166,9 @@ def f1_score_macro(tp: Tensor, predicted: Tensor, true: Tensor) -> Tensor:
     >>> f1_score_macro(perfect, perfect, perfect).item()
     1.0
     """
-    tp, predicted, true = _shares(tp, predicted, true)
-    mass = predicted + true
-    return (2 * tp / torch.where(mass > 0, mass, torch.ones_like(mass))).mean()
+    shares, _ = _shares(tp, predicted, true.to(_wide(true)))
+    score: Tensor = _f1(*shares, torch.finfo(shares[0].dtype).eps)[0]
+    return score
 
 
 class LossMix(BaseEstimator):  # type: ignore[misc]
@@ -333,28 +329,32 @@ class MixedLoss(nn.Module):
             If the shapes do not fit together, or ``target`` is not int64.
         """
         weight = _check_batch(logits, target, sample_weight)
-        log_p = logits.log_softmax(1, dtype=_wide(logits))  # (n, K)
         divisor: Tensor | float = len(target) if normalizer is None else normalizer
         if normalizer is None and weight is not None:
-            total = weight.sum()
-            divisor = torch.where(total > 0, total, torch.ones_like(total))
-        terms = {}
-        if not self.may_collapse:
-            nll = -log_p.gather(1, target[:, None])[:, 0]  # (n,)
-            terms.update(self._row_terms(log_p, nll, target, weight, divisor))
+            divisor = weight.sum()
+            divisor = divisor + (divisor == 0)
+        factors = self.factors
+        loss: Any
         if self.needs_every_class:
-            confusion = _confusion(log_p.exp(), target, weight)
-            terms["f1"] = lambda: 1 - f1_score_macro(*confusion)
-            terms["mcc"] = lambda: 1 - mcc_score(*confusion)
-        loss = log_p.new_zeros(())
-        for name, factor in self.factors.items():
-            loss = loss + factor * terms[name]()
-        return loss
+            of_set = (factors.get("f1", 0.0), factors.get("mcc", 0.0))
+            # Its gradient in closed form is one for the logits.
+            in_closed_form = weight is None or not weight.requires_grad
+            set_terms: Any = _SetTerms.apply if in_closed_form else _set_terms
+            loss, nll = set_terms(logits, target, weight, of_set, not self.may_collapse)
+        else:
+            nll = cross_entropy(logits.to(_wide(logits)), target, reduction="none")  # (n,)
+            loss = 0.0
+        row_terms = self._row_terms(nll, logits, target, weight, divisor)
+        for name in _ROW_TERMS:
+            if name in factors:
+                loss = loss + factors[name] * row_terms[name]()
+        total: Tensor = loss
+        return total
 
     def _row_terms(
         self,
-        log_p: Tensor,
         nll: Tensor,
+        logits: Tensor,
         target: Tensor,
         weight: Tensor | None,
         divisor: Tensor | float,
@@ -362,14 +362,17 @@ class MixedLoss(nn.Module):
         def mean(row_loss: Tensor) -> Tensor:
             return (row_loss if weight is None else row_loss * weight).sum() / divisor
 
-        def cross_entropy() -> Tensor:
+        def smoothed() -> Tensor:
             if not self.label_smoothing:
                 return nll
-            return (1 - self.label_smoothing) * nll - self.label_smoothing * log_p.mean(1)
+            # The mean over the classes of -log p. All classes have the same logarithm of a sum.
+            z = logits.to(nll)
+            uniform = nll + z.gather(1, target[:, None])[:, 0] - z.mean(1)
+            return torch.lerp(nll, uniform, self.label_smoothing)
 
-        def weighted_cross_entropy() -> Tensor:
+        def weighted() -> Tensor:
             assert self.class_weight is not None
-            return cross_entropy() * self.class_weight[target].to(nll)
+            return smoothed() * self.class_weight[target].to(nll)
 
         def focal() -> Tensor:
             # 1 - p_t without cancellation. The clamp keeps the derivative of a fractional power
@@ -378,8 +381,8 @@ class MixedLoss(nn.Module):
             return miss**self.focal_gamma * nll
 
         return {
-            "ce": lambda: mean(cross_entropy()),
-            "wce": lambda: mean(weighted_cross_entropy()),
+            "ce": lambda: mean(smoothed()),
+            "wce": lambda: mean(weighted()),
             "focal": lambda: mean(focal()),
         }
 
@@ -616,38 +619,180 @@ def _check_batch(logits: Tensor, target: Tensor, sample_weight: Tensor | None) -
     return sample_weight.to(_wide(logits))
 
 
+def _is_on_cpu(tensor: Tensor) -> bool:
+    return tensor.device.type == "cpu"
+
+
 def _wide(tensor: Tensor) -> torch.dtype:
     """Give the dtype to sum up in: float32, or float64 where the input has it."""
     return torch.promote_types(tensor.dtype, torch.float32)
 
 
-def _confusion(p: Tensor, target: Tensor, weight: Tensor | None) -> SoftConfusion:
-    p_target = p.gather(1, target[:, None])[:, 0]  # (n,)
-    if weight is None:
-        weight = torch.ones_like(p_target)
-        predicted = p.sum(0)  # (K,)
-    else:
-        p_target = p_target * weight
-        predicted = (p * weight[:, None]).sum(0)  # (K,)
+def _probabilities(
+    logits: Tensor, target: Tensor, weight: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Compute p, of shape (n, K), that of the targets, (n,), and the predicted mass, (K,)."""
+    p = logits.softmax(1, dtype=_wide(logits))
+    predicted = p.sum(0) if weight is None else (p * weight[:, None]).sum(0)
+    return p, p.gather(1, target[:, None])[:, 0], predicted
+
+
+def _confusion(
+    p_target: Tensor, predicted: Tensor, target: Tensor, weight: Tensor | None
+) -> SoftConfusion:
+    weight = torch.ones_like(p_target) if weight is None else weight
+    rows = torch.stack((p_target * weight, weight))
     # These two sums run row by row. In float32 their rounding would grow with the batch, until a
     # constant prediction no longer scored 0. MPS has no float64.
-    zeros = p.new_zeros(p.shape[1], dtype=p.dtype if p.device.type == "mps" else torch.float64)
-    tp = zeros.index_add(0, target, p_target.to(zeros))
-    true = zeros.index_add(0, target, weight.to(zeros))
-    return SoftConfusion(tp.to(p), predicted, true.to(p))
+    wide = rows.dtype if rows.device.type == "mps" else torch.float64
+    sums = rows.new_zeros((2, len(predicted)), dtype=wide).index_add(1, target, rows.to(wide))
+    tp, true = sums.to(rows.dtype)
+    return SoftConfusion(tp, predicted, true if weight.requires_grad else true.detach())
 
 
-def _shares(tp: Tensor, predicted: Tensor, true: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _nll(logits: Tensor, target: Tensor, p: Tensor) -> Tensor:
+    """Compute -log p of the target from probabilities that may have underflowed."""
+    # By way of the largest one, whose logarithm is never that of 0.
+    top, at = logits.max(1, keepdim=True)
+    gap = top.to(p.dtype) - logits.gather(1, target[:, None]).to(p.dtype)
+    return (gap - p.gather(1, at).log())[:, 0]
+
+
+# What follows from the three vectors is written for torch and numpy alike: on the few numbers of a
+# CPU batch numpy is several times faster.
+
+
+def _shares(tp: Any, predicted: Any, true: Any) -> tuple[tuple[Any, Any, Any], Any]:
     """Divide by the total, which keeps every later step in range whatever the batch size."""
-    true = true.to(_wide(true))
     total = true.sum()
-    total = torch.where(total > 0, total, torch.ones_like(total))
-    return tp / total, predicted / total, true / total
+    total = total + (total == 0)
+    return (tp / total, predicted / total, true / total), total
 
 
-def _variance(share: Tensor) -> Tensor:
+#: A score, and what computes its derivatives by the shares of TP and of the predicted mass, up to
+#: a number that is the same for all classes: it has no effect on a softmax.
+_Score = tuple[Any, Callable[[], tuple[Any, Any]]]
+
+
+def _f1(tp: Any, predicted: Any, true: Any, eps: float) -> _Score:
+    mass = predicted + true
+    mass = mass + (mass == 0)
+
+    def derivatives() -> tuple[Any, Any]:
+        by_tp = 2 / (len(tp) * mass)
+        return by_tp, -by_tp * tp / mass
+
+    return (2 * tp / mass).mean(), derivatives
+
+
+def _mcc(tp: Any, predicted: Any, true: Any, eps: float) -> _Score:
+    covariance = (tp - predicted * true).sum()
+    true_variance = _variance(true)
+    variance = _variance(predicted) * true_variance
+    # The covariance is known to about one unit in the last place; below some hundred of them a
+    # quotient would be noise, so the damping begins there. In float32 it takes about 1e-4 of a
+    # perfect score where a class has one row in 1000, in float64 nothing.
+    root = (variance + (256 * eps) ** 2) ** -0.5 * (variance > 0)
+
+    def derivatives() -> tuple[Any, Any]:
+        # That of the variance is 2 (1 - p_k). Less the one of the largest share, it is 0 there, so
+        # that near a single class the small numbers are not lost among large ones.
+        largest = predicted[predicted.argmax().reshape(1)]
+        by_variance = covariance * root**3 * true_variance
+        return 0 * tp + root, -(true * root + by_variance * (largest - predicted))
+
+    return covariance * root, derivatives
+
+
+def _variance(share: Any) -> Any:
     """Compute sum_k p_k (1 - p_k) without cancellation near a single class."""
     # One minus the largest share would cancel: there, the sum of the others takes its place.
-    others = share.index_fill(0, share.argmax(), 0)
+    keep = 0 * share + 1
+    keep[share.argmax().reshape(1)] = 0
+    others = keep * share
     rest = others.sum()
-    return (others * (1 - others)).sum() + (1 - rest) * rest
+    return rest * (2 - rest) - (others * others).sum()
+
+
+def _set_terms(
+    logits: Tensor,
+    target: Tensor,
+    weight: Tensor | None,
+    factors: tuple[float, float],
+    with_nll: bool,
+) -> tuple[Tensor, Tensor | None]:
+    """Compute the terms of F1 and MCC, and -log p of the target where it is asked for."""
+    p, p_target, predicted = _probabilities(logits, target, weight)
+    shares, _ = _shares(*_confusion(p_target, predicted, target, weight))
+    loss: Tensor = p.new_zeros(())
+    for factor, score_of in zip(factors, (_f1, _mcc), strict=True):
+        if factor:
+            loss = loss + factor * (1 - score_of(*shares, torch.finfo(p.dtype).eps)[0])
+    return loss, _nll(logits, target, p) if with_nll else None
+
+
+class _SetTerms(torch.autograd.Function):
+    """The same, with a gradient in closed form that keeps the probabilities and no more."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        logits: Tensor,
+        target: Tensor,
+        weight: Tensor | None,
+        factors: tuple[float, float],
+        with_nll: bool,
+    ) -> tuple[Tensor, Tensor | None]:
+        p, p_target, predicted = _probabilities(logits, target, weight)
+        vectors: Any
+        if on_cpu := _is_on_cpu(p):
+            labels, hits, rows = target.numpy(), p_target, None
+            if weight is not None:
+                hits, rows = p_target * weight, weight.numpy()
+            tp, true = (np.bincount(labels, r, len(predicted)) for r in (hits.numpy(), rows))
+            vectors = tp, predicted.double().numpy(), true.astype(np.float64)
+        else:
+            vectors = _confusion(p_target, predicted, target, weight)
+        shares, total = _shares(*vectors)
+        loss: Any = 0.0
+        by_tp: Any = 0.0
+        by_predicted: Any = 0.0
+        for factor, score_of in zip(factors, (_f1, _mcc), strict=True):
+            if factor:
+                score, derivatives = score_of(*shares, torch.finfo(p.dtype).eps)
+                loss = loss + factor * (1 - score)
+                of_tp, of_predicted = derivatives()
+                scale = -factor / total
+                by_tp, by_predicted = by_tp + scale * of_tp, by_predicted + scale * of_predicted
+        if on_cpu:
+            loss = torch.tensor(loss, dtype=p.dtype)
+            by_tp, by_predicted = torch.from_numpy(np.stack((by_tp, by_predicted))).to(p.dtype)
+        ctx.save_for_backward(logits, target, weight, p, p_target, by_tp, by_predicted)
+        ctx.arguments = factors, with_nll
+        return loss, _nll(logits, target, p) if with_nll else None
+
+    @staticmethod
+    def backward(ctx: Any, of_loss: Tensor, of_nll: Tensor | None) -> Any:
+        logits, target, weight, p, p_target, by_tp, by_predicted = ctx.saved_tensors
+        if torch.is_grad_enabled():  # somebody wants a second derivative
+            loss, nll = _set_terms(logits, target, weight, *ctx.arguments)
+            # Not the gradient of a product: of_nll is itself a function of the logits.
+            outputs, by = ([loss], [of_loss]) if nll is None else ([loss, nll], [of_loss, of_nll])
+            (gradient,) = torch.autograd.grad(outputs, logits, by, create_graph=True)
+            return gradient, None, None, None, None
+        # dL/dp_ik = w_i (A_k [y_i = k] + B_k), and the softmax subtracts from each row its mean
+        # under p.
+        by_predicted = by_predicted * of_loss
+        pull = p_target * (by_tp * of_loss)[target]
+        with torch.autocast(p.device.type, enabled=False):
+            shift = -pull - p @ by_predicted
+        if weight is not None:
+            pull, shift = pull * weight, shift * weight
+        if of_nll is not None:  # dL/dz_ik = (p_ik - [y_i = k]) times its own
+            pull, shift = pull - of_nll, shift + of_nll
+        if weight is None:
+            gradient = shift[:, None] + by_predicted
+        else:
+            gradient = (weight[:, None] * by_predicted).add_(shift[:, None])
+        gradient.mul_(p).scatter_add_(1, target[:, None], pull[:, None])
+        return gradient.to(logits.dtype), None, None, None, None
