@@ -32,6 +32,7 @@ from skorch.callbacks import Callback, LRScheduler
 from skorch.dataset import ValidSplit
 from torch import nn
 
+from skimbal.images import ImageArray
 from skimbal.losses import CollapseWarning, MixedLoss, get_loss, inverse_frequency
 from skimbal.networks import BUILT_IN
 from skimbal.sampling import BatchSampler
@@ -302,7 +303,9 @@ class BaseCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Parameters
         ----------
         X : array-like of shape (n_samples, ...)
-            Images, with or without a channel axis, or rows of pixels; any real dtype.
+            Images, with or without a channel axis, or rows of pixels; any real dtype. Memory maps
+            and arrays of zarr or h5py are read batch by batch, see also
+            :class:`~skimbal.images.ImageArray`.
         y : array-like of shape (n_samples,)
             Class labels: numbers, text or booleans, of at least two classes.
         sample_weight : array-like of shape (n_samples,), default=None
@@ -838,13 +841,19 @@ class BaseCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             X = validate_data(self, X, dtype="numeric", reset=reset)
             shape = self._shape_of_rows(X.shape[1]) if reset else self.input_shape_
         else:
-            X = check_array(
-                X, dtype="numeric", allow_nd=True, ensure_all_finite=False, estimator=self
-            )
+            if not isinstance(X, ImageArray):
+                X = check_array(
+                    X, dtype="numeric", allow_nd=True, ensure_all_finite=False, estimator=self
+                )
+            elif len(X) == 0:
+                raise ValueError(
+                    f"Found array with 0 sample(s) (shape={X.shape}) while a minimum of 1 is "
+                    f"required by {type(self).__name__}."
+                )
             shape = self._shape_of_images(X, reset)
             # In blocks, since the check makes an array of the size of its input.
             for rows in ImageDataset(X).blocks() if X.dtype.kind == "f" else ():
-                block = X[rows[0] : rows[-1] + 1]
+                block = np.asarray(X[rows[0] : rows[-1] + 1])
                 assert_all_finite(block, estimator_name=type(self).__name__, input_name="X")
         if X.dtype.kind not in "biuf":
             raise ValueError(
@@ -1048,8 +1057,12 @@ class CNN3DClassifier(BaseCNNClassifier):  # noqa: D101
 
 
 def _as_array(data: Any) -> Any:
-    """Bring a tensor of any device to numpy; leave all else as it is."""
+    """Bring a tensor of any device to numpy, read no array that is elsewhere; leave all else."""
     if not isinstance(data, torch.Tensor):
+        # Arrays of zarr and h5py are files, which np.asarray would read whole.
+        is_image_array = isinstance(data, np.ndarray | ImageArray)
+        if not is_image_array and getattr(data, "ndim", 0) > 2 and hasattr(data, "dtype"):
+            return ImageArray(data)
         return data
     return (data.float() if data.dtype == torch.bfloat16 else data).numpy(force=True)
 

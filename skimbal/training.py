@@ -59,12 +59,12 @@ _RANDOM_STATE_LOCK = threading.RLock()
 class ImageDataset(Dataset):  # type: ignore[misc]
     """Rows of an array as images, given out in whole batches.
 
-    Nothing is copied before a batch is asked for: ``X`` may be a memory map or read-only, and
-    keeps its dtype.
+    Nothing is read or copied before a batch is asked for: ``X`` may be a memory map or read-only,
+    and keeps its dtype.
 
     Parameters
     ----------
-    X : ndarray of shape (n_rows, ...)
+    X : ndarray or ImageArray of shape (n_rows, ...)
         Images, or images as rows.
     y : ndarray of shape (n_rows,), default=None
         Encoded labels, int64; zeros if None.
@@ -98,7 +98,7 @@ class ImageDataset(Dataset):  # type: ignore[misc]
     @property
     def X(self) -> np.ndarray:
         """Copy of the images of this data set, for callbacks that ask for all of them at once."""
-        return self._X[self.rows].reshape(-1, *self.sample_shape)
+        return np.asarray(self._X[self.rows]).reshape(-1, *self.sample_shape)
 
     @property
     def y(self) -> np.ndarray:
@@ -135,7 +135,7 @@ class ImageDataset(Dataset):  # type: ignore[misc]
     def batch(self, index: np.ndarray) -> tuple[Any, Tensor]:
         """Return (images, labels) of some rows; images come in a dict where rows have weights."""
         rows = self.rows[index]
-        images = _tensor(self._X[rows]).reshape(len(rows), *self.sample_shape)
+        images = _tensor(np.asarray(self._X[rows])).reshape(len(rows), *self.sample_shape)
         labels = torch.from_numpy(self._y[rows])
         if self._sample_weight is None:
             return images, labels

@@ -19,8 +19,9 @@ MAY_IMPORT = {
     "sampling": set(),
     "networks": set(),
     "datasets": set(),
+    "images": set(),
     "training": {"losses", "sampling", "networks"},
-    "classifiers": {"losses", "sampling", "networks", "training"},
+    "classifiers": {"images", "losses", "sampling", "networks", "training"},
     "__main__": {"__init__", "datasets", "losses"},
 }
 OPTIONAL = ("matplotlib", "pandas", "pooch")
