@@ -2,8 +2,11 @@
 
 import copy
 import functools
+import importlib.util
 import inspect
 import math
+import os
+import shutil
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -56,7 +59,10 @@ _DTYPES = {
     "float32": torch.float32,
     "float64": torch.float64,
     "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
 }
+#: Those that autocast computes the network in, while its parameters stay in float32.
+_LOW_PRECISION = ("bfloat16", "float16")
 _OPTIMIZERS = {
     name.lower(): optimizer
     for name, optimizer in vars(torch.optim).items()
@@ -68,7 +74,7 @@ _OPTIMIZERS = {
 _OWN_PARAMETERS = frozenset(
     ("module", "criterion", "optimizer", "lr", "max_epochs", "batch_size", "micro_batch_size")
     + ("callbacks", "train_split", "device", "classes", "verbose", "warm_start")
-    + ("predict_nonlinearity", "dataset", "autocast")
+    + ("predict_nonlinearity", "dataset", "autocast", "compile", "compiled")
     + ("module__factory", "module__in_channels", "module__n_classes", "module__dtype")
     + ("module__mean", "module__std", "module__channels_last")
 )
@@ -129,10 +135,14 @@ _CLASS_DOC = """{summary}
     device : str, default="cpu"
         Where to train and predict: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ...; ``"auto"`` is CUDA
         where there is one, else the CPU.
-    dtype : {{"auto", "float32", "float64", "bfloat16"}}, default="auto"
+    dtype : {{"auto", "float32", "float64", "bfloat16", "float16"}}, default="auto"
         Precision of the network. ``"auto"`` is float64, which is slower, for float64 input on the
-        CPU, and float32 otherwise. ``"bfloat16"`` keeps parameters and
-        loss in float32.
+        CPU, and float32 otherwise. ``"bfloat16"`` and ``"float16"`` keep parameters and loss in
+        float32; ``"float16"`` scales the gradients as well.
+    compile : bool, default=False
+        Whether :func:`torch.compile` translates the network, with options from
+        ``net__compile__...``. That takes tens of seconds, and a compiler. Copies and pickles of
+        the classifier are not compiled and predict the same.
     warm_start : bool, default=False
         Whether ``fit`` goes on from the weights of the previous fit.
     random_state : int, RandomState instance or None, default=None
@@ -210,6 +220,7 @@ class BaseCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         train_split: Any = None,
         device: str = "cpu",
         dtype: str = "auto",
+        compile: bool = False,
         warm_start: bool = False,
         random_state: Any = None,
         verbose: int = 0,
@@ -231,6 +242,7 @@ class BaseCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.train_split = train_split
         self.device = device
         self.dtype = dtype
+        self.compile = compile
         self.warm_start = warm_start
         self.random_state = random_state
         self.verbose = verbose
@@ -498,8 +510,27 @@ class BaseCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             # Set before training, so that an interrupted fit leaves what it has reached.
             self.classes_, self.input_shape_, self.net_ = labels, shape, net
             self._class_mass = mass
-            net.train_epochs(train, valid, 1 if partial else self.max_epochs)
+            with self._told_about_memory():
+                net.train_epochs(train, valid, 1 if partial else self.max_epochs)
         return self
+
+    @contextmanager
+    def _told_about_memory(self) -> Iterator[None]:
+        """Say in an error about the memory of a device which parameters decide about it."""
+        try:
+            yield
+        except torch.cuda.OutOfMemoryError as error:
+            reason = str(error).partition(". GPU")[0].rstrip(".")
+            raise torch.cuda.OutOfMemoryError(
+                f"{reason}, with batch_size={self.batch_size} and "
+                f"micro_batch_size={self.micro_batch_size} on device={self.device!r}. A smaller "
+                "micro_batch_size takes less memory and leaves the gradient that of the whole "
+                "batch; so do dtype='bfloat16' and net={'iterator_train__memory_share': 0}, which "
+                "keeps the images off the device."
+            ) from error
+        finally:
+            if torch.device(self.net_.device).type == "cuda":
+                torch.cuda.empty_cache()  # for other processes
 
     @contextmanager
     def _unchanged_by_errors(self) -> Iterator[None]:
@@ -609,7 +640,7 @@ class BaseCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             is_float64 = train.dtype.newbyteorder("=") == np.float64
             follows_float64 = is_float64 and torch.device(device).type == "cpu"
             dtype = "float64" if follows_float64 else "float32"
-        low_precision = dtype == "bfloat16"
+        low_precision = dtype in _LOW_PRECISION
         module_dtype = torch.float32 if low_precision else _DTYPES[dtype]
         mean, std = channel_statistics(train) if self.standardize else (None, None)
         if mean is not None and std is not None:
@@ -652,7 +683,8 @@ class BaseCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             max_epochs=self.max_epochs,
             batch_size=self.batch_size,
             micro_batch_size=self.micro_batch_size,
-            autocast=torch.bfloat16 if low_precision else None,
+            autocast=_DTYPES[dtype] if low_precision else None,
+            compiled=self.compile,
             callbacks=self._make_callbacks(partial),
             predict_nonlinearity=softmax,
             dataset=functools.partial(ImageDataset, sample_shape=train.sample_shape),
@@ -671,6 +703,7 @@ class BaseCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                     f"{', '.join(sorted(known))}. Add ({parts[1]!r}, callback) to callbacks."
                 )
         self._check_output(net, train, len(labels))
+        net.compile_module()
         return net
 
     def _make_callbacks(self, partial: bool) -> list[Any]:
@@ -715,11 +748,12 @@ class BaseCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self, "net_")
         X, shape = self._check_X(X, reset=False)
         data = ImageDataset(X, sample_shape=shape)
-        if self.net_.iterator_valid is BlockIterator:
-            return self.net_.predict_rows(data, function)
-        # An iterator of the user's, such as a DataLoader, may draw random numbers.
-        with isolated_random_state(0, self.net_.device):
-            return self.net_.predict_rows(data, function)
+        with self._told_about_memory():
+            if self.net_.iterator_valid is BlockIterator:
+                return self.net_.predict_rows(data, function)
+            # An iterator of the user's, such as a DataLoader, may draw random numbers.
+            with isolated_random_state(0, self.net_.device):
+                return self.net_.predict_rows(data, function)
 
     def _draw_seed(self) -> int:
         if self.random_state is None:
@@ -741,6 +775,8 @@ class BaseCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                     f"{self.micro_batch_size}."
                 )
         _check_number("verbose", self.verbose, Integral, 0)
+        if not isinstance(self.compile, bool | np.bool_):
+            raise ValueError(f"compile must be True or False, got {self.compile!r}.")
         _check_number("lr", self.lr, Real, 0, open_end=True)
         if self.lr_schedule not in (None, "cosine"):
             raise ValueError(f"lr_schedule must be None or 'cosine', got {self.lr_schedule!r}.")
@@ -763,7 +799,28 @@ class BaseCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             )
         self._optimizer()
         self._check_net_params()
-        return _check_device(self.device)
+        device = _check_device(self.device)
+        self._check_precision(torch.device(device).type)
+        if self.compile:
+            _check_compiler(torch.device(device).type)
+        return device
+
+    def _check_precision(self, device: str) -> None:
+        possible = ["float32"]
+        if _has_float64(device):
+            possible.append("float64")
+        if torch.amp.is_autocast_available(device):
+            possible += _LOW_PRECISION
+        if self.dtype not in ("auto", *possible):
+            raise ValueError(
+                f"dtype={self.dtype!r} cannot be computed on device={self.device!r}, which can do "
+                f"{', '.join(map(repr, possible))}."
+            )
+        if self.dtype == "float16" and self._optimizer() is torch.optim.LBFGS:
+            raise ValueError(
+                "dtype='float16' scales gradients, which optimizer='lbfgs' cannot do with the "
+                "several gradients of a step; use dtype='bfloat16' or another optimizer."
+            )
 
     def _optimizer(self) -> type[torch.optim.Optimizer]:
         optimizer = self.optimizer
@@ -1101,6 +1158,30 @@ def _check_number(name: str, value: Any, kind: type, least: float, open_end: boo
         what = "an integer" if kind is Integral else "a finite number"
         bound = "greater than" if open_end else "at least"
         raise ValueError(f"{name} must be {what} {bound} {least}, got {value!r}.")
+
+
+def _has_float64(device: str) -> bool:
+    try:
+        torch.empty(1, device=device, dtype=torch.float64)
+    except (RuntimeError, TypeError):
+        return False
+    return True
+
+
+def _check_compiler(device: str) -> None:
+    """Refuse to compile where what torch compiles with is missing."""
+    if device == "cpu":
+        names = [os.environ.get("CXX", "c++"), "c++", "g++", "clang++", "cl"]
+        if not any(map(shutil.which, names)):
+            raise ValueError(
+                "compile=True needs a C++ compiler on the CPU, but there is none in PATH. Install "
+                "one (such as g++), or set compile=False."
+            )
+    elif device == "cuda" and importlib.util.find_spec("triton") is None:
+        raise ValueError(
+            "compile=True needs the package triton on CUDA, which is not installed. Install it, or "
+            "set compile=False."
+        )
 
 
 def _check_device(device: Any) -> str:

@@ -85,10 +85,7 @@ class BatchSampler:
 
     def __iter__(self) -> Iterator[np.ndarray]:
         """Yield the row numbers of each batch of a newly drawn epoch."""
-        for rows in self._draw():
-            # A batch is a set. In index order it is read from disk in one sweep, and a batch of
-            # all rows sums up in the same order in every epoch.
-            yield np.sort(rows)
+        yield from self._draw()
 
     def _strategy(self, sampler: Any) -> tuple[Callable[[], list[np.ndarray]], int]:
         n_rows = len(self.y)
@@ -118,7 +115,12 @@ class BatchSampler:
         )
 
     def _cut(self, rows: np.ndarray) -> list[np.ndarray]:
-        return np.array_split(rows, self._n_batches)
+        # A batch is a set. In index order it is read from disk in one sweep, and a batch of all
+        # rows sums up in the same order in every epoch.
+        size, n_larger = divmod(len(rows), self._n_batches)
+        cut = n_larger * (size + 1)
+        larger, others = rows[:cut].reshape(-1, size + 1), rows[cut:].reshape(-1, size)
+        return [*np.sort(larger, axis=1), *np.sort(others, axis=1)]
 
     def _shuffled(self) -> list[np.ndarray]:
         return self._cut(self._rng.permutation(len(self.y)))
@@ -137,7 +139,8 @@ class BatchSampler:
         order = self._rng.permutation(len(self._classes))
         rows = np.concatenate([self._rng.permutation(self._classes[k]) for k in order])
         # Dealt like cards: every batch gets its share of each class.
-        return [rows[hand :: self._n_batches] for hand in self._rng.permutation(self._n_batches)]
+        hands = self._rng.permutation(self._n_batches)
+        return [np.sort(rows[hand :: self._n_batches]) for hand in hands]
 
     def _weighted(self) -> list[np.ndarray]:
         drawn = self._rng.integers(len(self._classes), size=len(self.y))

@@ -27,6 +27,7 @@ from skimbal.sampling import BatchSampler
 __all__ = [
     "BlockIterator",
     "CosineSchedule",
+    "DeviceDataset",
     "EpochProgress",
     "ImageDataset",
     "ImageNet",
@@ -40,6 +41,12 @@ __all__ = [
 
 #: Memory format of a batch, by its number of axes.
 _CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
+#: Integers of the same size that torch indexes on any device.
+_SIGNED = {
+    torch.uint16: torch.int16,
+    torch.uint32: torch.int32,
+    torch.uint64: torch.int64,
+}
 #: Numbers in a block of prediction, so that a block of volumes is no larger than one of images.
 _BLOCK_ELEMENTS = 2**19
 
@@ -148,6 +155,12 @@ class ImageDataset(Dataset):  # type: ignore[misc]
         # Not one: torch convolves a single volume on a single thread three times as slowly.
         return max(2, min(1024, n_rows))
 
+    @property
+    def nbytes(self) -> int:
+        """Size of the images of this data set, in bytes."""
+        n_bytes: int = len(self) * math.prod(self.sample_shape) * self.dtype.itemsize
+        return n_bytes
+
     def blocks(self) -> Iterator[np.ndarray]:
         """Cut the rows, in order, into blocks of nearly equal and moderate size."""
         yield from np.array_split(np.arange(len(self)), -(-len(self) // self.block_size))
@@ -159,6 +172,44 @@ class ImageDataset(Dataset):  # type: ignore[misc]
         X, y = self.batch(np.asarray([i]))
         X = {key: value[0] for key, value in X.items()} if isinstance(X, Mapping) else X[0]
         return X, y[0]
+
+
+class DeviceDataset:
+    """The rows of a data set in the memory of a device, where batches are put together.
+
+    Parameters
+    ----------
+    dataset : ImageDataset
+        The rows.
+    device : str
+        Where to copy them.
+    """
+
+    def __init__(self, dataset: ImageDataset, device: str) -> None:
+        self._tensors: dict[str, Tensor] = {}
+        self._dtype = torch.float32
+        start = 0
+        for rows in dataset.blocks():
+            X, y = dataset.batch(rows)
+            block = {**(X if isinstance(X, Mapping) else {"X": X}), "y": y}
+            for name, tensor in block.items():
+                # Torch indexes no unsigned integers but bytes everywhere; the bits are the same.
+                bits = tensor.view(_SIGNED.get(tensor.dtype, tensor.dtype))
+                if start == 0:
+                    shape = (len(dataset), *tensor.shape[1:])
+                    self._tensors[name] = torch.empty(shape, dtype=bits.dtype, device=device)
+                self._tensors[name][start : start + len(rows)] = bits
+                if name == "X":
+                    self._dtype = tensor.dtype
+            start += len(rows)
+
+    def batch(self, index: np.ndarray) -> tuple[Any, Tensor]:
+        """Return what :meth:`ImageDataset.batch` returns, on the device."""
+        rows = torch.from_numpy(index).to(self._tensors["y"].device, non_blocking=True)
+        batch = {name: tensor.index_select(0, rows) for name, tensor in self._tensors.items()}
+        y = batch.pop("y")
+        batch["X"] = batch["X"].view(self._dtype)
+        return (batch if len(batch) > 1 else batch["X"]), y
 
 
 class TrainIterator:
@@ -174,6 +225,13 @@ class TrainIterator:
         As for :class:`~skimbal.sampling.BatchSampler`.
     classes : ndarray of shape (n_classes,), default=None
         Labels that the encoded ones stand for, which a sampling strategy may name.
+    memory_share : float, default=0.5
+        Share of the free memory of a CUDA device that the images may take, in [0, 1].
+
+    Raises
+    ------
+    ValueError
+        If ``memory_share`` is not in [0, 1].
 
     Notes
     -----
@@ -186,18 +244,45 @@ class TrainIterator:
         batch_size: int,
         sampler: Any = None,
         classes: np.ndarray | None = None,
+        memory_share: float = 0.5,
     ) -> None:
+        if not isinstance(memory_share, int | float) or not 0 <= memory_share <= 1:
+            raise ValueError(
+                f"iterator_train__memory_share must be a number in [0, 1], got {memory_share!r}."
+            )
         self.dataset = dataset
+        self.device = "cpu"
+        self.memory_share = memory_share
         y = dataset.y if classes is None else classes[dataset.y]
         seed = int(torch.randint(2**31 - 1, ()))
         self.batches = BatchSampler(y, batch_size, sampler, random_state=seed)
+        self.resident: DeviceDataset | None = None
+
+    def to(self, device: str) -> None:
+        """Say where the batches are wanted.
+
+        To a CUDA device all images are copied at once if they fit; otherwise each batch is copied
+        while the one before trains.
+
+        Parameters
+        ----------
+        device : str
+            A device of torch.
+        """
+        self.device = device
+        if _is_cuda(device):
+            free, _ = torch.cuda.mem_get_info(device)
+            if self.dataset.nbytes <= self.memory_share * free:
+                self.resident = DeviceDataset(self.dataset, device)
 
     def __len__(self) -> int:
         return len(self.batches)
 
     def __iter__(self) -> Iterator[tuple[Any, Tensor]]:
-        for rows in self.batches:
-            yield self.dataset.batch(rows)
+        if self.resident is not None:
+            return map(self.resident.batch, self.batches)
+        batches = map(self.dataset.batch, self.batches)
+        return _prefetched(batches, self.device) if _is_cuda(self.device) else batches
 
 
 class BlockIterator:
@@ -213,10 +298,21 @@ class BlockIterator:
 
     def __init__(self, dataset: ImageDataset, batch_size: int | None = None) -> None:
         self.dataset = dataset
+        self.device = "cpu"
+
+    def to(self, device: str) -> None:
+        """Say where the blocks are wanted; to CUDA one is copied while another is computed with.
+
+        Parameters
+        ----------
+        device : str
+            A device of torch.
+        """
+        self.device = device
 
     def __iter__(self) -> Iterator[tuple[Any, Tensor]]:
-        for rows in self.dataset.blocks():
-            yield self.dataset.batch(rows)
+        blocks = map(self.dataset.batch, self.dataset.blocks())
+        return _prefetched(blocks, self.device) if _is_cuda(self.device) else blocks
 
 
 class StandardizedModule(nn.Module):
@@ -365,6 +461,8 @@ class ImageNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
         Rows that are in memory at once, in samples; all of the batch if None.
     autocast : torch.dtype, default=None
         Low precision to compute the network in; the loss stays in float32.
+    compiled : bool, default=False
+        Whether the network is compiled when :meth:`compile_module` is called.
     **kwargs : dict
         As for :class:`skorch.NeuralNetClassifier`.
     """
@@ -375,11 +473,19 @@ class ImageNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
         *args: Any,
         micro_batch_size: int | None = None,
         autocast: torch.dtype | None = None,
+        compiled: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(module, *args, **kwargs)
         self.micro_batch_size = micro_batch_size
         self.autocast = autocast
+        self.compiled = compiled
+
+    def compile_module(self) -> None:
+        """Let torch compile the network when it is first called, where that is asked for."""
+        if self.compiled:
+            # In place: the names of the weights stay, and copies and pickles are not compiled.
+            self.module_.compile(**self.get_params_for("compile"))
 
     def initialize(self) -> "ImageNet":
         """Initialise all components."""
@@ -391,7 +497,12 @@ class ImageNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
             *(name for name in self.cuda_dependent_attributes_ if name != "criterion_"),
             "criterion",
             "callbacks",
+            "scaler",
         ]
+        #: Keeps small gradients of float16 from becoming zero.
+        self.scaler_: torch.amp.GradScaler | None = None
+        if self.autocast is torch.float16:
+            self.scaler_ = torch.amp.GradScaler(torch.device(self.device).type)
         return self
 
     def __getstate__(self) -> dict[str, Any]:
@@ -418,6 +529,11 @@ class ImageNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
         self, train: ImageDataset, valid: ImageDataset | None, epochs: int
     ) -> "ImageNet":
         """Train for some epochs; unlike ``fit``, let an interrupt through to the caller."""
+        if self.scaler_ is not None:
+            # An interrupt may have left the old one in the middle of a step.
+            scale = self.scaler_.get_scale()
+            device = torch.device(self.device).type
+            self.scaler_ = torch.amp.GradScaler(device, init_scale=scale)
         self.notify("on_train_begin", X=train, y=train.y)
         try:
             self.fit_loop((train, valid), epochs=epochs)
@@ -450,6 +566,13 @@ class ImageNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
         """Return the pair that the classifier has split."""
         return X
 
+    def get_iterator(self, dataset: Any, training: bool = False) -> Any:
+        """Return the iterator over the batches, which knows the device if it is one of ours."""
+        iterator = super().get_iterator(dataset, training=training)
+        if isinstance(iterator, TrainIterator | BlockIterator):
+            iterator.to(self.device)
+        return iterator
+
     def infer(self, x: Any, **fit_params: Any) -> Tensor:
         """Compute the logits of a batch, in float32 or better."""
         if isinstance(x, Mapping):
@@ -481,7 +604,9 @@ class ImageNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
         iterator = self.get_iterator(dataset, training=False)
         result, start = None, 0
         with torch.inference_mode():
-            infer = self._fast_infer() if len(dataset) > dataset.block_size else self.infer
+            # To fold takes as long as it saves in some blocks.
+            pays = len(dataset) > 8 * dataset.block_size
+            infer = self._fast_infer() if pays else self.infer
             for batch in iterator:
                 block = function(infer(unpack_data(batch)[0]))
                 if result is None:
@@ -499,7 +624,7 @@ class ImageNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
     def _fast_infer(self) -> Callable[[Any], Tensor]:
         """Return what computes logits with batch normalisation folded, where that can be done."""
         module = self.module_
-        network = fold_batch_norm(module.network)
+        network = module.network if self.compiled else fold_batch_norm(module.network)
         if network is module.network:
             return self.infer
 
@@ -534,7 +659,8 @@ class ImageNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
         if self.micro_batch_size is None or len(y) <= self.micro_batch_size:
             y_pred = self.infer(X, **fit_params)
             loss = self.get_loss(y_pred, y, X=X, training=True)
-            loss.backward()
+            self._scaled(loss).backward()
+            self._unscale()
             return {"loss": loss, "y_pred": y_pred}
         # The loss is a function of the whole batch, so averaging the losses of the parts would
         # minimise something else. First all logits without a graph, then the gradient of the
@@ -552,13 +678,32 @@ class ImageNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
                 buffer.copy_(kept[name])
         y_pred = torch.cat(logits).requires_grad_()
         loss = self.get_loss(y_pred, y, X=X, training=True)
-        loss.backward()
+        self._scaled(loss).backward()
         assert y_pred.grad is not None
         gradients = y_pred.grad.tensor_split(len(parts))
         for part, state, gradient in zip(parts, states, gradients, strict=True):
             self._random_state(state)
             torch.autograd.backward(self.infer(part, **fit_params), gradient)
+        self._unscale()
         return {"loss": loss.detach(), "y_pred": y_pred.detach()}
+
+    def _scaled(self, loss: Any) -> Any:
+        return loss if self.scaler_ is None else self.scaler_.scale(loss)
+
+    def _unscale(self) -> None:
+        """Bring the gradients back to their size, before a callback clips them."""
+        if self.scaler_ is not None:
+            self.scaler_.unscale_(self.optimizer_)
+
+    def _step_optimizer(self, step_fn: Callable[[], Any] | None) -> None:
+        if self.scaler_ is None:
+            super()._step_optimizer(step_fn)
+            return
+        if step_fn is not None:
+            step_fn()
+        # No step where a gradient has overflown.
+        self.scaler_.step(self.optimizer_)
+        self.scaler_.update()
 
     def run_single_epoch(
         self, iterator: Any, training: bool, prefix: str, step_fn: Any, **fit_params: Any
@@ -717,6 +862,44 @@ def isolated_random_state(seed: int, device: str) -> Iterator[None]:
         finally:
             random.setstate(python_state)
             np.random.set_state(numpy_state)  # noqa: NPY002
+
+
+def _is_cuda(device: str) -> bool:
+    return torch.device(device).type == "cuda"
+
+
+def _prefetched(batches: Iterator[tuple[Any, Tensor]], device: str) -> Iterator[tuple[Any, Tensor]]:
+    """Copy each batch to a CUDA device while the one before is computed with."""
+    stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+
+    def send(batch: tuple[Any, Tensor]) -> tuple[Any, Tensor]:
+        X, y = batch
+        with torch.cuda.stream(stream):
+            if isinstance(X, Mapping):
+                return {name: _sent(value, device) for name, value in X.items()}, _sent(y, device)
+            return _sent(X, device), _sent(y, device)
+
+    def received(batch: tuple[Any, Tensor]) -> tuple[Any, Tensor]:
+        current = torch.cuda.current_stream(device)
+        current.wait_stream(stream)
+        X, y = batch
+        for tensor in (*(X.values() if isinstance(X, Mapping) else [X]), y):
+            # Its memory is not to be used again before this stream is done with it.
+            tensor.record_stream(current)
+        return batch
+
+    ahead = None
+    for batch in batches:
+        sent = send(batch)
+        if ahead is not None:
+            yield received(ahead)
+        ahead = sent
+    if ahead is not None:
+        yield received(ahead)
+
+
+def _sent(tensor: Tensor, device: str) -> Tensor:
+    return tensor.pin_memory().to(device, non_blocking=True)
 
 
 def _follows_batches(callback: Callback) -> bool:

@@ -2,13 +2,16 @@
 
 import copy
 import functools
+import gc
 import io
 import os
 import pickle
 import random
+import shutil
 import subprocess
 import sys
 import tracemalloc
+import weakref
 
 import joblib
 import numpy as np
@@ -327,7 +330,7 @@ def test_folded_batch_norm_predicts_the_same(monkeypatch):
     monkeypatch.setattr(
         training, "fold_batch_norm", lambda network: folded.append(real(network)) or folded[-1]
     )
-    monkeypatch.setattr(training, "_BLOCK_ELEMENTS", 36 * 20)
+    monkeypatch.setattr(training, "_BLOCK_ELEMENTS", 36 * 10)
     assert_allclose(clf.predict_proba(X), at_once, rtol=1e-4, atol=1e-6)
     (network,) = folded
     assert not any(isinstance(module, nn.BatchNorm2d) for module in network.modules())
@@ -1421,9 +1424,113 @@ def test_precision():
     X, y = images()
     assert small().fit(X.astype(np.float64), y).predict_proba(X).dtype == np.float64
     assert small().fit(X, y).predict_proba(X).dtype == np.float32
-    low = small(dtype="bfloat16", max_epochs=8).fit(X, y)
-    assert low.score(X, y) > 0.9
-    assert low.net_.module_.network.classifier.weight.dtype == torch.float32
+    for dtype in ("bfloat16", "float16"):
+        low = small(dtype=dtype, max_epochs=8).fit(X, y)
+        assert low.score(X, y) > 0.9
+        assert low.net_.module_.network.classifier.weight.dtype == torch.float32
+        assert low.predict_proba(X).dtype == np.float32
+    again = pickle.loads(pickle.dumps(low))
+    assert_array_equal(again.predict_proba(X), low.predict_proba(X))
+    again.partial_fit(X, y)
+
+
+def test_memory_error_names_what_decides_about_memory():
+    class TooLarge(nn.Module):
+        def forward(self, x):
+            if self.training or len(x) > 20:
+                raise torch.cuda.OutOfMemoryError(
+                    "CUDA out of memory. Tried to allocate 2.50 GiB. GPU 0 has a total capacity"
+                )
+            return x.flatten(1)[:, :2]
+
+    X, y = images()
+
+    def factory(in_channels, n_classes):
+        return nn.Sequential(nn.Linear(6, 6), TooLarge())
+
+    clf = small(module=factory, net=None, micro_batch_size=16)
+    message = r"Tried to allocate 2.50 GiB, with batch_size=32 and micro_batch_size=16 on"
+    with pytest.raises(torch.cuda.OutOfMemoryError, match=message):
+        clf.fit(X, y)
+    with pytest.raises(torch.cuda.OutOfMemoryError, match=message):
+        clf.predict(X)
+
+
+def test_a_classifier_that_nobody_holds_is_gone_at_once():
+    # Without the garbage collector, for which the memory of a device would wait.
+    X, y = images()
+    scoring = EpochScoring("accuracy", lower_is_better=False)
+    clf = small(train_split=0.25, callbacks=[("score", scoring)]).fit(X, y)
+    clf.predict(X)
+    alive = weakref.ref(clf.net_.module_)
+    gc.disable()
+    try:
+        del clf
+        assert alive() is None
+    finally:
+        gc.enable()
+
+
+THREADS = """
+import sys
+import numpy as np, torch
+from sklearn.model_selection import GridSearchCV
+from skimbal import CNN2DClassifier
+
+def threads(clf, X, y):
+    return torch.get_num_threads()
+
+X, y = np.random.default_rng(0).normal(size=(40, 6, 6)).astype("f"), np.arange(40) % 2
+before = torch.get_num_threads()
+search = GridSearchCV(
+    CNN2DClassifier(max_epochs=1), {"loss": ["ce", "f1"]}, cv=2, n_jobs=2, scoring=threads
+).fit(X, y)
+assert torch.get_num_threads() == before
+print(int(search.cv_results_["mean_test_score"].max()))
+"""
+
+
+@pytest.mark.slow
+def test_workers_have_no_more_threads_than_there_are_cores():
+    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
+    env = {name: value for name, value in os.environ.items() if name not in names}
+    run = [sys.executable, "-W", "ignore", "-c", THREADS]
+    result = subprocess.run(run, env=env, check=True, capture_output=True, text=True)
+    assert 2 * int(result.stdout) <= max(2, joblib.cpu_count())
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("c++") is None, reason="needs a C++ compiler")
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # torch's compiler itself
+def test_compiled_network_learns_the_same():
+    X, y = images()
+    X = X.astype(np.float64)
+    plain, compiled = small(max_epochs=2).fit(X, y), small(max_epochs=2, compile=True).fit(X, y)
+    assert_allclose(compiled.predict_proba(X), plain.predict_proba(X), rtol=1e-6)
+    assert list(weights(compiled)) == list(weights(plain))
+    again = pickle.loads(pickle.dumps(compiled))
+    assert_allclose(again.predict_proba(X), plain.predict_proba(X), rtol=1e-6)
+    assert clone(compiled).compile
+    compiled.partial_fit(X, y)
+    scores = cross_val_score(small(max_epochs=2, compile=True), X, y, cv=2)
+    assert_allclose(scores, cross_val_score(small(max_epochs=2), X, y, cv=2))
+
+
+def test_compilation_without_a_compiler(monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    X, y = images()
+    with pytest.raises(ValueError, match=r"compile=True needs a C\+\+ compiler"):
+        small(compile=True).fit(X, y)
+
+
+def test_precision_that_a_device_has_not(monkeypatch):
+    monkeypatch.setattr("skimbal.classifiers._has_float64", lambda device: False)
+    monkeypatch.setattr(torch.amp, "is_autocast_available", lambda device: False)
+    X, y = images()
+    for dtype in ("float64", "bfloat16", "float16"):
+        with pytest.raises(ValueError, match=f"dtype='{dtype}' cannot .* can do 'float32'"):
+            small(dtype=dtype).fit(X, y)
+    small(max_epochs=1).fit(X, y)
 
 
 def test_interrupt_reaches_the_caller_and_keeps_the_weights(monkeypatch):
@@ -1525,7 +1632,7 @@ def test_cuda_equals_the_cpu_in_float64(classifier, micro_batch_size):
 
 
 @pytest.mark.cuda
-@pytest.mark.parametrize("dtype", ["auto", "bfloat16"])
+@pytest.mark.parametrize("dtype", ["auto", "bfloat16", "float16"])
 def test_cuda_learns_in_low_precision(dtype):
     X, y = images()
     clf = small(device="auto", dtype=dtype, max_epochs=8).fit(X.astype(np.float64), y)
@@ -1533,6 +1640,35 @@ def test_cuda_learns_in_low_precision(dtype):
     assert next(clf.net_.module_.parameters()).dtype == torch.float32
     assert clf.predict_proba(X).dtype == np.float32
     assert clf.score(X, y) > 0.9
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("weighted", [False, True])
+def test_images_on_the_device_train_as_those_that_are_sent(weighted):
+    X, y = images()
+    X = (X * 100).astype(np.uint16)
+    weight = np.linspace(0, 2, len(y)) if weighted else None
+    fits = []
+    for share in (1.0, 0.0):
+        net = {"module__width": 8, "iterator_train__memory_share": share}
+        clf = small(device="cuda", dtype="float64", net=net)
+        fits.append(clf.fit(X, y, sample_weight=weight).predict_proba(X))
+    assert_allclose(*fits, rtol=1e-9)
+
+
+@pytest.mark.cuda
+def test_memory_of_the_device_is_given_back():
+    X, y = images()
+    search = GridSearchCV(small(device="cuda"), {"loss": ["ce", "ce+mcc"]}, cv=2, refit=False)
+    search.fit(X, y)
+    gc.collect()
+    before = torch.cuda.memory_allocated()
+    search.fit(X, y)
+    assert torch.cuda.memory_allocated() == before
+    clf = small(device="cuda").fit(X, y)
+    held = sum(value.nbytes for value in clf.net_.module_.state_dict().values())
+    # Weights, two moments and the gradient of each; not the images.
+    assert torch.cuda.memory_allocated() - before < 6 * held + 2**20
 
 
 @pytest.mark.cuda
