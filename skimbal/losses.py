@@ -343,11 +343,14 @@ class MixedLoss(nn.Module):
             loss, nll = set_terms(logits, target, weight, of_set, not self.may_collapse)
         else:
             nll = cross_entropy(logits.to(_wide(logits)), target, reduction="none")  # (n,)
-            loss = 0.0
+            loss = None
         row_terms = self._row_terms(nll, logits, target, weight, divisor)
         for name in _ROW_TERMS:
             if name in factors:
-                loss = loss + factors[name] * row_terms[name]()
+                # Small batches cost as much as there are operations, so none is wasted.
+                term = row_terms[name]()
+                term = term if factors[name] == 1 else factors[name] * term
+                loss = term if loss is None else loss + term
         total: Tensor = loss
         return total
 
@@ -360,7 +363,9 @@ class MixedLoss(nn.Module):
         divisor: Tensor | float,
     ) -> dict[str, Callable[[], Tensor]]:
         def mean(row_loss: Tensor) -> Tensor:
-            return (row_loss if weight is None else row_loss * weight).sum() / divisor
+            if weight is not None:
+                return (row_loss * weight).sum() / divisor
+            return row_loss.mean() if divisor == len(target) else row_loss.sum() / divisor
 
         def smoothed() -> Tensor:
             if not self.label_smoothing:
