@@ -30,7 +30,7 @@ html_theme_options = {
     "secondary_sidebar_items": ["page-toc"],
 }
 # Pages without sub-pages have no use for a column of them; their tables have.
-html_sidebars = {page: [] for page in ("user_guide", "results", "estimator_checks")}
+html_sidebars = {page: [] for page in ("user_guide", "results", "speed", "estimator_checks")}
 
 autosummary_generate = True
 autodoc_typehints = "none"

@@ -9,6 +9,7 @@ batch (micro-batches, devices) has only these vectors to add up.
 import copy
 import re
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -769,9 +770,10 @@ class _SetTerms(torch.autograd.Function):
                 of_tp, of_predicted = derivatives()
                 scale = -factor / total
                 by_tp, by_predicted = by_tp + scale * of_tp, by_predicted + scale * of_predicted
-        if on_cpu:
-            loss = torch.tensor(loss, dtype=p.dtype)
-            by_tp, by_predicted = torch.from_numpy(np.stack((by_tp, by_predicted))).to(p.dtype)
+        if on_cpu:  # in one piece, as each way from numpy to torch has its price
+            packed = np.concatenate(([loss], by_tp, by_predicted)).astype(p.numpy().dtype)
+            values = torch.from_numpy(packed)
+            loss, by_tp, by_predicted = values[0], values[1 : 1 + len(tp)], values[1 + len(tp) :]
         ctx.save_for_backward(logits, target, weight, p, p_target, by_tp, by_predicted)
         ctx.arguments = factors, with_nll
         return loss, _nll(logits, target, p) if with_nll else None
@@ -789,7 +791,9 @@ class _SetTerms(torch.autograd.Function):
         # under p.
         by_predicted = by_predicted * of_loss
         pull = p_target * (by_tp * of_loss)[target]
-        with torch.autocast(p.device.type, enabled=False):
+        device = p.device.type
+        is_low = torch.is_autocast_enabled(device)
+        with torch.autocast(device, enabled=False) if is_low else nullcontext():
             shift = -pull - p @ by_predicted
         if weight is not None:
             pull, shift = pull * weight, shift * weight

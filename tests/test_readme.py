@@ -12,7 +12,7 @@ README = (Path(__file__).parents[1] / "README.md").read_text()
 def test_every_python_block_runs_as_printed(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
-    assert len(blocks) == 6
+    assert len(blocks) == 7
     namespace = {}
     for block in blocks:
         exec(compile(block, "README.md", "exec"), namespace)
@@ -24,7 +24,8 @@ def test_every_python_block_runs_as_printed(tmp_path, monkeypatch, capsys):
     assert float(printed[4]) > 0.8
     assert printed[5] == "True True"
     assert printed[6] == "(216, 3)"
-    assert os.listdir(tmp_path) == []
+    assert printed[7] == "(2,)"
+    assert os.listdir(tmp_path) == ["images.npy"]
 
 
 def test_first_example_has_at_most_ten_lines():
