@@ -98,6 +98,7 @@ intersphinx_mapping = {
 PUBLIC_MODULES = [
     "skimbal",
     "skimbal.datasets",
+    "skimbal.images",
     "skimbal.losses",
     "skimbal.networks",
     "skimbal.sampling",
