@@ -369,9 +369,14 @@ def fold_batch_norm(network: nn.Module) -> nn.Module:
             and calls.count(conv.target) == calls.count(node.target) == len(conv.users) == 1
             and norm.running_mean is not None
         ):
-            folded.set_submodule(conv.target, fuse_conv_bn_eval(modules[conv.target], norm))
-            folded.set_submodule(node.target, nn.Identity())
+            _replace(folded, conv.target, fuse_conv_bn_eval(modules[conv.target], norm))
+            _replace(folded, node.target, nn.Identity())
     return folded
+
+
+def _replace(network: nn.Module, target: str, module: nn.Module) -> None:
+    parent, _, name = target.rpartition(".")
+    setattr(network.get_submodule(parent), name, module)
 
 
 class _BatchNormTracer(fx.Tracer):
