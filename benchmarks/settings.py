@@ -30,7 +30,7 @@ DEFAULT = "default"
 #: Classifier, shape of an image, number of images and batch size.
 CASES = {
     "2D 64x64x3": (CNN2DClassifier, (3, 64, 64), 512, 32),
-    "3D 64x64x64x1": (CNN3DClassifier, (1, 64, 64, 64), 32, 4),
+    "3D 64x64x64x1": (CNN3DClassifier, (1, 64, 64, 64), 16, 4),
 }
 KEEP_BLOCKS = {
     "MALLOC_MMAP_THRESHOLD_": str(2**30),
@@ -77,7 +77,7 @@ def epochs(case: str, params: dict[str, Any], n_threads: int, quick: bool) -> li
             params[name] = max(1, int(params[name] * batch_size))
     rng = np.random.default_rng(0)
     X, y = rng.standard_normal((n, *shape), dtype=np.float32), np.arange(n) % 3
-    options = {"batch_size": batch_size, "max_epochs": 2 if quick else 4, "random_state": 0}
+    options = {"batch_size": batch_size, "max_epochs": 2 if quick else 3, "random_state": 0}
     clf = make(**{**options, "callbacks": [("clock", Clock())], **params}).fit(X, y)
     return [list(times) for times in dict(clf.net_.callbacks_)["clock"].times_]
 
