@@ -13,11 +13,10 @@ from torch import nn
 
 from benchmarks.measuring import (
     command_line,
-    draw_ratios,
     in_fresh_process,
     interleaved,
-    new_figure,
     parse,
+    picture_of_ratios,
     progress,
     ratio_text,
     write_report,
@@ -176,17 +175,8 @@ def main() -> None:
         "arrays and checks them.",
         f"Probabilities count as equal up to {TOLERANCE:g}, absolute.",
     ]
-    figure, axes = new_figure(size=(9, 1.5 + 0.9 * len(times)))
-    draw_ratios(
-        axes[0, 0],
-        {
-            case: {name: times[case][name]["ratio"] for name in [SKIMBAL, *names[1:-1]]}
-            for case in times
-        },
-        f"CPU time of predict_proba, divided by that of the {LIMIT} (no unit)",
-        marks=(1, 1.1),
-    )
-    axes[0, 0].legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+    label = f"CPU time of predict_proba, divided by that of the {LIMIT} (no unit)"
+    figure = picture_of_ratios(times, [SKIMBAL, *names[1:-1]], label, goal=1.1)
     write_report(
         "inference",
         args,

@@ -272,5 +272,18 @@ def draw_ratios(
     axes.set_axisbelow(True)
 
 
+def picture_of_ratios(
+    times: dict[str, dict[str, dict[str, Any]]], names: Sequence[str], label: str, goal: float
+) -> Any:
+    """Draw the ratios of contestants in each case, with lines at the reference and the goal."""
+    figure, axes = new_figure(size=(9, 1.5 + 0.9 * len(times)))
+    ratios = {
+        case: {name: of_case[name]["ratio"] for name in names} for case, of_case in times.items()
+    }
+    draw_ratios(axes[0, 0], ratios, label, marks=(1, goal))
+    axes[0, 0].legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+    return figure
+
+
 def progress(text: str) -> None:
     print(text, file=sys.stderr, flush=True)

@@ -11,11 +11,10 @@ import numpy as np
 
 from benchmarks.measuring import (
     command_line,
-    draw_ratios,
     in_fresh_process,
     interleaved,
-    new_figure,
     parse,
+    picture_of_ratios,
     progress,
     quartiles,
     ratio_text,
@@ -159,17 +158,8 @@ def main() -> None:
         f"{FLOAT32_TOLERANCE:g} in float32 at the first step: layouts sum up in different order, "
         "and training makes the difference grow. Keras draws its own batches and is not compared.",
     ]
-    figure, axes = new_figure(size=(9, 1.5 + 0.9 * len(times)))
-    draw_ratios(
-        axes[0, 0],
-        {
-            case: {name: times[case][name]["ratio"] for name in [SKIMBAL, *names[1:-1]]}
-            for case in times
-        },
-        f"CPU time of a training, divided by that of the {LIMIT} (no unit)",
-        marks=(1, 1.05),
-    )
-    axes[0, 0].legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+    label = f"CPU time of a training, divided by that of the {LIMIT} (no unit)"
+    figure = picture_of_ratios(times, [SKIMBAL, *names[1:-1]], label, goal=1.05)
     write_report(
         "training",
         args,

@@ -141,8 +141,8 @@ _CLASS_DOC = """{summary}
         float32; ``"float16"`` scales the gradients as well.
     compile : bool, default=False
         Whether :func:`torch.compile` translates the network, with options from
-        ``net__compile__...``. That takes tens of seconds, and a compiler. Copies and pickles of
-        the classifier are not compiled and predict the same.
+        ``net__compile__...``. That takes time before the first epoch, and a compiler. Copies and
+        pickles of the classifier are not compiled and predict the same.
     warm_start : bool, default=False
         Whether ``fit`` goes on from the weights of the previous fit.
     random_state : int, RandomState instance or None, default=None
@@ -653,15 +653,7 @@ class BaseCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         factory = self.module
         if isinstance(factory, str):
             factory = functools.partial(BUILT_IN[factory], spatial_shape=tuple(spatial_shape))
-        options: dict[str, Any] = {"iterator_train": TrainIterator, "iterator_valid": BlockIterator}
-        options.update(self.net or {})
-        if can_be_fused(self._optimizer(), device) and not any(
-            name.startswith("optimizer__") and name.endswith(("fused", "foreach", "differentiable"))
-            for name in options
-        ):
-            options["optimizer__fused"] = True
-        if options["iterator_train"] is TrainIterator:
-            options.update(iterator_train__sampler=self.sampler, iterator_train__classes=labels)
+        options = self._net_options(labels, device)
         # Not as module__factory: skorch pickles what begins with module_ on its own, even for a
         # copy, and a factory that is a lambda would not stand that.
         module = functools.partial(
@@ -694,6 +686,25 @@ class BaseCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             verbose=int(self.verbose >= 2),
             **options,
         ).initialize()
+        self._check_callback_options(net, options)
+        self._check_output(net, train, len(labels))
+        net.compile_module()
+        return net
+
+    def _net_options(self, labels: np.ndarray, device: str) -> dict[str, Any]:
+        """Return what ``net`` asks for, over what is done without it."""
+        options: dict[str, Any] = {"iterator_train": TrainIterator, "iterator_valid": BlockIterator}
+        options.update(self.net or {})
+        if can_be_fused(self._optimizer(), device) and not any(
+            name.startswith("optimizer__") and name.endswith(("fused", "foreach", "differentiable"))
+            for name in options
+        ):
+            options["optimizer__fused"] = True
+        if options["iterator_train"] is TrainIterator:
+            options.update(iterator_train__sampler=self.sampler, iterator_train__classes=labels)
+        return options
+
+    def _check_callback_options(self, net: ImageNet, options: dict[str, Any]) -> None:
         known = {"lr_schedule", "progress", *dict(net.callbacks_)}
         for name, value in options.items():
             parts = name.split("__")
@@ -702,9 +713,6 @@ class BaseCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                     f"net[{name!r}] is for a callback that is not there; known are "
                     f"{', '.join(sorted(known))}. Add ({parts[1]!r}, callback) to callbacks."
                 )
-        self._check_output(net, train, len(labels))
-        net.compile_module()
-        return net
 
     def _make_callbacks(self, partial: bool) -> list[Any]:
         callbacks = copy.deepcopy(list(self.callbacks or []))

@@ -720,6 +720,15 @@ def _variance(share: Any) -> Any:
     return rest * (2 - rest) - (others * others).sum()
 
 
+def _weighted_scores(
+    factors: tuple[float, float], shares: tuple[Any, Any, Any], dtype: torch.dtype
+) -> list[tuple[float, Any, Callable[[], tuple[Any, Any]]]]:
+    """Compute the scores that have a factor, each with its factor and its derivatives."""
+    eps = torch.finfo(dtype).eps
+    pairs = zip(factors, (_f1, _mcc), strict=True)
+    return [(factor, *score_of(*shares, eps)) for factor, score_of in pairs if factor]
+
+
 def _set_terms(
     logits: Tensor,
     target: Tensor,
@@ -730,10 +739,8 @@ def _set_terms(
     """Compute the terms of F1 and MCC, and -log p of the target where it is asked for."""
     p, p_target, predicted = _probabilities(logits, target, weight)
     shares, _ = _shares(*_confusion(p_target, predicted, target, weight))
-    loss: Tensor = p.new_zeros(())
-    for factor, score_of in zip(factors, (_f1, _mcc), strict=True):
-        if factor:
-            loss = loss + factor * (1 - score_of(*shares, torch.finfo(p.dtype).eps)[0])
+    scores = _weighted_scores(factors, shares, p.dtype)
+    loss = sum((factor * (1 - score) for factor, score, _ in scores), start=p.new_zeros(()))
     return loss, _nll(logits, target, p) if with_nll else None
 
 
@@ -763,13 +770,11 @@ class _SetTerms(torch.autograd.Function):
         loss: Any = 0.0
         by_tp: Any = 0.0
         by_predicted: Any = 0.0
-        for factor, score_of in zip(factors, (_f1, _mcc), strict=True):
-            if factor:
-                score, derivatives = score_of(*shares, torch.finfo(p.dtype).eps)
-                loss = loss + factor * (1 - score)
-                of_tp, of_predicted = derivatives()
-                scale = -factor / total
-                by_tp, by_predicted = by_tp + scale * of_tp, by_predicted + scale * of_predicted
+        for factor, score, derivatives in _weighted_scores(factors, shares, p.dtype):
+            loss = loss + factor * (1 - score)
+            of_tp, of_predicted = derivatives()
+            scale = -factor / total
+            by_tp, by_predicted = by_tp + scale * of_tp, by_predicted + scale * of_predicted
         if on_cpu:  # in one piece, as each way from numpy to torch has its price
             packed = np.concatenate(([loss], by_tp, by_predicted)).astype(p.numpy().dtype)
             values = torch.from_numpy(packed)

@@ -255,6 +255,19 @@ def test_who_looks_at_batches_sees_them_and_changes_nothing(listener, micro_batc
         assert len(seen.history_[:, "accuracy"]) == 4
 
 
+@pytest.mark.parametrize("listening", [True, False])
+def test_batches_are_told_of_to_those_who_listen_only(listening, monkeypatch):
+    told, notify = [], ImageNet.notify
+    monkeypatch.setattr(
+        ImageNet, "notify", lambda net, name, **kw: (told.append(name), notify(net, name, **kw))[1]
+    )
+    X, y = images()
+    small(callbacks=[("listener", Listener())] if listening else None).fit(X, y)
+    assert told.count("on_epoch_end") == 4
+    for name in ("on_batch_begin", "on_grad_computed", "on_batch_end"):
+        assert told.count(name) == (3 * 4 if listening else 0)
+
+
 def test_interrupt_in_an_epoch_keeps_the_batches_before(monkeypatch):
     X, y = images(n=96)
     real, calls = ImageDataset.batch, []
@@ -293,6 +306,24 @@ class Twice(torch.optim.SGD):
     def step(self, closure):
         closure()
         return super().step(closure)
+
+
+@BOTH
+def test_channels_are_innermost(classifier):
+    ndim = len(classifier._axes)
+    X, y = images(ndim=ndim)
+    layout = {2: torch.channels_last, 3: torch.channels_last_3d}[ndim]
+
+    def kernels(clf):
+        weights = clf.fit(X, y).net_.module_.parameters()
+        return [weight for weight in weights if weight.ndim == ndim + 2 and weight.shape[1] > 1]
+
+    assert all(weight.is_contiguous(memory_format=layout) for weight in kernels(small(classifier)))
+    assert all(weight.is_contiguous() for weight in kernels(small(classifier, optimizer="lbfgs")))
+    module = small(classifier, max_epochs=1).fit(X, y).net_.module_
+    prepared = module.prepare(torch.from_numpy(X)[:, None])
+    # One channel is contiguous in any layout, so it is the strides that tell.
+    assert prepared.stride(1) == 1
 
 
 def test_optimizer_that_computes_gradients_itself():
@@ -1509,6 +1540,8 @@ def test_compiled_network_learns_the_same():
     assert_allclose(compiled.predict_proba(X), plain.predict_proba(X), rtol=1e-6)
     assert list(weights(compiled)) == list(weights(plain))
     again = pickle.loads(pickle.dumps(compiled))
+    is_compiled = [clf.net_.module_._compiled_call_impl is not None for clf in (compiled, again)]
+    assert is_compiled == [True, False]
     assert_allclose(again.predict_proba(X), plain.predict_proba(X), rtol=1e-6)
     assert clone(compiled).compile
     compiled.partial_fit(X, y)
