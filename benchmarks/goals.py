@@ -18,7 +18,7 @@ from tabulate import tabulate
 from torch import Tensor
 
 from benchmarks.measuring import RESULTS, SMOKE, interleaved, machine, progress, quartiles
-from benchmarks.peers import KERAS, LIGHTNING, LIMIT, SKIMBAL
+from benchmarks.peers import KERAS, LIGHTNING, LIMIT, SKIMBAL, TENSORFLOW
 from skimbal import CNN2DClassifier
 from skimbal.losses import get_loss
 from skimbal.sampling import BatchSampler
@@ -76,20 +76,21 @@ def excess(results: Results) -> Line:
     )
 
 
+def speedups_over(peer: str, results: Results, kind: str = "cpu_seconds") -> dict[str, float]:
+    """Return the median ratio of the times of a peer to those of skimbal, for each plain case."""
+    speedups = {}
+    for case, of_case in plain(results["training"]["times"]).items():
+        if peer in of_case:
+            theirs, ours = (of_case[name]["rounds"][kind] for name in (peer, SKIMBAL))
+            speedups[case] = quartiles(np.divide(theirs, ours))[1]
+    return speedups
+
+
 def against_peers(results: Results) -> Line:
     """Compare the rounds of the peers with those of skimbal."""
     text, passed = [], True
     for peer, in_2d, in_3d in (("skorch", 1.45, 1.6), (LIGHTNING, 1.45, 1.6), (KERAS, 2.8, 2.8)):
-        speedups = {
-            case: quartiles(
-                np.divide(
-                    of_case[peer]["rounds"]["cpu_seconds"],
-                    of_case[SKIMBAL]["rounds"]["cpu_seconds"],
-                )
-            )[1]
-            for case, of_case in plain(results["training"]["times"]).items()
-            if peer in of_case
-        }
+        speedups = speedups_over(peer, results)
         if not speedups:
             text.append(f"{peer}: missing")
             passed = False
@@ -101,7 +102,16 @@ def against_peers(results: Results) -> Line:
                 passed = passed and min(mine) >= least
             else:
                 passed = False
-    return "; ".join(text) + "; Keras on TensorFlow: not measured", passed and "pass in part"
+    both = [speedups_over(TENSORFLOW, results, kind) for kind in ("cpu_seconds", "wall_seconds")]
+    if not both[0]:
+        text.append(f"{TENSORFLOW}: missing")
+        return "; ".join(text), passed and "pass in part"
+    shown = ", ".join(
+        f"{cpu:.2f} ({wall:.2f})" for cpu, wall in zip(*(of.values() for of in both), strict=True)
+    )
+    text.append(f"{TENSORFLOW}, in CPU (wall) time of each shape: {shown}")
+    ahead = len(both[0]) == 5 and min(min(of.values()) for of in both) > 1
+    return "; ".join(text), passed and ahead
 
 
 def prediction(results: Results) -> Line:

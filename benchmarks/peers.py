@@ -7,10 +7,14 @@ layout before the clock starts; skimbal gets them raw, as a user has them.
 
 import importlib
 import logging
+import multiprocessing
 import os
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 from types import ModuleType
 from typing import Any
 from unittest import mock
@@ -27,6 +31,7 @@ from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.utils.data import DataLoader, TensorDataset
 
+from benchmarks.measuring import Timed, clocked
 from skimbal import CNN2DClassifier, CNN3DClassifier
 from skimbal.networks import ResidualBlock, ResNet
 from skimbal.sampling import BatchSampler
@@ -34,7 +39,7 @@ from skimbal.sampling import BatchSampler
 LR = 1e-3
 #: Names of the contestants that several scripts speak of.
 LIMIT, SKIMBAL = "tuned loop", "skimbal"
-LIGHTNING, KERAS = "Lightning", "Keras on torch"
+LIGHTNING, KERAS, TENSORFLOW = "Lightning", "Keras on torch", "Keras on TensorFlow"
 
 #: Row numbers of each batch of each epoch.
 Batches = Sequence[Sequence[np.ndarray]]
@@ -343,12 +348,16 @@ def as_keras(keras: ModuleType, network: nn.Module, shape: Sequence[int]) -> Any
     return model
 
 
-def train_keras(keras: ModuleType, data: Data) -> None:
+def compiled_keras(keras: ModuleType, data: Data) -> Any:
     model = as_keras(keras, data.network(), data.case.shape)
     model.compile(
         keras.optimizers.Adam(LR, epsilon=1e-8),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
     )
+    return model
+
+
+def fit_keras(model: Any, data: Data) -> None:
     model.fit(
         data.images_last.numpy(),
         data.y,
@@ -375,12 +384,16 @@ def train_skimbal(data: Data, **options: Any) -> Any:
     return classifier(**settings).fit(data.X, data.y)
 
 
-def import_peers() -> tuple[dict[str, ModuleType], dict[str, str]]:
+def import_peers() -> tuple[dict[str, Any], dict[str, str]]:
     """Import the libraries that are there; return the reasons why others are not."""
     found, missing = {}, {}
-    for peer, name in ((LIGHTNING, "lightning"), (KERAS, "keras")):
+    for peer, get in (
+        (LIGHTNING, partial(importlib.import_module, "lightning")),
+        (KERAS, partial(importlib.import_module, "keras")),
+        (TENSORFLOW, KerasOnTensorFlow),
+    ):
         try:
-            found[peer] = importlib.import_module(name)
+            found[peer] = get()
         except ImportError as error:
             missing[peer] = str(error)
     if LIGHTNING in found:
@@ -391,9 +404,13 @@ def import_peers() -> tuple[dict[str, ModuleType], dict[str, str]]:
 
 
 def training_contestants(
-    data: Data, found: dict[str, ModuleType]
+    data: Data, found: dict[str, Any]
 ) -> dict[str, Callable[..., Callable[[], Any] | None]]:
-    """Return what trains once on the data, by name; all but skimbal and Keras take batches."""
+    """Return what trains once on the data, by name; all but skimbal and Keras take batches.
+
+    Keras on TensorFlow makes its own data of the case, which are the same if their dtype and seed
+    are the usual ones.
+    """
     contestants: dict[str, Callable[..., Any]] = {
         LIMIT: lambda batches=None: tuned_loop(data, batches),
         "tuned loop, contiguous": lambda batches=None: tuned_loop(data, batches, contiguous=True),
@@ -405,7 +422,9 @@ def training_contestants(
             found[LIGHTNING], data, batches
         )
     if KERAS in found:
-        contestants[KERAS] = lambda: train_keras(found[KERAS], data)
+        contestants[KERAS] = lambda: fit_keras(compiled_keras(found[KERAS], data), data)
+    if TENSORFLOW in found:
+        contestants[TENSORFLOW] = found[TENSORFLOW].training(data.case)
     contestants[SKIMBAL] = lambda: train_skimbal(data)
     return contestants
 
@@ -489,3 +508,72 @@ def keras_prediction(
     model = keras.Model(logits.input, keras.layers.Softmax()(logits.output))
     X = images_last.numpy()
     return lambda: model.predict(X, batch_size=block, verbose=0)
+
+
+class KerasOnTensorFlow:
+    """Keras with its other backend, in a process of its own: a process has one backend for good.
+
+    The process stays for all rounds and waits while others take their turn. It clocks itself, as
+    what it computes does not count as CPU time of the contestants' process.
+    """
+
+    def __init__(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._executor = ProcessPoolExecutor(1, mp_context=context)
+        self._call(_start_tensorflow)  # raises ImportError where a library is missing
+
+    def _call(self, function: Callable[..., Any], *args: Any) -> Any:
+        return self._executor.submit(function, *args).result()
+
+    def training(self, case: Case) -> Callable[[], Timed]:
+        return partial(self._call, _train_timed, case)
+
+    def prediction(
+        self, network: nn.Module, shape: Sequence[int], images_last: Tensor, block: int
+    ) -> Callable[[], Timed]:
+        """Make what predicts; the process keeps one network and its images, those of this call."""
+        self._call(_prepare_prediction, network, shape, images_last.numpy(), block)
+        return partial(self._call, _predict_timed)
+
+
+# These run in the process of TensorFlow.
+
+
+def _start_tensorflow() -> None:
+    # In place of what this module has set, and before TensorFlow is imported, which reads the rest.
+    os.environ.update(
+        KERAS_BACKEND="tensorflow",
+        TF_NUM_INTRAOP_THREADS="1",
+        TF_NUM_INTEROP_THREADS="1",
+        TF_CPP_MIN_LOG_LEVEL="2",
+        CUDA_VISIBLE_DEVICES="",
+    )
+    importlib.import_module("keras")
+
+
+@lru_cache(1)
+def _set_up(case: Case) -> tuple[Any, Data]:
+    data = Data(case)
+    return compiled_keras(sys.modules["keras"], data), data
+
+
+def _train_timed(case: Case) -> Timed:
+    # The same model goes on training. A new one would be traced anew, which takes as long as some
+    # of the trainings here and would be all that is seen of it.
+    return clocked(partial(fit_keras, *_set_up(case)))
+
+
+_predictions: list[Callable[[], np.ndarray]] = []
+
+
+def _prepare_prediction(
+    network: nn.Module, shape: Sequence[int], images_last: np.ndarray, block: int
+) -> None:
+    keras, images = sys.modules["keras"], torch.from_numpy(images_last)
+    _predictions[:] = [keras_prediction(keras, network, shape, images, block)]
+
+
+def _predict_timed() -> Timed:
+    results: list[np.ndarray] = []
+    times = clocked(lambda: results.append(_predictions[0]()))
+    return replace(times, result=results[0])

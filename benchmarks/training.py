@@ -25,6 +25,7 @@ from benchmarks.peers import (
     KERAS,
     LIMIT,
     SKIMBAL,
+    TENSORFLOW,
     Case,
     Data,
     import_peers,
@@ -50,7 +51,7 @@ def compare_losses(case: Case, found: dict) -> dict:
         data = Data(case, dtype)
         expected, batches = skimbal_losses(data)
         for name, train in training_contestants(data, found).items():
-            if name not in (SKIMBAL, KERAS):
+            if name not in (SKIMBAL, KERAS, TENSORFLOW):
                 difference = np.abs(np.asarray(train(batches)()) / expected - 1)
                 of_contestant = result.setdefault(name, {"steps": len(expected)})
                 if dtype is np.float64:
@@ -118,6 +119,12 @@ def main() -> None:
             ["contestant", *args.cases],
             [[name, *(ratio_text(times[case][name]["ratio"]) for case in times)] for name in names]
             + [
+                [f"{name}, wall time"]
+                + [ratio_text(times[case][name]["wall_ratio"]) for case in times]
+                for name in names
+                if name == TENSORFLOW
+            ]
+            + [
                 [f"{LIMIT}, in seconds"]
                 + [f"{times[case][LIMIT]['cpu_seconds'][1]:.2f}" for case in times]
             ],
@@ -154,6 +161,9 @@ def main() -> None:
         f"Process CPU time of one thread, {args.rounds} interleaved rounds, each case in a process "
         f"of its own. The {LIMIT} has its images standardised and in their layout before the clock "
         "starts; skimbal gets raw arrays and does all its checks within the clock.",
+        f"{TENSORFLOW} runs and is clocked in a process of its own, which takes its turn with the "
+        "others. It alone has its set-up before the clock starts: to build and trace the network "
+        "takes it about a second.",
         f"Losses count as equal up to {FLOAT64_TOLERANCE:g} in float64 over all steps, and up to "
         f"{FLOAT32_TOLERANCE:g} in float32 at the first step: layouts sum up in different order, "
         "and training makes the difference grow. Keras draws its own batches and is not compared.",
