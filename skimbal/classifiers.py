@@ -728,10 +728,8 @@ class BaseCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _check_output(self, net: ImageNet, train: ImageDataset, n_classes: int) -> None:
         """Try the network on one row, so that a factory that does not fit fails at once."""
         images, _ = train.batch(np.zeros(1, dtype=np.intp))
-        net.module_.eval()
         try:
-            with torch.no_grad():
-                logits = net.infer(images)
+            logits = net.try_out(images["X"] if isinstance(images, dict) else images)
         except Exception as error:
             error.add_note(
                 f"module={self.module!r} failed in a trial with one sample of shape "

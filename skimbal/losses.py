@@ -278,16 +278,11 @@ class MixedLoss(nn.Module):
                 )
             weight = torch.as_tensor(inverse_frequency(class_counts))
         self.register_buffer("class_weight", weight, persistent=False)
-
-    @property
-    def needs_every_class(self) -> bool:
-        """Whether a term is a function of the whole batch and suffers when a class is absent."""
-        return any(name in self.factors for name in _SET_TERMS)
-
-    @property
-    def may_collapse(self) -> bool:
-        """Whether no per-row term is there to leave the plateau of constant predictions."""
-        return not any(name in self.factors for name in _ROW_TERMS)
+        #: Whether a term is a function of the whole batch and suffers when a class is absent.
+        self.needs_every_class = any(name in self.factors for name in _SET_TERMS)
+        #: Whether no per-row term is there to leave the plateau of constant predictions.
+        self.may_collapse = not any(name in self.factors for name in _ROW_TERMS)
+        self._is_plain = self.factors == {"ce": 1.0}
 
     def extra_repr(self) -> str:
         """Return the expression of the loss, as ``repr`` of the module shows it."""
@@ -335,6 +330,10 @@ class MixedLoss(nn.Module):
             divisor = weight.sum()
             divisor = divisor + (divisor == 0)
         factors = self.factors
+        if self._is_plain and weight is None and divisor == len(target):
+            # A small batch costs as much as there are operations; this is a single one.
+            wide = logits.to(_wide(logits))
+            return cross_entropy(wide, target, label_smoothing=self.label_smoothing)
         loss: Any
         if self.needs_every_class:
             of_set = (factors.get("f1", 0.0), factors.get("mcc", 0.0))
@@ -348,7 +347,6 @@ class MixedLoss(nn.Module):
         row_terms = self._row_terms(nll, logits, target, weight, divisor)
         for name in _ROW_TERMS:
             if name in factors:
-                # Small batches cost as much as there are operations, so none is wasted.
                 term = row_terms[name]()
                 term = term if factors[name] == 1 else factors[name] * term
                 loss = term if loss is None else loss + term

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 __all__ = ["BUILT_IN", "ResNet", "SmallCNN", "fold_batch_norm"]
 
@@ -281,8 +281,11 @@ class ResNet(nn.Module):
         def along(kernel_size: int) -> list[int]:
             return [1 if size == 1 else kernel_size for size in spatial_shape]
 
+        first = _conv(in_channels, width, along(7), [2] * ndim)
+        if ndim == 3 and spatial_shape[0] == 5:
+            first = _padded_before(first)
         self.stem = nn.Sequential(
-            _conv(in_channels, width, along(7), [2] * ndim),
+            first,
             make_norm(width),
             nn.ReLU(inplace=True),
             _MAX_POOL[ndim](along(3), 2, [size // 2 for size in along(3)]),
@@ -369,8 +372,24 @@ def fold_batch_norm(network: nn.Module) -> nn.Module:
             and calls.count(conv.target) == calls.count(node.target) == len(conv.users) == 1
             and norm.running_mean is not None
         ):
-            _replace(folded, conv.target, fuse_conv_bn_eval(modules[conv.target], norm))
+            _replace(folded, conv.target, _folded(modules[conv.target], norm))
             _replace(folded, node.target, nn.Identity())
+    return folded
+
+
+def _folded(conv: Any, norm: Any) -> nn.Module:
+    weight, bias = fuse_conv_bn_weights(
+        conv.weight,
+        conv.bias,
+        norm.running_mean,
+        norm.running_var,
+        norm.eps,
+        norm.weight,
+        norm.bias,
+    )
+    # Not by deepcopy, which takes as long as the rest of the folding.
+    folded: nn.Module = object.__new__(type(conv))
+    folded.__dict__ = {**vars(conv), "_parameters": {"weight": weight, "bias": bias}}
     return folded
 
 
@@ -418,6 +437,17 @@ def _conv(
         bias=bias,
     )
     return conv
+
+
+def _padded_before(conv: Any) -> nn.Module:
+    """Pad the slices of a volume outside of the convolution, which computes the same.
+
+    With AVX-512, oneDNN of torch 2.13 writes beyond its memory when it computes the gradient of a
+    kernel of 7 slices over 5 slices in steps of 2 and pads them itself.
+    """
+    slices, *others = conv.padding
+    conv.padding = (0, *others)
+    return nn.Sequential(nn.ConstantPad3d((0, 0, 0, 0, slices, slices), 0.0), conv)
 
 
 def _norm_factory(norm: str, ndim: int) -> Norm:

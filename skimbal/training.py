@@ -15,7 +15,7 @@ import numpy as np
 import skorch
 import torch
 from skorch.callbacks import Callback, EarlyStopping, EpochScoring, LRScheduler
-from skorch.dataset import Dataset, get_len, unpack_data
+from skorch.dataset import Dataset, unpack_data
 from skorch.utils import get_map_location, to_tensor
 from torch import Tensor, nn
 from tqdm.auto import tqdm
@@ -47,8 +47,11 @@ _SIGNED = {
     torch.uint32: torch.int32,
     torch.uint64: torch.int64,
 }
-#: Numbers in a block of prediction, so that a block of volumes is no larger than one of images.
+#: Numbers in a block of images that are read, so that one of volumes is no larger.
 _BLOCK_ELEMENTS = 2**19
+#: Size of the largest output of a layer for a block that is predicted, in bytes. On a CPU it is to
+#: stay in the cache and below the 32 MiB that glibc returns to the kernel each time.
+_ACTIVATION_BYTES = {"cpu": 2**23, "cuda": 2**28}
 
 #: Optimizers whose step makes do with one gradient, so that they need no closure to compute more.
 _ONE_GRADIENT_A_STEP = {
@@ -149,21 +152,16 @@ class ImageDataset(Dataset):  # type: ignore[misc]
         return {"X": images, "sample_weight": torch.from_numpy(self._sample_weight[rows])}, labels
 
     @property
-    def block_size(self) -> int:
-        """Largest number of rows in a block, in samples."""
-        n_rows: int = _BLOCK_ELEMENTS // math.prod(self.sample_shape)
-        # Not one: torch convolves a single volume on a single thread three times as slowly.
-        return max(2, min(1024, n_rows))
-
-    @property
     def nbytes(self) -> int:
         """Size of the images of this data set, in bytes."""
         n_bytes: int = len(self) * math.prod(self.sample_shape) * self.dtype.itemsize
         return n_bytes
 
-    def blocks(self) -> Iterator[np.ndarray]:
-        """Cut the rows, in order, into blocks of nearly equal and moderate size."""
-        yield from np.array_split(np.arange(len(self)), -(-len(self) // self.block_size))
+    def blocks(self, block_size: int | None = None) -> Iterator[np.ndarray]:
+        """Cut the rows, in order, into blocks of nearly equal size, moderate if none is given."""
+        if block_size is None:
+            block_size = max(2, min(1024, _BLOCK_ELEMENTS // math.prod(self.sample_shape)))
+        yield from np.array_split(np.arange(len(self)), -(-len(self) // block_size))
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -286,7 +284,7 @@ class TrainIterator:
 
 
 class BlockIterator:
-    """Iterator over all rows in order, in blocks that fit the size of the images.
+    """Iterator over all rows in order, in blocks that suit the network.
 
     Parameters
     ----------
@@ -299,6 +297,8 @@ class BlockIterator:
     def __init__(self, dataset: ImageDataset, batch_size: int | None = None) -> None:
         self.dataset = dataset
         self.device = "cpu"
+        #: Largest number of rows in a block, in samples; by the size of the images if None.
+        self.block_size: int | None = None
 
     def to(self, device: str) -> None:
         """Say where the blocks are wanted; to CUDA one is copied while another is computed with.
@@ -311,7 +311,7 @@ class BlockIterator:
         self.device = device
 
     def __iter__(self) -> Iterator[tuple[Any, Tensor]]:
-        blocks = map(self.dataset.batch, self.dataset.blocks())
+        blocks = map(self.dataset.batch, self.dataset.blocks(self.block_size))
         return _prefetched(blocks, self.device) if _is_cuda(self.device) else blocks
 
 
@@ -326,7 +326,7 @@ class StandardizedModule(nn.Module):
         Number of channels and of classes.
     dtype : torch.dtype
         Of the parameters and the input.
-    mean, std : ndarray of shape (in_channels,), default=None
+    mean, std : ndarray of shape (in_channels, 1, 1) or (in_channels, 1, 1, 1), default=None
         In units of the images; no standardisation if None.
     channels_last : bool, default=True
         Whether the weights have the channels innermost in memory, as the images have.
@@ -407,11 +407,11 @@ class StandardizedModule(nn.Module):
         X = X.to(self.dtype)
         if self.mean is not None and self.std is not None:
             # Before the layout changes: the loop over the pixels of a channel is the longer one.
-            per_channel = (-1, *[1] * (X.ndim - 2))
-            X = (X - self.mean.view(per_channel)).div_(self.std.view(per_channel))
+            X = (X - self.mean).div_(self.std)
         if X.shape[1] == 1:
             # Both layouts at once. Networks go by the strides, so these have to name the right one.
-            X = X.reshape(len(X), *X.shape[2:], 1).movedim(-1, 1)
+            n, _, *spatial = X.stride()
+            X = X.as_strided(X.shape, (n, 1, *spatial))
         return X.contiguous(memory_format=_CHANNELS_LAST[X.ndim])
 
 
@@ -499,6 +499,8 @@ class ImageNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
             "callbacks",
             "scaler",
         ]
+        #: Size of the largest output of a layer for one row, in bytes.
+        self.activation_bytes_: int | None = None
         #: Keeps small gradients of float16 from becoming zero.
         self.scaler_: torch.amp.GradScaler | None = None
         if self.autocast is torch.float16:
@@ -571,14 +573,46 @@ class ImageNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
         iterator = super().get_iterator(dataset, training=training)
         if isinstance(iterator, TrainIterator | BlockIterator):
             iterator.to(self.device)
+        if isinstance(iterator, BlockIterator):
+            iterator.block_size = self.block_size
         return iterator
+
+    def try_out(self, images: Tensor) -> Any:
+        """Compute the logits of a single row, and learn from it what a row takes in memory."""
+        sizes: list[int] = []
+
+        def note(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+            sizes.extend(x.nbytes for x in (*inputs, output) if isinstance(x, Tensor))
+
+        handles = [layer.register_forward_hook(note) for layer in self.module_.modules()]
+        self._set_training(False)
+        try:
+            with torch.no_grad():
+                logits = self.infer(images)
+        finally:
+            for handle in handles:
+                handle.remove()
+        self.activation_bytes_ = max(sizes)
+        return logits
+
+    @property
+    def block_size(self) -> int | None:
+        """Number of rows to predict at once, in samples; not known before :meth:`try_out`."""
+        if self.activation_bytes_ is None:
+            return None
+        limit = _ACTIVATION_BYTES.get(torch.device(self.device).type, _ACTIVATION_BYTES["cpu"])
+        # Not one: torch convolves a single volume on a single thread three times as slowly.
+        return max(2, min(1024, limit // self.activation_bytes_))
 
     def infer(self, x: Any, **fit_params: Any) -> Tensor:
         """Compute the logits of a batch, in float32 or better."""
         if isinstance(x, Mapping):
             x = x["X"]
         with self._precision():
-            logits: Tensor = super().infer(x, **fit_params)
+            if isinstance(x, Tensor):  # skorch would look for the many kinds that a batch might be
+                logits: Tensor = self.module_(x.to(self.device), **fit_params)
+            else:
+                logits = super().infer(x, **fit_params)
         if isinstance(logits, Tensor) and self.autocast is not None:
             logits = logits.float()
         return logits
@@ -605,7 +639,7 @@ class ImageNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
         result, start = None, 0
         with torch.inference_mode():
             # To fold takes as long as it saves in some blocks.
-            pays = len(dataset) > 8 * dataset.block_size
+            pays = len(dataset) > 4 * (self.block_size or len(dataset))
             infer = self._fast_infer() if pays else self.infer
             for batch in iterator:
                 block = function(infer(unpack_data(batch)[0]))
@@ -753,20 +787,23 @@ class ImageNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
         has been asked of the device before.
         """
         self._set_training(True)
+        groups = self.optimizer_.param_groups
+        parameters = [parameter for group in groups for parameter in group["params"]]
         losses, sizes = [], []
         try:
             for batch in iterator:
-                self._zero_grad_optimizer()
+                for parameter in parameters:
+                    parameter.grad = None
                 step = self._backward(batch, **fit_params)
                 self._step_optimizer(None)
                 losses.append(step["loss"].detach())
-                sizes.append(get_len(batch[0]))
+                sizes.append(len(batch[1]))
         finally:  # an interrupt loses no batch of the history
             values = torch.stack(losses).tolist() if losses else []
-            for loss, size in zip(values, sizes, strict=True):
-                self.history.new_batch()
-                self.history.record_batch(f"{prefix}_loss", loss)
-                self.history.record_batch(f"{prefix}_batch_size", size)
+            self.history[-1]["batches"] += [
+                {f"{prefix}_loss": loss, f"{prefix}_batch_size": size}
+                for loss, size in zip(values, sizes, strict=True)
+            ]
         self.history.record(f"{prefix}_batch_count", len(sizes))
 
     def _precision(self) -> AbstractContextManager[Any]:
@@ -803,9 +840,9 @@ def channel_statistics(dataset: ImageDataset) -> tuple[np.ndarray, np.ndarray]:
 
     Returns
     -------
-    mean, std : ndarray of shape (n_channels,)
-        In units of the images, float64. A constant channel has the standard deviation 1, so that
-        dividing by it changes nothing.
+    mean, std : ndarray of shape (n_channels, 1, 1) or (n_channels, 1, 1, 1)
+        In units of the images, float64, with an axis for each of an image. A constant channel has
+        the standard deviation 1, so that dividing by it changes nothing.
     """
     weight, mean, scatter = 0.0, np.zeros(1), np.zeros(1)
     for rows in dataset.blocks():
@@ -829,7 +866,8 @@ def channel_statistics(dataset: ImageDataset) -> tuple[np.ndarray, np.ndarray]:
     std = np.sqrt(scatter / weight)
     # What rounding leaves of a constant channel is no spread.
     std[std <= 1e-12 * np.maximum(np.abs(mean), np.finfo(np.float64).tiny)] = 1.0
-    return mean, std
+    per_channel = (-1, *[1] * (len(dataset.sample_shape) - 1))
+    return mean.reshape(per_channel), std.reshape(per_channel)
 
 
 def softmax(logits: Tensor) -> Tensor:

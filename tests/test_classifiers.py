@@ -352,6 +352,31 @@ def batch_norm_network(in_channels, n_classes):
     return nn.Sequential(*layers, nn.Flatten(), nn.Linear(16 * 36, n_classes))
 
 
+def predict_in_blocks(monkeypatch, clf, block_size):
+    n_bytes = block_size * clf.net_.activation_bytes_
+    monkeypatch.setitem(training._ACTIVATION_BYTES, "cpu", n_bytes)
+    assert clf.net_.block_size == block_size
+
+
+def test_blocks_to_predict_suit_the_largest_activation(monkeypatch):
+    X, y = images(n=200, n_classes=3)
+    clf = small(module=batch_norm_network, net=None).fit(X, y)
+    assert clf.net_.activation_bytes_ == 16 * 36 * 4  # of the second convolution
+    assert clf.net_.block_size == 1024  # no more, however small
+    sizes = []
+    hook = clf.net_.module_.register_forward_pre_hook(lambda _, inputs: sizes.append(len(*inputs)))
+    predict_in_blocks(monkeypatch, clf, 90)
+    clf.predict(X)
+    assert sizes == [67, 67, 66]
+    # Never one row at a time, which torch convolves slowly, unless there is no more than one.
+    monkeypatch.setitem(training._ACTIVATION_BYTES, "cpu", 1)
+    sizes.clear()
+    clf.predict(X[:5])
+    assert sizes == [2, 2, 1]
+    hook.remove()
+    assert pickle.loads(pickle.dumps(clf)).net_.block_size == 2
+
+
 def test_folded_batch_norm_predicts_the_same(monkeypatch):
     X, y = images(n=90, n_classes=3)
     clf = small(module=batch_norm_network, net=None).fit(X, y)
@@ -361,7 +386,7 @@ def test_folded_batch_norm_predicts_the_same(monkeypatch):
     monkeypatch.setattr(
         training, "fold_batch_norm", lambda network: folded.append(real(network)) or folded[-1]
     )
-    monkeypatch.setattr(training, "_BLOCK_ELEMENTS", 36 * 10)
+    predict_in_blocks(monkeypatch, clf, 10)
     assert_allclose(clf.predict_proba(X), at_once, rtol=1e-4, atol=1e-6)
     (network,) = folded
     assert not any(isinstance(module, nn.BatchNorm2d) for module in network.modules())
@@ -387,7 +412,7 @@ def test_prediction_takes_memory_for_one_block(monkeypatch):
     X, y = images(n=40)
     clf = small().fit(X, y)
     X = np.broadcast_to(X[:1].astype(np.float64), (20_000, 6, 6))
-    monkeypatch.setattr(training, "_BLOCK_ELEMENTS", 36 * 100)
+    predict_in_blocks(monkeypatch, clf, 100)
     clf.predict_proba(X[:200])
     tracemalloc.start()
     try:
@@ -1174,7 +1199,7 @@ def test_early_stopping_ends_at_the_right_epoch(split):
 
 
 def test_validation_loss_of_a_mix_is_that_of_the_whole_set(monkeypatch):
-    monkeypatch.setattr(training, "_BLOCK_ELEMENTS", 300)  # several blocks to predict in
+    monkeypatch.setitem(training._ACTIVATION_BYTES, "cpu", 5000)  # several blocks to predict in
     X, y = images(n=120, n_classes=3, share=0.5)
     clf = small(loss="ce+mcc", train_split=0.5, callbacks=[("seen", Seen())]).fit(X, y)
     assert clf.history_[-1, "valid_batch_count"] > 1
