@@ -114,6 +114,7 @@ def fit_one(name, loss, sampler, batch_size, seed, epochs, device, cache: Path) 
     in_3d = data.ndim == 3
     classifier = (CNN3DClassifier if in_3d else CNN2DClassifier)(
         loss=loss,
+        ce_warmup_epochs=0,  # the losses as they were proposed
         sampler=sampler,
         module=FlippedInTraining,
         # A mirrored chest is not a chest, but a mirrored vessel is a vessel.

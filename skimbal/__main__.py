@@ -190,6 +190,7 @@ def _fit_all(args: argparse.Namespace, data: Bunch, results: _Results) -> None:
                 progress.set_postfix_str(f"{loss}, {sampler}, seed {seed}")
                 model = classifier(
                     loss=loss,
+                    ce_warmup_epochs=0,  # the losses as they were proposed
                     sampler=None if sampler == "uniform" else sampler,
                     module=args.module,
                     max_epochs=args.epochs,

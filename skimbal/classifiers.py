@@ -36,7 +36,13 @@ from skorch.dataset import ValidSplit
 from torch import nn
 
 from skimbal.images import ImageArray
-from skimbal.losses import CollapseWarning, MixedLoss, get_loss, inverse_frequency
+from skimbal.losses import (
+    CollapseWarning,
+    MixedLoss,
+    check_statistics,
+    get_loss,
+    inverse_frequency,
+)
 from skimbal.networks import BUILT_IN
 from skimbal.sampling import BatchSampler
 from skimbal.training import (
@@ -45,6 +51,7 @@ from skimbal.training import (
     EpochProgress,
     ImageDataset,
     ImageNet,
+    IncompleteBatches,
     StandardizedModule,
     TrainIterator,
     can_be_fused,
@@ -73,6 +80,7 @@ _OPTIMIZERS = {
 #: Arguments of the skorch net that have a parameter of their own here.
 _OWN_PARAMETERS = frozenset(
     ("module", "criterion", "optimizer", "lr", "max_epochs", "batch_size", "micro_batch_size")
+    + ("ce_warmup_epochs",)
     + ("callbacks", "train_split", "device", "classes", "verbose", "warm_start")
     + ("predict_nonlinearity", "dataset", "autocast", "compile", "compiled")
     + ("module__factory", "module__in_channels", "module__n_classes", "module__dtype")
@@ -93,6 +101,15 @@ _CLASS_DOC = """{summary}
         (soft multi-class MCC), or a sum of them such as ``"ce + 0.5*mcc"``; a
         :class:`~skimbal.LossMix`, whose factors a search reaches as ``loss__mcc``; or a module
         that maps (logits, target) to a scalar, of which a copy is used.
+    loss_statistics : {{"batch", "moving"}}, default="batch"
+        What ``"f1"`` and ``"mcc"`` are computed from: the rows of a batch, as in the paper, or
+        moving sums over the batches so far, for batches too small to hold every class.
+    loss_horizon : float, default=512
+        Memory of the moving sums, in samples: what lies so many rows back counts 1/e.
+    ce_warmup_epochs : float, default=0.5
+        Epochs over which a loss without ``"ce"``, ``"wce"`` or ``"focal"`` takes over from a
+        cross-entropy, step by step; below 1 a share of ``max_epochs``. 0 is the loss of the paper,
+        which tends to collapse to one class. Other losses have no warm-up.
     sampler : None, str, RandomOverSampler or RandomUnderSampler, default=None
         What an epoch is made of: each row once (``None``), batches with equal portions of each
         class (``"balanced"``), batches that mirror the class proportions (``"stratified"``),
@@ -123,8 +140,9 @@ _CLASS_DOC = """{summary}
     batch_size : int, default=64
         Largest number of rows in a batch, in samples.
     micro_batch_size : int, default=None
-        Rows in memory at once, in samples. The gradient is that of the whole batch all the same,
-        for the price of a second forward pass.
+        Rows in memory at once, in samples. The gradient is that of the whole batch all the same;
+        where the loss is no mean over rows, for the price of a second forward pass. A loss module
+        of your own that is one says so by an attribute ``mean_over_rows = True``.
     callbacks : list of skorch callbacks or (str, callback) pairs, default=None
         Run during training, in encoded labels. Named ones are reached as
         ``net__callbacks__name__parameter``.
@@ -205,6 +223,9 @@ class BaseCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self,
         loss: Any = "ce+mcc",
         *,
+        loss_statistics: str = "batch",
+        loss_horizon: float = 512,
+        ce_warmup_epochs: float = 0.5,
         sampler: Any = None,
         module: Any = "small",
         input_shape: Sequence[int] | None = None,
@@ -227,6 +248,9 @@ class BaseCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         net: dict[str, Any] | None = None,
     ) -> None:
         self.loss = loss
+        self.loss_statistics = loss_statistics
+        self.loss_horizon = loss_horizon
+        self.ce_warmup_epochs = ce_warmup_epochs
         self.sampler = sampler
         self.module = module
         self.input_shape = input_shape
@@ -493,7 +517,7 @@ class BaseCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         mass = np.bincount(train.y, weights=train.sample_weight, minlength=len(labels))
         if partial and not first:
             mass += self._class_mass
-        loss = get_loss(self.loss, class_counts=mass)
+        loss = get_loss(self.loss, mass, statistics=self.loss_statistics, horizon=self.loss_horizon)
         train, valid = self._apply_class_weight(train, valid, labels, mass)
         self._check_loss(loss, train, labels, once=first or not partial)
 
@@ -501,12 +525,15 @@ class BaseCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             if partial and not first:
                 net = self.net_
                 net.end_schedule()
-                net.criterion_ = loss.to(net.device, net.module_.dtype)
+                loss = loss.to(net.device, net.module_.dtype)
+                if isinstance(loss, MixedLoss) and isinstance(net.criterion_, MixedLoss):
+                    loss.moving = net.criterion_.moving
+                net.criterion_ = loss
             else:
                 net = self._make_net(train, labels, loss, device, partial)
                 if not first:
                     _carry_over(self.net_.module_, net.module_)
-                self._epochs_before = n_epochs
+                self._epochs_before = net.epochs_before_ = n_epochs
             # Set before training, so that an interrupted fit leaves what it has reached.
             self.classes_, self.input_shape_, self.net_ = labels, shape, net
             self._class_mass = mass
@@ -675,9 +702,10 @@ class BaseCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             max_epochs=self.max_epochs,
             batch_size=self.batch_size,
             micro_batch_size=self.micro_batch_size,
+            ce_warmup_epochs=self._n_warmup_epochs(),
             autocast=_DTYPES[dtype] if low_precision else None,
             compiled=self.compile,
-            callbacks=self._make_callbacks(partial),
+            callbacks=self._make_callbacks(loss, partial),
             predict_nonlinearity=softmax,
             dataset=functools.partial(ImageDataset, sample_shape=train.sample_shape),
             train_split=None,
@@ -705,7 +733,7 @@ class BaseCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return options
 
     def _check_callback_options(self, net: ImageNet, options: dict[str, Any]) -> None:
-        known = {"lr_schedule", "progress", *dict(net.callbacks_)}
+        known = {"lr_schedule", "progress", "incomplete_batches", *dict(net.callbacks_)}
         for name, value in options.items():
             parts = name.split("__")
             if parts[0] == "callbacks" and value is not None and parts[1] not in known:
@@ -714,7 +742,7 @@ class BaseCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                     f"{', '.join(sorted(known))}. Add ({parts[1]!r}, callback) to callbacks."
                 )
 
-    def _make_callbacks(self, partial: bool) -> list[Any]:
+    def _make_callbacks(self, loss: nn.Module, partial: bool) -> list[Any]:
         callbacks = copy.deepcopy(list(self.callbacks or []))
         plain = [item[1] if isinstance(item, tuple) else item for item in callbacks]
         own_schedule = any(item is LRScheduler or isinstance(item, LRScheduler) for item in plain)
@@ -723,7 +751,14 @@ class BaseCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             callbacks.insert(0, ("lr_schedule", cosine))
         if self.verbose == 1 and not partial:
             callbacks.append(("progress", EpochProgress(self.max_epochs)))
+        suffers = isinstance(loss, MixedLoss) and loss.needs_every_class
+        if self.verbose and suffers and loss.statistics == "batch":
+            callbacks.append(("incomplete_batches", IncompleteBatches()))
         return callbacks
+
+    def _n_warmup_epochs(self) -> float:
+        share = self.ce_warmup_epochs
+        return share * self.max_epochs if share < 1 else share
 
     def _check_output(self, net: ImageNet, train: ImageDataset, n_classes: int) -> None:
         """Try the network on one row, so that a factory that does not fit fails at once."""
@@ -780,6 +815,8 @@ class BaseCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                     f"micro_batch_size must be at most batch_size={self.batch_size}, got "
                     f"{self.micro_batch_size}."
                 )
+        check_statistics(self.loss_statistics, self.loss_horizon)
+        _check_number("ce_warmup_epochs", self.ce_warmup_epochs, Real, 0)
         _check_number("verbose", self.verbose, Integral, 0)
         if not isinstance(self.compile, bool | np.bool_):
             raise ValueError(f"compile must be True or False, got {self.compile!r}.")
@@ -1068,11 +1105,12 @@ class BaseCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if not once:
             return
         metric_loss = isinstance(loss, MixedLoss) and loss.needs_every_class
-        if isinstance(loss, MixedLoss) and loss.may_collapse:
+        if isinstance(loss, MixedLoss) and loss.may_collapse and not self.ce_warmup_epochs:
             warnings.warn(
                 f"loss={self.loss!r} alone is known to collapse to one class: constant predictions "
                 "are a plateau of it, above all with small batches (Scholz et al. 2024, Table 6). "
-                f"A mix avoids that: loss='ce+{next(iter(loss.factors))}'.",
+                f"A mix avoids that, loss='ce+{next(iter(loss.factors))}', or a warm-up with "
+                "cross-entropy, ce_warmup_epochs=0.5.",
                 CollapseWarning,
                 stacklevel=4,
             )

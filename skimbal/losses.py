@@ -7,9 +7,11 @@ batch (micro-batches, devices) has only these vectors to add up.
 """
 
 import copy
+import math
 import re
 from collections.abc import Callable
 from contextlib import nullcontext
+from numbers import Real
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -237,12 +239,35 @@ class MixedLoss(nn.Module):
         The factors; terms with factor 0 cost nothing.
     class_counts : array-like of shape (n_classes,), default=None
         Number (or total weight) of training rows per class, in samples; needed for ``wce``.
+    statistics : {"batch", "moving"}, default="batch"
+        What ``f1`` and ``mcc`` are functions of: the three vectors of the batch, as in the paper,
+        or their exponential moving sums over the batches so far, this one included (see Notes).
+    horizon : float, default=512
+        Memory of the moving sums, in samples: a batch that was followed by so many rows counts
+        1/e of the present one. Not used by ``"batch"``.
+
+    Attributes
+    ----------
+    moving : Tensor of shape (3, n_classes) or None
+        The moving sums of ``TP``, ``q`` and ``t``, in samples. None before the first batch.
 
     Raises
     ------
     ValueError
         If a factor is negative, not a finite number, or all are zero; if ``focal_gamma`` or
-        ``label_smoothing`` is out of range; if ``wce`` is asked for without ``class_counts``.
+        ``label_smoothing`` is out of range; if ``wce`` is asked for without ``class_counts``; if
+        ``statistics`` is unknown or ``horizon`` is not a positive number.
+
+    Notes
+    -----
+    A soft metric :math:`f` is a function of sums over all rows, and the mean of :math:`f` over
+    small batches is not :math:`f` of the whole. With moving sums
+    :math:`u \leftarrow e^{-n/h} u + v` of the vectors :math:`v` of batches of :math:`n` rows, the
+    value is :math:`f(u)` and the gradient
+    :math:`f'(u)\, \partial v / n`, in which sums divided by their total correct the bias of an
+    average that began at 0. This is stochastic compositional gradient descent with its inner
+    function tracked by a moving average (Wang et al., 2017). Only training mode moves the sums;
+    in evaluation mode the value is that of the batch.
 
     See Also
     --------
@@ -252,6 +277,9 @@ class MixedLoss(nn.Module):
     ----------
     Scholz, D. et al. (2024). Imbalance-aware loss functions improve medical image
     classification. MIDL, PMLR 250, 1341-1356.
+
+    Wang, M., Fang, E. X. and Liu, H. (2017). Stochastic compositional gradient descent: algorithms
+    for minimizing compositions of expected-value functions. Mathematical Programming 161, 419-449.
 
     Examples
     --------
@@ -263,10 +291,20 @@ class MixedLoss(nn.Module):
     """
 
     class_weight: Tensor | None
+    moving: Tensor | None
 
-    def __init__(self, mix: LossMix, class_counts: Any = None) -> None:
+    def __init__(
+        self,
+        mix: LossMix,
+        class_counts: Any = None,
+        *,
+        statistics: str = "batch",
+        horizon: float = 512,
+    ) -> None:
         super().__init__()
         self.factors = _check_mix(mix)
+        check_statistics(statistics, horizon)
+        self.statistics, self.horizon = statistics, float(horizon)
         self.focal_gamma = float(mix.focal_gamma)
         self.label_smoothing = float(mix.label_smoothing)
         weight = None
@@ -283,6 +321,7 @@ class MixedLoss(nn.Module):
         #: Whether no per-row term is there to leave the plateau of constant predictions.
         self.may_collapse = not any(name in self.factors for name in _ROW_TERMS)
         self._is_plain = self.factors == {"ce": 1.0}
+        self.register_buffer("moving", None, persistent=False)
 
     def extra_repr(self) -> str:
         """Return the expression of the loss, as ``repr`` of the module shows it."""
@@ -297,6 +336,7 @@ class MixedLoss(nn.Module):
         sample_weight: Tensor | None = None,
         *,
         normalizer: float | None = None,
+        ce_share: float = 0.0,
     ) -> Tensor:
         """Compute the loss of a batch.
 
@@ -312,6 +352,9 @@ class MixedLoss(nn.Module):
             What the weighted sums of ``ce``, ``wce`` and ``focal`` are divided by, in samples:
             the total weight if None. A training loop whose weights have mean 1 over the whole
             data set passes the number of rows, so that a batch of little weight says little.
+        ce_share : float, default=0.0
+            Share of a cross-entropy that stands in for the whole loss, in [0, 1], dimensionless:
+            for a warm-up, which goes from 1 to 0.
 
         Returns
         -------
@@ -330,6 +373,9 @@ class MixedLoss(nn.Module):
             divisor = weight.sum()
             divisor = divisor + (divisor == 0)
         factors = self.factors
+        if ce_share:
+            factors = {name: (1 - ce_share) * factor for name, factor in factors.items()}
+            factors["ce"] = factors.get("ce", 0.0) + ce_share
         if self._is_plain and weight is None and divisor == len(target):
             # A small batch costs as much as there are operations; this is a single one.
             wide = logits.to(_wide(logits))
@@ -340,18 +386,38 @@ class MixedLoss(nn.Module):
             # Its gradient in closed form is one for the logits.
             in_closed_form = weight is None or not weight.requires_grad
             set_terms: Any = _SetTerms.apply if in_closed_form else _set_terms
-            loss, nll = set_terms(logits, target, weight, of_set, not self.may_collapse)
+            with_nll = any(factors.get(name) for name in _ROW_TERMS)
+            if self.statistics == "moving" and self.training:
+                past = self._past(logits, len(target))
+                given = (logits, target, weight, of_set, with_nll, past, divisor)
+                loss, nll, sums = set_terms(*given)
+                self.moving = past + sums.detach()
+            else:
+                loss, nll, _ = set_terms(logits, target, weight, of_set, with_nll, None, None)
         else:
             nll = cross_entropy(logits.to(_wide(logits)), target, reduction="none")  # (n,)
             loss = None
         row_terms = self._row_terms(nll, logits, target, weight, divisor)
         for name in _ROW_TERMS:
-            if name in factors:
+            if factors.get(name):
                 term = row_terms[name]()
                 term = term if factors[name] == 1 else factors[name] * term
                 loss = term if loss is None else loss + term
         total: Tensor = loss
         return total
+
+    def _past(self, logits: Tensor, n_rows: int) -> Tensor:
+        """Return what the moving sums leave of the batches before one of so many rows."""
+        if self.moving is None:
+            # MPS has no float64.
+            wide = torch.float32 if logits.device.type == "mps" else torch.float64
+            return logits.new_zeros((3, logits.shape[1]), dtype=wide)
+        if self.moving.shape[1] != logits.shape[1]:
+            raise ValueError(
+                f"the moving statistics are of {self.moving.shape[1]} classes, but the logits have "
+                f"{logits.shape[1]}; use a new loss module for another problem."
+            )
+        return self.moving * math.exp(-n_rows / self.horizon)
 
     def _row_terms(
         self,
@@ -460,7 +526,11 @@ class FocalLoss(MixedLoss):
 
 
 def get_loss(
-    spec: "str | LossMix | nn.Module | type[nn.Module]", class_counts: Any = None
+    spec: "str | LossMix | nn.Module | type[nn.Module]",
+    class_counts: Any = None,
+    *,
+    statistics: str = "batch",
+    horizon: float = 512,
 ) -> nn.Module:
     """Make a loss module from what ``loss=`` of the classifiers accepts.
 
@@ -472,6 +542,10 @@ def get_loss(
         module that maps (logits, target) to a scalar (it is deep-copied), or its class.
     class_counts : array-like of shape (n_classes,), default=None
         Number (or total weight) of training rows per class, in samples; needed for ``"wce"``.
+    statistics : {"batch", "moving"}, default="batch"
+        As for :class:`MixedLoss`.
+    horizon : float, default=512
+        As for :class:`MixedLoss`, in samples.
 
     Returns
     -------
@@ -482,7 +556,8 @@ def get_loss(
     ------
     ValueError
         If a term is unknown or named twice, the expression is malformed, a factor is negative or
-        not finite, all factors are zero, or class counts are missing.
+        not finite, all factors are zero, or class counts are missing; if a module that is no
+        :class:`MixedLoss` is to have moving statistics.
     TypeError
         If ``spec`` is none of the above.
 
@@ -492,15 +567,23 @@ def get_loss(
     >>> get_loss("ce + 0.5*mcc")
     MixedLoss(ce + 0.5*mcc)
     """
-    if isinstance(spec, type):
-        if issubclass(spec, nn.Module):
-            return spec()
-    elif isinstance(spec, str):
-        return MixedLoss(_parse(spec), class_counts)
-    elif isinstance(spec, LossMix):
-        return MixedLoss(spec, class_counts)  # type: ignore[arg-type]
-    elif isinstance(spec, nn.Module):
-        return copy.deepcopy(spec)
+    if isinstance(spec, nn.Module) or (isinstance(spec, type) and issubclass(spec, nn.Module)):
+        check_statistics(statistics, horizon)
+        module: Any = spec() if isinstance(spec, type) else copy.deepcopy(spec)
+        if statistics == "moving":
+            if not isinstance(module, MixedLoss):
+                raise ValueError(
+                    "loss_statistics='moving' is for the losses of this package, whose statistic "
+                    f"is known; the loss is a {type(module).__name__}. Use loss_statistics='batch'."
+                )
+            module.statistics, module.horizon = statistics, float(horizon)
+        loss: nn.Module = module
+        return loss
+    options: dict[str, Any] = {"statistics": statistics, "horizon": horizon}
+    if isinstance(spec, str):
+        return MixedLoss(_parse(spec), class_counts, **options)
+    if isinstance(spec, LossMix):
+        return MixedLoss(spec, class_counts, **options)  # type: ignore[arg-type]
     raise TypeError(
         f"loss must be a name or expression of {', '.join(_TERMS)} (such as 'ce+mcc'), a LossMix, "
         f"or a torch.nn.Module class or instance; got {spec!r}."
@@ -599,6 +682,17 @@ def _check_mix(mix: LossMix) -> dict[str, float]:
             f"of {', '.join(_TERMS)} a positive factor, as in LossMix(ce=1, mcc=1)."
         )
     return {name: factor for name, factor in factors.items() if factor}
+
+
+def check_statistics(statistics: Any, horizon: Any) -> None:
+    """Refuse statistics that are unknown, or a horizon that is no positive number of samples."""
+    if not isinstance(statistics, str) or statistics not in ("batch", "moving"):
+        raise ValueError(f"loss_statistics must be 'batch' or 'moving', got {statistics!r}.")
+    is_number = isinstance(horizon, Real) and not isinstance(horizon, bool)
+    if not is_number or not 0 < horizon < float("inf"):
+        raise ValueError(
+            f"loss_horizon must be a positive, finite number of samples, got {horizon!r}."
+        )
 
 
 def _check_batch(logits: Tensor, target: Tensor, sample_weight: Tensor | None) -> Tensor | None:
@@ -733,13 +827,22 @@ def _set_terms(
     weight: Tensor | None,
     factors: tuple[float, float],
     with_nll: bool,
-) -> tuple[Tensor, Tensor | None]:
-    """Compute the terms of F1 and MCC, and -log p of the target where it is asked for."""
+    past: Tensor | None,
+    divisor: Tensor | float | None,
+) -> tuple[Tensor, Tensor | None, Tensor]:
+    """Compute the terms of F1 and MCC, -log p of the target if it is asked for, and the vectors.
+
+    With sums of ``past`` batches the scores are those of all, and their gradient is divided by
+    ``divisor`` instead of the mass of all.
+    """
     p, p_target, predicted = _probabilities(logits, target, weight)
-    shares, _ = _shares(*_confusion(p_target, predicted, target, weight))
+    vectors = torch.stack(_confusion(p_target, predicted, target, weight))
+    shares, total = _shares(*(vectors if past is None else past + vectors))
     scores = _weighted_scores(factors, shares, p.dtype)
     loss = sum((factor * (1 - score) for factor, score, _ in scores), start=p.new_zeros(()))
-    return loss, _nll(logits, target, p) if with_nll else None
+    if divisor is not None:
+        loss = loss.detach() + (loss - loss.detach()) * (total.detach() / divisor)
+    return loss.to(p.dtype), _nll(logits, target, p) if with_nll else None, vectors
 
 
 class _SetTerms(torch.autograd.Function):
@@ -753,7 +856,9 @@ class _SetTerms(torch.autograd.Function):
         weight: Tensor | None,
         factors: tuple[float, float],
         with_nll: bool,
-    ) -> tuple[Tensor, Tensor | None]:
+        past: Tensor | None,
+        divisor: Tensor | float | None,
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         p, p_target, predicted = _probabilities(logits, target, weight)
         vectors: Any
         if on_cpu := _is_on_cpu(p):
@@ -764,10 +869,17 @@ class _SetTerms(torch.autograd.Function):
             vectors = tp, predicted.double().numpy(), true.astype(np.float64)
         else:
             vectors = _confusion(p_target, predicted, target, weight)
+        sums = None
+        if past is not None:
+            sums = torch.from_numpy(np.stack(vectors)) if on_cpu else torch.stack(vectors)
+            vectors = past + sums
+            vectors = vectors.numpy() if on_cpu else vectors
+            ctx.mark_non_differentiable(sums)
         shares, total = _shares(*vectors)
-        loss: Any = 0.0
-        by_tp: Any = 0.0
-        by_predicted: Any = 0.0
+        if divisor is not None:
+            total = divisor.numpy() if on_cpu and isinstance(divisor, Tensor) else divisor
+        by_tp: Any = 0 * vectors[0]
+        by_predicted, loss = by_tp, by_tp.sum()
         for factor, score, derivatives in _weighted_scores(factors, shares, p.dtype):
             loss = loss + factor * (1 - score)
             of_tp, of_predicted = derivatives()
@@ -777,19 +889,20 @@ class _SetTerms(torch.autograd.Function):
             packed = np.concatenate(([loss], by_tp, by_predicted)).astype(p.numpy().dtype)
             values = torch.from_numpy(packed)
             loss, by_tp, by_predicted = values[0], values[1 : 1 + len(tp)], values[1 + len(tp) :]
+        by_tp, by_predicted = by_tp.to(p.dtype), by_predicted.to(p.dtype)
         ctx.save_for_backward(logits, target, weight, p, p_target, by_tp, by_predicted)
-        ctx.arguments = factors, with_nll
-        return loss, _nll(logits, target, p) if with_nll else None
+        ctx.arguments = factors, with_nll, past, divisor
+        return loss.to(p.dtype), _nll(logits, target, p) if with_nll else None, sums
 
     @staticmethod
-    def backward(ctx: Any, of_loss: Tensor, of_nll: Tensor | None) -> Any:
+    def backward(ctx: Any, of_loss: Tensor, of_nll: Tensor | None, _: Any) -> Any:
         logits, target, weight, p, p_target, by_tp, by_predicted = ctx.saved_tensors
         if torch.is_grad_enabled():  # somebody wants a second derivative
-            loss, nll = _set_terms(logits, target, weight, *ctx.arguments)
+            loss, nll, _ = _set_terms(logits, target, weight, *ctx.arguments)
             # Not the gradient of a product: of_nll is itself a function of the logits.
             outputs, by = ([loss], [of_loss]) if nll is None else ([loss, nll], [of_loss, of_nll])
             (gradient,) = torch.autograd.grad(outputs, logits, by, create_graph=True)
-            return gradient, None, None, None, None
+            return gradient, None, None, None, None, None, None
         # dL/dp_ik = w_i (A_k [y_i = k] + B_k), and the softmax subtracts from each row its mean
         # under p.
         by_predicted = by_predicted * of_loss
@@ -807,4 +920,4 @@ class _SetTerms(torch.autograd.Function):
         else:
             gradient = (weight[:, None] * by_predicted).add_(shift[:, None])
         gradient.mul_(p).scatter_add_(1, target[:, None], pull[:, None])
-        return gradient.to(logits.dtype), None, None, None, None
+        return gradient.to(logits.dtype), None, None, None, None, None, None

@@ -31,6 +31,7 @@ __all__ = [
     "EpochProgress",
     "ImageDataset",
     "ImageNet",
+    "IncompleteBatches",
     "StandardizedModule",
     "TrainIterator",
     "can_be_fused",
@@ -251,9 +252,13 @@ class TrainIterator:
         self.dataset = dataset
         self.device = "cpu"
         self.memory_share = memory_share
-        y = dataset.y if classes is None else classes[dataset.y]
+        self._y = dataset.y
+        self._n_classes = len(np.unique(self._y))
+        y = self._y if classes is None else classes[self._y]
         seed = int(torch.randint(2**31 - 1, ()))
         self.batches = BatchSampler(y, batch_size, sampler, random_state=seed)
+        #: Batches of the last epoch that lacked a class, and those that held one class only.
+        self.n_incomplete = self.n_of_one_class = 0
         self.resident: DeviceDataset | None = None
 
     def to(self, device: str) -> None:
@@ -276,10 +281,18 @@ class TrainIterator:
     def __len__(self) -> int:
         return len(self.batches)
 
+    def _counted(self) -> Iterator[np.ndarray]:
+        self.n_incomplete = self.n_of_one_class = 0
+        for rows in self.batches:
+            n_present = int(np.count_nonzero(np.bincount(self._y[rows])))
+            self.n_incomplete += n_present < self._n_classes
+            self.n_of_one_class += n_present == 1
+            yield rows
+
     def __iter__(self) -> Iterator[tuple[Any, Tensor]]:
         if self.resident is not None:
-            return map(self.resident.batch, self.batches)
-        batches = map(self.dataset.batch, self.batches)
+            return map(self.resident.batch, self._counted())
+        batches = map(self.dataset.batch, self._counted())
         return _prefetched(batches, self.device) if _is_cuda(self.device) else batches
 
 
@@ -450,6 +463,22 @@ class EpochProgress(Callback):  # type: ignore[misc]
         return {name: value for name, value in vars(self).items() if name != "bar_"}
 
 
+class IncompleteBatches(Callback):  # type: ignore[misc]
+    """Says after the first epoch if many batches lacked a class that the loss needs."""
+
+    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
+        """Look at what the epoch has recorded."""
+        if len(net.history) > 1 or "incomplete_batch_count" not in net.history[-1]:
+            return
+        share = net.history[-1, "incomplete_batch_count"] / net.history[-1, "train_batch_count"]
+        if share > 0.05:
+            tqdm.write(  # next to a progress bar, if there is one
+                f"{share:.0%} of the batches lacked a class, which biases {net.criterion_}: use a "
+                "larger batch_size (with micro_batch_size if memory is short), "
+                "loss_statistics='moving', or a sum with 'ce' (for pure ones, ce_warmup_epochs)."
+            )
+
+
 class ImageNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
     """skorch's classifier, trained on a pair of data sets that has been split already.
 
@@ -459,6 +488,8 @@ class ImageNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
         Makes the network.
     micro_batch_size : int, default=None
         Rows that are in memory at once, in samples; all of the batch if None.
+    ce_warmup_epochs : float, default=0
+        Epochs over which a cross-entropy gives way to a loss that could collapse without one.
     autocast : torch.dtype, default=None
         Low precision to compute the network in; the loss stays in float32.
     compiled : bool, default=False
@@ -472,12 +503,14 @@ class ImageNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
         module: Any,
         *args: Any,
         micro_batch_size: int | None = None,
+        ce_warmup_epochs: float = 0,
         autocast: torch.dtype | None = None,
         compiled: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(module, *args, **kwargs)
         self.micro_batch_size = micro_batch_size
+        self.ce_warmup_epochs = ce_warmup_epochs
         self.autocast = autocast
         self.compiled = compiled
 
@@ -501,6 +534,8 @@ class ImageNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
         ]
         #: Size of the largest output of a layer for one row, in bytes.
         self.activation_bytes_: int | None = None
+        #: Epochs that were trained before the history begins, and share of the present one.
+        self.epochs_before_, self.progress_ = 0, 0.0
         #: Keeps small gradients of float16 from becoming zero.
         self.scaler_: torch.amp.GradScaler | None = None
         if self.autocast is torch.float16:
@@ -673,14 +708,32 @@ class ImageNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
         self, y_pred: Tensor, y_true: Tensor, X: Any = None, training: bool = False
     ) -> Any:
         """Compute the loss, with the weights that come with the images."""
+        return self._share_of_loss(y_pred, y_true, X, len(y_true), training)
+
+    def _share_of_loss(
+        self, y_pred: Tensor, y_true: Tensor, X: Any, n_rows: int, training: bool
+    ) -> Any:
+        """Compute what some rows add to the loss of a batch of ``n_rows``, often all of them."""
+        criterion = self.criterion_
         y_true = y_true.to(y_pred.device)
         weights = {}
         if isinstance(X, Mapping):
             weights["sample_weight"] = X["sample_weight"].to(y_pred)
+        if not isinstance(criterion, MixedLoss):
+            loss = criterion(y_pred, y_true, **weights)
+            return loss if len(y_true) == n_rows else loss * (len(y_true) / n_rows)
+        if training and self.ce_warmup_epochs and criterion.may_collapse:
+            n_epochs = self.epochs_before_ + len(self.history) - 1 + self.progress_
+            weights["ce_share"] = max(0.0, 1 - n_epochs / self.ce_warmup_epochs)
+        # Weights have mean 1 over the training rows: a batch of light rows counts for less.
+        return criterion(y_pred, y_true, **weights, normalizer=n_rows)
+
+    def _adds_up(self, X: Any) -> bool:
+        """Tell whether the loss of a batch is the sum of what its parts add to it."""
         if isinstance(self.criterion_, MixedLoss):
-            # Weights have mean 1 over the training rows: a batch of light rows counts for less.
-            return self.criterion_(y_pred, y_true, **weights, normalizer=len(y_true))
-        return self.criterion_(y_pred, y_true, **weights)
+            return not self.criterion_.needs_every_class
+        # A module of the user's may say so, but then does not say what it does with weights.
+        return getattr(self.criterion_, "mean_over_rows", False) and not isinstance(X, Mapping)
 
     def train_step_single(self, batch: Any, **fit_params: Any) -> dict[str, Tensor]:
         """Compute the gradient of a batch in training mode."""
@@ -694,32 +747,55 @@ class ImageNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
             y_pred = self.infer(X, **fit_params)
             loss = self.get_loss(y_pred, y, X=X, training=True)
             self._scaled(loss).backward()
-            self._unscale()
-            return {"loss": loss, "y_pred": y_pred}
-        # The loss is a function of the whole batch, so averaging the losses of the parts would
-        # minimise something else. First all logits without a graph, then the gradient of the
-        # loss with respect to them, then each part again to carry its share of it back.
-        images = X["X"] if isinstance(X, Mapping) else X
-        parts = images.tensor_split(-(-len(y) // self.micro_batch_size))
+        else:
+            n_parts = -(-len(y) // self.micro_batch_size)
+            in_parts = self._backward_in_one_pass if self._adds_up(X) else self._backward_in_two
+            loss, y_pred = in_parts(X, y, n_parts, **fit_params)
+        self._unscale()
+        return {"loss": loss, "y_pred": y_pred}
+
+    def _backward_in_one_pass(
+        self, X: Any, y: Tensor, n_parts: int, **fit_params: Any
+    ) -> tuple[Tensor, Tensor]:
+        losses, logits = [], []
+        for part, labels in zip(_split(X, n_parts), y.tensor_split(n_parts), strict=True):
+            y_pred = self.infer(part, **fit_params)
+            loss = self._share_of_loss(y_pred, labels, part, len(y), training=True)
+            self._scaled(loss).backward()
+            losses.append(loss.detach())
+            logits.append(y_pred.detach())
+        return torch.stack(losses).sum(), torch.cat(logits)
+
+    def _backward_in_two(
+        self, X: Any, y: Tensor, n_parts: int, **fit_params: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Compute all logits, the gradient by them, and then carry it back part by part.
+
+        The loss is a function of the whole batch, so averaging the losses of the parts would
+        minimise something else. The graph of the first part is kept; all others are computed again.
+        """
+        first, *others = _split(X, n_parts)
+        y_first = self.infer(first, **fit_params)
         kept = {name: buffer.clone() for name, buffer in self.module_.named_buffers()}
-        states, logits = [], []
+        states, logits = [], [y_first.detach()]
         with torch.no_grad():
-            for part in parts:
+            for part in others:
                 states.append(self._random_state())
                 logits.append(self.infer(part, **fit_params))
-            # Running statistics are to see each part once.
+            # Running statistics are to see each part once. (By way of data, as the graph that is
+            # kept would take it for a change of what it was computed with.)
             for name, buffer in self.module_.named_buffers():
-                buffer.copy_(kept[name])
+                buffer.data.copy_(kept[name])
         y_pred = torch.cat(logits).requires_grad_()
         loss = self.get_loss(y_pred, y, X=X, training=True)
         self._scaled(loss).backward()
         assert y_pred.grad is not None
-        gradients = y_pred.grad.tensor_split(len(parts))
-        for part, state, gradient in zip(parts, states, gradients, strict=True):
+        gradient, *gradients = y_pred.grad.tensor_split(n_parts)
+        torch.autograd.backward(y_first, gradient)
+        for part, state, gradient in zip(others, states, gradients, strict=True):
             self._random_state(state)
             torch.autograd.backward(self.infer(part, **fit_params), gradient)
-        self._unscale()
-        return {"loss": loss.detach(), "y_pred": y_pred.detach()}
+        return loss.detach(), y_pred.detach()
 
     def _scaled(self, loss: Any) -> Any:
         return loss if self.scaler_ is None else self.scaler_.scale(loss)
@@ -743,10 +819,19 @@ class ImageNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
         self, iterator: Any, training: bool, prefix: str, step_fn: Any, **fit_params: Any
     ) -> None:
         """Run an epoch; the validation loss is that of all validation rows at once."""
-        if training and self._only_epochs_matter():
-            self._run_training_epoch(iterator, prefix, **fit_params)
+        if training:
+            watched = self._watched(iterator)
+            try:
+                if self._only_epochs_matter():
+                    self._run_training_epoch(watched, prefix, **fit_params)
+                else:
+                    super().run_single_epoch(watched, True, prefix, step_fn, **fit_params)
+            finally:
+                if isinstance(iterator, TrainIterator):
+                    self.history.record("incomplete_batch_count", iterator.n_incomplete)
+                    self.history.record("one_class_batch_count", iterator.n_of_one_class)
             return
-        if training or iterator is None:
+        if iterator is None:
             super().run_single_epoch(iterator, training, prefix, step_fn, **fit_params)
             return
         logits, labels, weights = [], [], []
@@ -768,6 +853,14 @@ class ImageNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
         for block in self.history[-1]["batches"]:
             if f"{prefix}_loss" in block:
                 block[f"{prefix}_loss"] = loss
+
+    def _watched(self, iterator: Any) -> Iterator[Any]:
+        """Yield the batches of an epoch, and keep account of how far it is."""
+        n_batches = len(iterator) if hasattr(iterator, "__len__") else 0
+        for i, batch in enumerate(iterator):
+            # Half, where nobody knows.
+            self.progress_ = min(i / n_batches, 1.0) if n_batches else 0.5
+            yield batch
 
     def _only_epochs_matter(self) -> bool:
         """Tell whether nobody looks at single batches, nor changes how they are trained on."""
@@ -900,6 +993,13 @@ def isolated_random_state(seed: int, device: str) -> Iterator[None]:
         finally:
             random.setstate(python_state)
             np.random.set_state(numpy_state)  # noqa: NPY002
+
+
+def _split(X: Any, n_parts: int) -> list[Any]:
+    if not isinstance(X, Mapping):
+        return list(X.tensor_split(n_parts))
+    parts = zip(*(value.tensor_split(n_parts) for value in X.values()), strict=True)
+    return [dict(zip(X, part, strict=True)) for part in parts]
 
 
 def _is_cuda(device: str) -> bool:

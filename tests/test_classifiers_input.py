@@ -1238,7 +1238,7 @@ MIXES += [LossMix(ce=0.1, mcc=1), FocalLoss(), nn.CrossEntropyLoss, nn.CrossEntr
 @pytest.mark.parametrize("loss", PURE, ids=str)
 def test_collapse_warning_once_per_fit(cls, loss):
     X = images(cls)
-    clf = make(cls, loss=loss, max_epochs=3, batch_size=4)
+    clf = make(cls, loss=loss, ce_warmup_epochs=0, max_epochs=3, batch_size=4)
     for _ in range(2):
         (warning,) = caught(lambda: clf.fit(X, Y))
         assert warning.category is CollapseWarning
@@ -1248,10 +1248,12 @@ def test_collapse_warning_once_per_fit(cls, loss):
         assert "collapse to one class" in text
     mix = re.search(r"loss='(ce\+(?:mcc|f1))'", text)[1]
     assert caught(lambda: make(cls, loss=mix).fit(X, Y)) == []
+    assert "ce_warmup_epochs=0.5" in text
+    assert caught(lambda: make(cls, loss=loss).fit(X, Y)) == []
 
 
 def test_collapse_warning_in_the_first_call_of_partial_fit_only():
-    clf = make(loss="mcc")
+    clf = make(loss="mcc", ce_warmup_epochs=0)
     assert len(caught(lambda: clf.partial_fit(images(), Y, classes=[0, 1]), CollapseWarning)) == 1
     assert caught(lambda: clf.partial_fit(images(), Y)) == []
 
@@ -1267,9 +1269,10 @@ def test_collapse_warning_can_be_filtered(refused):
         warnings.simplefilter("error")
         warnings.simplefilter("ignore", CollapseWarning)
         with pytest.raises(pytest.fail.Exception, match="training began"):
-            make(loss="mcc").fit(X, Y)
+            make(loss="mcc", ce_warmup_epochs=0).fit(X, Y)
         warnings.simplefilter("error", CollapseWarning)
-        refused(lambda: make(loss="mcc").fit(X, Y), "loss='ce+mcc'", error=CollapseWarning)
+        clf = make(loss="mcc", ce_warmup_epochs=0)
+        refused(lambda: clf.fit(X, Y), "loss='ce+mcc'", error=CollapseWarning)
 
 
 @pytest.mark.parametrize(

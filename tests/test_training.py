@@ -814,16 +814,46 @@ def test_batch_normalisation_sees_each_part_once():
             assert not torch.equal(after[name], before[name])
 
 
+@pytest.mark.parametrize("spec", ["mcc", "ce+f1", "ce", "wce+focal"])
 @pytest.mark.parametrize(("micro_batch_size", "largest"), [(None, 11), (4, 4), (11, 11), (64, 11)])
-def test_training_holds_no_more_rows_than_allowed(micro_batch_size, largest):
+def test_training_holds_no_more_rows_than_allowed(micro_batch_size, largest, spec):
     data = draw()
-    net = make_net(data, micro_batch_size=micro_batch_size)
+    net = make_net(data, spec, micro_batch_size=micro_batch_size)
     sizes = []
     net.module_.register_forward_hook(lambda module, args, out: sizes.append(len(out)))
     net.train_epochs(data, None, 2)
     assert max(sizes) == largest
-    passes = 1 if largest == 11 else 2
-    assert sum(sizes) == 2 * 11 * passes
+    # The first part is computed once, and a loss that adds up over rows needs no second pass.
+    again = 0 if largest == 11 or spec in ("ce", "wce+focal") else 11 - 4
+    assert sum(sizes) == 2 * (11 + again)
+
+
+class RowMean(nn.Module):
+    """A mean over rows that says so, or does not."""
+
+    def __init__(self, mean_over_rows):
+        super().__init__()
+        self.mean_over_rows = mean_over_rows
+
+    def forward(self, logits, target, sample_weight=None):
+        rows = cross_entropy(logits, target, reduction="none")
+        return (rows if sample_weight is None else rows * sample_weight).mean()
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("mean_over_rows", [False, True])
+def test_a_module_that_is_a_mean_over_rows_takes_one_pass(mean_over_rows, weighted):
+    data = draw(weighted=weighted)
+    gradients, sizes = [], []
+    for micro_batch_size in (None, 4):
+        net = make_net(data, criterion=RowMean(mean_over_rows), micro_batch_size=micro_batch_size)
+        net.module_.register_forward_hook(lambda module, args, out: sizes.append(len(out)))
+        step = net.train_step_single(data.batch(np.arange(11)))
+        gradients.append([step["loss"].detach(), *(p.grad for p in net.module_.parameters())])
+    # What a module does with weights nobody knows, so it is given all of them at once.
+    assert sum(sizes) == 11 + (11 if mean_over_rows and not weighted else 11 + 7)
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-13)
 
 
 def test_training_in_parts_equals_training_in_one():
