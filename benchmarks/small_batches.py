@@ -2,9 +2,9 @@
 
 ``python -m benchmarks.small_batches`` trains on VesselMNIST3D (volumes averaged to 14 x 14 x 14)
 and on a set of five classes made of scikit-learn's digits, and counts over seeds how often a class
-is never predicted. Every fit that is done is kept in ``--cache`` and not repeated, so an interrupted
-run goes on where it stopped. ``--full`` takes the volumes as they are, a larger network and more
-epochs, for a GPU. Nothing is chosen here, so the scores are those of the test split.
+is never predicted. Every fit that is done is kept in ``--cache`` and not repeated, so an
+interrupted run goes on where it stopped. ``--full`` takes the volumes as they are, a larger network
+and more epochs, for a GPU. Nothing is chosen here, so the scores are those of the test split.
 """
 
 import argparse
@@ -224,9 +224,10 @@ def main() -> None:
     summary = summarise(runs)
     notes = [
         f"{args.seeds} seeds for weights and batches; mean ± standard deviation. A fit has "
-        "collapsed if it never predicts a class of the test split. All batch sizes take the same number of "
-        "epochs, hence more steps where batches are smaller: compare within a column. Uniform "
-        "sampling; pure losses have a warm-up over half of the epochs unless it says otherwise.",
+        "collapsed if it never predicts a class of the test split. All batch sizes take the same "
+        "number of epochs, hence more steps where batches are smaller: compare within a column. "
+        "Uniform sampling; pure losses have a warm-up over half of the epochs unless it says "
+        "otherwise.",
         "Settings: "
         + "; ".join(
             "{}: lr {}, {} epochs, width {}".format(name, *SETTINGS[name][args.full])

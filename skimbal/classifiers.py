@@ -1099,6 +1099,8 @@ class BaseCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 f"the loss {type(loss).__name__} cannot take weights, but sample_weight or "
                 "class_weight was given; let its forward take sample_weight, of shape (n_samples,)."
             )
+        if self.micro_batch_size is not None and not isinstance(loss, MixedLoss):
+            self._check_gradient(loss, train, len(labels))
         if self.net is None or "iterator_train" not in self.net:
             # For its checks alone: training makes its own.
             BatchSampler(labels[train.y], self.batch_size, self.sampler)
@@ -1123,6 +1125,30 @@ class BaseCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 UserWarning,
                 stacklevel=4,
             )
+
+    def _check_gradient(self, loss: nn.Module, train: ImageDataset, n_classes: int) -> None:
+        """Try a loss of the user's by itself: in micro-batches it does not see the network."""
+        y = torch.from_numpy(train.y[: self.batch_size])
+        logits = torch.zeros(len(y), n_classes, requires_grad=True)
+        weights = {} if train.sample_weight is None else {"sample_weight": torch.ones(len(y))}
+        expected = (
+            f"micro_batch_size={self.micro_batch_size} needs a loss that can be differentiated by "
+            f"the logits alone; {type(loss).__name__} "
+        )
+        remedy = (
+            "Let its forward compute a scalar from (logits, target), or set micro_batch_size=None."
+        )
+        with isolated_random_state(0, "cpu"):
+            try:
+                value = copy.deepcopy(loss)(logits, y, **weights)
+            except Exception as error:
+                raise ValueError(f"{expected}failed in a trial ({error}). {remedy}") from error
+        if not isinstance(value, torch.Tensor) or value.numel() != 1 or not value.requires_grad:
+            got = f"shape {tuple(value.shape)}" if isinstance(value, torch.Tensor) else repr(value)
+            raise ValueError(f"{expected}gave {got} without a way back to them. {remedy}")
+        (gradient,) = torch.autograd.grad(value, logits, allow_unused=True)
+        if gradient is None:
+            raise ValueError(f"{expected}does not depend on them. {remedy}")
 
 
 class CNN2DClassifier(BaseCNNClassifier):  # noqa: D101

@@ -50,9 +50,10 @@ _SIGNED = {
 }
 #: Numbers in a block of images that are read, so that one of volumes is no larger.
 _BLOCK_ELEMENTS = 2**19
-#: Size of the largest output of a layer for a block that is predicted, in bytes. On a CPU it is to
-#: stay in the cache and below the 32 MiB that glibc returns to the kernel each time.
-_ACTIVATION_BYTES = {"cpu": 2**23, "cuda": 2**28}
+#: Least and greatest size of the largest output of a layer for a block that is predicted, in bytes.
+#: On a CPU it is to stay in the cache, unless many weights have to be read for each block, and
+#: below the 32 MiB that glibc returns to the kernel each time.
+_ACTIVATION_BYTES = {"cpu": (2**22, 2**24), "cuda": (2**28, 2**28)}
 
 #: Optimizers whose step makes do with one gradient, so that they need no closure to compute more.
 _ONE_GRADIENT_A_STEP = {
@@ -635,9 +636,12 @@ class ImageNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
         """Number of rows to predict at once, in samples; not known before :meth:`try_out`."""
         if self.activation_bytes_ is None:
             return None
-        limit = _ACTIVATION_BYTES.get(torch.device(self.device).type, _ACTIVATION_BYTES["cpu"])
+        kind = torch.device(self.device).type
+        least, greatest = _ACTIVATION_BYTES.get(kind, _ACTIVATION_BYTES["cpu"])
+        weights = sum(parameter.nbytes for parameter in self.module_.parameters())
+        n_rows: int = min(greatest, max(least, 2 * weights)) // self.activation_bytes_
         # Not one: torch convolves a single volume on a single thread three times as slowly.
-        return max(2, min(1024, limit // self.activation_bytes_))
+        return max(2, min(1024, n_rows))
 
     def infer(self, x: Any, **fit_params: Any) -> Tensor:
         """Compute the logits of a batch, in float32 or better."""

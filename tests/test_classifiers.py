@@ -354,7 +354,7 @@ def batch_norm_network(in_channels, n_classes):
 
 def predict_in_blocks(monkeypatch, clf, block_size):
     n_bytes = block_size * clf.net_.activation_bytes_
-    monkeypatch.setitem(training._ACTIVATION_BYTES, "cpu", n_bytes)
+    monkeypatch.setitem(training._ACTIVATION_BYTES, "cpu", (n_bytes, n_bytes))
     assert clf.net_.block_size == block_size
 
 
@@ -368,8 +368,12 @@ def test_blocks_to_predict_suit_the_largest_activation(monkeypatch):
     predict_in_blocks(monkeypatch, clf, 90)
     clf.predict(X)
     assert sizes == [67, 67, 66]
+    # A block is the larger the more weights it has to read.
+    n_bytes = sum(parameter.nbytes for parameter in clf.net_.module_.parameters())
+    monkeypatch.setitem(training._ACTIVATION_BYTES, "cpu", (1, 2**30))
+    assert clf.net_.block_size == max(2, 2 * n_bytes // (16 * 36 * 4))
     # Never one row at a time, which torch convolves slowly, unless there is no more than one.
-    monkeypatch.setitem(training._ACTIVATION_BYTES, "cpu", 1)
+    monkeypatch.setitem(training._ACTIVATION_BYTES, "cpu", (1, 1))
     sizes.clear()
     clf.predict(X[:5])
     assert sizes == [2, 2, 1]
@@ -1199,7 +1203,9 @@ def test_early_stopping_ends_at_the_right_epoch(split):
 
 
 def test_validation_loss_of_a_mix_is_that_of_the_whole_set(monkeypatch):
-    monkeypatch.setitem(training._ACTIVATION_BYTES, "cpu", 5000)  # several blocks to predict in
+    monkeypatch.setitem(
+        training._ACTIVATION_BYTES, "cpu", (5000, 5000)
+    )  # several blocks to predict in
     X, y = images(n=120, n_classes=3, share=0.5)
     clf = small(loss="ce+mcc", train_split=0.5, callbacks=[("seen", Seen())]).fit(X, y)
     assert clf.history_[-1, "valid_batch_count"] > 1

@@ -99,6 +99,189 @@ def assert_rounded(gradient, exact, floor):
     assert (error <= bound).all(), (error / bound).max()
 
 
+# --- Statistics that move, and the warm-up ---------------------------------------------------
+
+
+def moving(spec, n_classes, horizon=100.0):
+    loss = get_loss(spec, range(1, n_classes + 1), statistics="moving", horizon=horizon)
+    return loss.train()
+
+
+def scores_of(sums, spec):
+    """Compute the loss of a metric from three vectors, by the public functions."""
+    return sum(1 - {"mcc": mcc_score, "f1": f1_score_macro}[name](*sums) for name in spec)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("spec", TERMS + [MIX])
+def test_first_batch_of_moving_statistics_is_a_batch(spec, weighted, rng):
+    logits, target = make_batch(30, 3)
+    weight = torch.from_numpy(rng.uniform(0.1, 3, 30)) if weighted else None
+    found = value_and_gradient(moving(spec, 3), logits, target, weight)
+    expected = value_and_gradient(make_loss(spec, 3), logits, target, weight)
+    for one, other in zip(found, expected, strict=True):
+        assert_same(one, other)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("spec", [["mcc"], ["f1"], ["f1", "mcc"]], ids="+".join)
+def test_moving_statistics_are_their_formula(spec, weighted, dtype, rng):
+    loss, sums = moving("+".join(spec), 3, horizon=20.0), torch.zeros(3, 3).double()
+    for step, n in enumerate((4, 2, 7, 1, 5)):
+        logits, target = make_batch(n, 3, seed=step)
+        weight = torch.from_numpy(rng.uniform(0.1, 3, n)) if weighted else None
+        leaf = logits.to(dtype).double().requires_grad_()
+        vectors = torch.stack(soft_confusion(leaf, target, weight))
+        past = sums * np.exp(-n / 20)
+        # The value is that of all sums. A row moves it by its own share of this batch alone, as
+        # if the sums were of the size of the batch.
+        expected = scores_of(past + vectors.detach(), spec)
+        shares = (past + vectors.detach()) / (past + vectors.detach())[2].sum()
+        shares.requires_grad_()
+        (pull,) = torch.autograd.grad(scores_of(shares, spec), shares)
+        mass = n if weight is None else weight.sum()
+        (gradient,) = torch.autograd.grad((vectors[:2] / mass * pull[:2]).sum(), leaf)
+        found = value_and_gradient(loss, logits.to(dtype), target, weight)
+        tolerance = {torch.float64: 1e-12, torch.float32: 1e-5}.get(dtype, 2e-2)
+        assert_same(found[0].double(), expected, tolerance)
+        assert relative_error(found[1], gradient) < tolerance
+        sums = past + vectors.detach()
+        assert_same(loss.moving, sums, 1e-12 if dtype == torch.float64 else 1e-5)
+        assert loss.moving.dtype == torch.float64
+        assert not loss.moving.requires_grad
+
+
+def test_moving_statistics_of_a_long_horizon_are_those_of_all_rows():
+    logits, target = make_batch(64, 3, shares=[0.8, 0.15, 0.05])
+    expected, exact = value_and_gradient(SoftMCCLoss(), logits, target)
+    loss, small = moving("mcc", 3, horizon=1e12), SoftMCCLoss()
+    parts = list(zip(logits.split(4), target.split(4), strict=True))
+    for part in parts * 20:
+        value = loss(*part)
+    assert_same(value, expected, 1e-9)
+    # Whatever the size of the batches, their gradients then add up to that of all rows.
+    found = torch.cat([value_and_gradient(loss, *part)[1] for part in parts]) / len(parts)
+    local = torch.cat([value_and_gradient(small, *part)[1] for part in parts]) / len(parts)
+    cosine = [torch.cosine_similarity(g.ravel(), exact.ravel(), 0).item() for g in (found, local)]
+    assert cosine[0] > 0.999
+    assert cosine[1] < 0.9
+
+
+@pytest.mark.parametrize("spec", ["mcc", "f1", "ce+mcc"])
+def test_a_batch_of_one_class_has_a_gradient_under_moving_statistics(spec):
+    loss = moving(spec, 3)
+    logits, target = make_batch(40, 3)
+    loss(logits, target)
+    value, gradient = value_and_gradient(loss, logits[:2], torch.ones(2, dtype=torch.int64))
+    assert value.isfinite()
+    assert gradient.abs().max() > 1e-4
+
+
+def test_evaluation_neither_uses_nor_moves_the_statistics():
+    loss = moving("f1+mcc", 3)
+    (logits, target), (others, labels) = make_batch(20, 3), make_batch(8, 3, seed=1)
+    loss(logits, target)
+    before = loss.moving.clone()
+    assert_same(loss.eval()(others, labels), get_loss("f1+mcc")(others, labels))
+    assert torch.equal(loss.moving, before)
+    assert not torch.equal(loss.train()(others, labels), get_loss("f1+mcc")(others, labels))
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("spec", ["mcc", "f1", MIX])
+def test_second_derivatives_of_moving_statistics(spec, weighted, rng):
+    logits, target = make_batch(6, 3)
+    weight = torch.from_numpy(rng.uniform(0.1, 3, 6)) if weighted else None
+    loss = moving(spec, 3, horizon=30.0)
+    loss(*make_batch(20, 3, seed=1))
+    start = loss.moving.clone()
+
+    def gradient(leaf):
+        loss.moving = start
+        return torch.autograd.grad(loss(leaf, target, weight), leaf, create_graph=True)[0]
+
+    leaf = logits.requires_grad_()
+    loss.moving = start
+    (fast,) = torch.autograd.grad(loss(leaf, target, weight), leaf)
+    assert_same(gradient(leaf).detach(), fast)
+    assert torch.isfinite(torch.autograd.grad(gradient(leaf).square().sum(), leaf)[0]).all()
+
+
+@given(
+    batches=st.lists(
+        st.lists(st.tuples(st.integers(0, 2), st.sampled_from([-1e4, -1, 0, 2, 1e4])), min_size=1),
+        min_size=1,
+        max_size=6,
+    ),
+    horizon=st.sampled_from([1e-3, 1.0, 512.0, 1e9]),
+    dtype=st.sampled_from(DTYPES),
+)
+@examples
+def test_moving_statistics_are_finite_whatever_comes(batches, horizon, dtype):
+    loss = moving("f1+mcc", 3, horizon=horizon)
+    for batch in batches:
+        target = torch.tensor([label for label, _ in batch])
+        logits = torch.zeros(len(batch), 3, dtype=dtype)
+        logits[:, 1] = torch.tensor([value for _, value in batch])
+        value, gradient = value_and_gradient(loss, logits, target)
+        assert 0 <= value <= 3.001
+        assert torch.isfinite(gradient).all()
+
+
+def test_batches_without_weight_leave_moving_statistics_as_they_are():
+    loss = moving("mcc", 3)
+    logits, target = make_batch(20, 3)
+    loss(logits, target)
+    before = loss.moving / loss.moving[2].sum()
+    value, gradient = value_and_gradient(loss, logits[:4], target[:4], torch.zeros(4))
+    assert torch.equal(gradient, torch.zeros_like(gradient))
+    assert_same(loss.moving / loss.moving[2].sum(), before)
+    assert value.isfinite()
+
+
+@pytest.mark.parametrize("module", [SoftMCCLoss, SoftMCCLoss(), LossMix(mcc=1), "mcc"], ids=str)
+def test_every_form_of_a_loss_can_have_moving_statistics(module):
+    loss = get_loss(module, statistics="moving", horizon=7)
+    assert (loss.statistics, loss.horizon) == ("moving", 7.0)
+    assert get_loss(module).statistics == "batch"
+    again = pickle.loads(pickle.dumps(loss))
+    logits, target = make_batch(9, 3)
+    assert torch.equal(loss(logits, target), again(logits, target))
+    assert torch.equal(pickle.loads(pickle.dumps(loss)).moving, copy.deepcopy(loss).moving)
+    assert not loss.state_dict()
+
+
+def test_statistics_that_cannot_be():
+    for statistics in ("global", None, 1):
+        with pytest.raises(ValueError, match=r"'batch' or 'moving', got"):
+            get_loss("mcc", statistics=statistics)
+    for horizon in (0, -1, np.nan, np.inf, "512", None, True):
+        with pytest.raises(ValueError, match=r"positive, finite number of samples, got"):
+            get_loss("mcc", statistics="moving", horizon=horizon)
+    with pytest.raises(ValueError, match=r"the loss is a CrossEntropyLoss. Use loss_statistics"):
+        get_loss(nn.CrossEntropyLoss, statistics="moving")
+    loss = moving("mcc", 3)
+    loss(*make_batch(9, 3))
+    with pytest.raises(ValueError, match=r"statistics are of 3 classes, but the logits have 4"):
+        loss(*make_batch(9, 4))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
+@pytest.mark.parametrize("statistics", ["batch", "moving"])
+@pytest.mark.parametrize("spec", ["mcc", "2*f1", "f1+mcc", "ce+mcc", "focal"])
+def test_share_of_cross_entropy_stands_in_for_the_whole_loss(spec, statistics, share):
+    logits, target = make_batch(9, 3)
+    loss = get_loss(spec, statistics=statistics)
+    found = value_and_gradient(loss, logits, target, ce_share=share)
+    pure = value_and_gradient(get_loss(spec), logits, target)
+    ce = value_and_gradient(cross_entropy, logits, target)
+    for one, full, stand_in in zip(found, pure, ce, strict=True):
+        assert_same(one, (1 - share) * full + share * stand_in)
+    if statistics == "moving" and loss.needs_every_class:
+        assert loss.moving[2].sum() == pytest.approx(9), "a warm-up gathers statistics"
+
+
 # --- Values: hard predictions against scikit-learn, soft ones against the textbook -----------
 
 
