@@ -751,8 +751,7 @@ class BaseCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             callbacks.insert(0, ("lr_schedule", cosine))
         if self.verbose == 1 and not partial:
             callbacks.append(("progress", EpochProgress(self.max_epochs)))
-        suffers = isinstance(loss, MixedLoss) and loss.needs_every_class
-        if self.verbose and suffers and loss.statistics == "batch":
+        if self.verbose and isinstance(loss, MixedLoss) and loss.suffers_from_small_batches:
             callbacks.append(("incomplete_batches", IncompleteBatches()))
         return callbacks
 
@@ -1106,7 +1105,7 @@ class BaseCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             BatchSampler(labels[train.y], self.batch_size, self.sampler)
         if not once:
             return
-        metric_loss = isinstance(loss, MixedLoss) and loss.needs_every_class
+        suffers = isinstance(loss, MixedLoss) and loss.suffers_from_small_batches
         if isinstance(loss, MixedLoss) and loss.may_collapse and not self.ce_warmup_epochs:
             warnings.warn(
                 f"loss={self.loss!r} alone is known to collapse to one class: constant predictions "
@@ -1117,11 +1116,12 @@ class BaseCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 stacklevel=4,
             )
         by_class = isinstance(self.sampler, str) and self.sampler in ("balanced", "stratified")
-        if self.batch_size < len(labels) and (metric_loss or by_class):
+        if self.batch_size < len(labels) and (suffers or by_class):
             warnings.warn(
                 f"batch_size={self.batch_size} is less than the {len(labels)} classes, so no batch "
                 "can hold every class, which this loss or sampler needs; use a larger batch_size "
-                "(with micro_batch_size if memory is short).",
+                "(with micro_batch_size if memory is short), or loss_statistics='moving' for the "
+                "loss.",
                 UserWarning,
                 stacklevel=4,
             )

@@ -323,6 +323,11 @@ class MixedLoss(nn.Module):
         self._is_plain = self.factors == {"ce": 1.0}
         self.register_buffer("moving", None, persistent=False)
 
+    @property
+    def suffers_from_small_batches(self) -> bool:
+        """Whether a batch without some class biases the loss."""
+        return self.needs_every_class and self.statistics == "batch"
+
     def extra_repr(self) -> str:
         """Return the expression of the loss, as ``repr`` of the module shows it."""
         return " + ".join(

@@ -282,7 +282,7 @@ class ResNet(nn.Module):
             return [1 if size == 1 else kernel_size for size in spatial_shape]
 
         first = _conv(in_channels, width, along(7), [2] * ndim)
-        if ndim == 3 and spatial_shape[0] == 5:
+        if ndim == 3 and 5 <= spatial_shape[0] <= 7:
             first = _padded_before(first)
         self.stem = nn.Sequential(
             first,
@@ -442,8 +442,8 @@ def _conv(
 def _padded_before(conv: Any) -> nn.Module:
     """Pad the slices of a volume outside of the convolution, which computes the same.
 
-    With AVX-512, oneDNN of torch 2.13 writes beyond its memory when it computes the gradient of a
-    kernel of 7 slices over 5 slices in steps of 2 and pads them itself.
+    With AVX-512, oneDNN of torch 2.13 gets the gradient of a kernel of 7 slices in steps of 2
+    wrong if it pads 5, 6 or 7 slices itself: it writes beyond its memory, or not all of it.
     """
     slices, *others = conv.padding
     conv.padding = (0, *others)

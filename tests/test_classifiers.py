@@ -219,6 +219,161 @@ def test_training_is_a_plain_loop(loss, sampler, monkeypatch):
         assert_allclose(trained.numpy(), value.numpy(), rtol=1e-6, atol=1e-9, err_msg=name)
 
 
+@pytest.mark.parametrize("lean", [True, False], ids=["lean", "followed"])
+@pytest.mark.parametrize("micro_batch_size", [None, 3])
+@pytest.mark.parametrize("spec", ["mcc", "f1", "ce+mcc"])
+def test_moving_statistics_and_warm_up_are_a_plain_loop(spec, micro_batch_size, lean, monkeypatch):
+    drawn, draw = [], BatchSampler.__iter__
+    monkeypatch.setattr(
+        BatchSampler, "__iter__", lambda self: (drawn.append(rows) or rows for rows in draw(self))
+    )
+    X, y = images(n=50, n_classes=3, share=0.8)
+    X = X.astype(np.float64)
+    clf = small(loss=spec, loss_statistics="moving", loss_horizon=40, ce_warmup_epochs=0.5)
+    clf.set_params(max_epochs=4, batch_size=5, micro_batch_size=micro_batch_size)
+    callbacks = [("first", FirstWeights()), *([] if lean else [("listener", Listener())])]
+    clf.set_params(callbacks=callbacks).fit(X, y)
+
+    network = SmallCNN(1, 3, (6, 6), width=8).double()
+    state = dict(clf.net_.callbacks_)["first"].state_
+    network.load_state_dict({k[8:]: v for k, v in state.items() if k.startswith("network.")})
+    optimizer = torch.optim.Adam(network.parameters(), fused=False, foreach=False)
+    images_, hot = torch.from_numpy((X - X.mean()) / X.std())[:, None], torch.eye(3).double()[y]
+    sums, losses = torch.zeros(3, 3).double(), []
+    for step, rows in enumerate(drawn):
+        optimizer.param_groups[0]["lr"] = 5e-3 * (1 + np.cos(np.pi * (step // 10) / 4)) / 2
+        p = network(images_[rows]).softmax(1)
+        vectors = torch.stack([(p * hot[rows]).sum(0), p.sum(0), hot[rows].sum(0)])
+        sums = sums * np.exp(-len(rows) / 40) + vectors
+        tp, q, t = sums / sums[2].sum()
+        if "mcc" in spec and t.max() == 1:
+            metric = 1 + 0 * tp.sum()
+        elif "mcc" in spec:
+            variances = (1 - q @ q) * (1 - t @ t)
+            metric = 1 - (tp.sum() - q @ t) / variances.sqrt()
+        else:
+            metric = 1 - (2 * tp / (q + t)).mean()
+        # The gradient of the sums, as if they were of this batch alone.
+        pull = (metric - metric.detach()) * (sums[2].sum().detach() / len(rows))
+        sums, metric = sums.detach(), metric.detach() + pull
+        ce = -(hot[rows] * p.log()).sum(1).mean()
+        share = 0 if "ce" in spec else max(0, 1 - step / 10 / 2)  # ten steps an epoch, two epochs
+        value = (1 - share) * metric + (share or "ce" in spec) * ce
+        optimizer.zero_grad()
+        value.backward()
+        optimizer.step()
+        losses.append(value.item())
+    assert len(losses) == 40
+    assert_allclose(np.ravel(clf.history_[:, "batches", :, "train_loss"]), losses, rtol=1e-7)
+    for name, value in network.state_dict().items():
+        trained = clf.net_.module_.network.state_dict()[name]
+        assert_allclose(trained.numpy(), value.numpy(), rtol=1e-5, atol=1e-8, err_msg=name)
+
+
+def test_warm_up_is_for_pure_losses_and_a_search_dimension():
+    X, y = images(n=60)
+    for loss in ("ce+mcc", "ce", "focal"):
+        params = {"loss": loss, "max_epochs": 2}
+        assert_same_weights(
+            small(**params).fit(X, y), small(**params, ce_warmup_epochs=0).fit(X, y)
+        )
+    fits = [small(loss="mcc", ce_warmup_epochs=n).fit(X, y) for n in (0, 2, 0.5, 2.0)]
+    assert_same_weights(fits[1], fits[2])  # half of the four epochs
+    assert_same_weights(fits[1], fits[3])
+    losses = [clf.history_[:, "train_loss"] for clf in fits[:2]]
+    assert not np.allclose(*losses)
+    search = GridSearchCV(small(loss="f1", max_epochs=1), {"ce_warmup_epochs": [0, 1]}, cv=2)
+    assert search.fit(X, y).best_params_["ce_warmup_epochs"] in (0, 1)
+
+
+def test_warm_up_and_moving_statistics_go_on_in_partial_fit():
+    X, y = images(n=40)
+    clf = small(loss="mcc", loss_statistics="moving", ce_warmup_epochs=2, batch_size=8)
+    clf.partial_fit(X, y, classes=[0, 1])
+    mass, loss = clf.net_.criterion_.moving[2].sum(), clf.history_[0, "batches", 0, "train_loss"]
+    assert loss == pytest.approx(np.log(2), rel=0.5)  # cross-entropy to begin with
+    clf.partial_fit(X, y)
+    assert clf.net_.criterion_.moving[2].sum() > mass
+    clf.partial_fit(X, y)
+    again = pickle.loads(pickle.dumps(clf))
+    assert torch.equal(again.net_.criterion_.moving, clf.net_.criterion_.moving)
+    # Two epochs of warm-up are over.
+    logits, target = torch.randn(4, 2), torch.tensor([0, 1, 0, 1])
+    pure = copy.deepcopy(clf.net_.criterion_)(logits, target)
+    assert clf.net_.get_loss(logits, target, training=True) == pure
+    # warm_start goes on with its epochs, too: there is no second warm-up.
+    clf = small(loss="mcc", ce_warmup_epochs=1, max_epochs=1, warm_start=True).fit(X, y)
+    assert clf.fit(X, y).net_.epochs_before_ == 1
+
+
+class Labels(Callback):
+    """Keep the labels of each batch."""
+
+    def on_train_begin(self, net, X, y):
+        self.seen_ = []
+
+    def on_batch_begin(self, net, batch, **kwargs):
+        self.seen_.append(batch[1].tolist())
+
+
+@pytest.mark.parametrize("iterator", [None, DataLoader], ids=["own", "DataLoader"])
+@pytest.mark.parametrize("lean", [True, False], ids=["lean", "followed"])
+def test_history_counts_batches_that_lack_a_class(lean, iterator):
+    X, y = images(n=60, n_classes=3, share=0.9)
+    net = {"module__width": 8} if iterator is None else {"iterator_train": iterator}
+    callbacks = [] if lean else [("labels", Labels())]
+    clf = small(batch_size=4, max_epochs=2, callbacks=callbacks, net=net).fit(X, y)
+    if iterator is not None:
+        assert "incomplete_batch_count" not in clf.history_[0]
+        return
+    history = clf.history_
+    assert history[:, "train_batch_count"] == [15, 15]
+    if not lean:
+        seen = dict(clf.net_.callbacks_)["labels"].seen_
+        classes = np.array([len(set(labels)) for labels in seen]).reshape(2, 15)
+        assert history[:, "incomplete_batch_count"] == (classes < 3).sum(1).tolist()
+        assert history[:, "one_class_batch_count"] == (classes == 1).sum(1).tolist()
+    assert 0 < history[0, "one_class_batch_count"] < history[0, "incomplete_batch_count"] <= 15
+    balanced = small(batch_size=6, max_epochs=1, sampler="balanced").fit(X, y)
+    assert balanced.history_[0, "incomplete_batch_count"] == 0
+
+
+@pytest.mark.parametrize(
+    ("params", "said"),
+    [
+        ({"verbose": 1}, True),
+        ({"verbose": 2, "loss": "f1"}, True),
+        ({"verbose": 0}, False),
+        ({"verbose": 1, "loss": "ce"}, False),
+        ({"verbose": 1, "loss_statistics": "moving"}, False),
+        ({"verbose": 1, "batch_size": 60}, False),
+        ({"verbose": 1, "sampler": "balanced", "batch_size": 6}, False),
+    ],
+    ids=str,
+)
+def test_hint_at_batches_that_lack_a_class(params, said, capsys):
+    X, y = images(n=60, n_classes=3, share=0.9)
+    small(**{"batch_size": 4, "max_epochs": 3, **params}).fit(X, y)
+    out = capsys.readouterr().out
+    hints = [line for line in out.splitlines() if "of the batches lacked a class" in line]
+    assert len(hints) == said
+    for line in hints:
+        for remedy in ("micro_batch_size", "loss_statistics='moving'", "ce_warmup_epochs"):
+            assert remedy in line
+
+
+def test_moving_statistics_see_every_class_in_batches_of_two():
+    X, y = images(n=200, n_classes=3, share=0.8)
+    params = {"loss": "ce+f1", "batch_size": 2, "max_epochs": 2}
+    with pytest.warns(UserWarning, match="or loss_statistics='moving'"):
+        small(**params).fit(X, y)
+    clf = small(**params, loss_statistics="moving").fit(X, y)
+    assert set(clf.predict(X)) == {0, 1, 2}
+    assert clf.net_.criterion_.moving[2].sum() > 100
+    assert pickle.loads(pickle.dumps(clf)).predict(X).tolist() == clf.predict(X).tolist()
+    assert clone(clf).get_params()["loss_statistics"] == "moving"
+
+
 class Listener(Callback):
     """Look at every batch."""
 

@@ -31,6 +31,25 @@ Y = np.arange(N) % 2
 OUTPUTS = ["predict", "predict_proba", "decision_function"]
 
 
+class Odd(nn.Module):
+    """Losses that have no gradient by the logits alone."""
+
+    def __init__(self, how):
+        super().__init__()
+        self.how = how
+        self.own = nn.Parameter(torch.ones(()))
+
+    def forward(self, logits, target, sample_weight=None):
+        if self.how == "needs more":
+            raise TypeError("the images are missing")
+        return {
+            "counts": (logits.argmax(1) == target).double().mean(),
+            "rows": (logits - 1).sum(1),
+            "number": 1.0,
+            "own": self.own * 2,
+        }[self.how]
+
+
 def make(cls=CNN2DClassifier, **params):
     params = {"max_epochs": 1, "random_state": 0, "net": {"module__width": 4}, **params}
     return cls(**params)
@@ -528,6 +547,32 @@ BAD_PARAMS = [
     ({"batch_size": None}, [f"batch_size {WHOLE} 1", "None"]),
     ({"max_epochs": None}, [f"max_epochs {WHOLE} 1", "None"]),
     ({"micro_batch_size": 9, "batch_size": 8}, ["micro_batch_size", "at most batch_size=8", "9"]),
+    *(
+        ({"loss_statistics": value}, ["loss_statistics must be 'batch' or 'moving'", repr(value)])
+        for value in ("global", None, 3)
+    ),
+    *(
+        ({"loss_horizon": value}, ["positive, finite number of samples", repr(value)])
+        for value in (0, -5, np.inf, "512", None)
+    ),
+    (
+        {"loss_statistics": "moving", "loss": nn.CrossEntropyLoss()},
+        ["loss_statistics='moving'", "CrossEntropyLoss", "loss_statistics='batch'"],
+    ),
+    *(
+        ({"ce_warmup_epochs": value}, ["ce_warmup_epochs must be a finite number", repr(value)])
+        for value in (-1, np.nan, "2", None, True)
+    ),
+    *(
+        ({"loss": loss, "micro_batch_size": 2}, ["micro_batch_size=2", "logits alone", *words])
+        for loss, words in (
+            (Odd("needs more"), ["Odd failed in a trial", "missing"]),
+            (Odd("counts"), ["Odd gave shape () without a way back"]),
+            (Odd("rows"), ["Odd gave shape (", "scalar"]),
+            (Odd("number"), ["Odd gave 1.0"]),
+            (Odd("own"), ["Odd does not depend on them"]),
+        )
+    ),
     ({"verbose": -1}, [f"verbose {WHOLE} 0", "-1"]),
     ({"random_state": "seed"}, ["'seed' cannot be used to seed"]),
     ({"class_weight": "even"}, ["class_weight", "'dict'", "'balanced'", "None", "'even'"]),
