@@ -8,6 +8,7 @@ import math
 import os
 import shutil
 import warnings
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from numbers import Integral, Real
@@ -35,6 +36,7 @@ from skorch.callbacks import Callback, LRScheduler
 from skorch.dataset import ValidSplit
 from torch import nn
 
+from skimbal import distributed
 from skimbal.images import ImageArray
 from skimbal.losses import (
     CollapseWarning,
@@ -161,6 +163,10 @@ _CLASS_DOC = """{summary}
         Whether :func:`torch.compile` translates the network, with options from
         ``net__compile__...``. That takes time before the first epoch, and a compiler. Copies and
         pickles of the classifier are not compiled and predict the same.
+    distributed : bool, default=False
+        Whether the processes that ``accelerate launch`` or ``torchrun`` has started train one
+        classifier together, each with its part of every batch. Needs the extra ``distributed``
+        or a process group of torch. A script that runs alone trains alone.
     warm_start : bool, default=False
         Whether ``fit`` goes on from the weights of the previous fit.
     random_state : int, RandomState instance or None, default=None
@@ -242,6 +248,7 @@ class BaseCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         device: str = "cpu",
         dtype: str = "auto",
         compile: bool = False,
+        distributed: bool = False,
         warm_start: bool = False,
         random_state: Any = None,
         verbose: int = 0,
@@ -267,6 +274,7 @@ class BaseCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.device = device
         self.dtype = dtype
         self.compile = compile
+        self.distributed = distributed
         self.warm_start = warm_start
         self.random_state = random_state
         self.verbose = verbose
@@ -498,7 +506,9 @@ class BaseCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         partial: bool = False,
     ) -> "BaseCNNClassifier":
         first = not (resume and hasattr(self, "net_"))
-        device = self._check_params()
+        device, together = self._check_params(), False
+        if self.distributed:
+            device, together = distributed.join(device)
         X, shape = self._check_X(X, reset=first)
         y = self._check_y(X, y)
         weight, rows = self._check_weight(X, sample_weight)
@@ -509,6 +519,8 @@ class BaseCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             self._seed, n_epochs = self._draw_seed(), 0
         else:
             n_epochs = self._epochs_before + self.n_epochs_
+        if together:
+            self._seed, n_epochs = distributed.from_first((self._seed, n_epochs), device)
         state = np.random.SeedSequence([self._seed, n_epochs]).generate_state(2)
         torch_seed, split_seed = (int(number) for number in state)
 
@@ -520,6 +532,11 @@ class BaseCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         loss = get_loss(self.loss, mass, statistics=self.loss_statistics, horizon=self.loss_horizon)
         train, valid = self._apply_class_weight(train, valid, labels, mass)
         self._check_loss(loss, train, labels, once=first or not partial)
+        if self.distributed:
+            self._check_distributed(loss, train, distributed.n_processes() if together else 1)
+        if together:
+            mark = labels.tolist(), self.batch_size, self.max_epochs, _mark(train), _mark(valid)
+            distributed.check_same(mark, device)
 
         with isolated_random_state(torch_seed, device):
             if partial and not first:
@@ -538,7 +555,7 @@ class BaseCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             self.classes_, self.input_shape_, self.net_ = labels, shape, net
             self._class_mass = mass
             with self._told_about_memory():
-                net.train_epochs(train, valid, 1 if partial else self.max_epochs)
+                net.train_epochs(train, valid, 1 if partial else self.max_epochs, together)
         return self
 
     @contextmanager
@@ -819,6 +836,8 @@ class BaseCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         _check_number("verbose", self.verbose, Integral, 0)
         if not isinstance(self.compile, bool | np.bool_):
             raise ValueError(f"compile must be True or False, got {self.compile!r}.")
+        if not isinstance(self.distributed, bool | np.bool_):
+            raise ValueError(f"distributed must be True or False, got {self.distributed!r}.")
         _check_number("lr", self.lr, Real, 0, open_end=True)
         if self.lr_schedule not in (None, "cosine"):
             raise ValueError(f"lr_schedule must be None or 'cosine', got {self.lr_schedule!r}.")
@@ -902,6 +921,12 @@ class BaseCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 f"net['iterator_train'] makes its own batches, so sampler={self.sampler!r} would "
                 "have no effect; use one of the two."
             )
+        for name in ("iterator_train", "iterator_valid"):
+            if self.distributed and name in options:
+                raise ValueError(
+                    f"net[{name!r}] makes its own batches, which the processes of distributed=True "
+                    "cannot share out; use sampler and batch_size, or set distributed=False."
+                )
         if self.callbacks is not None and not isinstance(self.callbacks, list | tuple):
             raise ValueError(
                 "callbacks must be a list of skorch callbacks or (name, callback) pairs, or None; "
@@ -1150,6 +1175,30 @@ class BaseCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if gradient is None:
             raise ValueError(f"{expected}does not depend on them. {remedy}")
 
+    def _check_distributed(self, loss: nn.Module, train: ImageDataset, n_processes: int) -> None:
+        """Refuse what would not be one training if several processes share the batches."""
+        if not isinstance(loss, MixedLoss):
+            if not getattr(loss, "mean_over_rows", False):
+                raise ValueError(
+                    f"distributed=True cannot split the loss {type(loss).__name__} over processes "
+                    "without knowing that it is a mean over the rows of a batch. If it is one, say "
+                    "so by an attribute mean_over_rows = True; else use a loss of skimbal."
+                )
+            if train.sample_weight is not None:
+                raise ValueError(
+                    f"distributed=True cannot split the loss {type(loss).__name__} with weights, "
+                    "as it does not say what it divides their sum by; leave sample_weight and "
+                    "class_weight out, or use a loss of skimbal."
+                )
+        counts = np.bincount(train.y)
+        rarest = counts[counts > 0].min()
+        if isinstance(self.sampler, str) and self.sampler == "balanced" and n_processes > rarest:
+            raise ValueError(
+                f"the rarest class has fewer training rows ({rarest}) than there are processes "
+                f"({n_processes}), so sampler='balanced' would fill them with copies of the same "
+                "rows. Launch fewer processes, or set sampler=None."
+            )
+
 
 class CNN2DClassifier(BaseCNNClassifier):  # noqa: D101
     __doc__ = _CLASS_DOC.format(
@@ -1192,6 +1241,17 @@ def _as_array(data: Any) -> Any:
             return ImageArray(data)
         return data
     return (data.float() if data.dtype == torch.bfloat16 else data).numpy(force=True)
+
+
+def _mark(data: ImageDataset | None) -> tuple[int, int] | None:
+    """Return numbers that most likely differ for other data; of the images, look at two."""
+    if data is None:
+        return None
+    mark = 0
+    ends = data.take(np.array([0, -1])).X
+    for array in (data.rows, data.y, data.sample_weight, ends):
+        mark = zlib.crc32(b"" if array is None else np.ascontiguousarray(array).tobytes(), mark)
+    return len(data), mark
 
 
 def _distinct(labels: np.ndarray, name: str) -> np.ndarray:

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from sklearn.base import BaseEstimator
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
@@ -342,6 +343,7 @@ class MixedLoss(nn.Module):
         *,
         normalizer: float | None = None,
         ce_share: float = 0.0,
+        process_group: Any = None,
     ) -> Tensor:
         """Compute the loss of a batch.
 
@@ -360,6 +362,11 @@ class MixedLoss(nn.Module):
         ce_share : float, default=0.0
             Share of a cross-entropy that stands in for the whole loss, in [0, 1], dimensionless:
             for a warm-up, which goes from 1 to 0.
+        process_group : torch.distributed.ProcessGroup, default=None
+            Processes that hold a part of the batch each, which may be empty. The means of value
+            and gradient over the processes, such as DistributedDataParallel takes, are those of
+            the whole batch, for one all-reduce of the three vectors. ``normalizer`` is then that
+            of the whole batch, and its number of rows; None costs a second all-reduce.
 
         Returns
         -------
@@ -372,16 +379,27 @@ class MixedLoss(nn.Module):
         ValueError
             If the shapes do not fit together, or ``target`` is not int64.
         """
-        weight = _check_batch(logits, target, sample_weight)
-        divisor: Tensor | float = len(target) if normalizer is None else normalizer
+        weight = _check_batch(logits, target, sample_weight, process_group)
+        n_rows: float = len(target)
+        divisor: Tensor | float = n_rows if normalizer is None else normalizer
         if normalizer is None and weight is not None:
             divisor = weight.sum()
+        if process_group is not None:
+            if normalizer is None:
+                ones = logits.new_ones(len(target), dtype=_wide(logits))
+                counts = torch.stack((ones.sum(), (ones if weight is None else weight).sum()))
+                counts = _sum_over_processes(counts, process_group)
+                n_rows, divisor = counts[0].item(), counts[1]
+            else:
+                n_rows = normalizer
+        if isinstance(divisor, Tensor):
             divisor = divisor + (divisor == 0)
         factors = self.factors
         if ce_share:
             factors = {name: (1 - ce_share) * factor for name, factor in factors.items()}
             factors["ce"] = factors.get("ce", 0.0) + ce_share
-        if self._is_plain and weight is None and divisor == len(target):
+        is_mean = weight is None and divisor == len(target) and process_group is None
+        if self._is_plain and is_mean:
             # A small batch costs as much as there are operations; this is a single one.
             wide = logits.to(_wide(logits))
             return cross_entropy(wide, target, label_smoothing=self.label_smoothing)
@@ -392,16 +410,19 @@ class MixedLoss(nn.Module):
             in_closed_form = weight is None or not weight.requires_grad
             set_terms: Any = _SetTerms.apply if in_closed_form else _set_terms
             with_nll = any(factors.get(name) for name in _ROW_TERMS)
+            past, by = None, None
             if self.statistics == "moving" and self.training:
-                past = self._past(logits, len(target))
-                given = (logits, target, weight, of_set, with_nll, past, divisor)
-                loss, nll, sums = set_terms(*given)
+                past, by = self._past(logits, n_rows), divisor
+            given = (logits, target, weight, of_set, with_nll, past, by, process_group)
+            loss, nll, sums = set_terms(*given)
+            if past is not None:
                 self.moving = past + sums.detach()
-            else:
-                loss, nll, _ = set_terms(logits, target, weight, of_set, with_nll, None, None)
         else:
             nll = cross_entropy(logits.to(_wide(logits)), target, reduction="none")  # (n,)
             loss = None
+        if process_group is not None:
+            # Each process has a part of the sum over the rows, and a mean is to be the whole.
+            divisor = divisor / process_group.size()
         row_terms = self._row_terms(nll, logits, target, weight, divisor)
         for name in _ROW_TERMS:
             if factors.get(name):
@@ -411,7 +432,7 @@ class MixedLoss(nn.Module):
         total: Tensor = loss
         return total
 
-    def _past(self, logits: Tensor, n_rows: int) -> Tensor:
+    def _past(self, logits: Tensor, n_rows: float) -> Tensor:
         """Return what the moving sums leave of the batches before one of so many rows."""
         if self.moving is None:
             # MPS has no float64.
@@ -700,9 +721,12 @@ def check_statistics(statistics: Any, horizon: Any) -> None:
         )
 
 
-def _check_batch(logits: Tensor, target: Tensor, sample_weight: Tensor | None) -> Tensor | None:
+def _check_batch(
+    logits: Tensor, target: Tensor, sample_weight: Tensor | None, process_group: Any = None
+) -> Tensor | None:
     """Check what can be checked without waiting for a device; return the weights, wide."""
-    if logits.ndim != 2 or not logits.is_floating_point() or len(logits) == 0:
+    is_empty = len(logits) == 0 and process_group is None  # other processes may have rows
+    if logits.ndim != 2 or not logits.is_floating_point() or is_empty:
         raise ValueError(
             "logits must be floating point and of shape (n_samples, n_classes) with at least one "
             f"sample; got shape {tuple(logits.shape)} and {logits.dtype}."
@@ -834,6 +858,7 @@ def _set_terms(
     with_nll: bool,
     past: Tensor | None,
     divisor: Tensor | float | None,
+    process_group: Any,
 ) -> tuple[Tensor, Tensor | None, Tensor]:
     """Compute the terms of F1 and MCC, -log p of the target if it is asked for, and the vectors.
 
@@ -842,12 +867,34 @@ def _set_terms(
     """
     p, p_target, predicted = _probabilities(logits, target, weight)
     vectors = torch.stack(_confusion(p_target, predicted, target, weight))
+    if process_group is not None:
+        vectors = _sum_over_processes(vectors, process_group)
     shares, total = _shares(*(vectors if past is None else past + vectors))
     scores = _weighted_scores(factors, shares, p.dtype)
     loss = sum((factor * (1 - score) for factor, score, _ in scores), start=p.new_zeros(()))
     if divisor is not None:
         loss = loss.detach() + (loss - loss.detach()) * (total.detach() / divisor)
     return loss.to(p.dtype), _nll(logits, target, p) if with_nll else None, vectors
+
+
+class _SumOverProcesses(torch.autograd.Function):
+    """The sum of what each process has; the gradient is that of the sum of all their losses."""
+
+    @staticmethod
+    def forward(ctx: Any, part: Tensor, process_group: Any) -> Tensor:
+        ctx.process_group = process_group
+        total = part.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total, group=process_group)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, of_total: Tensor) -> Any:
+        return _sum_over_processes(of_total, ctx.process_group), None
+
+
+def _sum_over_processes(part: Tensor, process_group: Any) -> Tensor:
+    total: Tensor = _SumOverProcesses.apply(part, process_group)  # type: ignore[no-untyped-call]
+    return total
 
 
 class _SetTerms(torch.autograd.Function):
@@ -863,6 +910,7 @@ class _SetTerms(torch.autograd.Function):
         with_nll: bool,
         past: Tensor | None,
         divisor: Tensor | float | None,
+        process_group: Any,
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         p, p_target, predicted = _probabilities(logits, target, weight)
         vectors: Any
@@ -875,14 +923,18 @@ class _SetTerms(torch.autograd.Function):
         else:
             vectors = _confusion(p_target, predicted, target, weight)
         sums = None
-        if past is not None:
+        if past is not None or process_group is not None:
             sums = torch.from_numpy(np.stack(vectors)) if on_cpu else torch.stack(vectors)
-            vectors = past + sums
+            if process_group is not None:
+                dist.all_reduce(sums, group=process_group)
+            vectors = sums if past is None else past + sums
             vectors = vectors.numpy() if on_cpu else vectors
             ctx.mark_non_differentiable(sums)
         shares, total = _shares(*vectors)
         if divisor is not None:
             total = divisor.numpy() if on_cpu and isinstance(divisor, Tensor) else divisor
+        if process_group is not None:  # all processes have this loss, and a mean makes one of it
+            total = total / process_group.size()
         by_tp: Any = 0 * vectors[0]
         by_predicted, loss = by_tp, by_tp.sum()
         for factor, score, derivatives in _weighted_scores(factors, shares, p.dtype):
@@ -896,7 +948,7 @@ class _SetTerms(torch.autograd.Function):
             loss, by_tp, by_predicted = values[0], values[1 : 1 + len(tp)], values[1 + len(tp) :]
         by_tp, by_predicted = by_tp.to(p.dtype), by_predicted.to(p.dtype)
         ctx.save_for_backward(logits, target, weight, p, p_target, by_tp, by_predicted)
-        ctx.arguments = factors, with_nll, past, divisor
+        ctx.arguments = factors, with_nll, past, divisor, process_group
         return loss.to(p.dtype), _nll(logits, target, p) if with_nll else None, sums
 
     @staticmethod
@@ -907,7 +959,7 @@ class _SetTerms(torch.autograd.Function):
             # Not the gradient of a product: of_nll is itself a function of the logits.
             outputs, by = ([loss], [of_loss]) if nll is None else ([loss, nll], [of_loss, of_nll])
             (gradient,) = torch.autograd.grad(outputs, logits, by, create_graph=True)
-            return gradient, None, None, None, None, None, None
+            return gradient, *[None] * 7
         # dL/dp_ik = w_i (A_k [y_i = k] + B_k), and the softmax subtracts from each row its mean
         # under p.
         by_predicted = by_predicted * of_loss
@@ -925,4 +977,4 @@ class _SetTerms(torch.autograd.Function):
         else:
             gradient = (weight[:, None] * by_predicted).add_(shift[:, None])
         gradient.mul_(p).scatter_add_(1, target[:, None], pull[:, None])
-        return gradient.to(logits.dtype), None, None, None, None, None, None
+        return gradient.to(logits.dtype), *[None] * 7

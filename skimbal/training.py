@@ -14,12 +14,27 @@ from typing import Any
 import numpy as np
 import skorch
 import torch
-from skorch.callbacks import Callback, EarlyStopping, EpochScoring, LRScheduler
+from skorch.callbacks import (
+    Callback,
+    Checkpoint,
+    EarlyStopping,
+    EpochScoring,
+    LRScheduler,
+    MlflowLogger,
+    NeptuneLogger,
+    PrintLog,
+    ProgressBar,
+    SacredLogger,
+    TensorBoard,
+    TrainEndCheckpoint,
+    WandbLogger,
+)
 from skorch.dataset import Dataset, unpack_data
 from skorch.utils import get_map_location, to_tensor
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from skimbal import distributed
 from skimbal.losses import MixedLoss
 from skimbal.networks import fold_batch_norm
 from skimbal.sampling import BatchSampler
@@ -261,6 +276,8 @@ class TrainIterator:
         #: Batches of the last epoch that lacked a class, and those that held one class only.
         self.n_incomplete = self.n_of_one_class = 0
         self.resident: DeviceDataset | None = None
+        #: Whether each process takes its own images of a batch, with the labels of all.
+        self.shared = False
 
     def to(self, device: str) -> None:
         """Say where the batches are wanted.
@@ -291,10 +308,17 @@ class TrainIterator:
             yield rows
 
     def __iter__(self) -> Iterator[tuple[Any, Tensor]]:
+        take = self.dataset.batch if self.resident is None else self.resident.batch
+        batches = map(self._own_part(take) if self.shared else take, self._counted())
         if self.resident is not None:
-            return map(self.resident.batch, self._counted())
-        batches = map(self.dataset.batch, self._counted())
+            return batches
         return _prefetched(batches, self.device) if _is_cuda(self.device) else batches
+
+    def _own_part(self, take: Callable[[np.ndarray], Any]) -> Callable[[np.ndarray], Any]:
+        def part(rows: np.ndarray) -> tuple[Any, Tensor]:
+            return take(rows[distributed.own_rows(len(rows))])[0], torch.from_numpy(self._y[rows])
+
+        return part
 
 
 class BlockIterator:
@@ -480,6 +504,22 @@ class IncompleteBatches(Callback):  # type: ignore[misc]
             )
 
 
+#: Callbacks that write files or lines: with several processes the first one's are enough.
+_WRITERS = (
+    Checkpoint,
+    TrainEndCheckpoint,
+    EpochProgress,
+    IncompleteBatches,
+    PrintLog,
+    ProgressBar,
+    MlflowLogger,
+    NeptuneLogger,
+    SacredLogger,
+    TensorBoard,
+    WandbLogger,
+)
+
+
 class ImageNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
     """skorch's classifier, trained on a pair of data sets that has been split already.
 
@@ -498,6 +538,9 @@ class ImageNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
     **kwargs : dict
         As for :class:`skorch.NeuralNetClassifier`.
     """
+
+    verbose: int
+    history: Any
 
     def __init__(
         self,
@@ -537,6 +580,8 @@ class ImageNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
         self.activation_bytes_: int | None = None
         #: Epochs that were trained before the history begins, and share of the present one.
         self.epochs_before_, self.progress_ = 0, 0.0
+        #: Whether several processes train this net at present.
+        self.together_ = False
         #: Keeps small gradients of float16 from becoming zero.
         self.scaler_: torch.amp.GradScaler | None = None
         if self.autocast is torch.float16:
@@ -564,27 +609,101 @@ class ImageNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
         self.__dict__.update(state)
 
     def train_epochs(
+        self,
+        train: ImageDataset,
+        valid: ImageDataset | None,
+        epochs: int,
+        together: bool = False,
+    ) -> "ImageNet":
+        """Train for some epochs; unlike ``fit``, let an interrupt through to the caller.
+
+        Parameters
+        ----------
+        train, valid : ImageDataset
+            The rows, the same in all processes; ``valid`` may be None.
+        epochs : int
+            Their number.
+        together : bool, default=False
+            Whether all processes of torch's default group train this net.
+        """
+        verbose = self.verbose
+        self.together_ = together
+        if together and distributed.rank() > 0:
+            self.verbose = 0
+        try:
+            return self._train_epochs(train, valid, epochs)
+        finally:
+            self.together_, self.verbose = False, verbose
+
+    def _train_epochs(
         self, train: ImageDataset, valid: ImageDataset | None, epochs: int
     ) -> "ImageNet":
-        """Train for some epochs; unlike ``fit``, let an interrupt through to the caller."""
         if self.scaler_ is not None:
             # An interrupt may have left the old one in the middle of a step.
             scale = self.scaler_.get_scale()
             device = torch.device(self.device).type
             self.scaler_ = torch.amp.GradScaler(device, init_scale=scale)
+        self.stops_early_ = False
         self.notify("on_train_begin", X=train, y=train.y)
+        self._take_over()
         try:
             self.fit_loop((train, valid), epochs=epochs)
         except KeyboardInterrupt:
-            # It is also how EarlyStopping says that it is time.
-            if not any(
-                isinstance(callback, EarlyStopping) and callback.misses_ == callback.patience
-                for _, callback in self.callbacks_
-            ):
+            # With several processes it is what all have agreed on that counts.
+            if not (self.stops_early_ if self.together_ else self._says_stop()):
                 raise
         finally:
             self.notify("on_train_end", X=train, y=train.y)
+        self._take_over()
         return self
+
+    def _says_stop(self) -> bool:
+        """Tell whether a KeyboardInterrupt is how EarlyStopping says that it is time."""
+        return any(
+            isinstance(callback, EarlyStopping) and callback.misses_ == callback.patience
+            for _, callback in self.callbacks_
+        )
+
+    def _take_over(self) -> None:
+        """Take over what the first process has, where a callback may have loaded a checkpoint."""
+        if not self.together_:
+            return
+        parts = {"module": self.module_.state_dict(), "optimizer": self.optimizer_.state_dict()}
+        first = distributed.from_first({**parts, "history": self.history}, self.device)
+        if distributed.rank() > 0:
+            self.module_.load_state_dict(first["module"])
+            self.optimizer_.load_state_dict(first["optimizer"])
+            self.history = first["history"]
+
+    def notify(self, method_name: str, **cb_kwargs: Any) -> None:
+        """Call the callbacks; where several processes train, an end of one is an end of all."""
+        if not self.together_:
+            super().notify(method_name, **cb_kwargs)
+            return
+        is_first = distributed.rank() == 0
+        interrupt: KeyboardInterrupt | None = None
+        try:
+            getattr(self, method_name)(self, **cb_kwargs)
+            for _, callback in self.callbacks_:
+                if is_first or not isinstance(callback, _WRITERS):
+                    getattr(callback, method_name)(self, **cb_kwargs)
+        except KeyboardInterrupt as error:
+            if method_name != "on_epoch_end":
+                raise
+            interrupt = error
+        if method_name == "on_epoch_end":
+            reason = 0 if interrupt is None else 1 if self._says_stop() else 2
+            reason = distributed.largest(reason, self.device)
+            self.stops_early_ = reason == 1
+            if reason:
+                raise interrupt or KeyboardInterrupt
+
+    def on_batch_end(
+        self, net: Any, batch: Any = None, training: bool = False, **kwargs: Any
+    ) -> None:
+        """Record the size of the whole batch, of which this process may have a part."""
+        if training and self.together_:
+            self.history.record_batch("train_batch_size", len(batch[1]))
 
     def end_schedule(self) -> None:
         """Drop what spans the epochs of one ``fit``; go back to the learning rate before it."""
@@ -611,6 +730,11 @@ class ImageNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
             iterator.to(self.device)
         if isinstance(iterator, BlockIterator):
             iterator.block_size = self.block_size
+        if training and self.together_:
+            # The batches have drawn their seed, the same everywhere. What a network draws is to
+            # differ from one process to the next.
+            iterator.shared = True
+            _seed_torch(int(torch.randint(2**31 - 1, ())) + distributed.rank(), self.device)
         return iterator
 
     def try_out(self, images: Tensor) -> Any:
@@ -720,12 +844,19 @@ class ImageNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
         """Compute what some rows add to the loss of a batch of ``n_rows``, often all of them."""
         criterion = self.criterion_
         y_true = y_true.to(y_pred.device)
-        weights = {}
+        together = training and self.together_
+        weights: dict[str, Any] = {}
         if isinstance(X, Mapping):
             weights["sample_weight"] = X["sample_weight"].to(y_pred)
         if not isinstance(criterion, MixedLoss):
+            if len(y_true) == 0:
+                return y_pred.sum()
             loss = criterion(y_pred, y_true, **weights)
-            return loss if len(y_true) == n_rows else loss * (len(y_true) / n_rows)
+            # What the mean over the processes makes the sum of all shares.
+            share = len(y_true) / n_rows * (distributed.n_processes() if together else 1)
+            return loss if share == 1 else loss * share
+        if together:
+            weights["process_group"] = torch.distributed.group.WORLD
         if training and self.ce_warmup_epochs and criterion.may_collapse:
             n_epochs = self.epochs_before_ + len(self.history) - 1 + self.progress_
             weights["ce_share"] = max(0.0, 1 - n_epochs / self.ce_warmup_epochs)
@@ -742,36 +873,66 @@ class ImageNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
     def train_step_single(self, batch: Any, **fit_params: Any) -> dict[str, Tensor]:
         """Compute the gradient of a batch in training mode."""
         self._set_training(True)
-        return self._backward(batch, **fit_params)
+        step = self._backward(batch, **fit_params)
+        if self.together_:
+            # Callbacks score it with the labels of the whole batch.
+            step["y_pred"] = distributed.whole(step["y_pred"].detach(), len(batch[1]))
+        return step
+
+    def validation_step(self, batch: Any, **fit_params: Any) -> Any:
+        """Compute logits and loss of a block, of which each process computes its part."""
+        if not self.together_:
+            return super().validation_step(batch, **fit_params)
+        X, y = unpack_data(batch)
+        images = (X["X"] if isinstance(X, Mapping) else X)[distributed.own_rows(len(y))]
+        self._set_training(False)
+        with torch.no_grad():
+            part = self.infer(images, **fit_params) if len(images) else self._no_logits()
+            y_pred = distributed.whole(part, len(y))
+            return {"loss": self.get_loss(y_pred, y, X=X), "y_pred": y_pred}
 
     def _backward(self, batch: Any, **fit_params: Any) -> dict[str, Tensor]:
         """Compute the gradient of a batch, in parts if the batch is larger than they may be."""
         X, y = unpack_data(batch)
+        n_rows = len(y)
+        if self.together_:
+            y = y[distributed.own_rows(n_rows)]
+        # By their number of rows processes may take different paths here. Each path sends the
+        # same messages: one from within a loss of sets, which is called once, then the gradients.
         if self.micro_batch_size is None or len(y) <= self.micro_batch_size:
-            y_pred = self.infer(X, **fit_params)
-            loss = self.get_loss(y_pred, y, X=X, training=True)
+            y_pred = self.infer(X, **fit_params) if len(y) else self._no_logits()
+            loss = self._share_of_loss(y_pred, y, X, n_rows, training=True)
             self._scaled(loss).backward()
         else:
             n_parts = -(-len(y) // self.micro_batch_size)
             in_parts = self._backward_in_one_pass if self._adds_up(X) else self._backward_in_two
-            loss, y_pred = in_parts(X, y, n_parts, **fit_params)
+            loss, y_pred = in_parts(X, y, n_rows, n_parts, **fit_params)
+        if self.together_:
+            parameters = [p for _, p in self.get_all_learnable_params() if p.requires_grad]
+            loss = distributed.average_gradients(parameters, loss)
         self._unscale()
         return {"loss": loss, "y_pred": y_pred}
 
+    def _no_logits(self) -> Tensor:
+        """Return the logits of no rows, for a process that has none: not every network can."""
+        dtype = torch.promote_types(self.module_.dtype, torch.float32)
+        shape = (0, len(self.classes))
+        return torch.zeros(shape, dtype=dtype, device=self.device, requires_grad=True)
+
     def _backward_in_one_pass(
-        self, X: Any, y: Tensor, n_parts: int, **fit_params: Any
+        self, X: Any, y: Tensor, n_rows: int, n_parts: int, **fit_params: Any
     ) -> tuple[Tensor, Tensor]:
         losses, logits = [], []
         for part, labels in zip(_split(X, n_parts), y.tensor_split(n_parts), strict=True):
             y_pred = self.infer(part, **fit_params)
-            loss = self._share_of_loss(y_pred, labels, part, len(y), training=True)
+            loss = self._share_of_loss(y_pred, labels, part, n_rows, training=True)
             self._scaled(loss).backward()
             losses.append(loss.detach())
             logits.append(y_pred.detach())
         return torch.stack(losses).sum(), torch.cat(logits)
 
     def _backward_in_two(
-        self, X: Any, y: Tensor, n_parts: int, **fit_params: Any
+        self, X: Any, y: Tensor, n_rows: int, n_parts: int, **fit_params: Any
     ) -> tuple[Tensor, Tensor]:
         """Compute all logits, the gradient by them, and then carry it back part by part.
 
@@ -791,7 +952,7 @@ class ImageNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
             for name, buffer in self.module_.named_buffers():
                 buffer.data.copy_(kept[name])
         y_pred = torch.cat(logits).requires_grad_()
-        loss = self.get_loss(y_pred, y, X=X, training=True)
+        loss = self._share_of_loss(y_pred, y, X, n_rows, training=True)
         self._scaled(loss).backward()
         assert y_pred.grad is not None
         gradient, *gradients = y_pred.grad.tensor_split(n_parts)
@@ -834,6 +995,8 @@ class ImageNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
                 if isinstance(iterator, TrainIterator):
                     self.history.record("incomplete_batch_count", iterator.n_incomplete)
                     self.history.record("one_class_batch_count", iterator.n_of_one_class)
+            if self.together_:
+                distributed.share_buffers(self.module_)
             return
         if iterator is None:
             super().run_single_epoch(iterator, training, prefix, step_fn, **fit_params)
@@ -989,14 +1152,18 @@ def isolated_random_state(seed: int, device: str) -> Iterator[None]:
         try:
             random.seed(seed)
             np.random.seed(seed)  # noqa: NPY002
-            torch.default_generator.manual_seed(seed)
-            if on_cuda:
-                with torch.cuda.device(device):
-                    torch.cuda.manual_seed(seed)
+            _seed_torch(seed, device)
             yield
         finally:
             random.setstate(python_state)
             np.random.set_state(numpy_state)  # noqa: NPY002
+
+
+def _seed_torch(seed: int, device: str) -> None:
+    torch.default_generator.manual_seed(seed)
+    if _is_cuda(device):
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(seed)
 
 
 def _split(X: Any, n_parts: int) -> list[Any]:

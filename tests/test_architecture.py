@@ -20,8 +20,9 @@ MAY_IMPORT = {
     "networks": set(),
     "datasets": set(),
     "images": set(),
-    "training": {"losses", "sampling", "networks"},
-    "classifiers": {"images", "losses", "sampling", "networks", "training"},
+    "distributed": set(),
+    "training": {"distributed", "losses", "sampling", "networks"},
+    "classifiers": {"distributed", "images", "losses", "sampling", "networks", "training"},
     "__main__": {"__init__", "datasets", "losses"},
 }
 OPTIONAL = ("matplotlib", "pandas", "pooch")
