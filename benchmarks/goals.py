@@ -1,18 +1,21 @@
 """What the project sets itself as goals of speed and memory, and what was measured.
 
-``python -m benchmarks.goals`` reads the results of the other benchmarks, makes two small
+``python -m benchmarks.goals`` reads the results of the other benchmarks, makes three small
 measurements of its own, and prints a line for each goal. A goal that is missed is no error.
 """
 
 import argparse
 import json
 import os
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from joblib import Parallel, delayed
 from tabulate import tabulate
 from torch import Tensor
@@ -194,6 +197,65 @@ def robustness(_: Results) -> Line:
     return text, not broken and error <= 1e-6
 
 
+def shared_gradient(rank: int, n_processes: int, file: str) -> None:
+    """Keep the gradient of this process's uneven part of a batch, and what it has sent."""
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{file}", rank=rank, world_size=n_processes)
+    sent: list[int] = []
+    send = dist.all_reduce
+
+    def counting(tensor: Tensor, *args: Any, **kwargs: Any) -> Any:
+        sent.append(tensor.numel())
+        return send(tensor, *args, **kwargs)
+
+    _, logits, target = next(case for case in batches() if case[0] == "random, 1024 x 10")
+    weight = 0.1 + torch.arange(len(target)) % 7
+    cuts = [0, 600, 1000, 1024] if n_processes == 3 else [0, 1000, 1024]
+    part = slice(cuts[rank], cuts[rank + 1])
+    found = []
+    with mock.patch.object(dist, "all_reduce", counting):
+        for name in METRIC_LOSSES:
+            leaf = logits[part].clone().requires_grad_()
+            loss = get_loss(name)(
+                leaf,
+                target[part],
+                weight[part],
+                normalizer=len(target),
+                process_group=dist.group.WORLD,
+            )
+            # Their mean is that of the whole batch.
+            found.append(torch.autograd.grad(loss, leaf)[0] / n_processes)
+    torch.save(((part.start, part.stop), torch.stack(found), sent), f"{file}.{rank}")
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+def several_processes(_: Results) -> Line:
+    """Compare the gradients of shards with that of the whole batch, and count what was sent."""
+    _, logits, target = next(case for case in batches() if case[0] == "random, 1024 x 10")
+    weight, error, n_sent = 0.1 + torch.arange(len(target)) % 7, 0.0, set()
+    for n_processes in (2, 3):
+        with tempfile.TemporaryDirectory() as folder:
+            file = f"{folder}/meeting"
+            torch.multiprocessing.spawn(shared_gradient, (n_processes, file), n_processes)
+            parts = [torch.load(f"{file}.{rank}") for rank in range(n_processes)]
+        for i, name in enumerate(METRIC_LOSSES):
+            leaf = logits.clone().requires_grad_()
+            get_loss(name)(leaf, target, weight, normalizer=len(target)).backward()
+            for (start, stop), found, sent in parts:
+                exact = leaf.grad[start:stop]
+                difference = (found[i] - exact).abs().max() / leaf.grad.abs().max()
+                error = max(error, float(difference))
+                n_sent |= set(sent)
+                assert len(sent) == len(METRIC_LOSSES), "one message a batch"
+    k = logits.shape[1]
+    return (
+        f"error {error:.1e} with 2 and 3 processes, uneven shards and weights; one message of "
+        f"{', '.join(map(str, n_sent))} numbers for {k} classes",
+        error <= 1e-12 and n_sent == {3 * k},
+    )
+
+
 def search(results: Results) -> Line:
     found = results["memory"]["search"]
     lazy = found.get("ImageArray of a memory map", {})
@@ -296,6 +358,11 @@ GOALS: dict[int, tuple[str, Callable[[Results], Line]]] = {
         "1.25x its memory",
         two_passes,
     ),
+    8: (
+        "set losses over several devices: gradient error at most 1e-12, one message of 3 K numbers "
+        "a batch",
+        several_processes,
+    ),
     9: (
         "grid search: at most 150 MB a worker over its imports for lazily indexed X; warm loky at "
         "most 1.2x CPU",
@@ -337,7 +404,7 @@ def main() -> None:
         lines += [f"   {' ' if i else '*'} - {cell}".rstrip() for i, cell in enumerate(row)]
     notes = [f"{SMOKE} This concerns: {', '.join(results.quick)}."] if results.quick else []
     notes.append(
-        "Goals 6 and 11 are measured here, on this machine: "
+        "Goals 6, 8 and 11 are measured here, on this machine: "
         + "; ".join(f"{key} {value}" for key, value in machine().items())
         + ". The others come from the result files, which describe their machines."
     )
