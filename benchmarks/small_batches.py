@@ -34,7 +34,7 @@ from skimbal.datasets import load_medmnist
 VESSEL, DIGITS = "VesselMNIST3D, 2 classes", "digits, 5 classes"
 #: Learning rate, epochs and width of the network, in short and with --full.
 SETTINGS = {VESSEL: ((1e-3, 8, 8), (1e-3, 40, 24)), DIGITS: ((3e-3, 15, 8), (3e-3, 40, 24))}
-BATCH_SIZES = (2, 4, 8, 16, 50)
+BATCH_SIZES = (2, 4, 8, 16, 50, 64)
 PURE, MIXES = ("mcc", "f1"), ("ce+mcc", "ce+f1")
 STATISTICS = ("batch", "moving")
 #: (loss, ce_warmup_epochs); mixes have no warm-up.
@@ -173,6 +173,14 @@ def draw(summary: dict) -> Any:
     }
     figure, axes = new_figure(len(columns), len(summary), size=(13, 4 * len(summary)))
     for row, (name, of_data) in zip(axes, summary.items(), strict=True):
+        every = [
+            of["balanced_accuracy"]
+            for x in of_data.values()
+            for c in x.values()
+            for of in c.values()
+        ]
+        means, spreads = np.array(every).T
+        limits = (means - spreads).min() - 0.02, (means + spreads).max() + 0.02
         for axis, (title, (statistics, losses)) in zip(row, columns.items(), strict=True):
             lines = [
                 (f"{loss}, {kind}" if statistics is None else loss, of_data[loss][kind])
@@ -190,14 +198,14 @@ def draw(summary: dict) -> Any:
                     face = "white" if cells[n]["collapsed"] else colour
                     axis.plot(place, mean, marker, color=colour, markerfacecolor=face)
             axis.set_xscale("log")
-            tick_plainly(axis.xaxis, (1, 2, 4, 5, 8, 1.6))
+            tick_plainly(axis.xaxis)
             axis.set_xticks(BATCH_SIZES)
             axis.set_title(f"{name.split(',')[0]}: {title}", fontsize=10)
             axis.set_xlabel("batch size, in samples")
             axis.set_ylabel("balanced accuracy, mean and spread")
-            axis.sharey(row[0])
+            axis.set_ylim(limits)
             axis.grid(axis="y", color="#dddddd", linewidth=0.5)
-            axis.legend(frameon=False, fontsize=8)
+            axis.legend(frameon=False, fontsize=8, loc="lower right")
     return figure
 
 
