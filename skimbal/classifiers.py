@@ -191,7 +191,8 @@ _CLASS_DOC = """{summary}
     net_ : skorch.NeuralNetClassifier
         The fitted net; its ``module_`` is the network.
     history_ : skorch.history.History
-        Losses, scores and durations of each epoch.
+        Losses, scores and durations of each epoch, and how many of its batches lacked a class
+        (``incomplete_batch_count``) or held a single one (``one_class_batch_count``).
     n_epochs_ : int
         Number of epochs in the history.
 
@@ -832,6 +833,11 @@ class BaseCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                     f"{self.micro_batch_size}."
                 )
         check_statistics(self.loss_statistics, self.loss_horizon)
+        if self.loss_statistics == "moving" and self._optimizer() is torch.optim.LBFGS:
+            raise ValueError(
+                "loss_statistics='moving' counts a batch once, but optimizer='lbfgs' computes its "
+                "loss several times in a step; use loss_statistics='batch' or another optimizer."
+            )
         _check_number("ce_warmup_epochs", self.ce_warmup_epochs, Real, 0)
         _check_number("verbose", self.verbose, Integral, 0)
         if not isinstance(self.compile, bool | np.bool_):

@@ -1723,6 +1723,8 @@ def test_compiled_network_learns_the_same():
     X, y = images()
     X = X.astype(np.float64)
     plain, compiled = small(max_epochs=2).fit(X, y), small(max_epochs=2, compile=True).fit(X, y)
+    parts = small(max_epochs=2, compile=True, micro_batch_size=8).fit(X, y)
+    assert_allclose(parts.predict_proba(X), plain.predict_proba(X), rtol=1e-3, atol=1e-5)
     assert_allclose(compiled.predict_proba(X), plain.predict_proba(X), rtol=1e-6)
     assert list(weights(compiled)) == list(weights(plain))
     again = pickle.loads(pickle.dumps(compiled))

@@ -559,6 +559,10 @@ BAD_PARAMS = [
         {"loss_statistics": "moving", "loss": nn.CrossEntropyLoss()},
         ["loss_statistics='moving'", "CrossEntropyLoss", "loss_statistics='batch'"],
     ),
+    (
+        {"loss_statistics": "moving", "optimizer": "lbfgs"},
+        ["several times in a step", "optimizer='lbfgs'", "loss_statistics='batch'"],
+    ),
     *(
         ({"ce_warmup_epochs": value}, ["ce_warmup_epochs must be a finite number", repr(value)])
         for value in (-1, np.nan, "2", None, True)
