@@ -763,7 +763,7 @@ class ImageNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
         kind = torch.device(self.device).type
         least, greatest = _ACTIVATION_BYTES.get(kind, _ACTIVATION_BYTES["cpu"])
         weights = sum(parameter.nbytes for parameter in self.module_.parameters())
-        n_rows: int = min(greatest, max(least, 2 * weights)) // self.activation_bytes_
+        n_rows: int = min(greatest, max(least, 4 * weights)) // self.activation_bytes_
         # Not one: torch convolves a single volume on a single thread three times as slowly.
         return max(2, min(1024, n_rows))
 

@@ -526,7 +526,7 @@ def test_blocks_to_predict_suit_the_largest_activation(monkeypatch):
     # A block is the larger the more weights it has to read.
     n_bytes = sum(parameter.nbytes for parameter in clf.net_.module_.parameters())
     monkeypatch.setitem(training._ACTIVATION_BYTES, "cpu", (1, 2**30))
-    assert clf.net_.block_size == max(2, 2 * n_bytes // (16 * 36 * 4))
+    assert clf.net_.block_size == max(2, 4 * n_bytes // (16 * 36 * 4))
     # Never one row at a time, which torch convolves slowly, unless there is no more than one.
     monkeypatch.setitem(training._ACTIVATION_BYTES, "cpu", (1, 1))
     sizes.clear()
