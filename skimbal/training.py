@@ -498,9 +498,10 @@ class IncompleteBatches(Callback):  # type: ignore[misc]
         share = net.history[-1, "incomplete_batch_count"] / net.history[-1, "train_batch_count"]
         if share > 0.05:
             tqdm.write(  # next to a progress bar, if there is one
-                f"{share:.0%} of the batches lacked a class, which biases {net.criterion_}: use a "
-                "larger batch_size (with micro_batch_size if memory is short), "
-                "loss_statistics='moving', or a sum with 'ce' (for pure ones, ce_warmup_epochs)."
+                f"{share:.0%} of the batches lacked a class, which the loss "
+                f"'{net.criterion_.extra_repr()}' suffers from. What helps: a larger batch_size "
+                "(with micro_batch_size if memory is short); loss_statistics='moving'; for a loss "
+                "without 'ce', ce_warmup_epochs."
             )
 
 
