@@ -398,7 +398,7 @@ class MixedLoss(nn.Module):
         if ce_share:
             factors = {name: (1 - ce_share) * factor for name, factor in factors.items()}
             factors["ce"] = factors.get("ce", 0.0) + ce_share
-        is_mean = weight is None and divisor == len(target) and process_group is None
+        is_mean = process_group is None and weight is None and divisor == len(target)
         if self._is_plain and is_mean:
             # A small batch costs as much as there are operations; this is a single one.
             wide = logits.to(_wide(logits))
