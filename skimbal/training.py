@@ -4,6 +4,7 @@ It lives in encoded labels (0 to ``n_classes - 1``) and in arrays that have been
 """
 
 import io
+import itertools
 import math
 import random
 import threading
@@ -242,11 +243,15 @@ class TrainIterator:
         Labels that the encoded ones stand for, which a sampling strategy may name.
     memory_share : float, default=0.5
         Share of the free memory of a CUDA device that the images may take, in [0, 1].
+    uniform_length : bool, default=False
+        Whether an epoch has as many batches as one that takes each row once, whatever the sampler:
+        the next one goes on where it ended. Samplers can then be compared at equal numbers of
+        steps, and at equal learning rates.
 
     Raises
     ------
     ValueError
-        If ``memory_share`` is not in [0, 1].
+        If ``memory_share`` is not in [0, 1], or ``uniform_length`` is neither True nor False.
 
     Notes
     -----
@@ -260,7 +265,12 @@ class TrainIterator:
         sampler: Any = None,
         classes: np.ndarray | None = None,
         memory_share: float = 0.5,
+        uniform_length: bool = False,
     ) -> None:
+        if not isinstance(uniform_length, bool | np.bool_):
+            raise ValueError(
+                f"iterator_train__uniform_length must be True or False, got {uniform_length!r}."
+            )
         if not isinstance(memory_share, int | float) or not 0 <= memory_share <= 1:
             raise ValueError(
                 f"iterator_train__memory_share must be a number in [0, 1], got {memory_share!r}."
@@ -273,6 +283,9 @@ class TrainIterator:
         y = self._y if classes is None else classes[self._y]
         seed = int(torch.randint(2**31 - 1, ()))
         self.batches = BatchSampler(y, batch_size, sampler, random_state=seed)
+        self._n_batches = len(BatchSampler(y, batch_size) if uniform_length else self.batches)
+        # Without end, so that what an epoch has left is not lost.
+        self._rows = itertools.chain.from_iterable(itertools.repeat(self.batches))
         #: Batches of the last epoch that lacked a class, and those that held one class only.
         self.n_incomplete = self.n_of_one_class = 0
         self.resident: DeviceDataset | None = None
@@ -297,11 +310,11 @@ class TrainIterator:
                 self.resident = DeviceDataset(self.dataset, device)
 
     def __len__(self) -> int:
-        return len(self.batches)
+        return self._n_batches
 
     def _counted(self) -> Iterator[np.ndarray]:
         self.n_incomplete = self.n_of_one_class = 0
-        for rows in self.batches:
+        for rows in itertools.islice(self._rows, self._n_batches):
             n_present = int(np.count_nonzero(np.bincount(self._y[rows])))
             self.n_incomplete += n_present < self._n_classes
             self.n_of_one_class += n_present == 1

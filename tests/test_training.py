@@ -338,6 +338,32 @@ def test_batches_are_seeded_by_torch_alone():
     assert all_states() == before
 
 
+@pytest.mark.parametrize(
+    "sampler", [None, "balanced", "stratified", "weighted", RandomUnderSampler()]
+)
+def test_uniform_length_gives_every_sampler_as_many_batches(sampler):
+    y = np.array([0] * 20 + [1] * 5)
+    data = ImageDataset(numbered_rows(25), y)
+    iterator = TrainIterator(data, 4, sampler, uniform_length=True)
+    epochs = [[y for _, y in iterator] for _ in range(6)]
+    assert {len(batches) for batches in epochs} == {len(iterator)} == {7}
+
+
+def test_uniform_length_goes_on_where_an_epoch_ended():
+    # 40 balanced rows in ten batches of 4, but epochs of seven batches: a pass over the frequent
+    # class ends in the second epoch, and repeats no row of it before.
+    y = np.array([0] * 20 + [1] * 5)
+    iterator = TrainIterator(ImageDataset(numbered_rows(25), y), 4, "balanced", uniform_length=True)
+    rows = [X[:, 0, 0, 0].long() for _ in range(2) for X, _ in iterator]
+    first_pass = torch.cat(rows[:10])
+    assert sorted(first_pass[first_pass < 20].tolist()) == list(range(20))
+
+
+def test_uniform_length_is_a_switch():
+    with pytest.raises(ValueError, match="uniform_length must be True or False, got 'yes'"):
+        TrainIterator(ImageDataset(numbered_rows(3)), 2, uniform_length="yes")
+
+
 def test_sampler_sees_the_labels_of_the_user():
     labels = np.array(["benign", "malignant", "other"])
     data = ImageDataset(numbered_rows(30), np.arange(30) % 3)
