@@ -1089,8 +1089,8 @@ def _check_splits(splits: list[_Split], y: np.ndarray, groups: np.ndarray | None
             if len(shared):
                 raise ValueError(
                     f"{where} has {len(shared)} group(s) on both sides, such as {shared[0]!r}: "
-                    "what is learnt of a patient would be tested on that patient. Use a splitter that "
-                    "honours groups, such as StratifiedGroupKFold, or leave cv a number."
+                    "what is learnt of a patient would be tested on that patient. Use a splitter "
+                    "that honours groups, such as StratifiedGroupKFold, or leave cv a number."
                 )
 
 
