@@ -44,6 +44,7 @@ from skimbal.losses import (
     check_statistics,
     get_loss,
     inverse_frequency,
+    log_prior,
 )
 from skimbal.networks import BUILT_IN
 from skimbal.sampling import BatchSampler
@@ -100,18 +101,28 @@ _CLASS_DOC = """{summary}
     loss : str, LossMix, torch.nn.Module class or instance, default="ce+mcc"
         What is minimised: ``"ce"`` (cross-entropy), ``"wce"`` (cross-entropy weighted by
         normalised inverse class frequency), ``"focal"``, ``"f1"`` (soft macro F1), ``"mcc"``
-        (soft multi-class MCC), or a sum of them such as ``"ce + 0.5*mcc"``; a
-        :class:`~skimbal.LossMix`, whose factors a search reaches as ``loss__mcc``; or a module
-        that maps (logits, target) to a scalar, of which a copy is used.
+        (soft multi-class MCC), ``"la"`` (cross-entropy of logits plus log prior),
+        ``"balanced_softmax"`` (the same as ``"la"`` with its default strength), ``"ldam"``
+        (cross-entropy with a margin that is larger for rare classes), or a sum of them such as
+        ``"ce + 0.5*mcc"``; a :class:`~skimbal.LossMix`, whose factors a search reaches as
+        ``loss__mcc``; or a module that maps (logits, target) to a scalar, of which a copy is used.
     loss_statistics : {{"batch", "moving"}}, default="batch"
         What ``"f1"`` and ``"mcc"`` are computed from: the rows of a batch, as in the paper, or
         moving sums over the batches so far, for batches too small to hold every class.
     loss_horizon : float, default=512
         Memory of the moving sums, in samples: what lies so many rows back counts 1/e.
     ce_warmup_epochs : float, default=0.5
-        Epochs over which a loss without ``"ce"``, ``"wce"`` or ``"focal"`` takes over from a
+        Epochs over which a loss of ``"f1"`` and ``"mcc"`` alone takes over from a
         cross-entropy, step by step; below 1 a share of ``max_epochs``. 0 is the loss of the paper,
         which tends to collapse to one class. Other losses have no warm-up.
+    logit_adjustment : float, default=0.0
+        Strength :math:`\\tau` of a correction for class frequency at prediction, dimensionless, at
+        least 0: ``decision_function``, ``predict_proba`` and ``predict`` use
+        :math:`z - \\tau \\log \\pi`, with logits :math:`z` and :math:`\\pi` as in ``class_prior_``.
+        It is read at prediction, so another value needs no new fit; training, its callbacks and
+        their scores see the logits as they are. This, ``"la"``, ``"balanced_softmax"`` and
+        ``"ldam"`` correct in the logits what ``sampler="balanced"``, ``"weighted"`` or
+        ``class_weight="balanced"`` correct by rows: use one of them, two would correct twice.
     sampler : None, str, RandomOverSampler or RandomUnderSampler, default=None
         What an epoch is made of: each row once (``None``), batches with equal portions of each
         class (``"balanced"``), batches that mirror the class proportions (``"stratified"``),
@@ -182,6 +193,9 @@ _CLASS_DOC = """{summary}
     ----------
     classes_ : ndarray of shape (n_classes,)
         Class labels, sorted.
+    class_prior_ : ndarray of shape (n_classes,)
+        Share of each class in the training rows by ``sample_weight``, dimensionless, with sum 1.
+        Over all calls of ``partial_fit``; before ``sampler`` and ``class_weight``.
     n_features_in_ : int
         Number of pixels times channels of an image.
     feature_names_in_ : ndarray of shape (n_features,)
@@ -203,6 +217,8 @@ _CLASS_DOC = """{summary}
 
     References
     ----------
+    Menon, A. K. et al. (2021). Long-tail learning via logit adjustment. ICLR.
+
     Scholz, D. et al. (2024). Imbalance-aware loss functions improve medical image
     classification. MIDL, PMLR 250, 1341-1356.
 
@@ -233,6 +249,7 @@ class BaseCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         loss_statistics: str = "batch",
         loss_horizon: float = 512,
         ce_warmup_epochs: float = 0.5,
+        logit_adjustment: float = 0.0,
         sampler: Any = None,
         module: Any = "small",
         input_shape: Sequence[int] | None = None,
@@ -259,6 +276,7 @@ class BaseCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.loss_statistics = loss_statistics
         self.loss_horizon = loss_horizon
         self.ce_warmup_epochs = ce_warmup_epochs
+        self.logit_adjustment = logit_adjustment
         self.sampler = sampler
         self.module = module
         self.input_shape = input_shape
@@ -370,7 +388,7 @@ class BaseCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Warns
         -----
         CollapseWarning
-            If the loss is soft MCC, soft F1 or both, without a cross-entropy or focal term.
+            If the loss is soft MCC, soft F1 or both, without a term that is a mean over rows.
         UserWarning
             If batches are too small to hold every class where loss or sampler needs that.
         """
@@ -420,8 +438,8 @@ class BaseCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Returns
         -------
         score : ndarray of shape (n_samples,) or (n_samples, n_classes)
-            Unnormalised log-probabilities, dimensionless; for two classes that of
-            ``classes_[1]`` minus that of ``classes_[0]``.
+            Unnormalised log-probabilities, dimensionless, less ``logit_adjustment`` times the log
+            prior; for two classes that of ``classes_[1]`` minus that of ``classes_[0]``.
         """
 
         def scores(logits: torch.Tensor) -> torch.Tensor:
@@ -441,7 +459,7 @@ class BaseCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         -------
         proba : ndarray of shape (n_samples, n_classes)
             Probabilities, in the order of ``classes_``. After rebalancing (``sampler="balanced"``,
-            class weights) they are those of a balanced population.
+            class weights, ``logit_adjustment=1``) they are those of a balanced population.
         """
         return self._predict(X, softmax)
 
@@ -483,6 +501,13 @@ class BaseCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             Share of the rows that are predicted right, in [0, 1].
         """
         return float(super().score(X, y, sample_weight))
+
+    @property
+    def class_prior_(self) -> np.ndarray:
+        """Share of each class in the training rows, by weight, with sum 1."""
+        mass = self._class_mass
+        prior: np.ndarray = mass / mass.sum()
+        return prior
 
     @property
     def history_(self) -> Any:
@@ -804,6 +829,17 @@ class BaseCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def _predict(self, X: Any, function: Callable[[torch.Tensor], torch.Tensor]) -> np.ndarray:
         check_is_fitted(self, "net_")
+        tau = self.logit_adjustment
+        _check_number("logit_adjustment", tau, Real, 0)
+        if tau:
+            shift = torch.from_numpy(tau * log_prior(self.class_prior_))
+            of_logits = function
+
+            def function(logits: torch.Tensor) -> torch.Tensor:
+                # A copy that waits for a CUDA device would do so after each block.
+                moved = shift.to(logits.device, logits.dtype, non_blocking=True)
+                return of_logits(logits - moved)
+
         X, shape = self._check_X(X, reset=False)
         data = ImageDataset(X, sample_shape=shape)
         with self._told_about_memory():
@@ -839,6 +875,7 @@ class BaseCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 "loss several times in a step; use loss_statistics='batch' or another optimizer."
             )
         _check_number("ce_warmup_epochs", self.ce_warmup_epochs, Real, 0)
+        _check_number("logit_adjustment", self.logit_adjustment, Real, 0)
         _check_number("verbose", self.verbose, Integral, 0)
         if not isinstance(self.compile, bool | np.bool_):
             raise ValueError(f"compile must be True or False, got {self.compile!r}.")

@@ -53,7 +53,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from skimbal import CNN2DClassifier, CNN3DClassifier, LossMix, NDSampler, training
-from skimbal.losses import get_loss, inverse_frequency
+from skimbal.losses import get_loss, inverse_frequency, log_prior
 from skimbal.networks import SmallCNN
 from skimbal.sampling import BatchSampler
 from skimbal.training import ImageDataset, ImageNet
@@ -161,11 +161,18 @@ def mcc_by_hand(p, hot):
     return covariance / ((1 - (p_mean**2).sum()) * (1 - (hot_mean**2).sum())).sqrt()
 
 
+def ldam_by_hand(p, hot, margin):
+    p = p * (-hot * margin).exp()
+    return -(hot * (p / p.sum(1, keepdim=True)).log()).sum(1).mean()
+
+
 #: Of probabilities, one-hot labels and the shares of the classes among the training rows.
 LOSSES_BY_HAND = {
     "ce": lambda p, hot, share: -(hot * p.log()).sum(1).mean(),
     "wce": lambda p, hot, share: -(hot * p.log() / (len(share) * share)).sum(1).mean(),
     "focal": lambda p, hot, share: -(hot * (1 - p) ** 2 * p.log()).sum(1).mean(),
+    "la": lambda p, hot, share: -(hot * (p * share / (p @ share)[:, None]).log()).sum(1).mean(),
+    "ldam": lambda p, hot, share: ldam_by_hand(p, hot, 0.5 * (share.min() / share) ** 0.25),
     "f1": lambda p, hot, share: 1 - (2 * (p * hot).sum(0) / (p + hot).sum(0)).mean(),
     "mcc": lambda p, hot, share: 1 - mcc_by_hand(p, hot),
 }
@@ -187,7 +194,7 @@ class FirstWeights(Callback):
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS, ids=str)
-@pytest.mark.parametrize("loss", ["ce", "wce", "focal", "f1", "mcc", "ce+f1", "wce+mcc"])
+@pytest.mark.parametrize("loss", [*LOSSES_BY_HAND, "ce+f1", "wce+mcc", "ldam+f1"])
 def test_training_is_a_plain_loop(loss, sampler, monkeypatch):
     drawn, draw = [], BatchSampler.__iter__
     monkeypatch.setattr(
@@ -272,7 +279,7 @@ def test_moving_statistics_and_warm_up_are_a_plain_loop(spec, micro_batch_size, 
 
 def test_warm_up_is_for_pure_losses_and_a_search_dimension():
     X, y = images(n=60)
-    for loss in ("ce+mcc", "ce", "focal"):
+    for loss in ("ce+mcc", "ce", "focal", "la", "balanced_softmax+f1", "ldam+mcc"):
         params = {"loss": loss, "max_epochs": 2}
         assert_same_weights(
             small(**params).fit(X, y), small(**params, ce_warmup_epochs=0).fit(X, y)
@@ -304,6 +311,89 @@ def test_warm_up_and_moving_statistics_go_on_in_partial_fit():
     # warm_start goes on with its epochs, too: there is no second warm-up.
     clf = small(loss="mcc", ce_warmup_epochs=1, max_epochs=1, warm_start=True).fit(X, y)
     assert clf.fit(X, y).net_.epochs_before_ == 1
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+@pytest.mark.parametrize(
+    ("classifier", "dtype"),
+    [
+        (CNN2DClassifier, "float64"),
+        (CNN3DClassifier, "float64"),
+        (CNN3DClassifier, "float32"),
+        (CNN2DClassifier, "bfloat16"),
+    ],
+)
+def test_logit_adjustment_is_its_formula(classifier, dtype, n_classes):
+    X, y = images(n=60, ndim=len(classifier._axes), n_classes=n_classes, share=0.8)
+    weight = np.random.default_rng(0).uniform(0.2, 3, len(y))
+    clf = small(classifier, max_epochs=1, dtype=dtype, logit_adjustment=0.7)
+    clf.fit(X, y, sample_weight=weight)
+    prior = np.bincount(y, weights=weight) / weight.sum()
+    assert_allclose(clf.class_prior_, prior, rtol=1e-12)
+    logits = clf.net_.forward(ImageDataset(X[:, None])).numpy()
+    adjusted = logits - 0.7 * np.log(prior)
+    rtol, atol = (1e-10, 1e-12) if dtype == "float64" else (1e-4, 1e-5)
+    decision = clf.decision_function(X)
+    expected = adjusted[:, 1] - adjusted[:, 0] if n_classes == 2 else adjusted
+    assert_allclose(decision, expected, rtol, atol)
+    assert decision.dtype == logits.dtype
+    expected = sklearn.utils.extmath.softmax(adjusted)
+    assert_allclose(clf.predict_proba(X), expected, rtol, atol)
+    assert_array_equal(clf.predict(X), adjusted.argmax(1))
+    # It is read at prediction, and training knows nothing of it.
+    plain = clone(clf).set_params(logit_adjustment=0).fit(X, y, sample_weight=weight)
+    assert_same_weights(plain, clf)
+    plain.set_params(logit_adjustment=0.7)
+    assert_array_equal(plain.predict_proba(X), clf.predict_proba(X))
+    for other in (pickle.loads(pickle.dumps(clf)), copy.deepcopy(clf)):
+        assert_array_equal(other.decision_function(X), decision)
+        assert_array_equal(other.class_prior_, clf.class_prior_)
+    assert clone(clf).get_params()["logit_adjustment"] == 0.7
+
+
+def test_logit_adjustment_moves_predictions_to_the_rare_class():
+    X, y = images(n=200, share=0.95)
+    X += np.random.default_rng(1).normal(scale=2, size=X.shape)
+    clf = small(loss="ce", max_epochs=2).fit(X, y)
+    n_rare = [np.sum(clf.set_params(logit_adjustment=tau).predict(X)) for tau in (0, 0.5, 1, 2, 9)]
+    assert n_rare == sorted(n_rare)
+    assert n_rare[0] < n_rare[2]
+    assert n_rare[-1] == 200
+    changed = clf.set_params(logit_adjustment=1).predict(X) != clf.set_params(
+        logit_adjustment=0
+    ).predict(X)
+    decision = clf.decision_function(X)
+    assert_array_equal(changed, (decision <= 0) & (decision > np.log(0.05 / 0.95)))
+
+
+def test_class_prior_is_that_of_the_training_rows():
+    X, y = images(n=80, n_classes=3, share=0.6)
+    train = Seen()
+    for params in (
+        {},
+        {"train_split": 0.25},
+        {"sampler": "balanced", "class_weight": "balanced"},
+        {"sampler": RandomUnderSampler()},
+    ):
+        clf = small(max_epochs=1, callbacks=[("seen", train)], **params)
+        assert not hasattr(clf, "class_prior_")
+        clf.fit(X, y)
+        counts = np.bincount(seen(clf).train_.y)
+        assert_allclose(clf.class_prior_, counts / counts.sum(), rtol=1e-12)
+        assert clf.class_prior_.sum() == pytest.approx(1, abs=1e-15)
+    # Rows without weight are no rows.
+    keep = np.arange(80) % 3 > 0
+    weighted = small(max_epochs=1).fit(X, y, sample_weight=keep)
+    assert_allclose(weighted.class_prior_, np.bincount(y[keep]) / keep.sum(), rtol=1e-12)
+
+
+def test_scores_of_training_see_logits_as_they_are():
+    X, y = images(n=100, share=0.9)
+    scoring = ("score", EpochScoring("balanced_accuracy", lower_is_better=False, name="score"))
+    params = {"train_split": 0.3, "callbacks": [scoring], "max_epochs": 3, "lr": 5e-4}
+    plain, adjusted = (small(**params, logit_adjustment=tau).fit(X, y) for tau in (0, 3))
+    assert plain.history_[:, "score"] == adjusted.history_[:, "score"]
+    assert not np.array_equal(plain.predict(X), adjusted.predict(X))
 
 
 class Labels(Callback):
@@ -1048,7 +1138,7 @@ def test_integer_weights_equal_repeated_images():
     X, y = images(n=20)
     X = X.astype(np.float64)
     repeats = np.random.default_rng(1).integers(0, 4, size=20)
-    for loss in ("ce+mcc", "wce", "f1+ce"):
+    for loss in ("ce+mcc", "wce", "f1+ce", "la", "ldam"):
         weighted = small(loss=loss, batch_size=64).fit(X, y, sample_weight=repeats)
         repeated = small(loss=loss, batch_size=64).fit(X.repeat(repeats, 0), y.repeat(repeats))
         assert_allclose(weighted.predict_proba(X), repeated.predict_proba(X), rtol=1e-8)
@@ -1260,7 +1350,7 @@ def test_partial_fit_after_fit_leaves_the_schedule():
     assert clf.fit(X, y).n_epochs_ == 3
 
 
-@pytest.mark.parametrize("loss", ["wce", "ce+mcc", "ce+f1", "focal"])
+@pytest.mark.parametrize("loss", ["wce", "ce+mcc", "ce+f1", "focal", "la", "ldam+mcc"])
 @pytest.mark.parametrize("class_weight", [None, "balanced"])
 def test_chunks_of_one_class_each(loss, class_weight):
     X, y = images(n=60, n_classes=3, share=0.5)
@@ -1271,9 +1361,15 @@ def test_chunks_of_one_class_each(loss, class_weight):
         clf.partial_fit(X[chunk], names[chunk], classes=["x", "b", "q"])
         assert clf.classes_.tolist() == ["b", "q", "x"]
         assert np.isfinite(clf.decision_function(X)).all()
+        counts = [np.sum((names == name) & (y < n_seen)) for name in ("b", "q", "x")]
         if loss == "wce":
-            counts = [np.sum((names == name) & (y < n_seen)) for name in ("b", "q", "x")]
             assert_allclose(clf.net_.criterion_.class_weight, inverse_frequency(counts), rtol=1e-6)
+        if loss == "la":
+            assert_allclose(clf.net_.criterion_.log_prior, log_prior(counts), rtol=1e-6)
+        assert_allclose(clf.class_prior_, np.array(counts) / sum(counts), rtol=1e-12)
+        clf.set_params(logit_adjustment=1)
+        assert np.isfinite(clf.decision_function(X)).all()
+        clf.set_params(logit_adjustment=0)
     for _ in range(12):
         clf.partial_fit(X, names)
     assert clf.score(X, names) > 0.9

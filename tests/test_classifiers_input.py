@@ -485,7 +485,7 @@ class NoWeights(nn.Module):
         return nn.functional.cross_entropy(y_pred, target)
 
 
-TERMS = "ce, wce, focal, f1, mcc"
+TERMS = "ce, wce, focal, f1, mcc, la, balanced_softmax, ldam"
 SAMPLERS = ["None, 'balanced', 'stratified', 'weighted'", "RandomOverSampler"]
 FACTORY = "f(in_channels, n_classes)"
 BUILT = ["not a network", "wrap the call in a function", FACTORY]
@@ -567,6 +567,11 @@ BAD_PARAMS = [
         ({"ce_warmup_epochs": value}, ["ce_warmup_epochs must be a finite number", repr(value)])
         for value in (-1, np.nan, "2", None, True)
     ),
+    *(
+        ({"logit_adjustment": value}, ["logit_adjustment must be a finite number", repr(value)])
+        for value in (-1, np.nan, np.inf, "1", None, True, [1])
+    ),
+    ({"loss": LossMix(la=1, la_tau=-1)}, ["la_tau must be a finite number of at least 0", "-1"]),
     *(
         ({"loss": loss, "micro_batch_size": 2}, ["micro_batch_size=2", "logits alone", *words])
         for loss, words in (
@@ -893,6 +898,13 @@ def test_prediction_before_fit(cls, method):
         failed.fit(images(cls), Y * 0)
     with pytest.raises(NotFittedError, match=words):
         getattr(failed, method)(*args)
+
+
+@pytest.mark.parametrize("method", ["predict", "predict_proba", "decision_function"])
+def test_logit_adjustment_is_checked_where_it_is_read(method):
+    clf = make().fit(images(), Y).set_params(logit_adjustment=-1)
+    with pytest.raises(ValueError, match=r"logit_adjustment must be a finite .* least 0, got -1"):
+        getattr(clf, method)(images())
 
 
 @pytest.mark.parametrize("method", OUTPUTS)
@@ -1279,7 +1291,8 @@ def caught(call, category=Warning):
 
 PURE = ["mcc", "f1", "f1+mcc", "0.5*mcc", LossMix(mcc=1), LossMix(f1=2, mcc=1)]
 PURE += [SoftMCCLoss(), SoftMCCLoss, SoftF1Loss(), SoftF1Loss]
-MIXES = ["ce", "wce", "focal", "ce+mcc", "wce+f1", "mcc+focal", "0.001*ce + mcc + f1"]
+MIXES = ["la", "ldam", "balanced_softmax+mcc", "f1+la"]
+MIXES += ["ce", "wce", "focal", "ce+mcc", "wce+f1", "mcc+focal", "0.001*ce + mcc + f1"]
 MIXES += [LossMix(ce=0.1, mcc=1), FocalLoss(), nn.CrossEntropyLoss, nn.CrossEntropyLoss()]
 
 
