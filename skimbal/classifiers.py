@@ -554,7 +554,7 @@ class BaseCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         train, valid = self._split(data, labels, split_seed)
         mass = np.bincount(train.y, weights=train.sample_weight, minlength=len(labels))
         if partial and not first:
-            mass += self._class_mass
+            mass = mass + self._class_mass
         loss = get_loss(self.loss, mass, statistics=self.loss_statistics, horizon=self.loss_horizon)
         train, valid = self._apply_class_weight(train, valid, labels, mass)
         self._check_loss(loss, train, labels, once=first or not partial)

@@ -1350,6 +1350,15 @@ def test_partial_fit_after_fit_leaves_the_schedule():
     assert clf.fit(X, y).n_epochs_ == 3
 
 
+def test_class_prior_of_calls_with_and_without_weights():
+    X, y = images(n=40)
+    weight = np.linspace(0.1, 2, 40)
+    clf = small().partial_fit(X, y, classes=[0, 1], sample_weight=weight)
+    clf.partial_fit(X, y)
+    mass = np.bincount(y, weights=weight) + np.bincount(y)
+    assert_allclose(clf.class_prior_, mass / mass.sum(), rtol=1e-12)
+
+
 @pytest.mark.parametrize("loss", ["wce", "ce+mcc", "ce+f1", "focal", "la", "ldam+mcc"])
 @pytest.mark.parametrize("class_weight", [None, "balanced"])
 def test_chunks_of_one_class_each(loss, class_weight):
