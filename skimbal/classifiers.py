@@ -16,7 +16,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.base import (
+    BaseEstimator,
+    ClassifierMixin,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+)
 from sklearn.utils import (
     Tags,
     assert_all_finite,
@@ -85,7 +90,7 @@ _OWN_PARAMETERS = frozenset(
     ("module", "criterion", "optimizer", "lr", "max_epochs", "batch_size", "micro_batch_size")
     + ("ce_warmup_epochs",)
     + ("callbacks", "train_split", "device", "classes", "verbose", "warm_start")
-    + ("predict_nonlinearity", "dataset", "autocast", "compile", "compiled")
+    + ("predict_nonlinearity", "dataset", "autocast", "compile", "compiled", "feature_layer")
     + ("module__factory", "module__in_channels", "module__n_classes", "module__dtype")
     + ("module__mean", "module__std", "module__channels_last")
 )
@@ -94,7 +99,8 @@ _CLASS_DOC = """{summary}
 
     The network is made at ``fit``, when number of channels, image size and classes are known,
     and trained by skorch.  Images may come as they are, in any real dtype: they are converted
-    and standardised batch by batch.
+    and standardised batch by batch.  A fitted classifier is a transformer, too: ``transform``
+    gives the features that its last layer classifies.
 
     Parameters
     ----------
@@ -132,6 +138,10 @@ _CLASS_DOC = """{summary}
     module : {{"small", "resnet18", "resnet34"}} or callable, default="small"
         The network, or a factory ``f(in_channels, n_classes)`` that builds one. Options of the
         network are set as ``net__module__width``.
+    feature_layer : str, default=None
+        Layer whose input ``transform`` gives, by its name in ``named_modules()`` of the network
+        (``net_.module_.network``). If None, the last :class:`torch.nn.Linear` that runs in a
+        prediction: in the built-in networks the classifier, whose input are the features.
     input_shape : tuple of int, default=None
         Shape of an image, {shapes}, in voxels. It gives rows their shape, and says that the axes
         of images are right as they are. If None, images keep their shape and rows become
@@ -228,7 +238,12 @@ _CLASS_DOC = """{summary}
     """
 
 
-class BaseCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+class BaseCNNClassifier(
+    ClassNamePrefixFeaturesOutMixin,  # type: ignore[misc]
+    ClassifierMixin,  # type: ignore[misc]
+    TransformerMixin,  # type: ignore[misc]
+    BaseEstimator,  # type: ignore[misc]
+):
     """What the classifiers share; they differ in the number of spatial axes."""
 
     #: Names of the spatial axes of an image.
@@ -252,6 +267,7 @@ class BaseCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         logit_adjustment: float = 0.0,
         sampler: Any = None,
         module: Any = "small",
+        feature_layer: str | None = None,
         input_shape: Sequence[int] | None = None,
         standardize: bool = True,
         class_weight: Any = None,
@@ -279,6 +295,7 @@ class BaseCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.logit_adjustment = logit_adjustment
         self.sampler = sampler
         self.module = module
+        self.feature_layer = feature_layer
         self.input_shape = input_shape
         self.standardize = standardize
         self.class_weight = class_weight
@@ -353,9 +370,13 @@ class BaseCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return self
 
     def __sklearn_tags__(self) -> Tags:
-        """Return what the estimator can do: rows as well as images."""
+        """Return what the estimator can do: rows as well as images, which dtypes it keeps."""
         tags = super().__sklearn_tags__()
         tags.input_tags.three_d_array = True
+        preserved = ["float64" if self.dtype == "float64" else "float32"]
+        if self.dtype == "auto" and self.device == "cpu":
+            preserved.append("float64")
+        tags.transformer_tags.preserves_dtype = preserved
         return tags
 
     # Public methods --------------------------------------------------------------------------
@@ -480,6 +501,33 @@ class BaseCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         best = self._predict(X, lambda logits: logits.argmax(1))
         labels: np.ndarray = self.classes_[best]
         return labels
+
+    def transform(self, X: Any) -> np.ndarray:
+        """Compute the features: the input of the last linear layer, or of ``feature_layer``.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            Images or rows, as for ``fit``.
+
+        Returns
+        -------
+        features : ndarray of shape (n_samples, n_features_out)
+            Dimensionless, in float32, or in float64 where the network computes in it; an input of
+            more axes as one line for each row. A DataFrame if ``set_output`` asks for one.
+
+        Raises
+        ------
+        ValueError
+            If the network has no linear layer and ``feature_layer`` is None, or X does not fit.
+        """
+        check_is_fitted(self, "net_")
+        return self._in_blocks(X, self.net_.features_of_rows)
+
+    @property
+    def _n_features_out(self) -> int:
+        """Number of features that ``transform`` gives, which scikit-learn asks for."""
+        return self.net_.count_features()
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Compute the accuracy, which a rare class hardly moves.
@@ -748,6 +796,7 @@ class BaseCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             ce_warmup_epochs=self._n_warmup_epochs(),
             autocast=_DTYPES[dtype] if low_precision else None,
             compiled=self.compile,
+            feature_layer=self.feature_layer,
             callbacks=self._make_callbacks(loss, partial),
             predict_nonlinearity=softmax,
             dataset=functools.partial(ImageDataset, sample_shape=train.sample_shape),
@@ -758,6 +807,7 @@ class BaseCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             **options,
         ).initialize()
         self._check_callback_options(net, options)
+        net.check_feature_layer()
         self._check_output(net, train, len(labels))
         net.compile_module()
         return net
@@ -826,6 +876,8 @@ class BaseCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 f"of X are beyond the range of {net.module_.dtype}, or module={self.module!r} "
                 "makes NaN of numbers. Scale X down, or see dtype and standardize."
             )
+        if self.feature_layer is not None:
+            net.count_features()
 
     def _predict(self, X: Any, function: Callable[[torch.Tensor], torch.Tensor]) -> np.ndarray:
         check_is_fitted(self, "net_")
@@ -840,14 +892,17 @@ class BaseCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 moved = shift.to(logits.device, logits.dtype, non_blocking=True)
                 return of_logits(logits - moved)
 
+        return self._in_blocks(X, lambda data: self.net_.predict_rows(data, function))
+
+    def _in_blocks(self, X: Any, compute: Callable[[ImageDataset], np.ndarray]) -> np.ndarray:
         X, shape = self._check_X(X, reset=False)
         data = ImageDataset(X, sample_shape=shape)
         with self._told_about_memory():
             if self.net_.iterator_valid is BlockIterator:
-                return self.net_.predict_rows(data, function)
+                return compute(data)
             # An iterator of the user's, such as a DataLoader, may draw random numbers.
             with isolated_random_state(0, self.net_.device):
-                return self.net_.predict_rows(data, function)
+                return compute(data)
 
     def _draw_seed(self) -> int:
         if self.random_state is None:
@@ -900,6 +955,11 @@ class BaseCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 "module must be a name or a factory f(in_channels, n_classes) that builds a new "
                 "network, not a network: wrap the call in a function. Got an instance of "
                 f"{type(self.module).__name__}."
+            )
+        if not isinstance(self.feature_layer, str | None):
+            raise ValueError(
+                "feature_layer must be the name of a layer of the network, or None; got "
+                f"{self.feature_layer!r}."
             )
         self._optimizer()
         self._check_net_params()

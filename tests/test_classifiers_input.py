@@ -28,7 +28,7 @@ from skimbal.losses import FocalLoss, SoftF1Loss, SoftMCCLoss
 BOTH = [CNN2DClassifier, CNN3DClassifier]
 N = 12
 Y = np.arange(N) % 2
-OUTPUTS = ["predict", "predict_proba", "decision_function"]
+OUTPUTS = ["predict", "predict_proba", "decision_function", "transform"]
 
 
 class Odd(nn.Module):
@@ -480,6 +480,19 @@ def nan_outputs(in_channels, n_classes):
     return network
 
 
+class Unused(nn.Module):
+    """Has a layer that does not run, and one whose input has no row for each sample."""
+
+    def __init__(self, in_channels, n_classes):
+        super().__init__()
+        self.spare, self.turned = nn.Linear(2, 2), nn.Identity()
+        self.classifier = nn.Linear(36 if in_channels == 1 else 0, n_classes)
+
+    def forward(self, x):
+        x = self.turned(x.flatten(1)[:, :36].T).T
+        return self.classifier(x)
+
+
 class NoWeights(nn.Module):
     def forward(self, y_pred, target):
         return nn.functional.cross_entropy(y_pred, target)
@@ -533,6 +546,22 @@ BAD_PARAMS = [
     ({"dtype": None}, ["'auto', 'float32', 'float64', 'bfloat16'", "None"]),
     ({"dtype": torch.float32}, ["'auto', 'float32', 'float64', 'bfloat16'", "torch.float32"]),
     ({"dtype": ["float32"]}, ["'auto', 'float32', 'float64', 'bfloat16'", "['float32']"]),
+    ({"feature_layer": 3}, ["feature_layer must be the name of a layer", "got 3"]),
+    ({"feature_layer": nn.Linear}, ["feature_layer must be the name of a layer", "Linear"]),
+    (
+        {"feature_layer": "clasifier"},
+        ["feature_layer='clasifier' is no layer", "Near names are ['classifier'"],
+    ),
+    (
+        {"feature_layer": "xyzzy"},
+        ["feature_layer='xyzzy' is no layer", "'dropout', 'classifier'];", "named_modules()"],
+    ),
+    ({"module": Unused, "net": None, "feature_layer": "spare"}, ["layer 'spare'", "does not run"]),
+    (
+        {"module": Unused, "net": None, "feature_layer": "turned"},
+        ["layer 'turned'", "a tensor with one entry", "gets something else"],
+    ),
+    ({"net": {"feature_layer": "classifier"}}, ["net['feature_layer']", "go round a parameter"]),
     ({"lr_schedule": "linear"}, ["None or 'cosine'", "'linear'"]),
     ({"lr_schedule": 0.1}, ["None or 'cosine'", "0.1"]),
     *(

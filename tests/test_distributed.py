@@ -213,6 +213,7 @@ def results_of(clf):
         "history": np.array(history, dtype=float),
         "batches": np.array(batches),
         "proba": clf.predict_proba(draw()[0]),
+        "features": clf.transform(draw()[0]),
     }
 
 
