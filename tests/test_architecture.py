@@ -23,8 +23,16 @@ MAY_IMPORT = {
     "augmentation": set(),
     "displays": set(),
     "distributed": set(),
-    "training": {"distributed", "losses", "sampling", "networks"},
-    "classifiers": {"distributed", "images", "losses", "sampling", "networks", "training"},
+    "training": {"augmentation", "distributed", "losses", "sampling", "networks"},
+    "classifiers": {
+        "augmentation",
+        "distributed",
+        "images",
+        "losses",
+        "sampling",
+        "networks",
+        "training",
+    },
     "study": {"classifiers", "datasets", "displays", "images", "losses", "report", "sampling"},
     "__main__": {"__init__", "datasets", "losses"},
 }
