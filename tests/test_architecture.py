@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "training": {"distributed", "losses", "sampling", "networks"},
     "classifiers": {"distributed", "images", "losses", "sampling", "networks", "training"},
     "study": {"classifiers", "datasets", "displays", "images", "losses", "report", "sampling"},
-    "__main__": {"__init__", "datasets", "losses"},
+    "__main__": {"__init__", "datasets", "losses", "study"},
 }
 OPTIONAL = ("jinja2", "matplotlib", "pandas", "pooch")
 
