@@ -70,6 +70,7 @@ numpydoc_validation_exclude = {
     r"Sampler\.\w+$",
     r"CNN\.\w+$",
     r"Net\.\w+$",
+    r"Display\.\w+$",
     r"BUILT_IN$",
 }
 
@@ -98,6 +99,7 @@ intersphinx_mapping = {
 PUBLIC_MODULES = [
     "skimbal",
     "skimbal.datasets",
+    "skimbal.displays",
     "skimbal.images",
     "skimbal.losses",
     "skimbal.networks",

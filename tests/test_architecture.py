@@ -20,12 +20,13 @@ MAY_IMPORT = {
     "networks": set(),
     "datasets": set(),
     "images": set(),
+    "displays": set(),
     "distributed": set(),
     "training": {"distributed", "losses", "sampling", "networks"},
     "classifiers": {"distributed", "images", "losses", "sampling", "networks", "training"},
     "__main__": {"__init__", "datasets", "losses"},
 }
-OPTIONAL = ("matplotlib", "pandas", "pooch")
+OPTIONAL = ("jinja2", "matplotlib", "pandas", "pooch")
 
 
 def imports_of(source):
