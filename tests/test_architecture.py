@@ -24,6 +24,9 @@ MAY_IMPORT = {
     "distributed": set(),
     "training": {"distributed", "losses", "sampling", "networks"},
     "classifiers": {"distributed", "images", "losses", "sampling", "networks", "training"},
+    "report": {"displays"},
+    # The last two within the methods that draw and write.
+    "study": {"classifiers", "datasets", "images", "losses", "sampling", "displays", "report"},
     "__main__": {"__init__", "datasets", "losses"},
 }
 OPTIONAL = ("jinja2", "matplotlib", "pandas", "pooch")
