@@ -25,8 +25,7 @@ MAY_IMPORT = {
     "training": {"distributed", "losses", "sampling", "networks"},
     "classifiers": {"distributed", "images", "losses", "sampling", "networks", "training"},
     "report": {"displays"},
-    # The last two within the methods that draw and write.
-    "study": {"classifiers", "datasets", "images", "losses", "sampling", "displays", "report"},
+    "study": {"classifiers", "datasets", "displays", "images", "losses", "report", "sampling"},
     "__main__": {"__init__", "datasets", "losses"},
 }
 OPTIONAL = ("jinja2", "matplotlib", "pandas", "pooch")

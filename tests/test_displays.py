@@ -385,6 +385,26 @@ def test_the_same_seed_gives_the_same_embedding(images, method):
     np.testing.assert_array_equal(one, two)
 
 
+def test_every_panel_begins_with_the_same_generator(images):
+    class Thrower(TransformerMixin, BaseEstimator):
+        def __init__(self, random_state=None):
+            self.random_state = random_state
+
+        def fit_transform(self, X, y=None):
+            return self.random_state.normal(size=(len(X), 2))
+
+    X, y = images
+    features = X.reshape(60, -1)
+    one, two = EmbeddingDisplay.from_features(
+        {"a": features, "b": features},
+        y,
+        {"a": y, "b": y},
+        method=Thrower(),
+        random_state=np.random.RandomState(0),
+    ).embeddings
+    np.testing.assert_array_equal(one, two)
+
+
 def test_tsne_without_a_seed_leaves_the_global_generator_alone(images):
     X, y = images
     display = EmbeddingDisplay.from_estimator(Stub().fit(X, y), X, y)
@@ -795,10 +815,11 @@ def test_perfect_predictions_have_no_spread():
 
 def test_classes_without_rows_have_no_interval():
     display = ClassScoresDisplay.from_predictions(
-        [0, 0, 0, 1, 1], [0, 0, 2, 1, 1], labels=[1, 2, 3], display_labels=["one", "two", "three"]
+        [0, 0, 0, 1, 1], [2, 2, 2, 1, 1], labels=[1, 2, 3], display_labels=["one", "two", "three"]
     )
     np.testing.assert_array_equal(display.scores, [[1, 0, np.nan]])
-    np.testing.assert_array_equal(display.low, [[1, np.nan, np.nan]])
+    for ends in (display.low, display.high):
+        np.testing.assert_array_equal(ends, [[1, np.nan, np.nan]])
     assert texts(display.ax_.get_yticklabels()) == ["one", "two", "three"]
 
 
@@ -868,6 +889,12 @@ def test_classes_of_a_study_by_reference_and_best():
     assert (np.diff(rows, axis=0) > 0).all()
     assert (abs(rows - [0, 1]) < 0.5).all()
     assert overlaps(display.figure_) == []
+
+
+def test_the_best_of_a_study_may_be_the_lowest():
+    study = Study()
+    study.scoring = "log_loss"
+    assert ClassScoresDisplay.from_study(study).names[:2] == ["ce, uniform", "mcc, uniform"]
 
 
 def test_at_most_six_configurations_unless_they_are_named():
