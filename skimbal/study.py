@@ -432,16 +432,8 @@ class LossStudy:
         text : str
             Two tables (mean ± standard deviation over fits) and a sentence for each sampler.
         """
-        others = [name for name in self.score_names if name != self.scoring]
-        head = ["loss", "sampler", *map(_title, others)]
-        rows = [head]
-        estimates = [self.estimates(name) for name in others]
-        for of_configuration in zip(*estimates, strict=True):
-            first = of_configuration[0]
-            cells = [_mean_std(estimate.mean, estimate.std) for estimate in of_configuration]
-            rows.append([first.loss, first.sampler, *cells])
         return "\n".join(
-            [self.describe(), "", *_aligned(self.table()), "", *_aligned(rows), ""]
+            [self.describe(), "", *_aligned(self.table()), "", *_aligned(self.scores_table()), ""]
             + self.conclusions()
         )
 
@@ -482,6 +474,28 @@ class LossStudy:
                 reach = f"[{gain.low:+.3f}, {gain.high:+.3f}]"
                 line += [gain.reference, f"{gain.mean:+.3f} {reach}", f"{gain.p_value:.2g}"]
             rows.append(line)
+        return rows
+
+    def scores_table(self, scores: Sequence[str] | None = None) -> list[list[str]]:
+        """Lay out several scores as rows of text, the first of which is the head.
+
+        Parameters
+        ----------
+        scores : sequence of str, default=None
+            Some of ``score_names``; if None, all but the one that ranks.
+
+        Returns
+        -------
+        rows : list of list of str
+            Loss, sampler, and mean ± standard deviation over fits of each score.
+        """
+        if scores is None:
+            scores = [name for name in self.score_names if name != self.scoring]
+        rows = [["loss", "sampler", *map(_title, scores)]]
+        for of_configuration in zip(*map(self.estimates, scores), strict=True):
+            first = of_configuration[0]
+            cells = [_mean_std(estimate.mean, estimate.std) for estimate in of_configuration]
+            rows.append([first.loss, first.sampler, *cells])
         return rows
 
     def conclusions(self) -> list[str]:
