@@ -290,6 +290,17 @@ def test_compare_default_is_the_papers_fifteen(capsys, fits, own):
     assert len(table_of(capsys.readouterr().out)) == 15
 
 
+def test_compare_writes_a_report(capsys, fits, split, tmp_path):
+    names = {"train_labels": np.array(["vein", "vein", "artery", "vein"] * 5)}
+    names |= {"val_labels": names["train_labels"], "test_labels": names["train_labels"]}
+    report = tmp_path / "report.html"
+    assert main(["compare", split(**names), *PAIR, "--cv", "2", "--html", str(report)]) == 0
+    text = report.read_text(encoding="utf-8")
+    for words in ("artery", "vein", "ce+mcc", "the 20 test rows are untouched"):
+        assert words in text
+    capsys.readouterr()
+
+
 def test_workers_and_cache_change_nothing(capsys, own, tmp_path):
     argv = ["compare", own, *PAIR, "--epochs", "1", "--cv", "2"]
     assert main(argv) == 0
@@ -385,13 +396,15 @@ def test_interrupt_while_loading(capsys, monkeypatch):
 )
 def test_error_in_a_fit_keeps_what_is_done(capsys, ended, own, tmp_path, error, said):
     ended(error)
+    report = tmp_path / "report.html"
     outputs = ["--csv", str(tmp_path / "t.csv"), "--cache", str(tmp_path / "runs")]
-    assert main(["compare", own, *PAIR, *outputs]) == 1
+    assert main(["compare", own, *PAIR, *outputs, "--html", str(report)]) == 1
     out, err = capsys.readouterr()
     assert said in err
     assert f"skimbal: 2 finished fits are in {tmp_path / 'runs'}" in err
     assert "Not complete: 2 of 10 fits are done." in out
     assert len(read_csv(tmp_path / "t.csv")) == 2
+    assert "Not complete: 2 of 10 fits are done." in report.read_text(encoding="utf-8")
 
 
 def test_real_error_in_a_fit(capsys, own):
@@ -568,6 +581,7 @@ def test_every_option_is_documented(capsys, command):
     assert {option for option in options if option not in documented} <= {"--version"}
 
 
+@pytest.mark.slow
 def test_documented_commands_run(capsys, fits, monkeypatch, own, split, tmp_path):
     monkeypatch.chdir(tmp_path)
     sites = {f"{name}_patient": np.arange(20) + start for name, start in (("train", 0), ("val", 9))}
