@@ -30,7 +30,8 @@ html_theme_options = {
     "secondary_sidebar_items": ["page-toc"],
 }
 # Pages without sub-pages have no use for a column of them; their tables have.
-html_sidebars = {page: [] for page in ("user_guide", "results", "speed", "estimator_checks")}
+_PLAIN = ("user_guide", "study", "results", "speed", "estimator_checks")
+html_sidebars = {page: [] for page in _PLAIN}
 
 autosummary_generate = True
 autodoc_typehints = "none"
@@ -48,6 +49,8 @@ numpydoc_show_inherited_class_members = dict.fromkeys(
         "skimbal.losses.SoftMCCLoss",
         "skimbal.networks.ResNet",
         "skimbal.networks.SmallCNN",
+        "skimbal.study.Difference",
+        "skimbal.study.Estimate",
     ],
     False,
 )
@@ -71,6 +74,8 @@ numpydoc_validation_exclude = {
     r"CNN\.\w+$",
     r"Net\.\w+$",
     r"Display\.\w+$",
+    r"DataCard\.\w+$",
+    r"LossStudy\.\w+$",
     r"BUILT_IN$",
 }
 
@@ -104,6 +109,7 @@ PUBLIC_MODULES = [
     "skimbal.losses",
     "skimbal.networks",
     "skimbal.sampling",
+    "skimbal.study",
 ]
 
 

@@ -112,7 +112,27 @@ class Configuration:
 
 
 class Estimate(NamedTuple):
-    """Mean of a score over the fits of a configuration, with its spread and 95 % interval."""
+    """Mean of a score over the fits of a configuration, with its spread and 95 % interval.
+
+    Parameters
+    ----------
+    loss, sampler : str
+        Names of the configuration.
+    n_fits : int
+        Number of finished fits.
+    mean, std : float
+        Mean of the score and its standard deviation over fits, in units of the score; the latter
+        is NaN for one fit.
+    low, high : float
+        Ends of the 95 % interval of the mean, in the same units; NaN for one fit.
+
+    Examples
+    --------
+    >>> from skimbal.study import Estimate
+    >>> row = Estimate("ce", "balanced", n_fits=5, mean=0.8, std=0.02, low=0.76, high=0.84)
+    >>> f"{row.loss}: {row.mean} [{row.low}, {row.high}]"
+    'ce: 0.8 [0.76, 0.84]'
+    """
 
     loss: str
     sampler: str
@@ -126,8 +146,26 @@ class Estimate(NamedTuple):
 class Difference(NamedTuple):
     """Mean paired difference of a score to the reference at the same sampler.
 
-    The interval is a 95 % one for this difference alone; the p-value is adjusted for the number of
-    comparisons.
+    Parameters
+    ----------
+    loss, sampler : str
+        Names of the configuration.
+    reference : str
+        Name of the loss that it is compared with at the same sampler.
+    mean : float
+        Mean over splits of its score minus that of the reference, in units of the score.
+    low, high : float
+        Ends of the 95 % interval of this difference alone, in the same units; NaN for one fit.
+    p_value : float
+        Of the test that the difference is zero, adjusted for the number of comparisons, in [0, 1];
+        NaN for one fit.
+
+    Examples
+    --------
+    >>> from skimbal.study import Difference
+    >>> row = Difference("ce+mcc", "balanced", "ce", mean=0.02, low=-0.01, high=0.05, p_value=0.3)
+    >>> f"{row.loss} less {row.reference}: {row.mean:+}, p {row.p_value}"
+    'ce+mcc less ce: +0.02, p 0.3'
     """
 
     loss: str
