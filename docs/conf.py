@@ -24,6 +24,7 @@ project_copyright = "2026, the skimbal developers"
 release = version = skimbal.__version__
 
 extensions = [
+    "matplotlib.sphinxext.figmpl_directive",
     "matplotlib.sphinxext.plot_directive",
     "numpydoc",
     "sphinx.ext.autodoc",
@@ -43,7 +44,13 @@ html_theme_options = {
     "secondary_sidebar_items": ["page-toc"],
 }
 # Pages without sub-pages have no use for a column of them; their tables have.
-html_sidebars = {page: [] for page in ("user_guide", "results", "speed", "estimator_checks")}
+html_sidebars = {
+    page: []
+    for page in (
+        *("user_guide", "choosing", "losses", "small_batches", "distributed", "results"),
+        *("speed", "extending", "overriding", "estimator_checks"),
+    )
+}
 
 autosummary_generate = True
 autodoc_typehints = "none"
@@ -79,6 +86,7 @@ numpydoc_validation_checks = {
 # Properties have no sections, and methods are shown by the example of their class.
 numpydoc_validation_exclude = {
     r"Classifier\.\w+$",
+    r"ImageArray\.\w+$",
     r"Loss\.\w+$",
     r"Sampler\.\w+$",
     r"CNN\.\w+$",
@@ -112,7 +120,11 @@ intersphinx_mapping = {
 # others can be found only where there is a network, so their names, which are written in full here,
 # are left in peace.
 nitpicky = True
-nitpick_ignore_regex = [("py:.*", r"(imblearn|numpy|python|sklearn|skorch|torch)(\..*)?")]
+nitpick_ignore_regex = [
+    ("py:.*", r"(functools|imblearn|numpy|sklearn|skorch|torch)\..*"),
+    # Inherited from scikit-learn, with texts that rest on its glossary.
+    ("py:obj", r"skimbal\..*\.(get_metadata_routing|set_\w+_request)"),
+]
 
 # Figures: the colours of Okabe and Ito, with line styles and markers that tell them apart in grey.
 _STYLE = {
@@ -150,6 +162,8 @@ def _start_example(gallery_conf, fname, when):
         warnings.filters[:] = _filters.pop(fname)
 
 
+# A function among its values makes Sphinx read all pages in each build, which it does anyway here.
+suppress_warnings = ["config.cache"]
 sphinx_gallery_conf = {
     "abort_on_example_error": True,
     "examples_dirs": "examples",
@@ -205,7 +219,10 @@ def _check_local_links(app, exception):
     if exception or app.builder.name != "html":
         return
     logger = logging.getLogger(__name__)
-    pages = {path: _Page(path) for path in Path(app.outdir).resolve().rglob("*.html")}
+    out = Path(app.outdir).resolve()
+    # What themes keep among their static files are no pages.
+    paths = (path for path in out.rglob("*.html") if "_static" not in path.parts)
+    pages = {path: _Page(path) for path in paths}
     for path, page in pages.items():
         for link in page.links:
             parts = urlsplit(link)

@@ -2,16 +2,17 @@
 Probabilities and thresholds after rebalancing
 ==============================================
 
-What balanced batches do to the probabilities, how to get risks out of them, and where to put the
-threshold.
+What balanced batches do to the probabilities, how to get risks out of them, and where
+to put the threshold.
 
 """
 
 # %%
-# A balanced training answers for a population in which the classes are equally common. Its
-# probabilities of a rare class are too high for the population that the data come from. Three
-# parts of the data have three roles: one trains, one calibrates and sets the threshold, one is
-# for the results. Noise makes the digits hard enough to be uncertain about.
+# A balanced training answers for a population in which the classes are equally
+# common. Its probabilities of a rare class are too high for the population that
+# the data come from. Three parts of the data have three roles: one trains, one
+# calibrates and sets the threshold, one is for the results. Noise makes the
+# digits hard enough to be uncertain about.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -40,7 +41,8 @@ X_train, X_rest, y_train, y_rest = train_test_split(
 X_cal, X_test, y_cal, y_test = train_test_split(
     X_rest, y_rest, train_size=400, stratify=y_rest, random_state=0
 )
-print(f"share of the rare class: {y_train.mean():.3f}, {y_cal.mean():.3f}, {y_test.mean():.3f}")
+shares = [round(float(part.mean()), 3) for part in (y_train, y_cal, y_test)]
+print(f"share of the rare class in the three parts: {shares}")
 
 clf = CNN2DClassifier(loss="ce+mcc", sampler="balanced", max_epochs=2, random_state=0)
 clf.fit(X_train, y_train)
@@ -50,18 +52,21 @@ clf.fit(X_train, y_train)
 # -----------
 #
 # :class:`~sklearn.frozen.FrozenEstimator` keeps
-# :class:`~sklearn.calibration.CalibratedClassifierCV` from training anew: it fits a sigmoid to
-# the logits of the calibration rows and nothing else.
+# :class:`~sklearn.calibration.CalibratedClassifierCV` from training anew: it
+# fits a sigmoid to the logits of the calibration rows and nothing else.
 
 
 def calibrate(model):
-    return CalibratedClassifierCV(FrozenEstimator(model), method="sigmoid").fit(X_cal, y_cal)
+    return CalibratedClassifierCV(FrozenEstimator(model), method="sigmoid").fit(
+        X_cal, y_cal
+    )
 
 
 def describe(name, model):
     risk = model.predict_proba(X_test)[:, 1]
     print(
-        f"{name:24s} mean probability {risk.mean():.3f}, log loss {log_loss(y_test, risk):.3f}, "
+        f"{name:20s} mean probability {risk.mean():.3f}, "
+        f"log loss {log_loss(y_test, risk):.3f}, "
         f"average precision {average_precision_score(y_test, risk):.3f}"
     )
 
@@ -72,13 +77,15 @@ for name, model in models.items():
     describe(name, model)
 
 # %%
-# Before calibration, the mean probability is above the share of the rare class, as balanced
-# batches ask for. After it, it is close, and the log loss is lower. The average precision is
-# the same: it depends on the order of the rows only, which a sigmoid does not change.
+# Before calibration, the mean probability is above the share of the rare class,
+# as balanced batches ask for. After it, it is close, and the log loss is lower.
+# The average precision is the same: it depends on the order of the rows only,
+# which a sigmoid does not change.
 #
-# The shift of the classes is not the only cause of bad probabilities. A network that is trained
-# for longer learns the repeated rows by heart and is too sure of itself, in both directions.
-# Its log loss is higher although its mean probability is lower, and calibration repairs that too:
+# The shift of the classes is not the only cause of bad probabilities. A network
+# that is trained for longer learns the repeated rows by heart and is too sure
+# of itself, in both directions. Its log loss is higher although its mean
+# probability is lower, and calibration repairs that too:
 
 longer = clone(clf).set_params(max_epochs=12).fit(X_train, y_train)
 describe("trained longer", longer)
@@ -90,9 +97,18 @@ describe("the same, calibrated", calibrate(longer))
 fig, (left, right) = plt.subplots(1, 2, figsize=(9, 4.2))
 for (name, model), marker in zip(models.items(), "os", strict=True):
     CalibrationDisplay.from_estimator(
-        model, X_test, y_test, n_bins=6, strategy="quantile", name=name, ax=left, marker=marker
+        model,
+        X_test,
+        y_test,
+        n_bins=6,
+        strategy="quantile",
+        name=name,
+        ax=left,
+        marker=marker,
     )
-PrecisionRecallDisplay.from_estimator(clf, X_test, y_test, ax=right, plot_chance_level=True)
+PrecisionRecallDisplay.from_estimator(
+    clf, X_test, y_test, ax=right, plot_chance_level=True
+)
 left.set_title("Probability against frequency")
 right.set_title("The same curve before and after")
 plt.show()
@@ -101,12 +117,16 @@ plt.show()
 # Thresholds
 # ----------
 #
-# A calibrated risk of 0.5 is a high bar for a rare class. Which threshold is right depends on
-# what is to be maximised. :class:`~sklearn.model_selection.TunedThresholdClassifierCV` finds the
-# one for a score, on rows that did not train the network.
+# A calibrated risk of 0.5 is a high bar for a rare class. Which threshold is
+# right depends on what is to be maximised.
+# :class:`~sklearn.model_selection.TunedThresholdClassifierCV` finds the one for
+# a score, on rows that did not train the network.
 
 tuned = TunedThresholdClassifierCV(
-    FrozenEstimator(calibrated), scoring="balanced_accuracy", cv="prefit", refit=False
+    FrozenEstimator(calibrated),
+    scoring="balanced_accuracy",
+    cv="prefit",
+    refit=False,
 ).fit(X_cal, y_cal)
 print(f"threshold for balanced accuracy: {tuned.best_threshold_:.3f}")
 
@@ -121,11 +141,14 @@ for ax, (name, y_pred) in zip(axes, predictions.items(), strict=True):
         y_test, y_pred, normalize="true", cmap="cividis", colorbar=False, ax=ax
     )
     ax.grid(False)
-    ax.set_title(f"{name}\nbalanced accuracy {balanced_accuracy_score(y_test, y_pred):.3f}")
+    ax.set_title(
+        f"{name}\nbalanced accuracy {balanced_accuracy_score(y_test, y_pred):.3f}"
+    )
 plt.show()
 
 # %%
-# At 0.5 the calibrated classifier finds the fewest rare rows: calibration makes risks of
-# probabilities, and does not find more. With its threshold tuned it finds about as many as the
-# balanced training did at 0.5, and the probabilities that it returns are risks. The threshold was
-# chosen on the calibration rows. Chosen on the test rows, it would look better than it is.
+# At 0.5 the calibrated classifier finds the fewest rare rows: calibration makes
+# risks of probabilities, and does not find more. With its threshold tuned it
+# finds about as many as the balanced training did at 0.5, and the probabilities
+# that it returns are risks. The threshold was chosen on the calibration rows.
+# Chosen on the test rows, it would look better than it is.
