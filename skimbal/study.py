@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from types import CodeType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -465,7 +466,7 @@ class LossStudy:
             interval, and adjusted p-value.
         """
         head = ["loss", "sampler", _title(self.scoring), "95 % interval"]
-        rows = [[*head, "against", "difference [95 % interval]", "p"]]
+        rows = [[*head, "against", "difference [95 % interval]", "p (Holm)"]]
         against = {(row.loss, row.sampler): row for row in self.differences()}
         for row in self.estimates():
             interval = "" if row.n_fits == 1 else f"[{row.low:.3f}, {row.high:.3f}]"
@@ -496,6 +497,8 @@ class LossStudy:
             self._sentence(sampler, reference, differences)
             for sampler, reference in dict.fromkeys((d.sampler, d.reference) for d in differences)
         ]
+        if not lines and len(self.configurations) > 1:
+            lines = ["There is no reference at the same sampler to compare with; give baseline=."]
         best = self.best
         lines.append(
             f"Best mean: {best.loss} with {best.sampler} sampling, {best.mean:.3f}. It was chosen "
@@ -503,8 +506,8 @@ class LossStudy:
         )
         if self.has_test_set:
             lines.append(
-                "The spread is over seeds on one test set: it does not hold the uncertainty that "
-                "comes from the choice of the test rows."
+                "The spread is over seeds on one test set: the uncertainty that comes from the "
+                "choice of the test rows is not in it."
             )
         n_planned = len(self.configurations) * self.n_splits
         if len(self.fits) < n_planned:
@@ -1047,8 +1050,11 @@ def _cv_splits(
         if is_random and (repeat or cv.random_state is None):
             cv = copy.copy(cv)
             cv.random_state = _seed(seed, repeat)
-        # The images play no part: splitters look at labels and groups.
-        pairs = cv.split(np.zeros(len(y)), y, groups)
+        with warnings.catch_warnings():
+            # That groups are ignored is an error where it matters, see _check_splits.
+            warnings.filterwarnings("ignore", message="The groups parameter is ignored")
+            # The images play no part: splitters look at labels and groups.
+            pairs = list(cv.split(np.zeros(len(y)), y, groups))
         splits += [
             _Split(repeat, fold, train, test, _seed(seed, repeat, fold))
             for fold, (train, test) in enumerate(pairs)
@@ -1421,10 +1427,21 @@ def _describe(value: Any) -> Any:
     if isinstance(value, nn.Module):
         weights = [tensor.numpy(force=True) for tensor in value.state_dict().values()]
         return {"class": _describe(type(value)), "repr": repr(value), "weights": _digest(*weights)}
+    if isinstance(value, BaseEstimator):
+        return {"class": _describe(type(value)), **_describe(value.get_params(deep=False))}
     if hasattr(value, "__qualname__"):
-        return f"{value.__module__}.{value.__qualname__}"
-    params = value.get_params(deep=False) if isinstance(value, BaseEstimator) else vars(value)
-    return {"class": _describe(type(value)), **_describe(params)}
+        name = f"{value.__module__}.{value.__qualname__}"
+        # Two lambdas have one name.
+        return f"{name} {_digest_of_code(value.__code__)}" if hasattr(value, "__code__") else name
+    if hasattr(value, "__dict__"):
+        return {"class": _describe(type(value)), **_describe(vars(value))}
+    return repr(value)
+
+
+def _digest_of_code(code: CodeType) -> str:
+    consts = [_digest_of_code(c) if isinstance(c, CodeType) else repr(c) for c in code.co_consts]
+    text = repr((code.co_code, code.co_names, consts))
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
 def _leaves(tree: Any, name: str = "") -> Iterator[tuple[str, Any]]:

@@ -23,9 +23,10 @@ MAY_IMPORT = {
     "distributed": set(),
     "training": {"distributed", "losses", "sampling", "networks"},
     "classifiers": {"distributed", "images", "losses", "sampling", "networks", "training"},
+    "study": {"classifiers", "datasets", "displays", "images", "losses", "report", "sampling"},
     "__main__": {"__init__", "datasets", "losses"},
 }
-OPTIONAL = ("matplotlib", "pandas", "pooch")
+OPTIONAL = ("jinja2", "matplotlib", "pandas", "pooch")
 
 
 def imports_of(source):

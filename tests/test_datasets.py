@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from skimbal import datasets
-from skimbal.datasets import load_imbalanced_digits, load_medmnist, load_npz
+from skimbal.datasets import DataCard, load_imbalanced_digits, load_medmnist, load_npz
 
 SPLITS = ("train", "val", "test")
 KEYS = {f"{kind}_{split}" for kind in "Xy" for split in SPLITS} | {
@@ -327,3 +327,36 @@ def test_medmnist_without_pooch(monkeypatch, breastmnist, tmp_path):
             load_medmnist("breastmnist", data_home=data_home)
         check_one_line(error, 'pip install "skimbal[data]"')
     load_medmnist("breastmnist", data_home=tmp_path)
+
+
+def test_data_card_counts_each_split():
+    card = DataCard.from_labels(
+        {"train": ["b", "a", "a", "a"], "test": ["a"]},
+        image_shape=(1, 2, 3),
+        dtype="uint8",
+        groups={"train": [1, 1, 2, 3]},
+    )
+    assert card.class_names == ["a", "b"]
+    assert card.counts == {"train": [3, 1], "test": [1, 0]}
+    assert (card.imbalance("train"), card.imbalance("test")) == (3, float("inf"))
+    assert card.table() == [
+        ["class", "train", "test"],
+        ["a", "3 (75 %)", "1 (100 %)"],
+        ["b", "1 (25 %)", "0 (0 %)"],
+        ["all", "4", "1"],
+        ["largest to smallest class", "3.0 : 1", "inf : 1"],
+        ["groups", "3", ""],
+    ]
+    assert str(card).startswith("images of shape (1, 2, 3), uint8\nclass ")
+
+
+def test_data_card_names_the_classes_of_a_bunch():
+    digits = load_imbalanced_digits()
+    card = DataCard.from_labels(
+        {"train": digits.y_train},
+        image_shape=digits.X_train.shape[1:],
+        dtype=str(digits.X_train.dtype),
+        class_names=digits.target_names,
+    )
+    assert card.table()[1] == ["other", "432 (83 %)"]
+    assert card.n_groups is None
