@@ -68,6 +68,8 @@ numpydoc_show_inherited_class_members = dict.fromkeys(
         "skimbal.losses.SoftMCCLoss",
         "skimbal.networks.ResNet",
         "skimbal.networks.SmallCNN",
+        "skimbal.study.Difference",
+        "skimbal.study.Estimate",
     ],
     False,
 )
@@ -86,9 +88,12 @@ numpydoc_validation_checks = {
 # Properties have no sections, and methods are shown by the example of their class.
 numpydoc_validation_exclude = {
     r"Classifier\.\w+$",
+    r"DataCard\.\w+$",
     r"ImageArray\.\w+$",
     r"Loss\.\w+$",
     r"Sampler\.\w+$",
+    r"Study\.\w+$",
+    r"study\.(Difference|Estimate)\.\w+$",
     r"CNN\.\w+$",
     r"Net\.\w+$",
     r"BUILT_IN$",
@@ -183,6 +188,7 @@ PUBLIC_MODULES = [
     "skimbal.losses",
     "skimbal.networks",
     "skimbal.sampling",
+    "skimbal.study",
 ]
 
 

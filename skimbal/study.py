@@ -110,7 +110,25 @@ class Configuration:
 
 
 class Estimate(NamedTuple):
-    """Mean of a score over the fits of a configuration, with its spread and 95 % interval."""
+    """Mean of a score over the fits of a configuration, with its spread and 95 % interval.
+
+    Parameters
+    ----------
+    loss, sampler : str
+        Names of the configuration.
+    n_fits : int
+        Number of fits.
+    mean, std : float
+        Over the fits, in units of the score.
+    low, high : float
+        Bounds of the interval, in units of the score.
+
+    Examples
+    --------
+    >>> from skimbal.study import Estimate
+    >>> Estimate("ce", "balanced", 15, mean=0.81, std=0.04, low=0.78, high=0.84).mean
+    0.81
+    """
 
     loss: str
     sampler: str
@@ -124,8 +142,24 @@ class Estimate(NamedTuple):
 class Difference(NamedTuple):
     """Mean paired difference of a score to the reference at the same sampler.
 
-    The interval is a 95 % one for this difference alone; the p-value is adjusted for the number of
-    comparisons.
+    Parameters
+    ----------
+    loss, sampler : str
+        Names of the configuration.
+    reference : str
+        Name of the loss that it is compared with.
+    mean : float
+        Over the fits, in units of the score.
+    low, high : float
+        Bounds of the 95 % interval for this difference alone, in units of the score.
+    p_value : float
+        Adjusted for the number of comparisons.
+
+    Examples
+    --------
+    >>> from skimbal.study import Difference
+    >>> Difference("ce+f1", "balanced", "ce", 0.02, low=-0.01, high=0.05, p_value=0.4).p_value
+    0.4
     """
 
     loss: str
@@ -138,7 +172,7 @@ class Difference(NamedTuple):
 
 
 class LossStudy:
-    """The scores of losses and samplers on the same rows, as :func:`compare_losses` returns them.
+    """The scores of losses and samplers, as :func:`~skimbal.study.compare_losses` returns them.
 
     ``print(study)`` shows the table and says which differences are reliable.
 

@@ -10,8 +10,10 @@ import random
 import shutil
 import subprocess
 import sys
+import textwrap
 import tracemalloc
 import weakref
+from pathlib import Path
 
 import joblib
 import numpy as np
@@ -53,7 +55,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from skimbal import CNN2DClassifier, CNN3DClassifier, LossMix, NDSampler, training
-from skimbal.losses import MixedLoss, get_loss, inverse_frequency
+from skimbal.losses import get_loss, inverse_frequency
 from skimbal.networks import SmallCNN
 from skimbal.sampling import BatchSampler
 from skimbal.training import ImageDataset, ImageNet
@@ -1550,25 +1552,16 @@ def test_loader_of_torch_trains_on_the_same_rows():
 # What docs/overriding.rst calls safe ----------------------------------------------------------
 
 
-class Shifted:
-    """Batches of shifted images, as the documentation has them."""
-
-    def __init__(self, dataset, batch_size):
-        self.dataset, self.batch_size = dataset, batch_size
-
-    def __len__(self):
-        return -(-len(self.dataset) // self.batch_size)
-
-    def __iter__(self):
-        for rows in torch.randperm(len(self.dataset)).split(self.batch_size):
-            X, y = self.dataset.batch(rows.numpy())
-            yield X.roll(tuple(torch.randint(-2, 3, (2,)).tolist()), (-2, -1)), y
+OVERRIDES = {}
+PAGE = (Path(__file__).parents[1] / "docs/overriding.rst").read_text("utf-8")
+exec(textwrap.dedent(PAGE.partition(".. code-block:: python\n")[2]), OVERRIDES)
 
 
 def test_iterator_of_ones_own_augments_and_repeats():
     X, y = images()
     one, same = (
-        small(net={"iterator_train": Shifted, "module__width": 8}).fit(X, y) for _ in range(2)
+        small(net={"iterator_train": OVERRIDES["Shifted"], "module__width": 8}).fit(X, y)
+        for _ in range(2)
     )
     assert one.history_[-1]["train_batch_count"] == 3
     assert_same_weights(one, same)
@@ -1576,32 +1569,23 @@ def test_iterator_of_ones_own_augments_and_repeats():
     assert not np.array_equal(one.predict_proba(X), plain.predict_proba(X))
 
 
-class Colder(MixedLoss):
-    def forward(self, logits, target, sample_weight=None, **options):
-        return super().forward(logits / 2, target, sample_weight, **options)
-
-
 @pytest.mark.parametrize("micro_batch_size", [None, 8])
 def test_subclass_of_mixed_loss_trains_with_weights_and_warm_up(micro_batch_size):
     X, y = images()
-    clf = small(loss=Colder(LossMix(mcc=1)), micro_batch_size=micro_batch_size)
+    clf = small(loss=OVERRIDES["Tempered"](LossMix(mcc=1)), micro_batch_size=micro_batch_size)
     clf.fit(X, y, sample_weight=1 + y)
-    assert type(clf.net_.criterion_) is Colder
+    assert type(clf.net_.criterion_) is OVERRIDES["Tempered"]
     assert clf.score(X, y) > 0.9
-
-
-class Damped(SmallCNN):
-    def forward(self, x):
-        return super().forward(nn.functional.dropout(x, 0.2, self.training))
 
 
 def test_subclass_of_a_network_goes_in_with_its_spatial_shape():
     X, y = images()
-    clf = small(module=functools.partial(Damped, spatial_shape=(6, 6)), max_epochs=8).fit(X, y)
-    assert type(clf.net_.module_.network) is Damped
+    network = OVERRIDES["NoisySmallCNN"]
+    clf = small(module=functools.partial(network, spatial_shape=(6, 6)), max_epochs=8).fit(X, y)
+    assert type(clf.net_.module_.network) is network
     assert clf.score(X, y) > 0.9
     with pytest.raises(TypeError, match="spatial_shape"):
-        small(module=Damped).fit(X, y)
+        small(module=network).fit(X, y)
 
 
 class FirstRows(RandomUnderSampler):

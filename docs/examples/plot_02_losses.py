@@ -70,12 +70,13 @@ plt.show()
 # %%
 # The left column is a row of class 1, which is right on the right-hand side.
 # The more wrong the row is, the larger are the three losses that are means over
-# rows: the derivative of ``ce`` tends to -1/20, the share of the row, and that of
-# ``wce`` to five times as much, the weight of the rare class here. ``f1`` and ``mcc`` are bounded: their derivative goes back to zero
-# where the row is completely wrong. A row that is far off pulls as little as
-# one that is right. This is what makes them robust against an outlier, and what
-# leaves a network alone that has settled on one class. ``ce+mcc`` has both: the
-# pull of ``mcc`` in the middle and that of ``ce`` at the far end.
+# rows: the derivative of ``ce`` tends to -1/20, the share of the row, and that
+# of ``wce`` to five times as much, the weight of the rare class here. ``f1``
+# and ``mcc`` are bounded: their derivative goes back to zero where the row is
+# completely wrong. A row that is far off pulls as little as one that is right,
+# be it an outlier or one of the many that a network has given up when it
+# settled on one class. ``ce+mcc`` has both: the pull of ``mcc`` in the middle
+# and that of ``ce`` at the far end.
 #
 # The right column is a row of class 0, which is wrong on the right-hand side.
 # Here it is ``wce`` that asks for less than ``ce``, and ``mcc`` and ``f1``

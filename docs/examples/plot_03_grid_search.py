@@ -36,7 +36,8 @@ search = GridSearchCV(
 )
 search.fit(data.X_train, data.y_train)
 
-results = pd.DataFrame(search.cv_results_["params"]).astype({"sampler": str})
+results = pd.DataFrame(search.cv_results_["params"])
+results["sampler"] = [str(params["sampler"]) for params in search.cv_results_["params"]]
 results["mean"] = search.cv_results_["mean_test_score"]
 results["std"] = search.cv_results_["std_test_score"]
 results.round(3)
