@@ -186,7 +186,7 @@ def draw(studies: dict[str, LossStudy], path: Path) -> None:
             1, len(studies), figsize=(6 * len(studies), 6), layout="constrained", squeeze=False
         )
         for ax, (name, done) in zip(axes[0], studies.items(), strict=True):
-            LossStudyDisplay.from_study(done).plot(ax=ax, kind=kind)
+            LossStudyDisplay.from_study(done, ax=ax, kind=kind)
             ax.set_title(name)
         figure.savefig(path.with_name(f"{path.stem}_{kind}.png"), dpi=100)
         plt.close(figure)

@@ -96,6 +96,7 @@ numpydoc_validation_exclude = {
     r"study\.(Difference|Estimate)\.\w+$",
     r"CNN\.\w+$",
     r"Net\.\w+$",
+    r"Display\.\w+$",
     r"BUILT_IN$",
 }
 
@@ -184,6 +185,7 @@ sphinx_gallery_conf = {
 PUBLIC_MODULES = [
     "skimbal",
     "skimbal.datasets",
+    "skimbal.displays",
     "skimbal.images",
     "skimbal.losses",
     "skimbal.networks",

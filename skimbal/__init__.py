@@ -1,6 +1,6 @@
 """scikit-learn compatible CNN classifiers for imbalanced 2D and 3D images."""
 
-from skimbal import datasets, images, losses, networks, sampling
+from skimbal import datasets, displays, images, losses, networks, sampling
 from skimbal.classifiers import CNN2DClassifier, CNN3DClassifier
 from skimbal.losses import CollapseWarning, LossMix
 from skimbal.sampling import NDSampler
@@ -15,6 +15,7 @@ __all__ = [
     "NDSampler",
     "__version__",
     "datasets",
+    "displays",
     "images",
     "losses",
     "networks",

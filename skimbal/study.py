@@ -657,7 +657,7 @@ class LossStudy:
         """
         from skimbal.displays import LossStudyDisplay
 
-        return LossStudyDisplay.from_study(self, scoring=scoring).plot(ax=ax)
+        return LossStudyDisplay.from_study(self, scoring=scoring, ax=ax)
 
     def to_html(self, path: str | os.PathLike[str]) -> None:
         """Write a report that needs no network: one file with tables, pictures and code.

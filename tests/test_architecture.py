@@ -20,6 +20,7 @@ MAY_IMPORT = {
     "networks": set(),
     "datasets": set(),
     "images": set(),
+    "displays": set(),
     "distributed": set(),
     "training": {"distributed", "losses", "sampling", "networks"},
     "classifiers": {"distributed", "images", "losses", "sampling", "networks", "training"},
