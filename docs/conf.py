@@ -132,13 +132,12 @@ nitpick_ignore_regex = [
     ("py:obj", r"skimbal\..*\.(get_metadata_routing|set_\w+_request)"),
 ]
 
-# Figures: the colours of Okabe and Ito, with line styles and markers that tell them apart in grey.
+# Pictures: the colours of Okabe and Ito. The figures' line styles tell them apart in grey.
+_COLORS = cycler(color=["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"])
+_LINES = cycler(linestyle=["-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1))])
 _STYLE = {
     "axes.grid": True,
-    "axes.prop_cycle": cycler(
-        color=["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"],
-        linestyle=["-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1))],
-    ),
+    "axes.prop_cycle": _COLORS,
     "axes.spines.right": False,
     "axes.spines.top": False,
     "figure.constrained_layout.use": True,
@@ -151,7 +150,7 @@ plot_apply_rcparams = True
 plot_formats = [("png", 110)]
 plot_html_show_formats = False
 plot_html_show_source_link = False
-plot_rcparams = _STYLE
+plot_rcparams = {**_STYLE, "axes.prop_cycle": _COLORS + _LINES}
 plot_srcset = ["2x"]
 
 torch.set_num_threads(1)  # the machines that build share their cores

@@ -23,6 +23,7 @@ logits = torch.zeros(20, 2)
 logits[:, 1] = torch.randn(20, generator=generator) - 1 + 1.5 * y
 
 NAMES = ["ce", "wce", "focal", "f1", "mcc", "ce+mcc"]
+STYLES = ["-", "--", "-.", ":", "-", "--"]
 losses = {
     name: get_loss(name, class_counts=torch.bincount(y).tolist()) for name in NAMES
 }
@@ -56,10 +57,10 @@ for row, (top, bottom), kind in (
     (19, axes[:, 0], "rare"),
     (0, axes[:, 1], "common"),
 ):
-    for name, loss in losses.items():
+    for (name, loss), style in zip(losses.items(), STYLES, strict=True):
         value, gradient = moved(loss, row, values)
-        top.plot(values, value, label=name)
-        bottom.plot(values, gradient)
+        top.plot(values, value, style, label=name)
+        bottom.plot(values, gradient, style)
     top.set_title(f"a row of the {kind} class")
     bottom.set_xlabel("logit of class 1 of this row")
 axes[0, 0].set_ylabel("loss of the batch")

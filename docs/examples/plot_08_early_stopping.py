@@ -26,6 +26,7 @@ from skorch.callbacks import Callback, EarlyStopping, EpochScoring
 
 from skimbal import CNN2DClassifier
 from skimbal.datasets import load_imbalanced_digits
+from skimbal.displays import LearningCurvesDisplay
 
 data = load_imbalanced_digits()
 X, y = data.X_train, data.y_train
@@ -92,16 +93,12 @@ for fold, test in zip(result["estimator"], result["indices"]["test"], strict=Tru
     )
 
 # %%
-# The curves
-# ----------
+# The curves of the first fold
+# ----------------------------
 
-fig, axes = plt.subplots(1, 2, figsize=(9, 3.5))
-for i, fold in enumerate(result["estimator"]):
-    axes[0].plot(fold.history_[:, "train_loss"], label=f"fold {i}")
-    axes[1].plot(fold.history_[:, "balanced_accuracy"])
-axes[0].set(xlabel="epoch", ylabel="training loss")
-axes[0].legend()
-axes[1].set(xlabel="epoch", ylabel="balanced accuracy of the rows that stop")
+LearningCurvesDisplay.from_estimator(
+    result["estimator"][0], scores=["balanced_accuracy"]
+)
 plt.show()
 
 # %%

@@ -17,6 +17,7 @@ import matplotlib.pyplot as plt
 
 from skimbal import CNN2DClassifier
 from skimbal.datasets import load_imbalanced_digits
+from skimbal.displays import LossStudyDisplay
 from skimbal.study import compare_losses
 
 data = load_imbalanced_digits()
@@ -39,26 +40,17 @@ study
 #
 # The sentences under the table come from paired differences on the same test rows,
 # with a test that allows for the overlap of training sets and p-values that are
-# adjusted for the number of comparisons. The differences with their 95 % intervals: one
-# that holds 0 is a difference that could be none; one that does not may still be one of
-# many.
+# adjusted for the number of comparisons.
 
-fig, ax = plt.subplots(figsize=(6.5, 2.6))
-for i, d in enumerate(study.differences()):
-    ax.errorbar(
-        d.mean,
-        i,
-        xerr=[[d.mean - d.low], [d.high - d.mean]],
-        marker="os"[d.sampler == "balanced"],
-        color=("#0072B2", "#D55E00")[d.sampler == "balanced"],
-        linestyle="none",
-        capsize=3,
-    )
-labels = [f"{d.loss}, {d.sampler}" for d in study.differences()]
-ax.set_yticks(range(len(labels)), labels)
-ax.invert_yaxis()
-ax.axvline(0, color="black", linestyle=":")
-ax.set(xlabel='balanced accuracy less that of "ce" at the same sampler')
+study.plot()
+plt.show()
+
+# %%
+# The differences themselves: an interval that holds 0 stands for a difference that
+# could be none. One that does not may still be one of many, and so its marker is
+# hollow where the adjusted p-value is not below 0.05.
+
+LossStudyDisplay.from_study(study, kind="differences")
 plt.show()
 
 # %%
