@@ -178,7 +178,7 @@ class Difference(NamedTuple):
 
 
 class LossStudy:
-    """The scores of losses and samplers on the same rows, as :func:`compare_losses` returns them.
+    """The scores of losses and samplers, as :func:`~skimbal.study.compare_losses` returns them.
 
     ``print(study)`` shows the table and says which differences are reliable.
 
