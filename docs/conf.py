@@ -5,6 +5,7 @@ a warning in an example of the gallery.
 """
 
 import importlib
+import re
 import socket
 import warnings
 from html.parser import HTMLParser
@@ -106,8 +107,6 @@ numpydoc_validation_exclude = {
     r"CNN\.\w+$",
     r"Net\.\w+$",
     r"Display\.\w+$",
-    r"DataCard\.\w+$",
-    r"LossStudy\.\w+$",
     r"BUILT_IN$",
 }
 
@@ -253,6 +252,14 @@ def _check_local_links(app, exception):
                 logger.warning("%s links to %s, which has no such place", path.name, link)
 
 
+def _name_foreign_labels(app, what, name, obj, options, lines):
+    """Name the pages of scikit-learn that an inherited text refers to by a label of theirs."""
+    if name.endswith(".set_output"):
+        text = re.sub(r":ref:`[^`]*`", "scikit-learn's user guide", "\n".join(lines))
+        lines[:] = text.split("\n")
+
+
 def setup(app):
+    app.connect("autodoc-process-docstring", _name_foreign_labels)
     app.connect("env-check-consistency", _require_every_public_name)
     app.connect("build-finished", _check_local_links, priority=900)
