@@ -129,7 +129,7 @@ nitpicky = True
 nitpick_ignore_regex = [
     ("py:.*", r"(functools|imblearn|numpy|sklearn|skorch|torch)\..*"),
     # Inherited from scikit-learn, with texts that rest on its glossary.
-    ("py:obj", r"skimbal\..*\.(get_metadata_routing|set_\w+_request)"),
+    ("py:obj", r"skimbal\..*\.(get_metadata_routing|set_output|set_\w+_request)"),
 ]
 
 # Pictures: the colours of Okabe and Ito. The figures' line styles tell them apart in grey.

@@ -8,8 +8,9 @@ The features before the last layer, embedded in two dimensions, for three losses
 
 # %%
 # Every classifier is a transformer: ``transform`` returns the features that its last
-# layer sees. :class:`~skimbal.displays.EmbeddingDisplay` embeds those of the test images
-# by t-SNE, a panel for each classifier, with the F1 score of each class in the legend.
+# layer sees. :class:`~skimbal.displays.EmbeddingDisplay` embeds those of the test
+# images by t-SNE, a panel for each classifier, with the F1 score of each class in the
+# legend.
 
 import matplotlib.pyplot as plt
 from sklearn.metrics import balanced_accuracy_score
@@ -46,8 +47,8 @@ plt.show()
 # The same features for something else
 # ------------------------------------
 #
-# ``transform`` lets any classifier of scikit-learn work on them. Here nearest neighbours
-# find the class of a test image among the training images.
+# ``transform`` lets any classifier of scikit-learn work on them. Here nearest
+# neighbours find the class of a test image among the training images.
 
 for loss, clf in classifiers.items():
     features, features_test = clf.transform(data.X_train), clf.transform(data.X_test)
