@@ -5,7 +5,6 @@ a warning in an example of the gallery.
 """
 
 import importlib
-import re
 import socket
 import warnings
 from html.parser import HTMLParser
@@ -139,7 +138,7 @@ nitpicky = True
 nitpick_ignore_regex = [
     ("py:.*", r"(functools|imblearn|numpy|sklearn|skorch|torch)\..*"),
     # Inherited from scikit-learn, with texts that rest on its glossary.
-    ("py:obj", r"skimbal\..*\.(get_metadata_routing|set_\w+_request)"),
+    ("py:obj", r"skimbal\..*\.(get_metadata_routing|set_output|set_\w+_request)"),
 ]
 
 # Pictures: the colours of Okabe and Ito. The figures' line styles tell them apart in grey.
@@ -252,14 +251,6 @@ def _check_local_links(app, exception):
                 logger.warning("%s links to %s, which has no such place", path.name, link)
 
 
-def _name_foreign_labels(app, what, name, obj, options, lines):
-    """Name the pages of scikit-learn that an inherited text refers to by a label of theirs."""
-    if name.endswith(".set_output"):
-        text = re.sub(r":ref:`[^`]*`", "scikit-learn's user guide", "\n".join(lines))
-        lines[:] = text.split("\n")
-
-
 def setup(app):
-    app.connect("autodoc-process-docstring", _name_foreign_labels)
     app.connect("env-check-consistency", _require_every_public_name)
     app.connect("build-finished", _check_local_links, priority=900)

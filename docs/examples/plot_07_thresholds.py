@@ -158,8 +158,9 @@ plt.show()
 # -------------------------
 #
 # The other way round: training on the batches as they come, and a correction when
-# classes are predicted. ``logit_adjustment=1`` takes the log of the class shares from the
-# logits, which makes predictions those for a balanced population, without a new fit.
+# classes are predicted. ``logit_adjustment=1`` takes the log of the class shares from
+# the logits, which makes predictions those for a balanced population, without a new
+# fit.
 
 plain = CNN2DClassifier(loss="ce", max_epochs=4, random_state=0).fit(X_train, y_train)
 for tau in (0.0, 1.0):

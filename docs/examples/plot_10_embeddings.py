@@ -9,7 +9,8 @@ The features before the last layer, embedded in two dimensions, for three losses
 # %%
 # Every classifier is a transformer: ``transform`` returns the features that its last
 # layer sees. :class:`~skimbal.displays.EmbeddingDisplay` embeds those of the test
-# images by t-SNE, a panel for each classifier, with the F1 of each class in the legend.
+# images by t-SNE, a panel for each classifier, with the F1 score of each class in the
+# legend.
 
 import matplotlib.pyplot as plt
 from sklearn.metrics import balanced_accuracy_score
