@@ -33,8 +33,9 @@ MAY_IMPORT = {
         "networks",
         "training",
     },
+    "report": {"displays"},
     "study": {"classifiers", "datasets", "displays", "images", "losses", "report", "sampling"},
-    "__main__": {"__init__", "datasets", "losses"},
+    "__main__": {"__init__", "datasets", "losses", "study"},
 }
 OPTIONAL = ("jinja2", "matplotlib", "pandas", "pooch")
 
