@@ -234,8 +234,8 @@ def main() -> None:
     notes = [
         f"Process CPU time of one thread, {args.rounds} interleaved rounds of {N_BATCHES} batches "
         f"or {N_STEPS} steps: median (quartiles). Ratios are to the batched operations, or to the "
-        "step without augmentation, of the same round. Every operation changes an image with probability 0.5, "
-        "flips do so along every axis. The peers are the nearest operation that they have and do "
+        "step without augmentation, of the same round. Every operation changes an image with "
+        "probability 0.5, flips do so along every axis. The peers are the nearest operation that they have and do "
         "not compute the same: other edges, other ranges, kernels of another width.",
     ]
     versions = [

@@ -168,7 +168,9 @@ show(volume, RandomCrop(20)(volume), "random crop of 20 x 20 x 20, a slice of 3D
 #
 # ``augment="paper"`` is gamma, then blur (volumes) or sigmoid contrast (2D
 # images), then flips, each with probability 0.5. A batch has a draw for each of
-# its images: of each batch of seven copies here, no two are alike.
+# its images: of each batch of seven copies here, no two are alike. A
+# flip along the first axis of a volume brings another slice to the place that
+# is shown.
 
 torch.manual_seed(0)
 for original, n_axes in ((image, 2), (volume, 3)):
