@@ -16,12 +16,14 @@ def test_every_python_block_runs_as_printed(tmp_path, monkeypatch, capsys):
     for block in blocks:
         exec(compile(block, "README.md", "exec"), namespace)
         printed.append(capsys.readouterr().out)
-    ten_lines, moving, study, search, rows, nd, features, callbacks, gpu, memory = printed
+    ten_lines, moving, augmented, study, search, rows, nd, *others = printed
+    features, callbacks, gpu, memory = others
     accuracy, mcc = ten_lines.splitlines()
     assert float(accuracy.removeprefix("balanced accuracy ")) > 0.8
     assert float(mcc.removeprefix("MCC ")) > 0.7
     n_incomplete, n_batches = map(int, moving.split(" of "))
     assert 0 < n_incomplete < n_batches
+    assert augmented == "(216, 3)\n"
     assert study.startswith("balanced accuracy of 6 configurations: stratified 3-fold")
     assert "balanced sampling, against ce: " in study
     assert search.startswith("{'loss__mcc': ")
