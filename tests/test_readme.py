@@ -16,7 +16,7 @@ def test_every_python_block_runs_as_printed(tmp_path, monkeypatch, capsys):
     for block in blocks:
         exec(compile(block, "README.md", "exec"), namespace)
         printed.append(capsys.readouterr().out)
-    ten_lines, moving, augmented, study, search, rows, nd, *others = printed
+    ten_lines, moving, study, augmented, search, rows, nd, *others = printed
     features, callbacks, gpu, memory = others
     accuracy, mcc = ten_lines.splitlines()
     assert float(accuracy.removeprefix("balanced accuracy ")) > 0.8
