@@ -10,9 +10,11 @@ import random
 import shutil
 import subprocess
 import sys
+import textwrap
 import tracemalloc
 import weakref
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import ClassVar
 
 import joblib
@@ -2150,6 +2152,87 @@ def test_loader_of_torch_trains_on_the_same_rows():
     assert not np.allclose(*orders)
     with pytest.raises(ValueError, match="iterator_train"):
         clf.set_params(sampler="balanced").fit(X, y)
+
+
+# What docs/overriding.rst calls safe ----------------------------------------------------------
+
+
+OVERRIDES = {}
+PAGE = (Path(__file__).parents[1] / "docs/overriding.rst").read_text("utf-8")
+exec(textwrap.dedent(PAGE.partition(".. code-block:: python\n")[2]), OVERRIDES)
+
+
+def test_iterator_of_ones_own_augments_and_repeats():
+    X, y = images()
+    one, same = (
+        small(net={"iterator_train": OVERRIDES["Shifted"], "module__width": 8}).fit(X, y)
+        for _ in range(2)
+    )
+    assert one.history_[-1]["train_batch_count"] == 3
+    assert_same_weights(one, same)
+    plain = small(net={"module__width": 8}).fit(X, y)
+    assert not np.array_equal(one.predict_proba(X), plain.predict_proba(X))
+
+
+@pytest.mark.parametrize("micro_batch_size", [None, 8])
+def test_subclass_of_mixed_loss_trains_with_weights_and_warm_up(micro_batch_size):
+    X, y = images()
+    clf = small(loss=OVERRIDES["Tempered"](LossMix(mcc=1)), micro_batch_size=micro_batch_size)
+    clf.fit(X, y, sample_weight=1 + y)
+    assert type(clf.net_.criterion_) is OVERRIDES["Tempered"]
+    assert clf.score(X, y) > 0.9
+
+
+def test_subclass_of_a_network_goes_in_with_its_spatial_shape():
+    X, y = images()
+    network = OVERRIDES["NoisySmallCNN"]
+    clf = small(module=functools.partial(network, spatial_shape=(6, 6)), max_epochs=8).fit(X, y)
+    assert type(clf.net_.module_.network) is network
+    assert clf.score(X, y) > 0.9
+    with pytest.raises(TypeError, match="spatial_shape"):
+        small(module=network).fit(X, y)
+
+
+class FirstRows(RandomUnderSampler):
+    """Takes some rows at random, whatever their class."""
+
+    def _fit_resample(self, X, y):
+        rows = np.random.default_rng(self.random_state).permutation(len(y))[:40]
+        self.sample_indices_ = rows
+        return X[rows], y[rows]
+
+
+def test_sampler_of_ones_own_is_drawn_every_epoch():
+    X, y = images()
+    clf = small(sampler=FirstRows(), batch_size=40, callbacks=[("drawn", Drawn())]).fit(X, y)
+    epochs = dict(clf.net_.callbacks_)["drawn"].epochs_
+    assert [[len(batch) for batch in epoch] for epoch in epochs] == [[40]] * 4
+    assert len({tuple(epoch[0]) for epoch in epochs}) == 4
+
+
+def test_methods_of_a_subclass_are_independent_of_each_other():
+    class Sure(CNN2DClassifier):
+        def predict_proba(self, X):
+            return np.tile([0.0, 1.0], (len(X), 1))
+
+    X, y = images()
+    score = EpochScoring("balanced_accuracy", lower_is_better=False, on_train=True)
+    params = {"lr": 5e-3, "max_epochs": 3, "random_state": 0, "callbacks": [("score", score)]}
+    sure, plain = Sure(**params).fit(X, y), CNN2DClassifier(**params).fit(X, y)
+    assert_array_equal(sure.predict(X), plain.predict(X))
+    assert sure.history_[:, "balanced_accuracy"] == plain.history_[:, "balanced_accuracy"]
+    assert clone(sure).get_params()["max_epochs"] == 3
+    assert roc_auc_score(y, sure.predict_proba(X)[:, 1]) == 0.5
+
+
+def test_fitted_net_predicts_encoded_labels():
+    X, y = images()
+    clf = small().fit(X, np.array(["no", "yes"])[y])
+    assert_array_equal(clf.classes_[clf.net_.predict(X[:, None])], clf.predict(X))
+    assert_allclose(clf.net_.predict_proba(X[:, None]), clf.predict_proba(X), rtol=1e-6)
+    for fit in (clf.net_.fit, clf.net_.partial_fit):
+        with pytest.raises(ValueError, match="unpack"):
+            fit(X[:, None], y)
 
 
 def build(in_channels, n_classes, hidden=4):

@@ -16,6 +16,7 @@ KEYS = {f"{kind}_{split}" for kind in "Xy" for split in SPLITS} | {
     "target_names",
     "ndim",
     "name",
+    "filename",
     "DESCR",
     "license",
     "citation",
@@ -85,6 +86,7 @@ def test_digits_have_the_stated_classes_and_counts():
     assert set(digits) == KEYS
     assert digits.target_names == ["other", "eight", "nine"]
     assert digits.ndim == 2
+    assert digits.filename is None
     counts = {"train": [432, 43, 43], "val": [108, 11, 11], "test": [180, 18, 18]}
     for split, count in counts.items():
         X, y = digits[f"X_{split}"], digits[f"y_{split}"]
@@ -140,6 +142,7 @@ def test_npz_shapes(make_npz, shape, loaded, ndim):
     assert set(data) == KEYS
     assert data.ndim == ndim
     assert data.name == "some"
+    assert data.filename.endswith("some.npz")
     assert data.target_names == ["0", "1", "2"]
     for split in SPLITS:
         X, images = data[f"X_{split}"], arrays[f"{split}_images"]
@@ -155,6 +158,72 @@ def test_npz_takes_flat_labels_and_str_paths(make_npz):
     data = load_npz(str(path))
     np.testing.assert_array_equal(data.y_val, np.arange(8))
     assert data.target_names == [str(k) for k in range(8)]
+
+
+@pytest.mark.parametrize("keys", [("images", "labels"), ("X", "y")])
+def test_npz_without_splits(make_npz, rng, keys):
+    images = rng.integers(0, 256, (8, 5, 4, 3), dtype=np.uint8)
+    labels = [[0], [2], [2], [0]] * 2
+    data = load_npz(make_npz(**dict(zip(keys, (images, labels), strict=True)), other=np.arange(3)))
+    assert set(data) == {key for key in KEYS if key[:2] not in ("X_", "y_")} | {"X", "y"}
+    np.testing.assert_array_equal(data.X, np.moveaxis(images, -1, 1))
+    np.testing.assert_array_equal(data.y, [0, 2, 2, 0] * 2)
+    assert data.y.dtype == np.int64
+    assert data.target_names == ["0", "1", "2"]
+    assert "'all': [4, 0, 4]" in data.DESCR
+
+
+def test_npz_with_splits_wins_over_other_arrays(make_npz):
+    data = load_npz(make_npz(**make_arrays(), X=np.zeros((2, 6, 5)), y=np.zeros(2, int)))
+    assert set(data) == KEYS
+
+
+def test_npz_class_names_are_numbered_over_all_splits(make_npz):
+    rare = np.array([["naevus"]] * 6 + [["melanoma"]] * 2)
+    names = {"val_labels": rare, "test_labels": rare, "train_labels": np.array(["naevus"] * 8)}
+    data = load_npz(make_npz(**make_arrays(**names)))
+    assert data.target_names == ["melanoma", "naevus"]
+    np.testing.assert_array_equal(data.y_train, np.ones(8))
+    np.testing.assert_array_equal(data.y_test, [1] * 6 + [0] * 2)
+
+
+def test_npz_groups(make_npz):
+    of_rows = {"train_site": np.arange(8)[:, None], "val_site": np.arange(8) // 4}
+    with_test = make_npz("with.npz", **make_arrays(), **of_rows, test_site=np.array(["a", "b"] * 4))
+    data = load_npz(with_test, groups="site")
+    assert set(data) == KEYS | {"groups_train", "groups_val", "groups_test"}
+    np.testing.assert_array_equal(data.groups_train, np.arange(8))
+    np.testing.assert_array_equal(data.groups_val, [0] * 4 + [1] * 4)
+    np.testing.assert_array_equal(data.groups_test, ["a", "b"] * 4)
+    assert (
+        load_npz(make_npz("no.npz", **make_arrays(), **of_rows), groups="site").groups_test is None
+    )
+    own = make_npz(X=np.zeros((3, 6, 5)), y=np.array([0, 1, 1]), site=np.array([5.0, 5.0, 6.0]))
+    np.testing.assert_array_equal(load_npz(own, groups="site").groups, [5, 5, 6])
+
+
+@pytest.mark.parametrize(
+    ("groups", "parts"),
+    [
+        (None, ["all rows", "'site'; the file holds X, y"]),
+        (np.arange(4), ["one entry for each of 3 images", "(4,)"]),
+        (np.zeros((3, 2)), ["(3, 2)"]),
+        (np.array([1, np.nan, 2]), ["missing", "float64 with NaN"]),
+        (np.zeros(3, complex), ["numbers or text", "complex128"]),
+    ],
+)
+def test_npz_groups_of_another_form(make_npz, groups, parts):
+    arrays = {"X": np.zeros((3, 6, 5)), "y": np.array([0, 1, 1])}
+    path = make_npz(**arrays) if groups is None else make_npz(**arrays, site=groups)
+    with pytest.raises(ValueError, match=r"some\.npz") as error:
+        load_npz(path, groups="site")
+    check_one_line(error, *parts)
+
+
+def test_npz_of_no_known_form(make_npz):
+    with pytest.raises(ValueError, match=r"some\.npz") as error:
+        load_npz(make_npz(data=np.zeros((3, 6, 5)), labels=np.zeros(3, int)))
+    check_one_line(error, "images and labels, or X and y", "train_images", "it holds data, labels")
 
 
 def test_npz_missing_file(tmp_path):
@@ -208,6 +277,7 @@ def test_npz_never_unpickles(make_npz):
         ({"test_images": np.full((8, 6, 5), "a")}, ["test", "numbers", "<U1"]),
         ({"test_labels": np.full((8, 1), 0.5)}, ["test", "class numbers", "float64"]),
         ({"test_labels": np.full((8, 1), -1)}, ["test", "class numbers from 0"]),
+        ({"test_labels": np.full(8, "a")}, ["numbers or as text in all splits, got both"]),
     ],
 )
 def test_npz_of_another_form(make_npz, replaced, parts):
@@ -262,6 +332,7 @@ def test_medmnist_is_found_in_a_listed_folder_or_just_below(
     data = load_medmnist("breastmnist", download=False)
     assert data.target_names == ["malignant", "benign", "other"]
     assert data.name == "breastmnist"
+    assert data.filename == str(listed / folder / "breastmnist.npz")
 
 
 @pytest.mark.parametrize("listed", [True, False])
