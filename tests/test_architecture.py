@@ -18,7 +18,7 @@ MAY_IMPORT = {
     "losses": set(),
     "sampling": set(),
     "networks": set(),
-    "datasets": set(),
+    "datasets": {"images"},
     "images": set(),
     "displays": set(),
     "distributed": set(),
@@ -28,7 +28,7 @@ MAY_IMPORT = {
     "study": {"classifiers", "datasets", "displays", "images", "losses", "report", "sampling"},
     "__main__": {"__init__", "datasets", "losses", "study"},
 }
-OPTIONAL = ("jinja2", "matplotlib", "pandas", "pooch")
+OPTIONAL = ("PIL", "jinja2", "matplotlib", "nibabel", "pandas", "pooch", "pydicom", "zarr")
 
 
 def imports_of(source):
