@@ -43,6 +43,7 @@ from skorch.dataset import ValidSplit
 from torch import nn
 
 from skimbal import distributed
+from skimbal.augmentation import CenterCrop, get_augmentation
 from skimbal.images import ImageArray
 from skimbal.losses import (
     CollapseWarning,
@@ -92,6 +93,7 @@ _OWN_PARAMETERS = frozenset(
     + ("ce_warmup_epochs",)
     + ("callbacks", "train_split", "device", "classes", "verbose", "warm_start")
     + ("predict_nonlinearity", "dataset", "autocast", "compile", "compiled", "feature_layer")
+    + ("augmentation", "module__crop_size")
     + ("module__factory", "module__in_channels", "module__n_classes", "module__dtype")
     + ("module__mean", "module__std", "module__channels_last")
 )
@@ -136,6 +138,21 @@ _CLASS_DOC = """{summary}
         independent draws by inverse class frequency (``"weighted"``), or an imbalanced-learn
         sampler that selects rows, drawn anew every epoch and after ``train_split``. Samplers
         that compute with pixels go before the classifier, in a :class:`~skimbal.NDSampler`.
+    augment : None, {{"flip", "paper"}}, callable or list of these, default=None
+        What changes the training images, anew in every epoch: flips along every axis, the recipe
+        of the paper (see :func:`~skimbal.augmentation.get_augmentation`), or callables, modules of
+        torch among them, that map a floating tensor of shape (n, c, {axes}) on the device to
+        another of the same shape and dtype. Copies of them are used. Validation rows and
+        predictions see the images as they are.
+    crop_size : int or tuple of int, default=None
+        Size of the window that the network sees, in voxels, along every or along each axis: at a
+        random place of each training image, before ``augment``, and in the centre otherwise. If
+        None, it sees all of an image.
+    n_tta : int, default=1
+        Number of passes over each image in a prediction (test-time augmentation), of which the
+        probabilities are averaged: the first one sees the image as it is, the others what
+        ``augment`` and ``crop_size`` of the fit make of it. It is read at prediction.
+        ``transform`` computes the features of the first one.
     module : {{"small", "resnet18", "resnet34"}} or callable, default="small"
         The network, or a factory ``f(in_channels, n_classes)`` that builds one. Options of the
         network are set as ``net__module__width``.
@@ -272,6 +289,9 @@ class BaseCNNClassifier(
         ce_warmup_epochs: float = 0.5,
         logit_adjustment: float = 0.0,
         sampler: Any = None,
+        augment: Any = None,
+        crop_size: int | Sequence[int] | None = None,
+        n_tta: int = 1,
         module: Any = "small",
         feature_layer: str | None = None,
         input_shape: Sequence[int] | None = None,
@@ -300,6 +320,9 @@ class BaseCNNClassifier(
         self.ce_warmup_epochs = ce_warmup_epochs
         self.logit_adjustment = logit_adjustment
         self.sampler = sampler
+        self.augment = augment
+        self.crop_size = crop_size
+        self.n_tta = n_tta
         self.module = module
         self.feature_layer = feature_layer
         self.input_shape = input_shape
@@ -483,7 +506,8 @@ class BaseCNNClassifier(
         -------
         score : ndarray of shape (n_samples,) or (n_samples, n_classes)
             Unnormalised log-probabilities, dimensionless, less ``logit_adjustment`` times the log
-            prior; for two classes that of ``classes_[1]`` minus that of ``classes_[0]``.
+            prior; for two classes that of ``classes_[1]`` minus that of ``classes_[0]``. With
+            ``n_tta`` they are the logarithm of mean probabilities.
         """
 
         def scores(logits: torch.Tensor) -> torch.Tensor:
@@ -607,7 +631,9 @@ class BaseCNNClassifier(
         device, together = self._check_params(), False
         if self.distributed:
             device, together = distributed.join(device)
+        augmentation = get_augmentation(self.augment, len(self._axes))
         X, shape = self._check_X(X, reset=first)
+        crop_size = self._check_crop_size(shape)
         y = self._check_y(X, y)
         weight, rows = self._check_weight(X, sample_weight)
         groups = self._check_groups(X, groups)
@@ -640,16 +666,26 @@ class BaseCNNClassifier(
         with isolated_random_state(torch_seed, device):
             if partial and not first:
                 net = self.net_
+                if crop_size != net.module_.crop_size:
+                    raise ValueError(
+                        f"crop_size={self.crop_size!r} differs from that of the first call, "
+                        f"{net.module_.crop_size}, for which the network was made. Set it back, or "
+                        "fit anew."
+                    )
                 net.end_schedule()
                 loss = loss.to(net.device, net.module_.dtype)
                 if isinstance(loss, MixedLoss) and isinstance(net.criterion_, MixedLoss):
                     loss.moving = net.criterion_.moving
                 net.criterion_ = loss
             else:
-                net = self._make_net(train, labels, loss, device, partial)
+                net = self._make_net(train, labels, loss, crop_size, device, partial)
                 if not first:
                     _carry_over(self.net_.module_, net.module_)
                 self._epochs_before = net.epochs_before_ = n_epochs
+            net.augmentation = () if augmentation is None else tuple(augmentation)
+            if augmentation is not None:
+                augmentation.to(device=net.device, dtype=net.module_.dtype)
+                self._check_augmentation(net, train)
             # Set before training, so that an interrupted fit leaves what it has reached.
             self.classes_, self.input_shape_, self.net_ = labels, shape, net
             self._class_mass = mass
@@ -838,10 +874,13 @@ class BaseCNNClassifier(
         train: ImageDataset,
         labels: np.ndarray,
         loss: nn.Module,
+        crop_size: tuple[int, ...] | None,
         device: str,
         partial: bool,
     ) -> ImageNet:
         n_channels, *spatial_shape = train.sample_shape
+        if crop_size is not None:
+            spatial_shape = list(crop_size)
         dtype = self.dtype
         if dtype == "auto":
             is_float64 = train.dtype.newbyteorder("=") == np.float64
@@ -873,6 +912,7 @@ class BaseCNNClassifier(
             std,
             # Which looks at gradients as one line of numbers, and cannot with another layout.
             channels_last=self._optimizer() is not torch.optim.LBFGS,
+            crop_size=crop_size,
         )
         net = ImageNet(
             module,
@@ -970,6 +1010,7 @@ class BaseCNNClassifier(
 
     def _predict(self, X: Any, function: Callable[[torch.Tensor], torch.Tensor]) -> np.ndarray:
         check_is_fitted(self, "net_")
+        n_tta = self._check_n_tta(self.net_.augments)
         tau = self.logit_adjustment
         _check_number("logit_adjustment", tau, Real, 0)
         if tau:
@@ -981,16 +1022,24 @@ class BaseCNNClassifier(
                 moved = shift.to(logits.device, logits.dtype, non_blocking=True)
                 return of_logits(logits - moved)
 
-        return self._in_blocks(X, lambda data: self.net_.predict_rows(data, function))
+        # Draws of its own, the same in each call.
+        seed = np.random.SeedSequence(self._seed, spawn_key=(1,)).generate_state(1)[0]
+        return self._in_blocks(
+            X,
+            lambda data: self.net_.predict_rows(data, function, n_tta),
+            None if n_tta == 1 else int(seed),
+        )
 
-    def _in_blocks(self, X: Any, compute: Callable[[ImageDataset], np.ndarray]) -> np.ndarray:
+    def _in_blocks(
+        self, X: Any, compute: Callable[[ImageDataset], np.ndarray], seed: int | None = None
+    ) -> np.ndarray:
         X, shape = self._check_X(X, reset=False)
         data = ImageDataset(X, sample_shape=shape)
         with self._told_about_memory():
-            if self.net_.iterator_valid is BlockIterator:
+            if seed is None and self.net_.iterator_valid is BlockIterator:
                 return compute(data)
             # An iterator of the user's, such as a DataLoader, may draw random numbers.
-            with isolated_random_state(0, self.net_.device):
+            with isolated_random_state(seed or 0, self.net_.device):
                 return compute(data)
 
     def _draw_seed(self) -> int:
@@ -1020,6 +1069,14 @@ class BaseCNNClassifier(
             )
         _check_number("ce_warmup_epochs", self.ce_warmup_epochs, Real, 0)
         _check_number("logit_adjustment", self.logit_adjustment, Real, 0)
+        augments = self.augment is not None or self.crop_size is not None
+        self._check_n_tta(augments)
+        if augments and self._optimizer() is torch.optim.LBFGS:
+            raise ValueError(
+                "augment and crop_size change the images of a batch each time that they are seen, "
+                "but optimizer='lbfgs' computes the loss of a batch several times in a step; set "
+                "augment=None and crop_size=None, or use another optimizer."
+            )
         _check_number("verbose", self.verbose, Integral, 0)
         if not isinstance(self.compile, bool | np.bool_):
             raise ValueError(f"compile must be True or False, got {self.compile!r}.")
@@ -1057,6 +1114,67 @@ class BaseCNNClassifier(
         if self.compile:
             _check_compiler(torch.device(device).type)
         return device
+
+    def _check_n_tta(self, augments: bool) -> int:
+        _check_number("n_tta", self.n_tta, Integral, 1)
+        if self.n_tta > 1 and not augments:
+            raise ValueError(
+                f"n_tta={self.n_tta} averages predictions over augmented images, but the fit has "
+                "neither augment nor crop_size, so all of them would be the same. Set augment, "
+                "such as augment='flip', or n_tta=1."
+            )
+        return int(self.n_tta)
+
+    def _check_crop_size(self, shape: tuple[int, ...]) -> tuple[int, ...] | None:
+        """Return the size of the crop along each axis, if there is to be one."""
+        if self.crop_size is None:
+            return None
+        try:
+            cropped = CenterCrop(self.crop_size)(torch.empty(1, *shape, device="meta"))
+        except ValueError as error:
+            raise ValueError(f"crop_size={self.crop_size!r} cannot be used: {error}") from None
+        return tuple(cropped.shape[2:])
+
+    def _check_augmentation(self, net: ImageNet, train: ImageDataset) -> None:
+        """Try what is to change the images on some rows, so that it fails at once if it fails."""
+        images, _ = train.batch(np.arange(min(8, len(train))))
+        images = images["X"] if isinstance(images, dict) else images
+        expected = (len(images), images.shape[1], *(net.module_.crop_size or images.shape[2:]))
+        state = net.random_state()
+        try:
+            changed = net.augmented(images)
+        except Exception as error:
+            error.add_note(
+                f"augment={self.augment!r} failed in a trial with images of shape {expected}, in "
+                f"{net.module_.dtype}. A transform that takes one image at a time goes into "
+                "skimbal.augmentation.PerSample."
+            )
+            raise
+        wanted = expected, net.module_.dtype, torch.device(net.device).type
+        found: Any = type(changed)
+        if isinstance(changed, torch.Tensor):
+            found = tuple(changed.shape), changed.dtype, changed.device.type
+        if found != wanted:
+            raise ValueError(
+                "augment must keep the shape, dtype and device of a batch of images; in a trial it "
+                f"made {found} of {wanted}. A transform that takes one image at a time goes into "
+                "skimbal.augmentation.PerSample; to crop, set crop_size."
+            )
+        if not changed.isfinite().all():
+            raise ValueError(
+                f"augment={self.augment!r} makes NaN or infinite values of finite ones, in a trial "
+                "with the first training rows. Change it, or the range of X."
+            )
+        if self.micro_batch_size is not None:
+            net.random_state(state)
+            again = net.augmented(images)
+            if (changed - again).abs().max() > 1e-3 * changed.abs().max():
+                raise ValueError(
+                    f"micro_batch_size={self.micro_batch_size} may need the same draw of augment "
+                    "twice, but with the generators of torch, numpy and python where they were "
+                    f"augment={self.augment!r} makes other images. Let it draw from these, or set "
+                    "micro_batch_size=None."
+                )
 
     def _check_precision(self, device: str) -> None:
         possible = ["float32"]
@@ -1412,6 +1530,7 @@ class CNN2DClassifier(BaseCNNClassifier):  # noqa: D101
     __doc__ = _CLASS_DOC.format(
         summary="Convolutional network for 2D images with imbalanced classes.",
         shapes="(h, w) or (c, h, w)",
+        axes="h, w",
         see_also="CNN3DClassifier : The same for volumes.",
         example=""">>> from skimbal import CNN2DClassifier
     >>> from skimbal.datasets import load_imbalanced_digits
@@ -1427,6 +1546,7 @@ class CNN3DClassifier(BaseCNNClassifier):  # noqa: D101
     __doc__ = _CLASS_DOC.format(
         summary="Convolutional network for volumes (3D images) with imbalanced classes.",
         shapes="(d, h, w) or (c, d, h, w)",
+        axes="d, h, w",
         see_also="CNN2DClassifier : The same for 2D images.",
         example=""">>> import numpy as np
     >>> from skimbal import CNN3DClassifier
