@@ -44,7 +44,7 @@ from torch import nn
 
 from skimbal import distributed
 from skimbal.augmentation import CenterCrop, get_augmentation
-from skimbal.images import ImageArray
+from skimbal.images import ImageArray, ImageFiles
 from skimbal.losses import (
     CollapseWarning,
     MixedLoss,
@@ -420,7 +420,8 @@ class BaseCNNClassifier(
         X : array-like of shape (n_samples, ...)
             Images, with or without a channel axis, or rows of pixels; any real dtype. Memory maps
             and arrays of zarr or h5py are read batch by batch, see also
-            :class:`~skimbal.images.ImageArray`.
+            :class:`~skimbal.images.ImageArray`; so are image files, given as
+            :class:`~skimbal.images.ImageFiles` or as a list, array or column of their paths.
         y : array-like of shape (n_samples,)
             Class labels: numbers, text or booleans, of at least two classes.
         sample_weight : array-like of shape (n_samples,), default=None
@@ -888,7 +889,11 @@ class BaseCNNClassifier(
             dtype = "float64" if follows_float64 else "float32"
         low_precision = dtype in _LOW_PRECISION
         module_dtype = torch.float32 if low_precision else _DTYPES[dtype]
-        mean, std = channel_statistics(train) if self.standardize else (None, None)
+        options, mean, std = self._net_options(labels, device), None, None
+        if self.standardize:
+            own = options["iterator_train"] is TrainIterator
+            n_workers = options.get("iterator_train__num_workers", 0) if own else 0
+            mean, std = channel_statistics(train, n_workers)
         if mean is not None and std is not None:
             largest = np.abs([mean, std]).max()
             if not largest <= torch.finfo(module_dtype).max:
@@ -899,7 +904,6 @@ class BaseCNNClassifier(
         factory = self.module
         if isinstance(factory, str):
             factory = functools.partial(BUILT_IN[factory], spatial_shape=tuple(spatial_shape))
-        options = self._net_options(labels, device)
         # Not as module__factory: skorch pickles what begins with module_ on its own, even for a
         # copy, and a factory that is a lambda would not stand that.
         module = functools.partial(
@@ -1269,7 +1273,7 @@ class BaseCNNClassifier(
     @np.errstate(invalid="ignore")
     def _check_X(self, X: Any, *, reset: bool) -> tuple[np.ndarray, tuple[int, ...]]:
         """Check the images or rows; return them as they are, with the shape of an image."""
-        X = _as_array(X)
+        X = _as_array(_from_paths(X))
         # Not np.ndim, which containers that are no arrays may refuse.
         if (X.ndim if hasattr(X, "ndim") else np.asarray(X).ndim) <= 2:
             X = validate_data(self, X, dtype="numeric", reset=reset)
@@ -1286,7 +1290,9 @@ class BaseCNNClassifier(
                 )
             shape = self._shape_of_images(X, reset)
             # In blocks, since the check makes an array of the size of its input.
-            for rows in ImageDataset(X).blocks() if X.dtype.kind == "f" else ():
+            # Files are checked whenever they are read, which is to be done no more than needed.
+            unchecked = X.dtype.kind == "f" and not isinstance(X, ImageFiles)
+            for rows in ImageDataset(X).blocks() if unchecked else ():
                 block = np.asarray(X[rows[0] : rows[-1] + 1])
                 assert_all_finite(block, estimator_name=type(self).__name__, input_name="X")
         if X.dtype.kind not in "biuf":
@@ -1312,13 +1318,14 @@ class BaseCNNClassifier(
             )
         return shape
 
-    def _shape_of_images(self, X: np.ndarray, reset: bool) -> tuple[int, ...]:
+    def _shape_of_images(self, X: np.ndarray | ImageArray, reset: bool) -> tuple[int, ...]:
         name, n_axes = type(self).__name__, len(self._axes)
         if X.ndim not in (n_axes + 1, n_axes + 2):
             axes = ", ".join(self._axes)
             raise ValueError(
                 f"{name} takes X of shape (n_samples, n_channels, {axes}), (n_samples, {axes}) or "
                 f"(n_samples, n_features); got an array with {X.ndim} axes, of shape {X.shape}."
+                + (f" The first image is {X.paths[0]}." if isinstance(X, ImageFiles) else "")
             )
         shape = X.shape[1:] if X.ndim == n_axes + 2 else (1, *X.shape[1:])
         if 0 in shape:
@@ -1569,6 +1576,18 @@ def _as_array(data: Any) -> Any:
             return ImageArray(data)
         return data
     return (data.float() if data.dtype == torch.bfloat16 else data).numpy(force=True)
+
+
+def _from_paths(X: Any) -> Any:
+    """Take a list, an array or a column of paths for the images in these files."""
+    if not isinstance(X, list | tuple) and not (
+        getattr(X, "ndim", 0) == 1
+        and getattr(getattr(X, "dtype", None), "kind", "") in ("O", "U", "T")
+    ):
+        return X
+    if not any(isinstance(item, str | os.PathLike) for item in X):
+        return X
+    return ImageFiles(X)
 
 
 def _mark(data: ImageDataset | None) -> tuple[int, int] | None:

@@ -70,6 +70,9 @@ class ImageArray:
     [16.0, 0.0, 16.0]
     """
 
+    #: For whoever selects rows without a need to see them.
+    reads_on_demand = True
+
     def __init__(self, array: Any, rows: Any = None) -> None:
         if not getattr(array, "shape", ()) or not hasattr(array, "dtype"):
             raise TypeError(
@@ -710,8 +713,8 @@ def _as_paths(paths: Any, reader: Any) -> list[str]:
     for i, path in enumerate(listed):
         if not isinstance(path, str | os.PathLike) or isinstance(os.fspath(path), bytes):
             raise TypeError(
-                f"paths must hold paths, as text or path-like; number {i} is {path!r}, of type "
-                f"{type(path).__name__}."
+                "paths must hold paths alone, as text or path-like; the entry at index "
+                f"{i} is of type {type(path).__name__}."
             )
     if not listed:
         raise ValueError("paths is empty; at least one image is needed.")
