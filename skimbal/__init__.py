@@ -1,6 +1,6 @@
 """scikit-learn compatible CNN classifiers for imbalanced 2D and 3D images."""
 
-from skimbal import datasets, displays, images, losses, networks, sampling
+from skimbal import datasets, displays, images, losses, networks, sampling, study
 from skimbal.classifiers import CNN2DClassifier, CNN3DClassifier
 from skimbal.losses import CollapseWarning, LossMix
 from skimbal.sampling import NDSampler
@@ -20,4 +20,5 @@ __all__ = [
     "losses",
     "networks",
     "sampling",
+    "study",
 ]

@@ -16,7 +16,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.base import (
+    BaseEstimator,
+    ClassifierMixin,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+)
 from sklearn.utils import (
     Tags,
     assert_all_finite,
@@ -44,6 +49,7 @@ from skimbal.losses import (
     check_statistics,
     get_loss,
     inverse_frequency,
+    log_prior,
 )
 from skimbal.networks import BUILT_IN
 from skimbal.sampling import BatchSampler
@@ -84,7 +90,7 @@ _OWN_PARAMETERS = frozenset(
     ("module", "criterion", "optimizer", "lr", "max_epochs", "batch_size", "micro_batch_size")
     + ("ce_warmup_epochs",)
     + ("callbacks", "train_split", "device", "classes", "verbose", "warm_start")
-    + ("predict_nonlinearity", "dataset", "autocast", "compile", "compiled")
+    + ("predict_nonlinearity", "dataset", "autocast", "compile", "compiled", "feature_layer")
     + ("module__factory", "module__in_channels", "module__n_classes", "module__dtype")
     + ("module__mean", "module__std", "module__channels_last")
 )
@@ -93,25 +99,36 @@ _CLASS_DOC = """{summary}
 
     The network is made at ``fit``, when number of channels, image size and classes are known,
     and trained by skorch.  Images may come as they are, in any real dtype: they are converted
-    and standardised batch by batch.
+    and standardised batch by batch.  A fitted classifier is a transformer, too: ``transform``
+    gives the features that its last layer classifies.
 
     Parameters
     ----------
     loss : str, LossMix, torch.nn.Module class or instance, default="ce+mcc"
         What is minimised: ``"ce"`` (cross-entropy), ``"wce"`` (cross-entropy weighted by
         normalised inverse class frequency), ``"focal"``, ``"f1"`` (soft macro F1), ``"mcc"``
-        (soft multi-class MCC), or a sum of them such as ``"ce + 0.5*mcc"``; a
-        :class:`~skimbal.LossMix`, whose factors a search reaches as ``loss__mcc``; or a module
-        that maps (logits, target) to a scalar, of which a copy is used.
+        (soft multi-class MCC), ``"la"`` (cross-entropy of logits plus log prior),
+        ``"balanced_softmax"`` (the same as ``"la"`` with its default strength), ``"ldam"``
+        (cross-entropy with a margin that is larger for rare classes), or a sum of them such as
+        ``"ce + 0.5*mcc"``; a :class:`~skimbal.LossMix`, whose factors a search reaches as
+        ``loss__mcc``; or a module that maps (logits, target) to a scalar, of which a copy is used.
     loss_statistics : {{"batch", "moving"}}, default="batch"
         What ``"f1"`` and ``"mcc"`` are computed from: the rows of a batch, as in the paper, or
         moving sums over the batches so far, for batches too small to hold every class.
     loss_horizon : float, default=512
         Memory of the moving sums, in samples: what lies so many rows back counts 1/e.
     ce_warmup_epochs : float, default=0.5
-        Epochs over which a loss without ``"ce"``, ``"wce"`` or ``"focal"`` takes over from a
+        Epochs over which a loss of ``"f1"`` and ``"mcc"`` alone takes over from a
         cross-entropy, step by step; below 1 a share of ``max_epochs``. 0 is the loss of the paper,
         which tends to collapse to one class. Other losses have no warm-up.
+    logit_adjustment : float, default=0.0
+        Strength :math:`\\tau` of a correction for class frequency at prediction, dimensionless, at
+        least 0: ``decision_function``, ``predict_proba`` and ``predict`` use
+        :math:`z - \\tau \\log \\pi`, with logits :math:`z` and :math:`\\pi` as in ``class_prior_``.
+        It is read at prediction, so another value needs no new fit; training, its callbacks and
+        their scores see the logits as they are. This, ``"la"``, ``"balanced_softmax"`` and
+        ``"ldam"`` correct in the logits what ``sampler="balanced"``, ``"weighted"`` or
+        ``class_weight="balanced"`` correct by rows: use one of them, two would correct twice.
     sampler : None, str, RandomOverSampler or RandomUnderSampler, default=None
         What an epoch is made of: each row once (``None``), batches with equal portions of each
         class (``"balanced"``), batches that mirror the class proportions (``"stratified"``),
@@ -121,6 +138,10 @@ _CLASS_DOC = """{summary}
     module : {{"small", "resnet18", "resnet34"}} or callable, default="small"
         The network, or a factory ``f(in_channels, n_classes)`` that builds one. Options of the
         network are set as ``net__module__width``.
+    feature_layer : str, default=None
+        Layer whose input ``transform`` gives, by its name in ``named_modules()`` of the network
+        (``net_.module_.network``). If None, the last :class:`torch.nn.Linear` that runs in a
+        prediction: in the built-in networks the classifier, whose input are the features.
     input_shape : tuple of int, default=None
         Shape of an image, {shapes}, in voxels. It gives rows their shape, and says that the axes
         of images are right as they are. If None, images keep their shape and rows become
@@ -182,6 +203,9 @@ _CLASS_DOC = """{summary}
     ----------
     classes_ : ndarray of shape (n_classes,)
         Class labels, sorted.
+    class_prior_ : ndarray of shape (n_classes,)
+        Share of each class in the training rows by ``sample_weight``, dimensionless, with sum 1.
+        Over all calls of ``partial_fit``; before ``sampler`` and ``class_weight``.
     n_features_in_ : int
         Number of pixels times channels of an image.
     feature_names_in_ : ndarray of shape (n_features,)
@@ -203,6 +227,8 @@ _CLASS_DOC = """{summary}
 
     References
     ----------
+    Menon, A. K. et al. (2021). Long-tail learning via logit adjustment. ICLR.
+
     Scholz, D. et al. (2024). Imbalance-aware loss functions improve medical image
     classification. MIDL, PMLR 250, 1341-1356.
 
@@ -212,7 +238,12 @@ _CLASS_DOC = """{summary}
     """
 
 
-class BaseCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+class BaseCNNClassifier(
+    ClassNamePrefixFeaturesOutMixin,  # type: ignore[misc]
+    ClassifierMixin,  # type: ignore[misc]
+    TransformerMixin,  # type: ignore[misc]
+    BaseEstimator,  # type: ignore[misc]
+):
     """What the classifiers share; they differ in the number of spatial axes."""
 
     #: Names of the spatial axes of an image.
@@ -233,8 +264,10 @@ class BaseCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         loss_statistics: str = "batch",
         loss_horizon: float = 512,
         ce_warmup_epochs: float = 0.5,
+        logit_adjustment: float = 0.0,
         sampler: Any = None,
         module: Any = "small",
+        feature_layer: str | None = None,
         input_shape: Sequence[int] | None = None,
         standardize: bool = True,
         class_weight: Any = None,
@@ -259,8 +292,10 @@ class BaseCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.loss_statistics = loss_statistics
         self.loss_horizon = loss_horizon
         self.ce_warmup_epochs = ce_warmup_epochs
+        self.logit_adjustment = logit_adjustment
         self.sampler = sampler
         self.module = module
+        self.feature_layer = feature_layer
         self.input_shape = input_shape
         self.standardize = standardize
         self.class_weight = class_weight
@@ -335,9 +370,13 @@ class BaseCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return self
 
     def __sklearn_tags__(self) -> Tags:
-        """Return what the estimator can do: rows as well as images."""
+        """Return what the estimator can do: rows as well as images, which dtypes it keeps."""
         tags = super().__sklearn_tags__()
         tags.input_tags.three_d_array = True
+        preserved = ["float64" if self.dtype == "float64" else "float32"]
+        if self.dtype == "auto" and self.device == "cpu":
+            preserved.append("float64")
+        tags.transformer_tags.preserves_dtype = preserved
         return tags
 
     # Public methods --------------------------------------------------------------------------
@@ -371,7 +410,7 @@ class BaseCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Warns
         -----
         CollapseWarning
-            If the loss is soft MCC, soft F1 or both, without a cross-entropy or focal term.
+            If the loss is soft MCC, soft F1 or both, without a term that is a mean over rows.
         UserWarning
             If batches are too small to hold every class where loss or sampler needs that.
         """
@@ -421,8 +460,8 @@ class BaseCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Returns
         -------
         score : ndarray of shape (n_samples,) or (n_samples, n_classes)
-            Unnormalised log-probabilities, dimensionless; for two classes that of
-            ``classes_[1]`` minus that of ``classes_[0]``.
+            Unnormalised log-probabilities, dimensionless, less ``logit_adjustment`` times the log
+            prior; for two classes that of ``classes_[1]`` minus that of ``classes_[0]``.
         """
 
         def scores(logits: torch.Tensor) -> torch.Tensor:
@@ -442,7 +481,7 @@ class BaseCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         -------
         proba : ndarray of shape (n_samples, n_classes)
             Probabilities, in the order of ``classes_``. After rebalancing (``sampler="balanced"``,
-            class weights) they are those of a balanced population.
+            class weights, ``logit_adjustment=1``) they are those of a balanced population.
         """
         return self._predict(X, softmax)
 
@@ -464,6 +503,33 @@ class BaseCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         labels: np.ndarray = self.classes_[best]
         return labels
 
+    def transform(self, X: Any) -> np.ndarray:
+        """Compute the features: the input of the last linear layer, or of ``feature_layer``.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            Images or rows, as for ``fit``.
+
+        Returns
+        -------
+        features : ndarray of shape (n_samples, n_features_out)
+            Dimensionless, in float32, or in float64 where the network computes in it; an input of
+            more axes as one line for each row. A DataFrame if ``set_output`` asks for one.
+
+        Raises
+        ------
+        ValueError
+            If the network has no linear layer and ``feature_layer`` is None, or X does not fit.
+        """
+        check_is_fitted(self, "net_")
+        return self._in_blocks(X, self.net_.features_of_rows)
+
+    @property
+    def _n_features_out(self) -> int:
+        """Number of features that ``transform`` gives, which scikit-learn asks for."""
+        return self.net_.count_features()
+
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Compute the accuracy, which a rare class hardly moves.
 
@@ -484,6 +550,13 @@ class BaseCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             Share of the rows that are predicted right, in [0, 1].
         """
         return float(super().score(X, y, sample_weight))
+
+    @property
+    def class_prior_(self) -> np.ndarray:
+        """Share of each class in the training rows, by weight, with sum 1."""
+        mass = self._class_mass
+        prior: np.ndarray = mass / mass.sum()
+        return prior
 
     @property
     def history_(self) -> Any:
@@ -530,7 +603,7 @@ class BaseCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         train, valid = self._split(data, labels, split_seed)
         mass = np.bincount(train.y, weights=train.sample_weight, minlength=len(labels))
         if partial and not first:
-            mass += self._class_mass
+            mass = mass + self._class_mass
         loss = get_loss(self.loss, mass, statistics=self.loss_statistics, horizon=self.loss_horizon)
         train, valid = self._apply_class_weight(train, valid, labels, mass)
         self._check_loss(loss, train, labels, once=first or not partial)
@@ -727,6 +800,7 @@ class BaseCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             ce_warmup_epochs=self._n_warmup_epochs(),
             autocast=_DTYPES[dtype] if low_precision else None,
             compiled=self.compile,
+            feature_layer=self.feature_layer,
             callbacks=self._make_callbacks(loss, partial),
             predict_nonlinearity=softmax,
             dataset=functools.partial(ImageDataset, sample_shape=train.sample_shape),
@@ -737,6 +811,7 @@ class BaseCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             **options,
         ).initialize()
         self._check_callback_options(net, options)
+        net.check_feature_layer()
         self._check_output(net, train, len(labels))
         net.compile_module()
         return net
@@ -805,17 +880,33 @@ class BaseCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 f"of X are beyond the range of {net.module_.dtype}, or module={self.module!r} "
                 "makes NaN of numbers. Scale X down, or see dtype and standardize."
             )
+        if self.feature_layer is not None:
+            net.count_features()
 
     def _predict(self, X: Any, function: Callable[[torch.Tensor], torch.Tensor]) -> np.ndarray:
         check_is_fitted(self, "net_")
+        tau = self.logit_adjustment
+        _check_number("logit_adjustment", tau, Real, 0)
+        if tau:
+            shift = torch.from_numpy(tau * log_prior(self.class_prior_))
+            of_logits = function
+
+            def function(logits: torch.Tensor) -> torch.Tensor:
+                # A copy that waits for a CUDA device would do so after each block.
+                moved = shift.to(logits.device, logits.dtype, non_blocking=True)
+                return of_logits(logits - moved)
+
+        return self._in_blocks(X, lambda data: self.net_.predict_rows(data, function))
+
+    def _in_blocks(self, X: Any, compute: Callable[[ImageDataset], np.ndarray]) -> np.ndarray:
         X, shape = self._check_X(X, reset=False)
         data = ImageDataset(X, sample_shape=shape)
         with self._told_about_memory():
             if self.net_.iterator_valid is BlockIterator:
-                return self.net_.predict_rows(data, function)
+                return compute(data)
             # An iterator of the user's, such as a DataLoader, may draw random numbers.
             with isolated_random_state(0, self.net_.device):
-                return self.net_.predict_rows(data, function)
+                return compute(data)
 
     def _draw_seed(self) -> int:
         if self.random_state is None:
@@ -843,6 +934,7 @@ class BaseCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 "loss several times in a step; use loss_statistics='batch' or another optimizer."
             )
         _check_number("ce_warmup_epochs", self.ce_warmup_epochs, Real, 0)
+        _check_number("logit_adjustment", self.logit_adjustment, Real, 0)
         _check_number("verbose", self.verbose, Integral, 0)
         if not isinstance(self.compile, bool | np.bool_):
             raise ValueError(f"compile must be True or False, got {self.compile!r}.")
@@ -867,6 +959,11 @@ class BaseCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 "module must be a name or a factory f(in_channels, n_classes) that builds a new "
                 "network, not a network: wrap the call in a function. Got an instance of "
                 f"{type(self.module).__name__}."
+            )
+        if not isinstance(self.feature_layer, str | None):
+            raise ValueError(
+                "feature_layer must be the name of a layer of the network, or None; got "
+                f"{self.feature_layer!r}."
             )
         self._optimizer()
         self._check_net_params()

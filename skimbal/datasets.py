@@ -1,13 +1,16 @@
-"""Image sets with a rare class: one embedded, MedMNIST's, files of its form, image folders.
+"""Image sets with a rare class: one embedded, MedMNIST's, and files of one's own.
 
-Every loader returns a :class:`sklearn.utils.Bunch` with (:func:`load_image_folder` with more)
+Every loader returns a :class:`sklearn.utils.Bunch` with
 
 - ``X_train``, ``X_val``, ``X_test``: images, channels first, in the number type of the source;
   (n, h, w) or (n, c, h, w) in 2D, (n, d, h, w) in 3D;
 - ``y_train``, ``y_val``, ``y_test``: class numbers, int64, shape (n,);
 - ``target_names``: list of str, the name of class k at index k;
 - ``ndim``: number of spatial axes, 2 or 3;
+- ``filename``: str, the file or folder that was read, or None for embedded data;
 - ``name``, ``DESCR``, ``license``, ``citation``: str.
+
+What has no splits gives ``X`` and ``y`` in the place of the six arrays.
 """
 
 import csv
@@ -38,7 +41,11 @@ __all__ = [
 
 _SPLITS = ("train", "val", "test")
 
-# Images, channels first, and class numbers of each split.
+# Names of the images and the labels in a file: of each split, or of all rows.
+_SPLIT_FORM = {split: (f"{split}_images", f"{split}_labels") for split in _SPLITS}
+_FORMS = (_SPLIT_FORM, {"": ("images", "labels")}, {"": ("X", "y")})
+
+# Images, channels first, and class numbers of each split, "" for a file without splits.
 _Splits = dict[str, tuple[npt.NDArray[Any], npt.NDArray[np.int64]]]
 
 # The facts of MedMNIST 3.0.2: class names by class number, then the md5 sums of the files of
@@ -341,6 +348,7 @@ def load_imbalanced_digits(
     return _bunch(
         splits,
         name="digits",
+        filename=None,
         target_names=["other", "eight", "nine"],
         source=f"scikit-learn's load_digits, digits 8 and 9 thinned to 1 in {imbalance:g}",
         license="CC BY 4.0",
@@ -349,23 +357,31 @@ def load_imbalanced_digits(
     )
 
 
-def load_npz(path: str | os.PathLike[str]) -> Bunch:
-    """Load a file of MedMNIST's form.
+def load_npz(path: str | os.PathLike[str], *, groups: str | None = None) -> Bunch:
+    """Load a file of one's own: with MedMNIST's splits, or without any.
 
     Parameters
     ----------
     path : str or path-like
         An npz file with the arrays ``train_images``, ``train_labels``, ``val_images``,
-        ``val_labels``, ``test_images`` and ``test_labels``. Images are (n, h, w), (n, h, w, 1),
-        (n, h, w, 3) or (n, d, h, w). Four axes are a volume unless the last one, or the second,
-        has length 1 or 3 and so counts channels.
-        Labels are class numbers from 0, of shape (n,) or (n, 1). Nothing in it is unpickled.
+        ``val_labels``, ``test_images`` and ``test_labels``, or without splits: ``images`` and
+        ``labels``, or ``X`` and ``y``. Images are (n, h, w), (n, h, w, 1), (n, h, w, 3) or
+        (n, d, h, w). Four axes are a volume unless the last one, or the second, has length 1 or 3
+        and so counts channels.
+        Labels are class numbers from 0, or class names as text, of shape (n,) or (n, 1). Nothing
+        in it is unpickled.
+    groups : str, default=None
+        Name of a further array that says to which group, such as a patient, each image belongs:
+        numbers or text, of shape (n,) or (n, 1). For a file with splits it is the part after
+        ``train_``, ``val_`` and ``test_``; the test rows may lack theirs.
 
     Returns
     -------
     sklearn.utils.Bunch
         The keys are those that :mod:`skimbal.datasets` lists. Colour images come out channels
-        first, (n, 3, h, w); the classes are named by their numbers.
+        first, (n, 3, h, w); the classes are named by their numbers, or by the text of the labels,
+        sorted. With `groups`, also ``groups_train``, ``groups_val`` and ``groups_test`` (None if
+        the file has none), or ``groups``, of shape (n,).
 
     Raises
     ------
@@ -389,17 +405,28 @@ def load_npz(path: str | os.PathLike[str]) -> Bunch:
     ...     data = load_npz(os.path.join(folder, "mine.npz"))
     >>> data.X_train.shape, data.y_train
     ((4, 28, 28), array([0, 1, 0, 1]))
+
+    Without splits, and with patients:
+
+    >>> X = np.zeros((4, 28, 28), dtype=np.uint8)
+    >>> y = np.array(["benign", "malignant", "benign", "malignant"])
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     np.savez(os.path.join(folder, "mine.npz"), X=X, y=y, patient=[7, 7, 8, 9])
+    ...     data = load_npz(os.path.join(folder, "mine.npz"), groups="patient")
+    >>> data.X.shape, data.y, data.target_names, data.groups
+    ((4, 28, 28), array([0, 1, 0, 1]), ['benign', 'malignant'], array([7, 7, 8, 9]))
     """
     path = Path(path)
-    splits = _read(path)
-    n_classes = 1 + max(int(y.max()) for _, y in splits.values())
+    splits, target_names, of_groups = _read(path, groups)
     return _bunch(
         splits,
         name=path.stem,
-        target_names=[str(k) for k in range(n_classes)],
+        filename=str(path),
+        target_names=target_names,
         source=str(path),
         license="not stated in the file",
         citation="not stated in the file",
+        groups=of_groups,
     )
 
 
@@ -442,11 +469,10 @@ def load_image_folder(
     Returns
     -------
     sklearn.utils.Bunch
-        ``X``: ImageFiles of shape (n, ...); ``y``: class numbers, int64, shape (n,);
-        ``groups`` and ``split``: ndarray of str of shape (n,), or None; ``card``: a
-        :class:`DataCard`, the table of classes; ``target_names``, ``ndim``, ``name``, ``DESCR``,
-        ``license`` and ``citation`` as of the other loaders. With a split also ``X_train``,
-        ``y_train``, ``groups_train`` and so on, for each of its parts.
+        The keys are those that :mod:`skimbal.datasets` lists: without splits ``X``, an ImageFiles
+        of shape (n, ...), and ``y``, with splits ``X_train`` and ``y_train`` and so on for each
+        part that has images. With ``group_column`` also ``groups``, or ``groups_train`` and so
+        on: ndarray of str of shape (n,). ``card`` is a :class:`DataCard`, the table of classes.
 
     Raises
     ------
@@ -520,37 +546,28 @@ def load_image_folder(
     if len(target_names) < 2:
         raise ValueError(f"{root} has one class, {target_names[0]!r}; at least two are needed.")
     y = np.array([target_names.index(row.label) for row in rows], dtype=np.int64)
+    # The key of a part ends with its name; what has no parts is one without a name.
+    of_split = np.array([row.split or "" for row in rows])
+    parts = {name: np.flatnonzero(of_split == name) for name in dict.fromkeys(of_split.tolist())}
+    data = Bunch(target_names=target_names, ndim=X.n_spatial, filename=str(root))
     groups = None if group_column is None else np.array([row.group for row in rows])
-    split = None if rows[0].split is None else np.array([row.split for row in rows])
-    parts = (
-        {"all": slice(None)}
-        if split is None
-        else {name: np.flatnonzero(split == name) for name in dict.fromkeys(split.tolist())}
-    )
-    card = DataCard.from_labels(
-        {name: y[part] for name, part in parts.items()},
+    for name, part in parts.items():
+        end = f"_{name}" if name else ""
+        data[f"X{end}"], data[f"y{end}"] = X[part], y[part]
+        if groups is not None:
+            data[f"groups{end}"] = groups[part]
+    data.card = DataCard.from_labels(
+        {name or "all": y[part] for name, part in parts.items()},
         image_shape=X.shape[1:],
         dtype=str(X.dtype),
-        groups=None if groups is None else {name: groups[part] for name, part in parts.items()},
+        groups=groups
+        if groups is None
+        else {name or "all": groups[part] for name, part in parts.items()},
         class_names=target_names,
     )
-    data = Bunch(
-        X=X,
-        y=y,
-        groups=groups,
-        split=split,
-        card=card,
-        target_names=target_names,
-        ndim=X.n_spatial,
-        name=root.resolve().name,
-        DESCR=f"{root.resolve().name}: {card}\nSource: {root}\n",
-        license="not stated in the folder",
-        citation="not stated in the folder",
-    )
-    for name, part in parts.items() if split is not None else ():
-        data[f"X_{name}"], data[f"y_{name}"] = X[part], y[part]
-        if groups is not None:
-            data[f"groups_{name}"] = groups[part]
+    data.name = root.resolve().name
+    data.license = data.citation = "not stated in the folder"
+    data.DESCR = f"{data.name}: {data.card}\nSource: {root}\n"
     return data
 
 
@@ -707,9 +724,11 @@ def load_medmnist(
     if size not in md5:
         raise ValueError(f"{name} has the sizes {', '.join(map(str, md5))}, got {size!r}")
     file = f"{name}.npz" if size == 28 else f"{name}_{size}.npz"
+    path = _find_or_download(file, md5[size], data_home, download)
     return _bunch(
-        _read(_find_or_download(file, md5[size], data_home, download)),
+        _read(path)[0],
         name=file.removesuffix(".npz"),
+        filename=str(path),
         target_names=target_names.split("; "),
         source=f"MedMNIST, {_ZENODO}/{file}",
         license="CC BY-NC 4.0" if name == "dermamnist" else "CC BY 4.0",
@@ -771,11 +790,12 @@ def _pooch() -> Any:
     return pooch
 
 
-def _read(path: Path) -> _Splits:
-    """Return images, channels first, and labels of each split of an npz file."""
+def _read(
+    path: Path, groups: str | None = None
+) -> tuple[_Splits, list[str], dict[str, npt.NDArray[Any] | None]]:
+    """Return images, channels first, and class numbers of each split; class names; groups."""
     if not path.is_file():
         raise FileNotFoundError(f"expected an npz file at {path}, but there is no such file")
-    keys = [f"{split}_{kind}" for split in _SPLITS for kind in ("images", "labels")]
     with path.open("rb") as stream:
         if not zipfile.is_zipfile(stream):
             raise ValueError(
@@ -785,29 +805,80 @@ def _read(path: Path) -> _Splits:
         stream.seek(0)
         try:
             with np.load(stream, allow_pickle=False) as npz:
-                missing = [key for key in keys if key not in npz.files]
-                arrays = {key: np.asarray(npz[key]) for key in keys if not missing}
+                names = list(npz.files)
+                form = next((form for form in _FORMS if not _missing(form, names)), None)
+                wanted = [name for pair in (form or {}).values() for name in pair]
+                if groups is not None:
+                    wanted += [f"{split}_{groups}" if split else groups for split in form or {}]
+                arrays = {name: np.asarray(npz[name]) for name in wanted if name in names}
         # Ten types and more: zipfile, its codecs and numpy's header parser each raise their own.
         except Exception as error:
             raise ValueError(
                 f"cannot read {path}, which is damaged or holds more than plain arrays: get it "
                 f"again, or write it with numpy.savez ({type(error).__name__}: {error})"
             ) from error
-    if missing:
+    if form is None:
+        missing = _missing(_SPLIT_FORM, names)
+        keys = ", ".join(name for pair in _SPLIT_FORM.values() for name in pair)
         raise ValueError(
-            f"{path} must hold the arrays {', '.join(keys)}; missing: {', '.join(missing)}"
+            f"{path} must hold the arrays {keys}; missing: {', '.join(missing)}"
+            if len(missing) < 2 * len(_SPLITS)
+            else f"{path} must hold the arrays images and labels, or X and y, or with splits "
+            f"{keys}; it holds {', '.join(names) or 'none'}"
         )
-    splits: _Splits = {}
-    for split in _SPLITS:
-        images, labels = arrays[f"{split}_images"], arrays[f"{split}_labels"]
+    splits: dict[str, tuple[npt.NDArray[Any], npt.NDArray[Any]]] = {}
+    of_groups: dict[str, npt.NDArray[Any] | None] = {}
+    for split, (images, labels) in form.items():
         try:
-            splits[split] = _channels_first(images), _class_numbers(labels, len(images))
+            X = _channels_first(arrays[images])
+            splits[split] = X, _labels(arrays[labels], len(X))
+            if groups is not None:
+                name = f"{split}_{groups}" if split else groups
+                if name not in names and split != "test":
+                    raise ValueError(
+                        f"expected the groups in an array {name!r}; the file holds "
+                        f"{', '.join(names)}"
+                    )
+                of_groups[split] = _groups(arrays[name], len(X)) if name in names else None
         except ValueError as error:
-            raise ValueError(f"{path}, {split}: {error}") from None
+            raise ValueError(f"{path}, {split or 'all rows'}: {error}") from None
     shapes = {split: X.shape[1:] for split, (X, _) in splits.items()}
     if len(set(shapes.values())) > 1:
         raise ValueError(f"{path}: expected images of one shape in all splits, got {shapes}")
-    return splits
+    return *_numbered(path, splits), of_groups
+
+
+def _missing(form: Mapping[str, tuple[str, str]], names: list[str]) -> list[str]:
+    return [name for pair in form.values() for name in pair if name not in names]
+
+
+def _numbered(
+    path: Path, splits: dict[str, tuple[npt.NDArray[Any], npt.NDArray[Any]]]
+) -> tuple[_Splits, list[str]]:
+    """Return the splits with class numbers for labels, and the name of each class."""
+    kinds = {y.dtype.kind == "U" for _, y in splits.values()}
+    if len(kinds) > 1:
+        raise ValueError(f"{path}: expected labels as numbers or as text in all splits, got both")
+    labels = np.concatenate([y for _, y in splits.values()])
+    if kinds == {True}:
+        known = np.unique(labels)
+        numbered = {split: (X, np.searchsorted(known, y)) for split, (X, y) in splits.items()}
+        return numbered, [str(name) for name in known]
+    return splits, [str(k) for k in range(1 + int(labels.max()))]
+
+
+def _groups(groups: npt.NDArray[Any], n_images: int) -> npt.NDArray[Any]:
+    if groups.size != n_images or groups.shape not in ((n_images,), (n_images, 1)):
+        raise ValueError(
+            f"expected groups as one entry for each of {n_images} images, shape ({n_images},), got "
+            f"shape {groups.shape}"
+        )
+    if groups.dtype.kind not in "buifUS" or np.any(groups != groups):
+        raise ValueError(
+            f"expected groups as numbers or text, none of them missing, got {groups.dtype}"
+            + (" with NaN" if groups.dtype.kind == "f" else "")
+        )
+    return groups.reshape(-1)
 
 
 def _channels_first(images: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -823,44 +894,55 @@ def _channels_first(images: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return images
 
 
-def _class_numbers(labels: npt.NDArray[Any], n_images: int) -> npt.NDArray[np.int64]:
+def _labels(labels: npt.NDArray[Any], n_images: int) -> npt.NDArray[Any]:
+    """Return class numbers, int64, or class names, of shape (n,)."""
     if labels.ndim == 2 and labels.shape[1] > 1:
         raise ValueError(
             f"labels of shape {labels.shape} are multi-label, which is not supported: expected one "
             "class number for each image, shape (n,) or (n, 1)"
         )
-    if labels.ndim not in (1, 2) or labels.dtype.kind not in "bui" or labels.min(initial=0) < 0:
+    is_text = labels.dtype.kind == "U"
+    is_number = labels.dtype.kind in "bui" and labels.min(initial=0) >= 0
+    if labels.ndim not in (1, 2) or not (is_text or is_number):
         raise ValueError(
-            "expected labels as class numbers from 0, shape (n,) or (n, 1), got "
+            "expected labels as class numbers from 0 or as text, shape (n,) or (n, 1), got "
             f"{labels.dtype} of shape {labels.shape}"
         )
     if labels.size != n_images:
         raise ValueError(f"expected as many labels as images, got {labels.size} and {n_images}")
-    return labels.reshape(-1).astype(np.int64)
+    return labels.reshape(-1) if is_text else labels.reshape(-1).astype(np.int64)
 
 
 def _bunch(
     splits: _Splits,
     *,
     name: str,
+    filename: str | None,
     target_names: list[str],
     source: str,
     license: str,
     citation: str,
+    groups: Mapping[str, npt.NDArray[Any] | None] | None = None,
 ) -> Bunch:
-    X_train = splits["train"][0]
-    ndim = 3 if X_train.ndim == 4 and X_train.shape[1] not in (1, 3) else 2
+    X = next(iter(splits.values()))[0]
+    ndim = 3 if X.ndim == 4 and X.shape[1] not in (1, 3) else 2
     counts = {
-        split: np.bincount(y, minlength=len(target_names)).tolist()
+        split or "all": np.bincount(y, minlength=len(target_names)).tolist()
         for split, (_, y) in splits.items()
     }
+
+    def key(name: str, split: str) -> str:
+        return f"{name}_{split}" if split else name
+
     return Bunch(
-        **{f"X_{split}": X for split, (X, _) in splits.items()},
-        **{f"y_{split}": y for split, (_, y) in splits.items()},
+        **{key("X", split): X for split, (X, _) in splits.items()},
+        **{key("y", split): y for split, (_, y) in splits.items()},
+        **{key("groups", split): array for split, array in (groups or {}).items()},
         target_names=target_names,
         ndim=ndim,
         name=name,
-        DESCR=f"{name}: {ndim}D images of shape {X_train.shape[1:]}, {X_train.dtype}\n"
+        filename=filename,
+        DESCR=f"{name}: {ndim}D images of shape {X.shape[1:]}, {X.dtype}\n"
         f"Classes: {target_names}\nImages of each class: {counts}\n"
         f"Source: {source}\nLicense: {license}\nCitation: {citation}\n",
         license=license,

@@ -31,14 +31,20 @@ __all__ = [
     "f1_score_macro",
     "get_loss",
     "inverse_frequency",
+    "log_prior",
     "mcc_score",
     "soft_confusion",
 ]
 
-#: Terms that are a mean over rows, and terms that are a function of the whole batch.
-_ROW_TERMS = ("ce", "wce", "focal")
+#: Terms that are a mean over rows: those of -log p of the target, and cross-entropies of logits
+#: that are moved by what is known of the classes.
+_NLL_TERMS = frozenset(("ce", "wce", "focal"))
+_SHIFT_TERMS = ("la", "balanced_softmax", "ldam")
+_ROW_TERMS = ("ce", "wce", "focal", *_SHIFT_TERMS)
+#: Terms that are a function of the whole batch.
 _SET_TERMS = ("f1", "mcc")
-_TERMS = _ROW_TERMS + _SET_TERMS
+_TERMS = ("ce", "wce", "focal", *_SET_TERMS, *_SHIFT_TERMS)
+_NEED_COUNTS = ("wce", *_SHIFT_TERMS)
 
 
 class CollapseWarning(UserWarning):
@@ -176,7 +182,7 @@ def f1_score_macro(tp: Tensor, predicted: Tensor, true: Tensor) -> Tensor:
 
 
 class LossMix(BaseEstimator):  # type: ignore[misc]
-    """A weighted sum of losses whose factors are parameters.
+    r"""A weighted sum of losses whose factors are parameters.
 
     The same thing as an expression such as ``"ce + 0.5*mcc"``, but with ``get_params``, so that a
     search reaches each factor: ``{"loss__mcc": [0, 0.25, 0.5, 1]}``.  A plain sum, as in Scholz
@@ -194,11 +200,50 @@ class LossMix(BaseEstimator):  # type: ignore[misc]
         Factor of the soft macro F1 loss.
     mcc : float, default=0.0
         Factor of the soft multi-class MCC loss.
+    la : float, default=0.0
+        Factor of the logit-adjusted cross-entropy (see Notes).
+    balanced_softmax : float, default=0.0
+        Factor of the balanced softmax loss, which is ``la`` with ``la_tau=1``.
+    ldam : float, default=0.0
+        Factor of the label-distribution-aware margin loss (see Notes).
     focal_gamma : float, default=2.0
         Focusing exponent of the focal loss, dimensionless, at least 0; 0 gives cross-entropy.
     label_smoothing : float, default=0.0
         Share of the target that is spread evenly over the classes, in [0, 1). It applies to
-        ``ce`` and ``wce``; the metric terms compare with hard labels.
+        ``ce`` and ``wce``; all other terms compare with hard labels.
+    la_tau : float, default=1.0
+        Strength of the adjustment of ``la``, dimensionless, at least 0; 0 gives cross-entropy.
+    ldam_margin : float, default=0.5
+        Largest margin of ``ldam``, that of the rarest class, in units of the logits
+        (dimensionless), at least 0; 0 gives cross-entropy.
+
+    Notes
+    -----
+    With logits :math:`z`, the target :math:`y`, :math:`n_k` training rows of class :math:`k` and
+    their shares :math:`\pi_k`, three terms are cross-entropies of other logits:
+
+    - ``la`` of :math:`z_k + \tau \log \pi_k` (Menon et al., 2021);
+    - ``balanced_softmax`` of :math:`z_k + \log n_k` (Ren et al., 2020), which is ``la`` with
+      :math:`\tau = 1`, as a softmax does not see a constant;
+    - ``ldam`` of :math:`z_k - \Delta_k [k = y]` with :math:`\Delta_k = C / n_k^{1/4}` (Cao et
+      al., 2019) and :math:`C` such that the largest margin is ``ldam_margin``.
+
+    In the paper of ``ldam`` the last layer has normalised features and weights, and its cosines
+    less the margin are multiplied by :math:`s = 30`. Here the logits are those of the network as
+    it is. A network whose logits are :math:`s` times a cosine has the loss of the paper where
+    ``ldam_margin`` is :math:`s` times the margin of the paper.  The re-weighting that the paper
+    defers to late epochs is not part of the term.
+
+    A class without training rows counts as the rarest one that has some.
+
+    References
+    ----------
+    Cao, K., Wei, C., Gaidon, A., Arechiga, N. and Ma, T. (2019). Learning imbalanced datasets with
+    label-distribution-aware margin loss. NeurIPS.
+
+    Menon, A. K. et al. (2021). Long-tail learning via logit adjustment. ICLR.
+
+    Ren, J. et al. (2020). Balanced meta-softmax for long-tailed visual recognition. NeurIPS.
 
     Examples
     --------
@@ -219,16 +264,26 @@ class LossMix(BaseEstimator):  # type: ignore[misc]
         f1: float = 0.0,
         mcc: float = 0.0,
         *,
+        la: float = 0.0,
+        balanced_softmax: float = 0.0,
+        ldam: float = 0.0,
         focal_gamma: float = 2.0,
         label_smoothing: float = 0.0,
+        la_tau: float = 1.0,
+        ldam_margin: float = 0.5,
     ) -> None:
         self.ce = ce
         self.wce = wce
         self.focal = focal
         self.f1 = f1
         self.mcc = mcc
+        self.la = la
+        self.balanced_softmax = balanced_softmax
+        self.ldam = ldam
         self.focal_gamma = focal_gamma
         self.label_smoothing = label_smoothing
+        self.la_tau = la_tau
+        self.ldam_margin = ldam_margin
 
 
 class MixedLoss(nn.Module):
@@ -239,7 +294,8 @@ class MixedLoss(nn.Module):
     mix : LossMix
         The factors; terms with factor 0 cost nothing.
     class_counts : array-like of shape (n_classes,), default=None
-        Number (or total weight) of training rows per class, in samples; needed for ``wce``.
+        Number (or total weight) of training rows per class, in samples; needed for ``wce``,
+        ``la``, ``balanced_softmax`` and ``ldam``.
     statistics : {"batch", "moving"}, default="batch"
         What ``f1`` and ``mcc`` are functions of: the three vectors of the batch, as in the paper,
         or their exponential moving sums over the batches so far, this one included (see Notes).
@@ -255,9 +311,10 @@ class MixedLoss(nn.Module):
     Raises
     ------
     ValueError
-        If a factor is negative, not a finite number, or all are zero; if ``focal_gamma`` or
-        ``label_smoothing`` is out of range; if ``wce`` is asked for without ``class_counts``; if
-        ``statistics`` is unknown or ``horizon`` is not a positive number.
+        If a factor is negative, not a finite number, or all are zero; if ``focal_gamma``,
+        ``label_smoothing``, ``la_tau`` or ``ldam_margin`` is out of range; if a term needs
+        ``class_counts`` and there are none; if ``statistics`` is unknown or ``horizon`` is not a
+        positive number.
 
     Notes
     -----
@@ -292,6 +349,8 @@ class MixedLoss(nn.Module):
     """
 
     class_weight: Tensor | None
+    log_prior: Tensor | None
+    margin: Tensor | None
     moving: Tensor | None
 
     def __init__(
@@ -308,15 +367,26 @@ class MixedLoss(nn.Module):
         self.statistics, self.horizon = statistics, float(horizon)
         self.focal_gamma = float(mix.focal_gamma)
         self.label_smoothing = float(mix.label_smoothing)
-        weight = None
-        if "wce" in self.factors:
+        self.la_tau = float(mix.la_tau)
+        self._n_classes: int | None = None
+        of_classes: dict[str, np.ndarray] = {}
+        if needing := [name for name in _NEED_COUNTS if name in self.factors]:
             if class_counts is None:
                 raise ValueError(
-                    "the term 'wce' weights by class frequency and needs class_counts, the number "
-                    "of training rows of each class; got None. Pass class_counts=[n_0, n_1, ...]."
+                    f"the loss has {', '.join(map(repr, needing))}, which needs class_counts, the "
+                    "number of training rows of each class; got None. Pass "
+                    "class_counts=[n_0, n_1, ...]."
                 )
-            weight = torch.as_tensor(inverse_frequency(class_counts))
-        self.register_buffer("class_weight", weight, persistent=False)
+            self._n_classes = len(_check_counts(class_counts))
+        if "wce" in self.factors:
+            of_classes["class_weight"] = inverse_frequency(class_counts)
+        if "la" in self.factors or "balanced_softmax" in self.factors:
+            of_classes["log_prior"] = log_prior(class_counts)
+        if "ldam" in self.factors:
+            of_classes["margin"] = float(mix.ldam_margin) * _relative_margins(class_counts)
+        for name in ("class_weight", "log_prior", "margin"):
+            value = torch.from_numpy(of_classes[name]) if name in of_classes else None
+            self.register_buffer(name, value, persistent=False)
         #: Whether a term is a function of the whole batch and suffers when a class is absent.
         self.needs_every_class = any(name in self.factors for name in _SET_TERMS)
         #: Whether no per-row term is there to leave the plateau of constant predictions.
@@ -356,9 +426,10 @@ class MixedLoss(nn.Module):
         sample_weight : Tensor of shape (n_samples,), default=None
             Weights, dimensionless and not negative. Integer weights equal repeated rows.
         normalizer : float, default=None
-            What the weighted sums of ``ce``, ``wce`` and ``focal`` are divided by, in samples:
-            the total weight if None. A training loop whose weights have mean 1 over the whole
-            data set passes the number of rows, so that a batch of little weight says little.
+            What the weighted sums of the terms that are a mean over rows (all but ``f1`` and
+            ``mcc``) are divided by, in samples: the total weight if None. A training loop whose
+            weights have mean 1 over the whole data set passes the number of rows, so that a batch
+            of little weight says little.
         ce_share : float, default=0.0
             Share of a cross-entropy that stands in for the whole loss, in [0, 1], dimensionless:
             for a warm-up, which goes from 1 to 0.
@@ -377,9 +448,15 @@ class MixedLoss(nn.Module):
         Raises
         ------
         ValueError
-            If the shapes do not fit together, or ``target`` is not int64.
+            If the shapes do not fit together, ``target`` is not int64, or the logits are of
+            another number of classes than ``class_counts``.
         """
         weight = _check_batch(logits, target, sample_weight, process_group)
+        if self._n_classes is not None and self._n_classes != logits.shape[1]:
+            raise ValueError(
+                f"class_counts had {self._n_classes} classes, but the logits have "
+                f"{logits.shape[1]}; make the loss with one count for each class."
+            )
         n_rows: float = len(target)
         divisor: Tensor | float = n_rows if normalizer is None else normalizer
         if normalizer is None and weight is not None:
@@ -403,13 +480,15 @@ class MixedLoss(nn.Module):
             # A small batch costs as much as there are operations; this is a single one.
             wide = logits.to(_wide(logits))
             return cross_entropy(wide, target, label_smoothing=self.label_smoothing)
-        loss: Any
+        of_rows = [name for name in _ROW_TERMS if factors.get(name)]
+        with_nll = not _NLL_TERMS.isdisjoint(of_rows)
+        loss: Any = None
+        nll: Tensor | None = None
         if self.needs_every_class:
             of_set = (factors.get("f1", 0.0), factors.get("mcc", 0.0))
             # Its gradient in closed form is one for the logits.
             in_closed_form = weight is None or not weight.requires_grad
             set_terms: Any = _SetTerms.apply if in_closed_form else _set_terms
-            with_nll = any(factors.get(name) for name in _ROW_TERMS)
             past, by = None, None
             if self.statistics == "moving" and self.training:
                 past, by = self._past(logits, n_rows), divisor
@@ -417,16 +496,20 @@ class MixedLoss(nn.Module):
             loss, nll, sums = set_terms(*given)
             if past is not None:
                 self.moving = past + sums.detach()
-        else:
+        elif with_nll:
             nll = cross_entropy(logits.to(_wide(logits)), target, reduction="none")  # (n,)
-            loss = None
-        if process_group is not None:
-            # Each process has a part of the sum over the rows, and a mean is to be the whole.
-            divisor = divisor / process_group.size()
-        row_terms = self._row_terms(nll, logits, target, weight, divisor)
-        for name in _ROW_TERMS:
-            if factors.get(name):
-                term = row_terms[name]()
+        if of_rows:
+            if process_group is not None:
+                # Each process has a part of the sum over the rows, and a mean is to be the whole.
+                divisor = divisor / process_group.size()
+            for name in of_rows:
+                row_loss = self._row_loss(name, nll, logits, target)
+                if weight is not None:
+                    term = (row_loss * weight).sum() / divisor
+                elif divisor == len(target):
+                    term = row_loss.mean()
+                else:
+                    term = row_loss.sum() / divisor
                 term = term if factors[name] == 1 else factors[name] * term
                 loss = term if loss is None else loss + term
         total: Tensor = loss
@@ -445,42 +528,35 @@ class MixedLoss(nn.Module):
             )
         return self.moving * math.exp(-n_rows / self.horizon)
 
-    def _row_terms(
-        self,
-        nll: Tensor,
-        logits: Tensor,
-        target: Tensor,
-        weight: Tensor | None,
-        divisor: Tensor | float,
-    ) -> dict[str, Callable[[], Tensor]]:
-        def mean(row_loss: Tensor) -> Tensor:
-            if weight is not None:
-                return (row_loss * weight).sum() / divisor
-            return row_loss.mean() if divisor == len(target) else row_loss.sum() / divisor
-
-        def smoothed() -> Tensor:
-            if not self.label_smoothing:
-                return nll
-            # The mean over the classes of -log p. All classes have the same logarithm of a sum.
-            z = logits.to(nll)
-            uniform = nll + z.gather(1, target[:, None])[:, 0] - z.mean(1)
-            return torch.lerp(nll, uniform, self.label_smoothing)
-
-        def weighted() -> Tensor:
-            assert self.class_weight is not None
-            return smoothed() * self.class_weight[target].to(nll)
-
-        def focal() -> Tensor:
+    def _row_loss(self, name: str, nll: Tensor | None, logits: Tensor, target: Tensor) -> Tensor:
+        """Compute a term for each row, (n,); ``nll`` is needed for those of ``_NLL_TERMS``."""
+        if name in _SHIFT_TERMS:
+            z = logits.to(_wide(logits))
+            if name == "ldam":
+                assert self.margin is not None
+                at = target[:, None]
+                z = z.scatter_add(1, at, -self.margin.to(z)[at])
+            else:
+                assert self.log_prior is not None
+                # Balanced softmax has log n_k instead of the logarithm of the share, which differs
+                # by a constant.
+                z = z + (self.la_tau if name == "la" else 1.0) * self.log_prior.to(z)
+            return cross_entropy(z, target, reduction="none")
+        assert nll is not None
+        if name == "focal":
             # 1 - p_t without cancellation. The clamp keeps the derivative of a fractional power
             # finite at p_t = 1, where the focal loss itself is 0.
             miss = (-torch.expm1(-nll)).clamp_min(torch.finfo(nll.dtype).tiny)
             return miss**self.focal_gamma * nll
-
-        return {
-            "ce": lambda: mean(smoothed()),
-            "wce": lambda: mean(weighted()),
-            "focal": lambda: mean(focal()),
-        }
+        if self.label_smoothing:
+            # The mean over the classes of -log p. All classes have the same logarithm of a sum.
+            z = logits.to(nll)
+            uniform = nll + z.gather(1, target[:, None])[:, 0] - z.mean(1)
+            nll = torch.lerp(nll, uniform, self.label_smoothing)
+        if name == "wce":
+            assert self.class_weight is not None
+            nll = nll * self.class_weight[target].to(nll)
+        return nll
 
 
 class SoftMCCLoss(MixedLoss):
@@ -563,11 +639,13 @@ def get_loss(
     Parameters
     ----------
     spec : str, LossMix, Module or Module class
-        A name (``"ce"``, ``"wce"``, ``"focal"``, ``"f1"``, ``"mcc"``), an expression of terms
-        joined by ``+``, each with an optional factor (``"ce + 0.5*mcc"``), a :class:`LossMix`, a
-        module that maps (logits, target) to a scalar (it is deep-copied), or its class.
+        A name (``"ce"``, ``"wce"``, ``"focal"``, ``"f1"``, ``"mcc"``, ``"la"``,
+        ``"balanced_softmax"``, ``"ldam"``), an expression of terms joined by ``+``, each with an
+        optional factor (``"ce + 0.5*mcc"``), a :class:`LossMix`, a module that maps
+        (logits, target) to a scalar (it is deep-copied), or its class.
     class_counts : array-like of shape (n_classes,), default=None
-        Number (or total weight) of training rows per class, in samples; needed for ``"wce"``.
+        Number (or total weight) of training rows per class, in samples; needed for ``"wce"``,
+        ``"la"``, ``"balanced_softmax"`` and ``"ldam"``.
     statistics : {"batch", "moving"}, default="batch"
         As for :class:`MixedLoss`.
     horizon : float, default=512
@@ -641,16 +719,62 @@ def inverse_frequency(class_counts: Any) -> np.ndarray:
     >>> inverse_frequency([90, 10]).round(3).tolist()
     [0.556, 5.0]
     """
+    counts = _check_counts(class_counts)
+    present = counts > 0
+    weight = np.zeros_like(counts)
+    weight[present] = counts.sum() / (present.sum() * counts[present])
+    return weight
+
+
+def log_prior(class_counts: Any) -> np.ndarray:
+    r"""Logarithm of the class prior, :math:`\log (t_k / s)`, :math:`s = \sum_k t_k`.
+
+    Parameters
+    ----------
+    class_counts : array-like of shape (n_classes,)
+        Number (or total weight) of rows per class, :math:`t`, in samples, or their shares.
+
+    Returns
+    -------
+    log_prior : ndarray of shape (n_classes,)
+        Dimensionless, finite. A class without rows counts as the rarest one that has some.
+
+    Raises
+    ------
+    ValueError
+        If the counts are not one non-negative, finite number per class, or are all zero.
+
+    Examples
+    --------
+    >>> from skimbal.losses import log_prior
+    >>> log_prior([90, 10]).round(3).tolist()
+    [-0.105, -2.303]
+    """
+    counts = _check_counts(class_counts)
+    result: np.ndarray = np.log(_filled(counts)) - np.log(counts.sum())
+    return result
+
+
+def _relative_margins(class_counts: Any) -> np.ndarray:
+    """Compute the margins of LDAM as shares of the largest one."""
+    counts = _filled(_check_counts(class_counts))
+    margins: np.ndarray = (counts.min() / counts) ** 0.25
+    return margins
+
+
+def _filled(counts: np.ndarray) -> np.ndarray:
+    """Give classes without rows, of which partial_fit may see some, those of the rarest class."""
+    return np.where(counts > 0, counts, counts[counts > 0].min())
+
+
+def _check_counts(class_counts: Any) -> np.ndarray:
     counts = np.asarray(class_counts, dtype=np.float64)
     if counts.ndim != 1 or not np.isfinite(counts).all() or (counts < 0).any() or not counts.any():
         raise ValueError(
             "class_counts must hold one non-negative, finite number of rows per class, not all of "
             f"them zero; got {class_counts!r}."
         )
-    present = counts > 0
-    weight = np.zeros_like(counts)
-    weight[present] = counts.sum() / (present.sum() * counts[present])
-    return weight
+    return counts
 
 
 def _parse(expression: str) -> LossMix:
@@ -698,7 +822,8 @@ def _check_mix(mix: LossMix) -> dict[str, float]:
             raise ValueError(f"{name} must be a finite number of at least 0, got {value!r}.")
         return result
 
-    number("focal_gamma")
+    for name in ("focal_gamma", "la_tau", "ldam_margin"):
+        number(name)
     if number("label_smoothing") >= 1:
         raise ValueError(f"label_smoothing must be in [0, 1), got {mix.label_smoothing!r}.")
     factors = {name: number(name) for name in _TERMS}

@@ -208,7 +208,7 @@ class SmallCNN(nn.Module):
 
         Parameters
         ----------
-        x : Tensor of shape (n_samples, in_channels, *spatial_shape)
+        x : Tensor of shape (n_samples, in_channels, ...)
             Images.
 
         Returns
@@ -311,7 +311,7 @@ class ResNet(nn.Module):
 
         Parameters
         ----------
-        x : Tensor of shape (n_samples, in_channels, *spatial_shape)
+        x : Tensor of shape (n_samples, in_channels, ...)
             Images.
 
         Returns

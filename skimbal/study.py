@@ -6,6 +6,7 @@ cross-entropy without sampling would mix two causes.
 """
 
 import copy
+import csv
 import functools
 import hashlib
 import html
@@ -26,6 +27,7 @@ from joblib import Parallel, delayed
 from scipy import stats
 from sklearn import config_context
 from sklearn.base import BaseEstimator, clone
+from sklearn.dummy import DummyClassifier
 from sklearn.metrics import (
     average_precision_score,
     balanced_accuracy_score,
@@ -110,7 +112,27 @@ class Configuration:
 
 
 class Estimate(NamedTuple):
-    """Mean of a score over the fits of a configuration, with its spread and 95 % interval."""
+    """Mean of a score over the fits of a configuration, with its spread and 95 % interval.
+
+    Parameters
+    ----------
+    loss, sampler : str
+        Names of the configuration.
+    n_fits : int
+        Number of finished fits.
+    mean, std : float
+        Mean of the score and its standard deviation over fits, in units of the score; the latter
+        is NaN for one fit.
+    low, high : float
+        Ends of the 95 % interval of the mean, in the same units; NaN for one fit.
+
+    Examples
+    --------
+    >>> from skimbal.study import Estimate
+    >>> row = Estimate("ce", "balanced", n_fits=5, mean=0.8, std=0.02, low=0.76, high=0.84)
+    >>> f"{row.loss}: {row.mean} [{row.low}, {row.high}]"
+    'ce: 0.8 [0.76, 0.84]'
+    """
 
     loss: str
     sampler: str
@@ -124,8 +146,26 @@ class Estimate(NamedTuple):
 class Difference(NamedTuple):
     """Mean paired difference of a score to the reference at the same sampler.
 
-    The interval is a 95 % one for this difference alone; the p-value is adjusted for the number of
-    comparisons.
+    Parameters
+    ----------
+    loss, sampler : str
+        Names of the configuration.
+    reference : str
+        Name of the loss that it is compared with at the same sampler.
+    mean : float
+        Mean over splits of its score minus that of the reference, in units of the score.
+    low, high : float
+        Ends of the 95 % interval of this difference alone, in the same units; NaN for one fit.
+    p_value : float
+        Of the test that the difference is zero, adjusted for the number of comparisons, in [0, 1];
+        NaN for one fit.
+
+    Examples
+    --------
+    >>> from skimbal.study import Difference
+    >>> row = Difference("ce+mcc", "balanced", "ce", mean=0.02, low=-0.01, high=0.05, p_value=0.3)
+    >>> f"{row.loss} less {row.reference}: {row.mean:+}, p {row.p_value}"
+    'ce+mcc less ce: +0.02, p 0.3'
     """
 
     loss: str
@@ -138,7 +178,7 @@ class Difference(NamedTuple):
 
 
 class LossStudy:
-    """The scores of losses and samplers on the same rows, as :func:`compare_losses` returns them.
+    """The scores of losses and samplers, as :func:`~skimbal.study.compare_losses` returns them.
 
     ``print(study)`` shows the table and says which differences are reliable.
 
@@ -430,16 +470,8 @@ class LossStudy:
         text : str
             Two tables (mean ± standard deviation over fits) and a sentence for each sampler.
         """
-        others = [name for name in self.score_names if name != self.scoring]
-        head = ["loss", "sampler", *map(_title, others)]
-        rows = [head]
-        estimates = [self.estimates(name) for name in others]
-        for of_configuration in zip(*estimates, strict=True):
-            first = of_configuration[0]
-            cells = [_mean_std(estimate.mean, estimate.std) for estimate in of_configuration]
-            rows.append([first.loss, first.sampler, *cells])
         return "\n".join(
-            [self.describe(), "", *_aligned(self.table()), "", *_aligned(rows), ""]
+            [self.describe(), "", *_aligned(self.table()), "", *_aligned(self.scores_table()), ""]
             + self.conclusions()
         )
 
@@ -480,6 +512,28 @@ class LossStudy:
                 reach = f"[{gain.low:+.3f}, {gain.high:+.3f}]"
                 line += [gain.reference, f"{gain.mean:+.3f} {reach}", f"{gain.p_value:.2g}"]
             rows.append(line)
+        return rows
+
+    def scores_table(self, scores: Sequence[str] | None = None) -> list[list[str]]:
+        """Lay out several scores as rows of text, the first of which is the head.
+
+        Parameters
+        ----------
+        scores : sequence of str, default=None
+            Some of ``score_names``; if None, all but the one that ranks.
+
+        Returns
+        -------
+        rows : list of list of str
+            Loss, sampler, and mean ± standard deviation over fits of each score.
+        """
+        if scores is None:
+            scores = [name for name in self.score_names if name != self.scoring]
+        rows = [["loss", "sampler", *map(_title, scores)]]
+        for of_configuration in zip(*map(self.estimates, scores), strict=True):
+            first = of_configuration[0]
+            cells = [_mean_std(estimate.mean, estimate.std) for estimate in of_configuration]
+            rows.append([first.loss, first.sampler, *cells])
         return rows
 
     def conclusions(self) -> list[str]:
@@ -569,7 +623,7 @@ class LossStudy:
         ImportError
             If pandas is missing: ``pip install "skimbal[study]"``.
         ValueError
-            If ``per`` is unknown.
+            If ``per`` is unknown, or no fit is finished.
         """
         try:
             import pandas
@@ -585,6 +639,39 @@ class LossStudy:
                 {**{k: v for k, v in fit.items() if k not in left_out}, **fit["scores"]}
                 for fit in self.fits
             )
+        rows = self._rows()
+        frame = pandas.DataFrame(list(rows.values()))
+        frame.index = pandas.MultiIndex.from_tuples(list(rows), names=["loss", "sampler"])
+        return frame
+
+    def to_csv(self, path: str | os.PathLike[str]) -> None:
+        """Write the table that ``to_frame()`` returns as a csv file; needs no pandas.
+
+        Parameters
+        ----------
+        path : str or path-like
+            The file, which is replaced if it exists.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be written.
+        ValueError
+            If no fit is finished.
+        """
+        rows = self._rows()
+        # References have no differences: their cells stay empty.
+        columns = dict.fromkeys(name for row in rows.values() for name in row)
+        with open(path, "w", newline="", encoding="utf-8") as stream:
+            writer = csv.DictWriter(stream, ["loss", "sampler", *columns])
+            writer.writeheader()
+            for (loss, sampler), row in rows.items():
+                writer.writerow({"loss": loss, "sampler": sampler, **row})
+
+    def _rows(self) -> dict[tuple[str, str], dict[str, Any]]:
+        """Return the numbers of each configuration by the names of their columns."""
+        if not self.fits:
+            raise ValueError("no fit is finished, so there is no table yet.")
         rows: dict[tuple[str, str], dict[str, Any]] = {}
         for score in self.score_names:
             for e in self.estimates(score):
@@ -597,9 +684,7 @@ class LossStudy:
                 for name in ("", "_low", "_high"):
                     row[f"difference{name}_{score}"] = getattr(d, name[1:] or "mean")
                 row[f"p_value_{score}"] = d.p_value
-        frame = pandas.DataFrame(list(rows.values()))
-        frame.index = pandas.MultiIndex.from_tuples(list(rows), names=["loss", "sampler"])
-        return frame
+        return rows
 
     def plot(self, *, scoring: str | None = None, ax: Any = None) -> Any:
         """Draw the configurations with their intervals, grouped by sampler.
@@ -755,9 +840,10 @@ def compare_losses(
     Raises
     ------
     ValueError
-        Before any fit, if a loss, sampler, score or baseline is unknown; if a class has fewer
-        members (or groups) than folds, or a fold lacks a class; if a group is on both sides of a
-        split; if ``cache_dir`` belongs to another study or holds other files.
+        Before any fit, if a loss, sampler, score or baseline is unknown, or the score cannot judge
+        these classes; if a class has fewer members (or groups) than folds, or a fold lacks a class;
+        if a group is on both sides of a split; if ``cache_dir`` belongs to another study or holds
+        other files.
     OSError
         If ``cache_dir`` cannot be made or written to.
 
@@ -805,7 +891,7 @@ def compare_losses(
     estimator = _check_estimator(estimator, X)
     counts = np.bincount(np.searchsorted(classes, y))
     configurations = _configurations(losses, samplers, baseline, y, counts, estimator)
-    scorer = _check_scoring(scoring, classes)
+    scorer = _check_scoring(scoring, y, classes)
     for name, value in (("n_repeats", n_repeats), ("verbose", verbose)):
         least = 1 if name == "n_repeats" else 0
         if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
@@ -997,7 +1083,7 @@ def _is_uniform(sampler: Any) -> bool:
     return sampler is None or (isinstance(sampler, str) and sampler == "uniform")
 
 
-def _check_scoring(scoring: Any, classes: np.ndarray) -> dict[str, Any]:
+def _check_scoring(scoring: Any, y: np.ndarray, classes: np.ndarray) -> dict[str, Any]:
     """Return the scorer by its name, or nothing where every study has the score."""
     if callable(scoring):
         return {"score": scoring}
@@ -1009,7 +1095,19 @@ def _check_scoring(scoring: Any, classes: np.ndarray) -> dict[str, Any]:
             f"scoring must be one of {', '.join(own)}, the name of a scikit-learn scorer (such as "
             f"'neg_brier_score') or a callable (estimator, X, y); got {scoring!r}."
         )
-    return {scoring: get_scorer(scoring)}
+    scorer = get_scorer(scoring)
+    rows = np.zeros((len(y), 1))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            scorer(DummyClassifier().fit(rows, y), rows, y)
+    except ValueError as error:
+        # Some are of two classes, of labels 0 and 1, or of numbers: not to be found after a fit.
+        raise ValueError(
+            f"scoring={scoring!r} cannot judge the classes {classes.tolist()} ({error}); use one "
+            f"of {', '.join(own)}, or a scorer that can."
+        ) from error
+    return {scoring: scorer}
 
 
 def _f1_names(classes: np.ndarray) -> list[str]:
@@ -1065,17 +1163,21 @@ def _cv_splits(
 def _check_n_splits(n_splits: int, y: np.ndarray, groups: np.ndarray | None) -> None:
     if isinstance(n_splits, bool) or n_splits < 2:
         raise ValueError(f"cv must be at least 2 folds, got {n_splits!r}.")
-    for label in np.unique(y):
-        members = np.sum(y == label) if groups is None else len(np.unique(groups[y == label]))
-        if members < n_splits:
-            what = "members" if groups is None else "groups"
-            raise ValueError(
-                f"class {label} has {members} {what}, fewer than the {n_splits} folds, so some "
-                f"fold would lack it; use cv={max(2, members)} or less, or merge classes."
-                if members >= 2
-                else f"class {label} has {members} of at least 2 {what} that a cross-validation "
-                "needs; drop or merge the class, or collect more of it."
-            )
+    members = {
+        label: int(np.sum(y == label)) if groups is None else len(np.unique(groups[y == label]))
+        for label in np.unique(y)
+    }
+    label = min(members, key=members.__getitem__)
+    least = members[label]
+    if least < n_splits:
+        what = "members" if groups is None else "groups"
+        raise ValueError(
+            f"class {label} has {least} {what}, fewer than the {n_splits} folds, so some "
+            f"fold would lack it; use cv={least} or less, or merge classes."
+            if least >= 2
+            else f"class {label} has {least} of at least 2 {what} that a cross-validation "
+            "needs; drop or merge the class, or collect more of it."
+        )
 
 
 def _check_splits(splits: list[_Split], y: np.ndarray, groups: np.ndarray | None) -> None:
@@ -1176,8 +1278,8 @@ def _run(
         error.study = study  # type: ignore[attr-defined]
         if cache is not None:
             error.add_note(
-                f"{len(study.fits)} finished fits are in {cache.folder}, where the same call goes "
-                "on."
+                f"Finished fits, {len(study.fits)} of them, are in {cache.folder}; the same call "
+                "goes on there."
             )
         raise
     finally:

@@ -3,6 +3,7 @@
 It lives in encoded labels (0 to ``n_classes - 1``) and in arrays that have been checked.
 """
 
+import difflib
 import io
 import itertools
 import math
@@ -573,6 +574,9 @@ class ImageNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
         Low precision to compute the network in; the loss stays in float32.
     compiled : bool, default=False
         Whether the network is compiled when :meth:`compile_module` is called.
+    feature_layer : str, default=None
+        Name of the layer of the network whose input :meth:`features_of_rows` computes; the last
+        linear layer that runs if None.
     **kwargs : dict
         As for :class:`skorch.NeuralNetClassifier`.
     """
@@ -588,6 +592,7 @@ class ImageNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
         ce_warmup_epochs: float = 0,
         autocast: torch.dtype | None = None,
         compiled: bool = False,
+        feature_layer: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(module, *args, **kwargs)
@@ -595,6 +600,7 @@ class ImageNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
         self.ce_warmup_epochs = ce_warmup_epochs
         self.autocast = autocast
         self.compiled = compiled
+        self.feature_layer = feature_layer
 
     def compile_module(self) -> None:
         """Let torch compile the network when it is first called, where that is asked for."""
@@ -616,6 +622,9 @@ class ImageNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
         ]
         #: Size of the largest output of a layer for one row, in bytes.
         self.activation_bytes_: int | None = None
+        #: Name of the layer whose input the features are, and their number if they are rows.
+        self.feature_layer_: str | None = None
+        self.n_features_: int | None = None
         #: Epochs that were trained before the history begins, and share of the present one.
         self.epochs_before_, self.progress_ = 0, 0.0
         #: Whether several processes train this net at present.
@@ -775,12 +784,33 @@ class ImageNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
             _seed_torch(int(torch.randint(2**31 - 1, ())) + distributed.rank(), self.device)
         return iterator
 
+    def check_feature_layer(self) -> None:
+        """Refuse a name that no layer of the network has."""
+        names = dict(self.module_.network.named_modules(remove_duplicate=False))
+        if self.feature_layer is not None and self.feature_layer not in names:
+            near = difflib.get_close_matches(self.feature_layer, names, n=5, cutoff=0.5)
+            hint = f"Near names are {near}" if near else f"The last layers are {[*names][-5:]}"
+            raise ValueError(
+                f"feature_layer={self.feature_layer!r} is no layer of the network. {hint}; all of "
+                "them are the names in named_modules() of the network that module makes."
+            )
+
     def try_out(self, images: Tensor) -> Any:
-        """Compute the logits of a single row, and learn from it what a row takes in memory."""
+        """Compute the logits of a single row; learn what it takes in memory, and its features."""
         sizes: list[int] = []
+        network, wanted = self.module_.network, self.feature_layer
+        names = {layer: name for name, layer in network.named_modules()}
+        if wanted is not None:
+            names = {network.get_submodule(wanted): wanted}
 
         def note(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
             sizes.extend(x.nbytes for x in (*inputs, output) if isinstance(x, Tensor))
+            if module in names and (wanted is not None or isinstance(module, nn.Linear)):
+                # The last call is the one that counts, as the features of a block are its input.
+                self.feature_layer_, self.n_features_ = names[module], None
+                first = inputs[0] if inputs else None
+                if isinstance(first, Tensor) and first.ndim > 0 and len(first) == 1:
+                    self.n_features_ = first.numel()
 
         handles = [layer.register_forward_hook(note) for layer in self.module_.modules()]
         self._set_training(False)
@@ -792,6 +822,23 @@ class ImageNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
                 handle.remove()
         self.activation_bytes_ = max(sizes)
         return logits
+
+    def count_features(self) -> int:
+        """Return the number of features of a row, or say why it has none."""
+        if self.feature_layer_ is None and self.feature_layer is None:
+            raise ValueError(
+                "the network runs no torch.nn.Linear, whose input would be the features; name a "
+                "layer in feature_layer, and fit again."
+            )
+        if self.n_features_ is None:
+            name = self.feature_layer if self.feature_layer_ is None else self.feature_layer_
+            found = "does not run" if self.feature_layer_ is None else "gets something else"
+            raise ValueError(
+                f"the input of the layer {name!r} is to be the features, a tensor with one entry "
+                f"along its first axis for each row, but in a prediction this layer {found}; name "
+                "another one in feature_layer, and fit again."
+            )
+        return self.n_features_
 
     @property
     def block_size(self) -> int | None:
@@ -836,14 +883,64 @@ class ImageNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
             Nothing else is as large as the data set.
         """
         self._set_training(False)
+        # To fold takes as long as it saves in some blocks.
+        pays = len(dataset) > 4 * (self.block_size or len(dataset))
+        with torch.inference_mode():
+            infer = self._fast_infer() if pays else self.infer
+        return self._in_blocks(dataset, lambda x: function(infer(x)))
+
+    def features_of_rows(self, dataset: ImageDataset) -> np.ndarray:
+        """Compute the input of the feature layer for each row.
+
+        Parameters
+        ----------
+        dataset : ImageDataset
+            The rows.
+
+        Returns
+        -------
+        features : ndarray of shape (n_samples, n_features)
+            In float32 or better.
+
+        Raises
+        ------
+        ValueError
+            If there is no such layer, or its input has no rows.
+        """
+        self.count_features()
+        assert self.feature_layer_ is not None
+        self._set_training(False)
+        network, thread = self.module_.network, threading.get_ident()
+        kept: list[Tensor] = []
+
+        def keep(module: nn.Module, inputs: tuple[Any, ...]) -> None:
+            if threading.get_ident() == thread:  # and not for a prediction in another one
+                # A copy, since what comes after may compute in its place.
+                kept[:] = [inputs[0].reshape(len(inputs[0]), -1).clone()]
+
+        # Not by way of a compiled module, whose code knows no hook that comes later.
+        infer = self._infer_with(network)
+
+        def features(x: Any) -> Tensor:
+            kept.clear()
+            infer(x)
+            if not kept:
+                raise ValueError(
+                    f"the layer {self.feature_layer_!r}, whose input is the features, did not run "
+                    "for some rows; name another one in feature_layer, and fit again."
+                )
+            return kept[0].to(torch.promote_types(kept[0].dtype, torch.float32))
+
+        with network.get_submodule(self.feature_layer_).register_forward_pre_hook(keep):
+            return self._in_blocks(dataset, features)
+
+    def _in_blocks(self, dataset: ImageDataset, compute: Callable[[Any], Tensor]) -> np.ndarray:
+        """Compute something of the images of each block, and join the results in one array."""
         iterator = self.get_iterator(dataset, training=False)
         result, start = None, 0
         with torch.inference_mode():
-            # To fold takes as long as it saves in some blocks.
-            pays = len(dataset) > 4 * (self.block_size or len(dataset))
-            infer = self._fast_infer() if pays else self.infer
             for batch in iterator:
-                block = function(infer(unpack_data(batch)[0]))
+                block = compute(unpack_data(batch)[0])
                 if result is None:
                     # It stays on the device, which would else have to wait after each block.
                     result = block.new_empty((len(dataset), *block.shape[1:]))
@@ -858,10 +955,13 @@ class ImageNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
 
     def _fast_infer(self) -> Callable[[Any], Tensor]:
         """Return what computes logits with batch normalisation folded, where that can be done."""
+        network = self.module_.network
+        folded = network if self.compiled else fold_batch_norm(network)
+        return self.infer if folded is network else self._infer_with(folded)
+
+    def _infer_with(self, network: nn.Module) -> Callable[[Any], Tensor]:
+        """Return what computes logits with a network, behind the same preparation of images."""
         module = self.module_
-        network = module.network if self.compiled else fold_batch_norm(module.network)
-        if network is module.network:
-            return self.infer
 
         def infer(x: Any) -> Tensor:
             with self._precision():

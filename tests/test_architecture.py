@@ -24,8 +24,9 @@ MAY_IMPORT = {
     "distributed": set(),
     "training": {"distributed", "losses", "sampling", "networks"},
     "classifiers": {"distributed", "images", "losses", "sampling", "networks", "training"},
+    "report": {"displays"},
     "study": {"classifiers", "datasets", "displays", "images", "losses", "report", "sampling"},
-    "__main__": {"__init__", "datasets", "losses"},
+    "__main__": {"__init__", "datasets", "losses", "study"},
 }
 OPTIONAL = ("PIL", "jinja2", "matplotlib", "nibabel", "pandas", "pooch", "pydicom", "zarr")
 

@@ -10,8 +10,11 @@ import random
 import shutil
 import subprocess
 import sys
+import textwrap
 import tracemalloc
 import weakref
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import joblib
 import numpy as np
@@ -25,8 +28,9 @@ from imblearn.under_sampling import RandomUnderSampler
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
+from sklearn.decomposition import PCA
 from sklearn.ensemble import BaggingClassifier, StackingClassifier, VotingClassifier
-from sklearn.exceptions import UnsetMetadataPassedError
+from sklearn.exceptions import NotFittedError, UnsetMetadataPassedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score, log_loss, recall_score, roc_auc_score
 from sklearn.model_selection import (
@@ -39,6 +43,7 @@ from sklearn.model_selection import (
 )
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.utils import get_tags
 from skorch.callbacks import (
     Callback,
     Checkpoint,
@@ -53,7 +58,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from skimbal import CNN2DClassifier, CNN3DClassifier, LossMix, NDSampler, training
-from skimbal.losses import get_loss, inverse_frequency
+from skimbal.losses import get_loss, inverse_frequency, log_prior
 from skimbal.networks import SmallCNN
 from skimbal.sampling import BatchSampler
 from skimbal.training import ImageDataset, ImageNet
@@ -161,11 +166,18 @@ def mcc_by_hand(p, hot):
     return covariance / ((1 - (p_mean**2).sum()) * (1 - (hot_mean**2).sum())).sqrt()
 
 
+def ldam_by_hand(p, hot, margin):
+    p = p * (-hot * margin).exp()
+    return -(hot * (p / p.sum(1, keepdim=True)).log()).sum(1).mean()
+
+
 #: Of probabilities, one-hot labels and the shares of the classes among the training rows.
 LOSSES_BY_HAND = {
     "ce": lambda p, hot, share: -(hot * p.log()).sum(1).mean(),
     "wce": lambda p, hot, share: -(hot * p.log() / (len(share) * share)).sum(1).mean(),
     "focal": lambda p, hot, share: -(hot * (1 - p) ** 2 * p.log()).sum(1).mean(),
+    "la": lambda p, hot, share: -(hot * (p * share / (p @ share)[:, None]).log()).sum(1).mean(),
+    "ldam": lambda p, hot, share: ldam_by_hand(p, hot, 0.5 * (share.min() / share) ** 0.25),
     "f1": lambda p, hot, share: 1 - (2 * (p * hot).sum(0) / (p + hot).sum(0)).mean(),
     "mcc": lambda p, hot, share: 1 - mcc_by_hand(p, hot),
 }
@@ -187,7 +199,7 @@ class FirstWeights(Callback):
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS, ids=str)
-@pytest.mark.parametrize("loss", ["ce", "wce", "focal", "f1", "mcc", "ce+f1", "wce+mcc"])
+@pytest.mark.parametrize("loss", [*LOSSES_BY_HAND, "ce+f1", "wce+mcc", "ldam+f1"])
 def test_training_is_a_plain_loop(loss, sampler, monkeypatch):
     drawn, draw = [], BatchSampler.__iter__
     monkeypatch.setattr(
@@ -272,7 +284,7 @@ def test_moving_statistics_and_warm_up_are_a_plain_loop(spec, micro_batch_size, 
 
 def test_warm_up_is_for_pure_losses_and_a_search_dimension():
     X, y = images(n=60)
-    for loss in ("ce+mcc", "ce", "focal"):
+    for loss in ("ce+mcc", "ce", "focal", "la", "balanced_softmax+f1", "ldam+mcc"):
         params = {"loss": loss, "max_epochs": 2}
         assert_same_weights(
             small(**params).fit(X, y), small(**params, ce_warmup_epochs=0).fit(X, y)
@@ -304,6 +316,380 @@ def test_warm_up_and_moving_statistics_go_on_in_partial_fit():
     # warm_start goes on with its epochs, too: there is no second warm-up.
     clf = small(loss="mcc", ce_warmup_epochs=1, max_epochs=1, warm_start=True).fit(X, y)
     assert clf.fit(X, y).net_.epochs_before_ == 1
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+@pytest.mark.parametrize(
+    ("classifier", "dtype"),
+    [
+        (CNN2DClassifier, "float64"),
+        (CNN3DClassifier, "float64"),
+        (CNN3DClassifier, "float32"),
+        (CNN2DClassifier, "bfloat16"),
+    ],
+)
+def test_logit_adjustment_is_its_formula(classifier, dtype, n_classes):
+    X, y = images(n=60, ndim=len(classifier._axes), n_classes=n_classes, share=0.8)
+    weight = np.random.default_rng(0).uniform(0.2, 3, len(y))
+    clf = small(classifier, max_epochs=1, dtype=dtype, logit_adjustment=0.7)
+    clf.fit(X, y, sample_weight=weight)
+    prior = np.bincount(y, weights=weight) / weight.sum()
+    assert_allclose(clf.class_prior_, prior, rtol=1e-12)
+    logits = clf.net_.forward(ImageDataset(X[:, None])).numpy()
+    adjusted = logits - 0.7 * np.log(prior)
+    rtol, atol = (1e-10, 1e-12) if dtype == "float64" else (1e-4, 1e-5)
+    decision = clf.decision_function(X)
+    expected = adjusted[:, 1] - adjusted[:, 0] if n_classes == 2 else adjusted
+    assert_allclose(decision, expected, rtol, atol)
+    assert decision.dtype == logits.dtype
+    expected = sklearn.utils.extmath.softmax(adjusted)
+    assert_allclose(clf.predict_proba(X), expected, rtol, atol)
+    assert_array_equal(clf.predict(X), adjusted.argmax(1))
+    # It is read at prediction, and training knows nothing of it.
+    plain = clone(clf).set_params(logit_adjustment=0).fit(X, y, sample_weight=weight)
+    assert_same_weights(plain, clf)
+    plain.set_params(logit_adjustment=0.7)
+    assert_array_equal(plain.predict_proba(X), clf.predict_proba(X))
+    for other in (pickle.loads(pickle.dumps(clf)), copy.deepcopy(clf)):
+        assert_array_equal(other.decision_function(X), decision)
+        assert_array_equal(other.class_prior_, clf.class_prior_)
+    assert clone(clf).get_params()["logit_adjustment"] == 0.7
+
+
+def test_logit_adjustment_moves_predictions_to_the_rare_class():
+    X, y = images(n=200, share=0.95)
+    X += np.random.default_rng(1).normal(scale=2, size=X.shape)
+    clf = small(loss="ce", max_epochs=2).fit(X, y)
+    n_rare = [np.sum(clf.set_params(logit_adjustment=tau).predict(X)) for tau in (0, 0.5, 1, 2, 9)]
+    assert n_rare == sorted(n_rare)
+    assert n_rare[0] < n_rare[2]
+    assert n_rare[-1] == 200
+    changed = clf.set_params(logit_adjustment=1).predict(X) != clf.set_params(
+        logit_adjustment=0
+    ).predict(X)
+    decision = clf.decision_function(X)
+    assert_array_equal(changed, (decision <= 0) & (decision > np.log(0.05 / 0.95)))
+
+
+def test_class_prior_is_that_of_the_training_rows():
+    X, y = images(n=80, n_classes=3, share=0.6)
+    train = Seen()
+    for params in (
+        {},
+        {"train_split": 0.25},
+        {"sampler": "balanced", "class_weight": "balanced"},
+        {"sampler": RandomUnderSampler()},
+    ):
+        clf = small(max_epochs=1, callbacks=[("seen", train)], **params)
+        assert not hasattr(clf, "class_prior_")
+        clf.fit(X, y)
+        counts = np.bincount(seen(clf).train_.y)
+        assert_allclose(clf.class_prior_, counts / counts.sum(), rtol=1e-12)
+        assert clf.class_prior_.sum() == pytest.approx(1, abs=1e-15)
+    # Rows without weight are no rows.
+    keep = np.arange(80) % 3 > 0
+    weighted = small(max_epochs=1).fit(X, y, sample_weight=keep)
+    assert_allclose(weighted.class_prior_, np.bincount(y[keep]) / keep.sum(), rtol=1e-12)
+
+
+def test_scores_of_training_see_logits_as_they_are():
+    X, y = images(n=100, share=0.9)
+    scoring = ("score", EpochScoring("balanced_accuracy", lower_is_better=False, name="score"))
+    params = {"train_split": 0.3, "callbacks": [scoring], "max_epochs": 3, "lr": 5e-4}
+    plain, adjusted = (small(**params, logit_adjustment=tau).fit(X, y) for tau in (0, 3))
+    assert plain.history_[:, "score"] == adjusted.history_[:, "score"]
+    assert not np.array_equal(plain.predict(X), adjusted.predict(X))
+
+
+# Features ------------------------------------------------------------------------------------
+
+
+def classified(clf, features):
+    """Compute what the last layer of a built-in network makes of the features."""
+    layer = clf.net_.module_.network.classifier
+    weight, bias = (p.detach().numpy() for p in (layer.weight, layer.bias))
+    logits = features @ weight.T + bias
+    return logits[:, 1] - logits[:, 0] if logits.shape[1] == 2 else logits
+
+
+def n_hooks(clf):
+    return sum(
+        len(m._forward_pre_hooks) + len(m._forward_hooks) for m in clf.net_.module_.modules()
+    )
+
+
+@BOTH
+@pytest.mark.parametrize("n_classes", [2, 3])
+@pytest.mark.parametrize("module", ["small", "resnet18"])
+@pytest.mark.parametrize("norm", ["group", "batch"])
+def test_logits_are_the_last_layer_of_the_features(norm, module, n_classes, classifier):
+    X, y = images(ndim=len(classifier._axes), n_classes=n_classes)
+    net = {"module__width": 8, "module__norm": norm}
+    clf = small(classifier, module=module, net=net, max_epochs=1).fit(X.astype(np.float64), y)
+    for dtype in (np.float64, np.float32):
+        features = clf.transform(X.astype(dtype))
+        assert features.dtype == np.float64
+        assert_allclose(classified(clf, features), clf.decision_function(X), rtol=1e-10, atol=1e-12)
+    width = {"small": 8 * 4 * 2 ** len(classifier._axes), "resnet18": 64}[module]
+    assert features.shape == (len(X), width)
+    prefix = classifier.__name__.lower()
+    assert clf.get_feature_names_out().tolist() == [f"{prefix}{i}" for i in range(width)]
+    assert n_hooks(clf) == 0
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_features_are_float32_unless_the_network_is_float64(dtype):
+    X, y = images(n_classes=3)
+    clf = small(dtype=dtype, max_epochs=1).fit(X, y)
+    for kind in (np.float32, np.float64, np.uint8):
+        assert clf.transform(X.astype(kind)).dtype == np.float32
+    tolerance = {"rtol": 1e-5, "atol": 1e-6} if dtype == "float32" else {"rtol": 0.1, "atol": 0.05}
+    assert_allclose(classified(clf, clf.transform(X)), clf.decision_function(X), **tolerance)
+    auto = small(max_epochs=1).fit(X, y)
+    assert auto.transform(X).dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("params", "expected"),
+    [
+        ({}, ["float32", "float64"]),
+        ({"dtype": "float32"}, ["float32"]),
+        ({"dtype": "float64"}, ["float64"]),
+        ({"dtype": "bfloat16"}, ["float32"]),
+        ({"device": "cuda"}, ["float32"]),
+    ],
+    ids=str,
+)
+def test_tags_say_which_dtypes_are_kept(params, expected):
+    assert get_tags(small(**params)).transformer_tags.preserves_dtype == expected
+
+
+def two_heads(in_channels, n_classes):
+    """Have the linear layer that runs last neither declared last nor of the highest number."""
+
+    class TwoHeads(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.head = nn.Linear(7, n_classes)
+            self.body = nn.Linear(36 * in_channels, 7)
+            self.unused = nn.Linear(7, 5)
+            self.activation = nn.ReLU(inplace=True)
+
+        def forward(self, x):
+            return self.head(self.activation(self.body(x.flatten(1))))
+
+    return TwoHeads()
+
+
+def test_features_are_the_input_of_the_layer_that_runs_last_or_is_named():
+    X, y = images(n_classes=3)
+    clf = small(module=two_heads, net=None).fit(X, y)
+    network = clf.net_.module_.network
+    with torch.no_grad():
+        images_ = clf.net_.module_.prepare(torch.from_numpy(X)[:, None]).flatten(1)
+        body = network.body(images_)
+        expected = {None: body.relu(), "head": body.relu(), "body": images_, "": images_}
+    expected["activation"] = body  # as it was before the layer wrote over it
+    for name, features in expected.items():
+        other = small(module=two_heads, net=None, feature_layer=name).fit(X, y)
+        assert_same_weights(other, clf)
+        assert_allclose(other.transform(X), features.numpy(), rtol=1e-5, atol=1e-6)
+        assert other._n_features_out == features.shape[1]
+        assert n_hooks(other) == 0
+    # A convolution in the middle of a built-in network, as one line for each row.
+    deep = small(feature_layer="features.2.body.0").fit(X, y)
+    with torch.no_grad():
+        inside = deep.net_.module_.network.features[:2](
+            deep.net_.module_.prepare(torch.from_numpy(X)[:, None])
+        )
+    assert_allclose(deep.transform(X), inside.flatten(1).numpy(), rtol=1e-5, atol=1e-6)
+
+
+def no_linear(in_channels, n_classes):
+    return nn.Sequential(
+        nn.Conv2d(in_channels, n_classes, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    )
+
+
+def test_network_without_a_linear_layer_classifies_and_says_how_to_transform():
+    X, y = images()
+    clf = small(module=no_linear, net=None).fit(X, y)
+    assert clf.predict(X).shape == (80,)
+    for call in (clf.get_feature_names_out, lambda: clf.transform(X)):
+        with pytest.raises(ValueError, match=r"runs no torch\.nn\.Linear.*name a layer in feature"):
+            call()
+    named = clone(clf).set_params(feature_layer="1").fit(X, y)
+    assert named.transform(X).shape == (80, 2 * 4 * 4)
+    assert named.get_feature_names_out()[-1] == "cnn2dclassifier31"
+
+
+class Choosy(nn.Module):
+    """Runs a layer for bright images only."""
+
+    def __init__(self, in_channels, n_classes):
+        super().__init__()
+        self.first, self.second = nn.Linear(36, n_classes), nn.Linear(36, n_classes)
+
+    def forward(self, x):
+        x = x.flatten(1)
+        return self.second(x) if x.mean() > 0 else self.first(x)
+
+
+def test_layer_that_does_not_run_for_some_rows_is_missed():
+    X, y = images()
+    X[:40] += 100
+    clf = small(module=Choosy, net=None, standardize=False).fit(X, y)
+    assert clf.transform(X[:40]).shape == (40, 36)
+    with pytest.raises(ValueError, match=r"the layer 'second'.* did not run for some rows"):
+        clf.transform(-X[:40])
+    assert n_hooks(clf) == 0
+
+
+def test_features_come_in_blocks_and_one_forward_pass_each(monkeypatch):
+    X, y = images(n=200, n_classes=3)
+    clf = small(module=batch_norm_head, net=None).fit(X, y)
+    at_once = clf.transform(X)
+    sizes = []
+    network = clf.net_.module_.network
+    hook = network.register_forward_pre_hook(lambda _, inputs: sizes.append(len(*inputs)))
+    predict_in_blocks(monkeypatch, clf, 90)
+    assert_allclose(clf.transform(X), at_once, rtol=1e-5, atol=1e-6)
+    assert sizes == [67, 67, 66]
+    hook.remove()
+    # Those of the network in evaluation mode, whose running statistics stay as they are.
+    before = copy.deepcopy(network.state_dict())
+    clf.net_.module_.train()
+    assert_allclose(clf.transform(X), at_once, rtol=1e-5, atol=1e-6)
+    for name, value in network.state_dict().items():
+        assert torch.equal(value, before[name])
+    predict_in_blocks(monkeypatch, clf, 10)  # so many blocks that prediction folds
+    logits = clf.transform(X) @ network[-1].weight.detach().numpy().T
+    logits += network[-1].bias.detach().numpy()
+    assert_allclose(logits, clf.decision_function(X), rtol=1e-4, atol=1e-5)
+
+
+def batch_norm_head(in_channels, n_classes):
+    return nn.Sequential(
+        nn.Conv2d(in_channels, 16, 3, bias=False),
+        nn.BatchNorm2d(16),
+        nn.ReLU(inplace=True),
+        nn.Flatten(),
+        nn.Linear(16 * 16, n_classes),
+    )
+
+
+def test_features_take_memory_for_one_block(monkeypatch):
+    X, y = images(n=40)
+    clf = small(module=two_heads, net=None).fit(X, y)
+    X = np.broadcast_to(X[:1].astype(np.float64), (20_000, 6, 6))
+    predict_in_blocks(monkeypatch, clf, 100)
+    clf.transform(X[:200])
+    tracemalloc.start()
+    try:
+        assert clf.transform(X).shape == (20_000, 7)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 1e6
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {},
+        {"net": {"iterator_valid": DataLoader, "module__width": 8}},
+        {"dtype": "bfloat16"},
+        {"sampler": "balanced", "train_split": 0.25, "micro_batch_size": 8},
+    ],
+    ids=["own", "loader", "bfloat16", "split"],
+)
+def test_features_change_nothing_and_survive_copies(params):
+    X, y = images(n_classes=3)
+    weight = np.random.default_rng(0).uniform(0.1, 2, len(y))
+    clf = small(**params, max_epochs=2).fit(X, y, sample_weight=weight)
+    state, proba, kept = global_state(), clf.predict_proba(X), weights(clf)
+    features = clf.transform(X)
+    assert global_state() == state
+    assert_array_equal(clf.predict_proba(X), proba)
+    for name, value in weights(clf).items():
+        assert_array_equal(value, kept[name])
+    for other in (pickle.loads(pickle.dumps(clf)), copy.deepcopy(clf)):
+        assert_array_equal(other.transform(X), features)
+        assert other._n_features_out == features.shape[1]
+    again = clone(clf)
+    assert_array_equal(again.fit_transform(X, y, sample_weight=weight), features)
+    assert_array_equal(again.partial_fit(X, y).transform(X[:5]), again.transform(X)[:5])
+
+
+def test_hook_is_removed_after_an_error():
+    X, y = images()
+    clf = small().fit(X, y)
+    hook = clf.net_.module_.network.classifier.register_forward_hook(lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        clf.transform(X)
+    hook.remove()
+    assert n_hooks(clf) == 0
+    assert clf.transform(X).shape == (80, 128)
+
+
+def test_threads_get_their_own_features():
+    X, y = images(n=400, n_classes=3)
+    clf = small(max_epochs=1).fit(X, y)
+    features, proba = clf.transform(X), clf.predict_proba(X)
+    calls = [lambda: clf.transform(X), lambda: clf.transform(X[::-1]), lambda: clf.predict_proba(X)]
+    expected = [features, features[::-1], proba]
+    with ThreadPoolExecutor(3) as pool:
+        for _ in range(8):
+            found = list(pool.map(lambda call: call(), calls))
+            for one, other in zip(found, expected, strict=True):
+                assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+    assert n_hooks(clf) == 0
+
+
+@pytest.mark.skipif(shutil.which("c++") is None, reason="needs a C++ compiler")
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # torch's compiler itself
+def test_features_of_a_compiled_network():
+    X, y = images()
+    X = X.astype(np.float64)
+    compiled = small(max_epochs=1, compile=True).fit(X, y)
+    for _ in range(2):  # before and after a prediction by compiled code
+        assert_allclose(
+            classified(compiled, compiled.transform(X)), compiled.decision_function(X), rtol=1e-8
+        )
+    plain = small(max_epochs=1).fit(X, y)
+    assert_allclose(compiled.transform(X), plain.transform(X), rtol=1e-5, atol=1e-8)
+
+
+@BOTH
+def test_features_in_pipelines(classifier):
+    X, y = images(n=120, ndim=len(classifier._axes), n_classes=3)
+    cnn = small(classifier, max_epochs=3)
+    pipeline = make_pipeline(cnn, PCA(4), LogisticRegression()).fit(X, y)
+    by_hand = clone(cnn).fit(X, y)
+    reduced = PCA(4).fit(by_hand.transform(X))
+    probability = LogisticRegression().fit(reduced.transform(by_hand.transform(X)), y)
+    assert_allclose(
+        pipeline.predict_proba(X),
+        probability.predict_proba(reduced.transform(by_hand.transform(X))),
+        rtol=1e-4,
+        atol=1e-6,
+    )
+    assert pipeline.score(X, y) > 0.9
+    assert pipeline[:-1].get_feature_names_out().tolist() == [f"pca{i}" for i in range(4)]
+    names = [f"{classifier.__name__.lower()}{i}" for i in range(by_hand._n_features_out)]
+    frame = by_hand.set_output(transform="pandas").transform(X)
+    assert isinstance(frame, pd.DataFrame)
+    assert frame.columns.tolist() == names
+    # The classifier itself is not turned into a frame.
+    assert isinstance(by_hand.predict_proba(X), np.ndarray)
+
+
+def test_features_need_a_target_and_a_fit():
+    X, _ = images()
+    with pytest.raises(TypeError, match="missing 1 required positional argument: 'y'"):
+        small().fit_transform(X)
+    with pytest.raises(NotFittedError):
+        small().get_feature_names_out()
 
 
 class Labels(Callback):
@@ -1048,7 +1434,7 @@ def test_integer_weights_equal_repeated_images():
     X, y = images(n=20)
     X = X.astype(np.float64)
     repeats = np.random.default_rng(1).integers(0, 4, size=20)
-    for loss in ("ce+mcc", "wce", "f1+ce"):
+    for loss in ("ce+mcc", "wce", "f1+ce", "la", "ldam"):
         weighted = small(loss=loss, batch_size=64).fit(X, y, sample_weight=repeats)
         repeated = small(loss=loss, batch_size=64).fit(X.repeat(repeats, 0), y.repeat(repeats))
         assert_allclose(weighted.predict_proba(X), repeated.predict_proba(X), rtol=1e-8)
@@ -1260,7 +1646,16 @@ def test_partial_fit_after_fit_leaves_the_schedule():
     assert clf.fit(X, y).n_epochs_ == 3
 
 
-@pytest.mark.parametrize("loss", ["wce", "ce+mcc", "ce+f1", "focal"])
+def test_class_prior_of_calls_with_and_without_weights():
+    X, y = images(n=40)
+    weight = np.linspace(0.1, 2, 40)
+    clf = small().partial_fit(X, y, classes=[0, 1], sample_weight=weight)
+    clf.partial_fit(X, y)
+    mass = np.bincount(y, weights=weight) + np.bincount(y)
+    assert_allclose(clf.class_prior_, mass / mass.sum(), rtol=1e-12)
+
+
+@pytest.mark.parametrize("loss", ["wce", "ce+mcc", "ce+f1", "focal", "la", "ldam+mcc"])
 @pytest.mark.parametrize("class_weight", [None, "balanced"])
 def test_chunks_of_one_class_each(loss, class_weight):
     X, y = images(n=60, n_classes=3, share=0.5)
@@ -1271,9 +1666,15 @@ def test_chunks_of_one_class_each(loss, class_weight):
         clf.partial_fit(X[chunk], names[chunk], classes=["x", "b", "q"])
         assert clf.classes_.tolist() == ["b", "q", "x"]
         assert np.isfinite(clf.decision_function(X)).all()
+        counts = [np.sum((names == name) & (y < n_seen)) for name in ("b", "q", "x")]
         if loss == "wce":
-            counts = [np.sum((names == name) & (y < n_seen)) for name in ("b", "q", "x")]
             assert_allclose(clf.net_.criterion_.class_weight, inverse_frequency(counts), rtol=1e-6)
+        if loss == "la":
+            assert_allclose(clf.net_.criterion_.log_prior, log_prior(counts), rtol=1e-6)
+        assert_allclose(clf.class_prior_, np.array(counts) / sum(counts), rtol=1e-12)
+        clf.set_params(logit_adjustment=1)
+        assert np.isfinite(clf.decision_function(X)).all()
+        clf.set_params(logit_adjustment=0)
     for _ in range(12):
         clf.partial_fit(X, names)
     assert clf.score(X, names) > 0.9
@@ -1545,6 +1946,87 @@ def test_loader_of_torch_trains_on_the_same_rows():
     assert not np.allclose(*orders)
     with pytest.raises(ValueError, match="iterator_train"):
         clf.set_params(sampler="balanced").fit(X, y)
+
+
+# What docs/overriding.rst calls safe ----------------------------------------------------------
+
+
+OVERRIDES = {}
+PAGE = (Path(__file__).parents[1] / "docs/overriding.rst").read_text("utf-8")
+exec(textwrap.dedent(PAGE.partition(".. code-block:: python\n")[2]), OVERRIDES)
+
+
+def test_iterator_of_ones_own_augments_and_repeats():
+    X, y = images()
+    one, same = (
+        small(net={"iterator_train": OVERRIDES["Shifted"], "module__width": 8}).fit(X, y)
+        for _ in range(2)
+    )
+    assert one.history_[-1]["train_batch_count"] == 3
+    assert_same_weights(one, same)
+    plain = small(net={"module__width": 8}).fit(X, y)
+    assert not np.array_equal(one.predict_proba(X), plain.predict_proba(X))
+
+
+@pytest.mark.parametrize("micro_batch_size", [None, 8])
+def test_subclass_of_mixed_loss_trains_with_weights_and_warm_up(micro_batch_size):
+    X, y = images()
+    clf = small(loss=OVERRIDES["Tempered"](LossMix(mcc=1)), micro_batch_size=micro_batch_size)
+    clf.fit(X, y, sample_weight=1 + y)
+    assert type(clf.net_.criterion_) is OVERRIDES["Tempered"]
+    assert clf.score(X, y) > 0.9
+
+
+def test_subclass_of_a_network_goes_in_with_its_spatial_shape():
+    X, y = images()
+    network = OVERRIDES["NoisySmallCNN"]
+    clf = small(module=functools.partial(network, spatial_shape=(6, 6)), max_epochs=8).fit(X, y)
+    assert type(clf.net_.module_.network) is network
+    assert clf.score(X, y) > 0.9
+    with pytest.raises(TypeError, match="spatial_shape"):
+        small(module=network).fit(X, y)
+
+
+class FirstRows(RandomUnderSampler):
+    """Takes some rows at random, whatever their class."""
+
+    def _fit_resample(self, X, y):
+        rows = np.random.default_rng(self.random_state).permutation(len(y))[:40]
+        self.sample_indices_ = rows
+        return X[rows], y[rows]
+
+
+def test_sampler_of_ones_own_is_drawn_every_epoch():
+    X, y = images()
+    clf = small(sampler=FirstRows(), batch_size=40, callbacks=[("drawn", Drawn())]).fit(X, y)
+    epochs = dict(clf.net_.callbacks_)["drawn"].epochs_
+    assert [[len(batch) for batch in epoch] for epoch in epochs] == [[40]] * 4
+    assert len({tuple(epoch[0]) for epoch in epochs}) == 4
+
+
+def test_methods_of_a_subclass_are_independent_of_each_other():
+    class Sure(CNN2DClassifier):
+        def predict_proba(self, X):
+            return np.tile([0.0, 1.0], (len(X), 1))
+
+    X, y = images()
+    score = EpochScoring("balanced_accuracy", lower_is_better=False, on_train=True)
+    params = {"lr": 5e-3, "max_epochs": 3, "random_state": 0, "callbacks": [("score", score)]}
+    sure, plain = Sure(**params).fit(X, y), CNN2DClassifier(**params).fit(X, y)
+    assert_array_equal(sure.predict(X), plain.predict(X))
+    assert sure.history_[:, "balanced_accuracy"] == plain.history_[:, "balanced_accuracy"]
+    assert clone(sure).get_params()["max_epochs"] == 3
+    assert roc_auc_score(y, sure.predict_proba(X)[:, 1]) == 0.5
+
+
+def test_fitted_net_predicts_encoded_labels():
+    X, y = images()
+    clf = small().fit(X, np.array(["no", "yes"])[y])
+    assert_array_equal(clf.classes_[clf.net_.predict(X[:, None])], clf.predict(X))
+    assert_allclose(clf.net_.predict_proba(X[:, None]), clf.predict_proba(X), rtol=1e-6)
+    for fit in (clf.net_.fit, clf.net_.partial_fit):
+        with pytest.raises(ValueError, match="unpack"):
+            fit(X[:, None], y)
 
 
 def build(in_channels, n_classes, hidden=4):

@@ -29,7 +29,7 @@ from skimbal.losses import FocalLoss, SoftF1Loss, SoftMCCLoss
 BOTH = [CNN2DClassifier, CNN3DClassifier]
 N = 12
 Y = np.arange(N) % 2
-OUTPUTS = ["predict", "predict_proba", "decision_function"]
+OUTPUTS = ["predict", "predict_proba", "decision_function", "transform"]
 
 
 class Odd(nn.Module):
@@ -481,12 +481,25 @@ def nan_outputs(in_channels, n_classes):
     return network
 
 
+class Unused(nn.Module):
+    """Has a layer that does not run, and one whose input has no row for each sample."""
+
+    def __init__(self, in_channels, n_classes):
+        super().__init__()
+        self.spare, self.turned = nn.Linear(2, 2), nn.Identity()
+        self.classifier = nn.Linear(36 if in_channels == 1 else 0, n_classes)
+
+    def forward(self, x):
+        x = self.turned(x.flatten(1)[:, :36].T).T
+        return self.classifier(x)
+
+
 class NoWeights(nn.Module):
     def forward(self, y_pred, target):
         return nn.functional.cross_entropy(y_pred, target)
 
 
-TERMS = "ce, wce, focal, f1, mcc"
+TERMS = "ce, wce, focal, f1, mcc, la, balanced_softmax, ldam"
 SAMPLERS = ["None, 'balanced', 'stratified', 'weighted'", "RandomOverSampler"]
 FACTORY = "f(in_channels, n_classes)"
 BUILT = ["not a network", "wrap the call in a function", FACTORY]
@@ -534,6 +547,22 @@ BAD_PARAMS = [
     ({"dtype": None}, ["'auto', 'float32', 'float64', 'bfloat16'", "None"]),
     ({"dtype": torch.float32}, ["'auto', 'float32', 'float64', 'bfloat16'", "torch.float32"]),
     ({"dtype": ["float32"]}, ["'auto', 'float32', 'float64', 'bfloat16'", "['float32']"]),
+    ({"feature_layer": 3}, ["feature_layer must be the name of a layer", "got 3"]),
+    ({"feature_layer": nn.Linear}, ["feature_layer must be the name of a layer", "Linear"]),
+    (
+        {"feature_layer": "clasifier"},
+        ["feature_layer='clasifier' is no layer", "Near names are ['classifier'"],
+    ),
+    (
+        {"feature_layer": "xyzzy"},
+        ["feature_layer='xyzzy' is no layer", "'dropout', 'classifier'];", "named_modules()"],
+    ),
+    ({"module": Unused, "net": None, "feature_layer": "spare"}, ["layer 'spare'", "does not run"]),
+    (
+        {"module": Unused, "net": None, "feature_layer": "turned"},
+        ["layer 'turned'", "a tensor with one entry", "gets something else"],
+    ),
+    ({"net": {"feature_layer": "classifier"}}, ["net['feature_layer']", "go round a parameter"]),
     ({"lr_schedule": "linear"}, ["None or 'cosine'", "'linear'"]),
     ({"lr_schedule": 0.1}, ["None or 'cosine'", "0.1"]),
     *(
@@ -568,6 +597,11 @@ BAD_PARAMS = [
         ({"ce_warmup_epochs": value}, ["ce_warmup_epochs must be a finite number", repr(value)])
         for value in (-1, np.nan, "2", None, True)
     ),
+    *(
+        ({"logit_adjustment": value}, ["logit_adjustment must be a finite number", repr(value)])
+        for value in (-1, np.nan, np.inf, "1", None, True, [1])
+    ),
+    ({"loss": LossMix(la=1, la_tau=-1)}, ["la_tau must be a finite number of at least 0", "-1"]),
     *(
         ({"loss": loss, "micro_batch_size": 2}, ["micro_batch_size=2", "logits alone", *words])
         for loss, words in (
@@ -894,6 +928,13 @@ def test_prediction_before_fit(cls, method):
         failed.fit(images(cls), Y * 0)
     with pytest.raises(NotFittedError, match=words):
         getattr(failed, method)(*args)
+
+
+@pytest.mark.parametrize("method", ["predict", "predict_proba", "decision_function"])
+def test_logit_adjustment_is_checked_where_it_is_read(method):
+    clf = make().fit(images(), Y).set_params(logit_adjustment=-1)
+    with pytest.raises(ValueError, match=r"logit_adjustment must be a finite .* least 0, got -1"):
+        getattr(clf, method)(images())
 
 
 @pytest.mark.parametrize("method", OUTPUTS)
@@ -1280,7 +1321,8 @@ def caught(call, category=Warning):
 
 PURE = ["mcc", "f1", "f1+mcc", "0.5*mcc", LossMix(mcc=1), LossMix(f1=2, mcc=1)]
 PURE += [SoftMCCLoss(), SoftMCCLoss, SoftF1Loss(), SoftF1Loss]
-MIXES = ["ce", "wce", "focal", "ce+mcc", "wce+f1", "mcc+focal", "0.001*ce + mcc + f1"]
+MIXES = ["la", "ldam", "balanced_softmax+mcc", "f1+la"]
+MIXES += ["ce", "wce", "focal", "ce+mcc", "wce+f1", "mcc+focal", "0.001*ce + mcc + f1"]
 MIXES += [LossMix(ce=0.1, mcc=1), FocalLoss(), nn.CrossEntropyLoss, nn.CrossEntropyLoss()]
 
 

@@ -23,6 +23,7 @@ KEYS = {f"{kind}_{split}" for kind in "Xy" for split in SPLITS} | {
     "target_names",
     "ndim",
     "name",
+    "filename",
     "DESCR",
     "license",
     "citation",
@@ -92,6 +93,7 @@ def test_digits_have_the_stated_classes_and_counts():
     assert set(digits) == KEYS
     assert digits.target_names == ["other", "eight", "nine"]
     assert digits.ndim == 2
+    assert digits.filename is None
     counts = {"train": [432, 43, 43], "val": [108, 11, 11], "test": [180, 18, 18]}
     for split, count in counts.items():
         X, y = digits[f"X_{split}"], digits[f"y_{split}"]
@@ -147,6 +149,7 @@ def test_npz_shapes(make_npz, shape, loaded, ndim):
     assert set(data) == KEYS
     assert data.ndim == ndim
     assert data.name == "some"
+    assert data.filename.endswith("some.npz")
     assert data.target_names == ["0", "1", "2"]
     for split in SPLITS:
         X, images = data[f"X_{split}"], arrays[f"{split}_images"]
@@ -162,6 +165,72 @@ def test_npz_takes_flat_labels_and_str_paths(make_npz):
     data = load_npz(str(path))
     np.testing.assert_array_equal(data.y_val, np.arange(8))
     assert data.target_names == [str(k) for k in range(8)]
+
+
+@pytest.mark.parametrize("keys", [("images", "labels"), ("X", "y")])
+def test_npz_without_splits(make_npz, rng, keys):
+    images = rng.integers(0, 256, (8, 5, 4, 3), dtype=np.uint8)
+    labels = [[0], [2], [2], [0]] * 2
+    data = load_npz(make_npz(**dict(zip(keys, (images, labels), strict=True)), other=np.arange(3)))
+    assert set(data) == {key for key in KEYS if key[:2] not in ("X_", "y_")} | {"X", "y"}
+    np.testing.assert_array_equal(data.X, np.moveaxis(images, -1, 1))
+    np.testing.assert_array_equal(data.y, [0, 2, 2, 0] * 2)
+    assert data.y.dtype == np.int64
+    assert data.target_names == ["0", "1", "2"]
+    assert "'all': [4, 0, 4]" in data.DESCR
+
+
+def test_npz_with_splits_wins_over_other_arrays(make_npz):
+    data = load_npz(make_npz(**make_arrays(), X=np.zeros((2, 6, 5)), y=np.zeros(2, int)))
+    assert set(data) == KEYS
+
+
+def test_npz_class_names_are_numbered_over_all_splits(make_npz):
+    rare = np.array([["naevus"]] * 6 + [["melanoma"]] * 2)
+    names = {"val_labels": rare, "test_labels": rare, "train_labels": np.array(["naevus"] * 8)}
+    data = load_npz(make_npz(**make_arrays(**names)))
+    assert data.target_names == ["melanoma", "naevus"]
+    np.testing.assert_array_equal(data.y_train, np.ones(8))
+    np.testing.assert_array_equal(data.y_test, [1] * 6 + [0] * 2)
+
+
+def test_npz_groups(make_npz):
+    of_rows = {"train_site": np.arange(8)[:, None], "val_site": np.arange(8) // 4}
+    with_test = make_npz("with.npz", **make_arrays(), **of_rows, test_site=np.array(["a", "b"] * 4))
+    data = load_npz(with_test, groups="site")
+    assert set(data) == KEYS | {"groups_train", "groups_val", "groups_test"}
+    np.testing.assert_array_equal(data.groups_train, np.arange(8))
+    np.testing.assert_array_equal(data.groups_val, [0] * 4 + [1] * 4)
+    np.testing.assert_array_equal(data.groups_test, ["a", "b"] * 4)
+    assert (
+        load_npz(make_npz("no.npz", **make_arrays(), **of_rows), groups="site").groups_test is None
+    )
+    own = make_npz(X=np.zeros((3, 6, 5)), y=np.array([0, 1, 1]), site=np.array([5.0, 5.0, 6.0]))
+    np.testing.assert_array_equal(load_npz(own, groups="site").groups, [5, 5, 6])
+
+
+@pytest.mark.parametrize(
+    ("groups", "parts"),
+    [
+        (None, ["all rows", "'site'; the file holds X, y"]),
+        (np.arange(4), ["one entry for each of 3 images", "(4,)"]),
+        (np.zeros((3, 2)), ["(3, 2)"]),
+        (np.array([1, np.nan, 2]), ["missing", "float64 with NaN"]),
+        (np.zeros(3, complex), ["numbers or text", "complex128"]),
+    ],
+)
+def test_npz_groups_of_another_form(make_npz, groups, parts):
+    arrays = {"X": np.zeros((3, 6, 5)), "y": np.array([0, 1, 1])}
+    path = make_npz(**arrays) if groups is None else make_npz(**arrays, site=groups)
+    with pytest.raises(ValueError, match=r"some\.npz") as error:
+        load_npz(path, groups="site")
+    check_one_line(error, *parts)
+
+
+def test_npz_of_no_known_form(make_npz):
+    with pytest.raises(ValueError, match=r"some\.npz") as error:
+        load_npz(make_npz(data=np.zeros((3, 6, 5)), labels=np.zeros(3, int)))
+    check_one_line(error, "images and labels, or X and y", "train_images", "it holds data, labels")
 
 
 def test_npz_missing_file(tmp_path):
@@ -215,6 +284,7 @@ def test_npz_never_unpickles(make_npz):
         ({"test_images": np.full((8, 6, 5), "a")}, ["test", "numbers", "<U1"]),
         ({"test_labels": np.full((8, 1), 0.5)}, ["test", "class numbers", "float64"]),
         ({"test_labels": np.full((8, 1), -1)}, ["test", "class numbers from 0"]),
+        ({"test_labels": np.full(8, "a")}, ["numbers or as text in all splits, got both"]),
     ],
 )
 def test_npz_of_another_form(make_npz, replaced, parts):
@@ -269,6 +339,7 @@ def test_medmnist_is_found_in_a_listed_folder_or_just_below(
     data = load_medmnist("breastmnist", download=False)
     assert data.target_names == ["malignant", "benign", "other"]
     assert data.name == "breastmnist"
+    assert data.filename == str(listed / folder / "breastmnist.npz")
 
 
 @pytest.mark.parametrize("listed", [True, False])
@@ -393,8 +464,8 @@ def test_folders_of_classes(tmp_path):
     assert data.y.dtype == np.int64
     assert data.y.tolist() == [0, 1, 1, 1]
     assert np.asarray(data.X)[:, 0, 0].tolist() == [2, 0, 3, 1]
-    assert data.groups is data.split is None
-    assert (data.ndim, data.name) == (2, "set")
+    assert "groups" not in data
+    assert (data.ndim, data.name, data.filename) == (2, "set", str(root))
     assert data.card.counts == {"all": [1, 3]}
     assert data.card.image_shape == (4, 4)
     assert str(data.card) in data.DESCR
@@ -420,7 +491,7 @@ def test_folders_of_splits(tmp_path):
     # Classes that happen to be named alike are classes.
     data = load_image_folder(write_images(tmp_path / "c", ["train/1.npy", "bus/2.npy"]))
     assert data.target_names == ["bus", "train"]
-    assert data.split is None
+    assert "X" in data
 
 
 def test_tables(tmp_path):
@@ -436,18 +507,20 @@ def test_tables(tmp_path):
     data = load_image_folder(
         root, labels=table, group_column="patient", split_column="part", channels=1
     )
-    assert data.y.tolist() == [0, 1, 0, 1, 1]
-    assert np.asarray(data.X)[:, 0, 0, 0].tolist() == [3, 1, 0, 2, 4]
-    assert data.groups.tolist() == ["p1", "p2", "p1", "p3", "p2"]
-    assert data.split.tolist() == ["train", "test", "train", "train", "test"]
+    assert "X" not in data
+    assert np.asarray(data.X_train)[:, 0, 0, 0].tolist() == [3, 0, 2]
     assert np.asarray(data.X_test)[:, 0, 0, 0].tolist() == [1, 4]
     assert data.y_train.tolist() == [0, 0, 1]
     assert data.groups_train.tolist() == ["p1", "p1", "p3"]
     assert data.card.n_groups == {"train": 2, "test": 1}
     assert data.card.counts == {"train": [2, 1], "test": [0, 2]}
+    data = load_image_folder(root, labels=table, group_column="patient")
+    assert data.y.tolist() == [0, 1, 0, 1, 1]
+    assert np.asarray(data.X)[:, 0, 0].tolist() == [3, 1, 0, 2, 4]
+    assert data.groups.tolist() == ["p1", "p2", "p1", "p3", "p2"]
+    assert data.card.n_groups == {"all": 3}
     plain = load_image_folder(root, labels=table, label_column="part", path_column="path")
     assert plain.target_names == ["test", "train"]
-    assert "X_train" not in plain
 
 
 def test_table_with_a_mark_of_its_encoding(tmp_path):
@@ -526,10 +599,10 @@ def test_damaged_images_are_dropped_with_their_labels(tmp_path):
     with pytest.warns(UserWarning, match="skipped 1 of 4 files"):
         data = load_image_folder(root, on_error="skip", **options)
     assert data.target_names == ["x", "z"]
-    assert data.y.tolist() == [0, 1, 0]
-    assert data.groups.tolist() == ["p0", "p2", "p3"]
-    assert data.split.tolist() == ["train", "test", "train"]
-    assert np.asarray(data.X)[:, 0, 0].tolist() == [0, 2, 3]
+    assert (data.y_train.tolist(), data.y_test.tolist()) == ([0, 0], [1])
+    assert data.groups_train.tolist() == ["p0", "p3"]
+    assert np.asarray(data.X_train)[:, 0, 0].tolist() == [0, 3]
+    assert np.asarray(data.X_test)[:, 0, 0].tolist() == [2]
 
 
 def test_what_is_no_image_folder(tmp_path):

@@ -36,7 +36,7 @@ from torch.utils.data import DataLoader
 
 from skimbal import CNN2DClassifier, CollapseWarning, LossMix
 from skimbal.distributed import join, own_rows
-from skimbal.losses import MixedLoss
+from skimbal.losses import get_loss
 from skimbal.training import ImageNet
 
 #: Longest time for what takes some 20 seconds on two cores, in seconds.
@@ -129,7 +129,7 @@ STOPS = [
 CASES = {
     "ce+mcc": {},
     "all terms, weights, balanced": {
-        "loss": "wce + 0.5*focal + f1 + mcc",
+        "loss": "wce + 0.5*focal + f1 + mcc + la + 0.5*ldam",
         "sampler": "balanced",
         "class_weight": "balanced",
         "weighted": True,
@@ -140,7 +140,7 @@ CASES = {
         "batch_size": 7,
     },
     "two passes, weights": {"loss": "ce+mcc+f1", "micro_batch_size": 3, "weighted": True},
-    "one pass, weights": {"loss": "ce+focal", "micro_batch_size": 3, "weighted": True},
+    "one pass, weights": {"loss": "ce+focal+la+ldam", "micro_batch_size": 3, "weighted": True},
     "moving, warm-up": {
         "loss": "mcc",
         "loss_statistics": "moving",
@@ -213,6 +213,7 @@ def results_of(clf):
         "history": np.array(history, dtype=float),
         "batches": np.array(batches),
         "proba": clf.predict_proba(draw()[0]),
+        "features": clf.transform(draw()[0]),
     }
 
 
@@ -230,7 +231,7 @@ def draw_logits():
     return logits, torch.tensor([0, 0, 1, 2, 0, 1, 0, 0, 1]), torch.from_numpy(rng.uniform(size=9))
 
 
-LOSSES = ["ce", "ce+mcc", "wce + focal + f1", "moving"]
+LOSSES = ["ce", "ce+mcc", "ce+wce+f1", "la+ldam", "balanced_softmax+mcc", "moving"]
 
 
 def loss_gradients(rows, process_group=None):
@@ -238,10 +239,8 @@ def loss_gradients(rows, process_group=None):
     logits, target, weight = draw_logits()
     found = []
     for name in LOSSES:
-        mix = LossMix(ce=1, wce=1, f1=1) if name == "wce + focal + f1" else LossMix(ce=1, mcc=1)
-        mix = LossMix(ce=1) if name == "ce" else mix
         moving = {"statistics": "moving", "horizon": 9} if name == "moving" else {}
-        loss = MixedLoss(mix, class_counts=[5, 3, 1], **moving)
+        loss = get_loss("ce+mcc" if moving else name, class_counts=[5, 3, 1], **moving)
         for is_weighted, is_learnt in [(False, False), (True, False), (True, True)]:
             z = logits[rows].clone().requires_grad_()
             w = weight[rows].clone().requires_grad_(is_learnt) if is_weighted else None

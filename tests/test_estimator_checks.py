@@ -7,8 +7,23 @@ import imblearn
 import pytest
 import sklearn
 from imblearn.utils.estimator_checks import estimator_checks_generator as imblearn_checks
+from sklearn.utils.estimator_checks import (
+    check_global_output_transform_pandas,
+    check_set_output_transform,
+    check_set_output_transform_pandas,
+    check_transformer_get_feature_names_out,
+    check_transformer_get_feature_names_out_pandas,
+)
 
 from benchmarks.estimator_checks import CLASSIFIERS, LOSSES, PAGE, checks, seeded
+
+OUTPUT_CHECKS = [
+    check_transformer_get_feature_names_out,
+    check_transformer_get_feature_names_out_pandas,
+    check_set_output_transform,
+    check_set_output_transform_pandas,
+    check_global_output_transform_pandas,
+]
 
 
 def cases():
@@ -40,6 +55,27 @@ def test_pure_losses_predict_every_class_whatever_the_seed(loss, classifier):
                 seeded(check, instance, seed)
             return
     pytest.fail("imbalanced-learn has this check no more")
+
+
+# Some of them fit on a frame and transform an array or the other way, of which scikit-learn warns.
+@pytest.mark.filterwarnings("ignore:X (does not have valid|has) feature names:UserWarning")
+@pytest.mark.parametrize("classifier", CLASSIFIERS)
+@pytest.mark.parametrize("check", OUTPUT_CHECKS, ids=lambda check: check.__name__)
+def test_output_of_transform(check, classifier):
+    # scikit-learn has these, but does not count them among those of every estimator.
+    check(classifier.__name__, classifier(random_state=0, max_epochs=3))
+
+
+def test_checks_of_transformers_are_among_them():
+    for classifier in CLASSIFIERS:
+        names = {name for _, name, _ in checks(classifier())}
+        assert names >= {
+            "check_transformer_general",
+            "check_transformer_general(readonly_memmap=True)",
+            "check_transformer_preserve_dtypes",
+            "check_transformer_data_not_an_array",
+            "check_transformers_unfitted",
+        }
 
 
 def test_page_lists_every_check_and_no_failure():

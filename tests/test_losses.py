@@ -28,14 +28,17 @@ from skimbal.losses import (
     f1_score_macro,
     get_loss,
     inverse_frequency,
+    log_prior,
     mcc_score,
     soft_confusion,
 )
 
-ROW_TERMS = ["ce", "wce", "focal"]
+SHIFT_TERMS = ["la", "balanced_softmax", "ldam"]
+ROW_TERMS = ["ce", "wce", "focal", *SHIFT_TERMS]
 SET_TERMS = ["f1", "mcc"]
 TERMS = ROW_TERMS + SET_TERMS
-MIX = "0.5*ce + wce + 2*focal + f1 + 1.5*mcc"
+FACTORS = [0.5, 1, 2, 0.7, 1.2, 3, 1, 1.5]
+MIX = " + ".join(f"{factor}*{name}" for factor, name in zip(FACTORS, TERMS, strict=True))
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
 #: Largest error of a gradient, relative to its largest entry. The half dtypes are bound by the
 #: rounding of the result: to 8 bits in bfloat16, and to multiples of 6e-8 in float16.
@@ -449,24 +452,145 @@ def test_mix_is_the_plain_weighted_sum_of_its_terms():
     mixed = value_and_gradient(make_loss(MIX, 4), logits, target)
     parts = [value_and_gradient(make_loss(name, 4), logits, target) for name in TERMS]
     for i in range(2):
-        assert_same(
-            mixed[i], sum(f * p[i] for f, p in zip([0.5, 1, 2, 1, 1.5], parts, strict=True))
-        )
+        assert_same(mixed[i], sum(f * p[i] for f, p in zip(FACTORS, parts, strict=True)))
 
 
-@pytest.mark.parametrize("terms", [["ce"], ["focal"], ["f1"], ["mcc"]])
-def test_one_class_altogether_is_a_batch_like_any_other(terms):
+@pytest.mark.parametrize("name", TERMS)
+def test_one_class_altogether_is_a_batch_like_any_other(name):
     logits, target = torch.randn(6, 1, generator=torch.Generator().manual_seed(0)), [0] * 6
-    value, gradient = value_and_gradient(get_loss(*terms), logits, torch.tensor(target))
-    assert value == (1 if terms == ["mcc"] else 0)
+    value, gradient = value_and_gradient(make_loss(name, 1), logits, torch.tensor(target))
+    assert value == (1 if name == "mcc" else 0)
     assert (gradient == 0).all()
+
+
+NEW_TERM_COUNTS = [70, 20.5, 9.5]
+
+
+def adjusted_by_hand(logits, target, shift):
+    """Compute the cross-entropy of each row, of logits that are moved by a row for each."""
+    z = logits.numpy() + shift
+    exponential = np.exp(z - z.max(1, keepdims=True))
+    p = exponential / exponential.sum(1, keepdims=True)
+    return -np.log(p[np.arange(len(p)), target.numpy()])
+
+
+@pytest.mark.parametrize("tau", [0.0, 0.5, 1.0, 2.5])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_logit_adjustment_is_its_formula(tau, weighted, rng):
+    logits, target = make_batch(40, 3)
+    w = rng.uniform(0, 3, 40) if weighted else np.ones(40)
+    loss = get_loss(LossMix(la=1, la_tau=tau), NEW_TERM_COUNTS)
+    shares = np.array(NEW_TERM_COUNTS) / 100
+    row = adjusted_by_hand(logits, target, tau * np.log(shares))
+    value = loss(logits, target, torch.from_numpy(w) if weighted else None)
+    assert value.item() == pytest.approx(np.average(row, weights=w), rel=1e-12)
+    # Its softmax is the old one times the prior to the power of tau, normalised.
+    p = logits.softmax(1).numpy() * shares**tau
+    row = -np.log(p[np.arange(40), target] / p.sum(1))
+    assert value.item() == pytest.approx(np.average(row, weights=w), rel=1e-12)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_balanced_softmax_is_its_formula_and_logit_adjustment(weighted, rng):
+    logits, target = make_batch(40, 3)
+    weight = torch.from_numpy(rng.uniform(0, 3, 40)) if weighted else None
+    found = value_and_gradient(
+        get_loss("balanced_softmax", NEW_TERM_COUNTS), logits, target, weight
+    )
+    row = adjusted_by_hand(logits, target, np.log(NEW_TERM_COUNTS))
+    expected = np.average(row, weights=weight)
+    assert found[0].item() == pytest.approx(expected, rel=1e-12)
+    adjusted = value_and_gradient(get_loss("la", NEW_TERM_COUNTS), logits, target, weight)
+    for one, other in zip(found, adjusted, strict=True):
+        assert torch.equal(one, other)
+    # LossMix(la_tau) is for la alone.
+    mix = LossMix(balanced_softmax=1, la_tau=3)
+    assert torch.equal(get_loss(mix, NEW_TERM_COUNTS)(logits, target, weight), found[0])
+
+
+@pytest.mark.parametrize("margin", [0.0, 0.5, 3.0])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_ldam_is_its_formula(margin, weighted, rng):
+    logits, target = make_batch(40, 3)
+    w = rng.uniform(0, 3, 40) if weighted else np.ones(40)
+    n = np.array(NEW_TERM_COUNTS)
+    c = margin / (1 / n**0.25).max()
+    row = adjusted_by_hand(logits, target, -np.eye(3)[target] * c / n**0.25)
+    loss = get_loss(LossMix(ldam=1, ldam_margin=margin), NEW_TERM_COUNTS)
+    value = loss(logits, target, torch.from_numpy(w) if weighted else None)
+    assert value.item() == pytest.approx(np.average(row, weights=w), rel=1e-12)
+    assert loss.margin[2] == loss.margin.max() == margin
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("mix", [LossMix(la=1, la_tau=0), LossMix(ldam=1, ldam_margin=0)], ids=str)
+def test_without_shift_or_margin_there_is_cross_entropy(mix, weighted, rng):
+    logits, target = make_batch(40, 3)
+    weight = torch.from_numpy(rng.uniform(0, 3, 40)) if weighted else None
+    found = value_and_gradient(get_loss(mix, NEW_TERM_COUNTS), logits, target, weight)
+    for one, other in zip(
+        found, value_and_gradient(get_loss("ce"), logits, target, weight), strict=True
+    ):
+        assert_same(one, other)
+
+
+@examples
+@given(
+    batch=soft_batches(max_classes=6),
+    counts=st.lists(st.integers(1, 10**6), min_size=6, max_size=6),
+    scale=st.sampled_from([1e-6, 1.0, 1e6]),
+)
+def test_only_proportions_of_the_counts_matter(batch, counts, scale):
+    logits, target, weight = batch
+    counts = np.array(counts[: logits.shape[1]], dtype=float)
+    for name in ("wce", *SHIFT_TERMS):
+        found, expected = (
+            value_and_gradient(get_loss(name, c), logits, target, as_tensor(weight))
+            for c in (scale * counts, counts)
+        )
+        for one, other in zip(found, expected, strict=True):
+            assert_same(one, other, 1e-11)
+
+
+@examples
+@given(
+    rows=st.lists(
+        st.tuples(st.integers(0, 3), st.sampled_from([-1e4, -60, 0, 3, 1e4])), min_size=1
+    ),
+    counts=st.lists(st.sampled_from([0, 1, 7.5, 10**9]), min_size=4, max_size=4).filter(any),
+    dtype=st.sampled_from(DTYPES),
+)
+def test_losses_by_class_frequency_are_finite_whatever_comes(rows, counts, dtype):
+    target = torch.tensor([label for label, _ in rows])
+    logits = torch.zeros(len(rows), 4, dtype=dtype)
+    logits[:, 1] = torch.tensor([value for _, value in rows])
+    for mix in (*SHIFT_TERMS, LossMix(la=1, la_tau=50), LossMix(ldam=1, ldam_margin=500)):
+        value, gradient = value_and_gradient(get_loss(mix, counts), logits, target)
+        assert value.isfinite()
+        assert value >= 0
+        assert torch.isfinite(gradient).all()
+
+
+def test_logit_adjustment_is_consistent_for_the_balanced_error():
+    # With one image for all rows the minimum of "la" is at equal logits, whatever the shares;
+    # that of cross-entropy is at the log prior.
+    target = torch.tensor([0] * 80 + [1] * 15 + [2] * 5)
+    counts = torch.bincount(target)
+    prior = torch.from_numpy(log_prior(counts))
+    for name, minimum in (("la", 0 * prior), ("balanced_softmax", 0 * prior), ("ce", prior)):
+        loss = get_loss(name, counts)
+        for logits, is_minimum in ((minimum, True), (minimum + torch.eye(3)[0], False)):
+            _, gradient = value_and_gradient(loss, logits.expand(100, 3), target)
+            assert (gradient.sum(0).abs().max().item() < 1e-12) is is_minimum
 
 
 # --- Gradients -------------------------------------------------------------------------------
 
 GRADCHECK_MIXES = {
     **{name: LossMix(**{name: 1}) for name in TERMS},
-    "all": LossMix(ce=0.5, wce=1, focal=2, f1=1, mcc=1.5),
+    "all": LossMix(ce=0.5, wce=1, focal=2, f1=1, mcc=1.5, la=0.7, balanced_softmax=1.2, ldam=3),
+    "tau 0.3": LossMix(la=1, mcc=1, la_tau=0.3),
+    "margin 2": LossMix(ldam=1, ldam_margin=2),
     "smooth": LossMix(ce=1, wce=1, f1=1, mcc=1, label_smoothing=0.1),
     "gamma 0": LossMix(focal=1, focal_gamma=0),
     "gamma 0.7": LossMix(focal=1, mcc=1, focal_gamma=0.7),
@@ -900,7 +1024,7 @@ def test_label_smoothing_leaves_focal_and_metric_terms_alone():
         }
         for s in (0.0, 0.3)
     )
-    for name in ("focal", "f1", "mcc"):
+    for name in ("focal", *SHIFT_TERMS, *SET_TERMS):
         assert smooth[name] == hard[name]
     for name in ("ce", "wce"):
         assert abs(smooth[name] - hard[name]) > 1e-3
@@ -921,12 +1045,17 @@ def test_advice_on_collapse_is_a_user_warning_that_the_modules_do_not_give():
         ("ce", False, False),
         ("wce", False, False),
         ("focal", False, False),
+        ("la", False, False),
+        ("balanced_softmax", False, False),
+        ("ldam", False, False),
         ("f1", True, True),
         ("mcc", True, True),
         ("f1+mcc", True, True),
         ("ce+mcc", True, False),
         ("wce+f1", True, False),
         ("focal+mcc", True, False),
+        ("la+mcc", True, False),
+        ("ldam+f1", True, False),
         ("ce+0*mcc", False, False),
         ("0*ce+mcc", True, True),
     ],
@@ -961,6 +1090,12 @@ def test_what_a_loss_knows_of_itself(spec, needs_every_class, may_collapse):
             "ce+2*wce+3*focal+4*f1+5*mcc",
             {"ce": 1, "wce": 2, "focal": 3, "f1": 4, "mcc": 5},
         ),
+        ("la", {"la": 1}),
+        ("balanced_softmax + mcc", {"balanced_softmax": 1, "mcc": 1}),
+        (
+            "2*ldam+0.5*la+1e+1*balanced_softmax",
+            {"ldam": 2, "la": 0.5, "balanced_softmax": 10},
+        ),
     ],
 )
 def test_expressions(expression, factors):
@@ -971,7 +1106,8 @@ def test_expressions(expression, factors):
     assert_same(loss(logits, target), make_loss(LossMix(**factors), 3)(logits, target), tolerance=0)
 
 
-UNREADABLE = "cannot read the loss .* from .* Known terms: ce, wce, focal, f1, mcc;"
+KNOWN = "Known terms: ce, wce, focal, f1, mcc, la, balanced_softmax, ldam;"
+UNREADABLE = "cannot read the loss .* from .* " + KNOWN
 
 
 @pytest.mark.parametrize(
@@ -996,7 +1132,10 @@ UNREADABLE = "cannot read the loss .* from .* Known terms: ce, wce, focal, f1, m
         ("1e+3", UNREADABLE),
         ("1e + 3*ce", UNREADABLE),
         ("(ce+mcc)", UNREADABLE),
-        ("dice", r"unknown term 'dice' in the loss 'dice'. Known terms: ce, wce, focal, f1, mcc;"),
+        ("dice", r"unknown term 'dice' in the loss 'dice'. " + KNOWN),
+        ("la_tau", "unknown term 'la_tau'"),
+        ("-1*la", "la must be a finite number of at least 0, got -1.0"),
+        ("inf*ldam", "ldam must be a finite number of at least 0, got inf"),
         ("ce+0.5*dice", r"unknown term 'dice' in the loss 'ce\+0.5\*dice'"),
         ("CE", "unknown term 'CE'"),
         ("label_smoothing", "unknown term 'label_smoothing'"),
@@ -1034,6 +1173,11 @@ def test_malformed_expressions(expression, message):
         (LossMix(ce=1, label_smoothing=1), r"label_smoothing must be in \[0, 1\), got 1"),
         (LossMix(ce=1, label_smoothing=-0.1), "label_smoothing must be a finite .* got -0.1"),
         (LossMix(ce=1, label_smoothing=None), "label_smoothing must be a finite .* got None"),
+        (LossMix(balanced_softmax=-1), "balanced_softmax must be a finite .* got -1"),
+        (LossMix(la=1, la_tau=-1), "la_tau must be a finite number of at least 0, got -1"),
+        (LossMix(la=1, la_tau=float("inf")), "la_tau must be a finite number .* got inf"),
+        (LossMix(ldam=1, ldam_margin=-0.5), "ldam_margin must be a finite .* got -0.5"),
+        (LossMix(ldam=1, ldam_margin="0.5"), "ldam_margin must be a finite .* got '0.5'"),
     ],
 )
 def test_values_of_a_mix_are_checked_when_it_is_used(mix, message):
@@ -1108,8 +1252,13 @@ def test_mix_has_the_parameters_of_an_estimator():
         "focal": 0.0,
         "f1": 0.0,
         "mcc": 0.5,
+        "la": 0.0,
+        "balanced_softmax": 0.0,
+        "ldam": 0.0,
         "focal_gamma": 2.0,
         "label_smoothing": 0.0,
+        "la_tau": 1.0,
+        "ldam_margin": 0.5,
     }
     assert mix.set_params(mcc=2, focal_gamma=1) is mix
     assert (mix.mcc, mix.focal_gamma) == (2, 1)
@@ -1127,7 +1276,7 @@ def test_mix_keeps_what_it_is_given():
 
 
 def test_clone_and_pickle_of_a_mix():
-    mix = LossMix(ce=1, mcc=0.5, label_smoothing=0.1)
+    mix = LossMix(ce=1, mcc=0.5, label_smoothing=0.1, la=2, la_tau=0.5, ldam_margin=1)
     for other in (clone(mix), copy.deepcopy(mix), pickle.loads(pickle.dumps(mix))):
         assert other is not mix
         assert other.get_params() == mix.get_params()
@@ -1178,25 +1327,63 @@ def test_inverse_frequency_of_a_class_without_rows_is_zero():
     assert torch.isfinite(gradient).all()
 
 
+def test_log_prior_is_finite_and_that_of_the_counts():
+    np.testing.assert_allclose(log_prior([80, 12, 8]), np.log([0.8, 0.12, 0.08]), rtol=1e-14)
+    np.testing.assert_allclose(log_prior([0.8, 0.12, 0.08]), log_prior([80, 12, 8]), rtol=1e-14)
+    # A class without rows counts as the rarest one that has some.
+    np.testing.assert_allclose(log_prior([6, 0, 2]), np.log([0.75, 0.25, 0.25]), rtol=1e-14)
+    assert np.isfinite(log_prior([1e-300, 1e300])).all()
+    counts = np.array([3, 0, 1])
+    log_prior(counts)
+    assert counts.tolist() == [3, 0, 1]
+
+
+@pytest.mark.parametrize("name", SHIFT_TERMS)
+def test_class_without_rows_counts_as_the_rarest(name):
+    logits, target = make_batch(20, 3)
+    found = value_and_gradient(get_loss(name, [6, 0, 2]), logits, target)
+    expected = value_and_gradient(get_loss(name, [6, 2, 2]), logits, target)
+    for one, other in zip(found, expected, strict=True):
+        assert_same(one, other)
+
+
 @pytest.mark.parametrize(
     "counts",
     [[], [0, 0], [1, -1], [1, float("nan")], [1, float("inf")], [[1, 2]], 3, None],
 )
 def test_impossible_class_counts(counts):
     message = "class_counts must hold one non-negative, finite number of rows per class"
-    with pytest.raises(ValueError, match=message):
-        inverse_frequency(counts)
-    if counts is not None:
+    for function in (inverse_frequency, log_prior):
         with pytest.raises(ValueError, match=message):
-            get_loss("wce", counts)
+            function(counts)
+    if counts is not None:
+        for name in ("wce", *SHIFT_TERMS):
+            with pytest.raises(ValueError, match=message):
+                get_loss(name, counts)
 
 
-@pytest.mark.parametrize("spec", ["wce", "ce+0.5*wce", LossMix(wce=1)])
-def test_class_counts_are_missed_only_where_they_matter(spec):
-    with pytest.raises(ValueError, match="'wce' weights by class frequency and needs class_counts"):
+@pytest.mark.parametrize(
+    ("spec", "named"),
+    [
+        ("wce", "'wce'"),
+        ("ce+0.5*wce", "'wce'"),
+        (LossMix(wce=1), "'wce'"),
+        *((name, f"'{name}'") for name in SHIFT_TERMS),
+        ("ldam+mcc+wce", "'wce', 'ldam'"),
+    ],
+)
+def test_class_counts_are_missed_only_where_they_matter(spec, named):
+    with pytest.raises(ValueError, match=f"the loss has {named}, which needs class_counts, the"):
         get_loss(spec)
-    assert get_loss("ce + 0*wce").class_weight is None
-    assert get_loss("ce", class_counts=[1, 2]).class_weight is None
+    for loss in (get_loss("ce + 0*wce + 0*la + 0*ldam"), get_loss("ce", class_counts=[1, 2])):
+        assert loss.class_weight is loss.log_prior is loss.margin is None
+
+
+@pytest.mark.parametrize("name", ["wce", *SHIFT_TERMS])
+@pytest.mark.parametrize("n_classes", [1, 2, 4])
+def test_class_counts_of_another_problem(name, n_classes):
+    with pytest.raises(ValueError, match=f"had {n_classes} classes, but the logits have 3"):
+        make_loss(name, n_classes)(LOGITS, TARGET)
 
 
 # --- Bad batches -----------------------------------------------------------------------------

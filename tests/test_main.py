@@ -1,64 +1,118 @@
 import csv
 import os
+import re
+import shlex
 import subprocess
 import sys
 import warnings
-from typing import ClassVar
+from pathlib import Path
 
 import numpy as np
 import pytest
+from skorch.history import History
 
-from skimbal import CollapseWarning
+from skimbal import CNN2DClassifier, CollapseWarning
 from skimbal.__main__ import main
-from skimbal.datasets import load_imbalanced_digits, load_npz
+from skimbal.datasets import load_npz
 
+ROOT = Path(__file__).parents[1]
 QUICK = ("--epochs", "1", "--seeds", "1", "--sampler", "uniform")
+PAIR = ("--losses", "ce,ce+mcc", "--sampler", "uniform")
 
 
-class StubClassifier:
-    """Knows the labels of the digits, and errs on as many as `wrong` says."""
+class StubClassifier(CNN2DClassifier):
+    """Takes the brightness of an image for its class; `fits` holds what was fitted."""
 
-    wrong: ClassVar = {"ce": (20, 10, 15), "ce+mcc": (10, 5, 5), "ce+f1": (0, 30, 0)}
-
-    def __init__(self, **parameters):
-        self.parameters = parameters
+    fits: list
+    n_epochs_ = 1
+    history_ = History()
+    history_.new_epoch()
+    history_.record("train_batch_count", 1)
 
     def fit(self, X, y):
+        self.fits.append((self, X, y))
         self.classes_ = np.unique(y)
-        if self.parameters["loss"] in ("f1", "mcc"):
-            warnings.warn(f"{self.parameters['loss']}\ncollapses", CollapseWarning, stacklevel=2)
+        if self.loss in ("f1", "mcc") and not self.ce_warmup_epochs:
+            warnings.warn(f"{self.loss}\ncollapses", CollapseWarning, stacklevel=2)
         return self
 
-    def predict(self, X):
-        y = load_imbalanced_digits().y_test.copy()
-        seed = self.parameters["random_state"]
-        wrong = self.wrong.get(self.parameters["loss"], (50,) * 3)[seed]
-        rows = np.flatnonzero(y == 0)[:wrong]
-        y[rows] = 1
-        return y
-
     def predict_proba(self, X):
-        return np.eye(3)[self.predict(X)]
+        brightness = np.asarray(X, dtype=float).mean(axis=(1, 2))[:, None] / 100
+        odds = np.exp(brightness * np.arange(len(self.classes_)))
+        return odds / odds.sum(1, keepdims=True)
 
 
 @pytest.fixture
-def stub(monkeypatch):
+def fits(monkeypatch):
+    """What a stub in the place of the classifier was fitted with: (classifier, X, y)."""
+    monkeypatch.setattr(StubClassifier, "fits", [], raising=False)
     monkeypatch.setattr("skimbal.__main__.CNN2DClassifier", StubClassifier)
+    return StubClassifier.fits
 
 
 @pytest.fixture
-def interrupted(monkeypatch):
-    """Ctrl-C in the third fit."""
-    fits = []
+def never(monkeypatch):
+    """No fit is begun."""
+    monkeypatch.setattr(
+        "skimbal.__main__.CNN2DClassifier.fit", lambda *_: pytest.fail("a fit was begun")
+    )
 
-    class Interrupted(StubClassifier):
-        def fit(self, X, y):
-            fits.append(self)
-            if len(fits) == 3:
-                raise KeyboardInterrupt
-            return super().fit(X, y)
 
-    monkeypatch.setattr("skimbal.__main__.CNN2DClassifier", Interrupted)
+@pytest.fixture
+def ended(monkeypatch, fits):
+    """Return a function that lets an exception end a fit, the third unless told otherwise."""
+
+    def end(error, at=3):
+        fit = StubClassifier.fit
+
+        def fit_or_end(self, X, y):
+            if len(fits) == at - 1:
+                raise error
+            return fit(self, X, y)
+
+        monkeypatch.setattr(StubClassifier, "fit", fit_or_end)
+
+    return end
+
+
+@pytest.fixture
+def make_npz(tmp_path):
+    def make(name="my.npz", **arrays):
+        np.savez(tmp_path / name, **arrays)
+        return str(tmp_path / name)
+
+    return make
+
+
+def images(y, rng):
+    """Images of which those of class 1 are brighter."""
+    return rng.integers(0, 100, (len(y), 8, 8), dtype=np.uint8) + 100 * np.uint8(y)[:, None, None]
+
+
+@pytest.fixture
+def own(make_npz, rng):
+    """A file without splits: 30 benign and 10 malignant images of 20 patients."""
+    y = np.array([0, 0, 1, 0] * 10)
+    return make_npz(
+        X=images(y, rng), y=np.array(["benign", "malignant"])[y], patient=np.arange(40) // 2
+    )
+
+
+@pytest.fixture
+def split(make_npz, rng):
+    """Return a function that makes a file with splits of 20 rows, with a site for each."""
+
+    def make(train=range(20), val=range(20, 40), test=range(40, 60), **replaced):
+        arrays = {}
+        for name, sites in (("train", train), ("val", val), ("test", test)):
+            y = np.array([0, 0, 1, 0] * 5)
+            arrays |= {f"{name}_images": images(y, rng), f"{name}_labels": y}
+            arrays |= {f"{name}_site": np.array(sites)}
+        arrays |= replaced
+        arrays = {name: array for name, array in arrays.items() if array is not None}
+        return make_npz("splits.npz", **arrays)
+
+    return make
 
 
 def check_refused(capsys, *argv):
@@ -73,114 +127,320 @@ def check_refused(capsys, *argv):
     return err
 
 
-def last_line(capsys):
-    return capsys.readouterr().out.splitlines()[-1]
+def table_of(out):
+    """Return the rows of the first table."""
+    lines = out.splitlines()
+    return [line.split() for line in lines[3 : lines.index("", 3)]]
 
 
-# ---- the table
+def read_csv(path):
+    with path.open(newline="", encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
+
+
+# ---- the default run
 
 
 def test_real_fits(capsys):
     assert main([*QUICK, "--loss", "ce", "--loss", "ce+mcc"]) == 0
     out, err = capsys.readouterr()
-    header, *rows, verdict = out.splitlines()
-    for column in ("balanced accuracy", "macro F1", "MCC", "AUC", "F1 other", "F1 eight"):
-        assert column in header
-    assert [row.split()[:3] for row in rows] == [["ce", "uniform", "1"], ["ce+mcc", "uniform", "1"]]
-    assert verdict.startswith("best: ")
+    assert out.startswith(
+        "balanced accuracy of 2 configurations: fixed test set, 1 seed; 518 training and 216 test "
+        "rows (the 130 validation rows are not used), 1 fits each, seed 0.\n"
+    )
+    for column in ("balanced accuracy", "macro F1", "MCC", "AUC", "f1[other]", "f1[eight]"):
+        assert column in out
+    assert [row[:2] for row in table_of(out)] == [["ce", "uniform"], ["ce+mcc", "uniform"]]
+    assert "one fit each, so there is no spread" in out
     assert "2/2" in err
 
 
 def test_real_volumes(capsys, data_dir, tmp_path):
     data = load_npz(data_dir / "vesselmnist3d" / "vesselmnist3d.npz")
     arrays = {}
-    for split in ("train", "val", "test"):
-        arrays[f"{split}_images"] = data[f"X_{split}"][::10, ::2, ::2, ::2]
-        arrays[f"{split}_labels"] = data[f"y_{split}"][::10]
+    for name in ("train", "val", "test"):
+        arrays[f"{name}_images"] = data[f"X_{name}"][::10, ::2, ::2, ::2]
+        arrays[f"{name}_labels"] = data[f"y_{name}"][::10]
     np.savez(tmp_path / "vessels.npz", **arrays)
     assert main([*QUICK, "--loss", "ce", "--data", str(tmp_path / "vessels.npz")]) == 0
-    assert "F1 0" in capsys.readouterr().out
+    assert "f1[0]" in capsys.readouterr().out
 
 
-def test_table_and_csv_hold_mean_and_spread(capsys, stub, tmp_path):
+def test_default_run_compares_the_losses_as_they_were_proposed(capsys, fits):
+    assert main([]) == 0
+    pairs = [row[:2] for row in table_of(capsys.readouterr().out)]
+    losses = ["ce", "focal", "f1", "mcc", "ce+f1", "ce+mcc"]
+    assert pairs == [[loss, sampler] for sampler in ("uniform", "balanced") for loss in losses]
+    assert len(fits) == 12 * 3
+    for classifier, X, _ in fits:
+        assert classifier.ce_warmup_epochs == 0
+        assert classifier.max_epochs == 8
+        assert len(X) == 518
+
+
+def test_table_and_csv_hold_the_same_numbers(capsys, fits, tmp_path):
     output = tmp_path / "table.csv"
     assert main(["--loss", "ce", "--loss", "ce+mcc", "--output", str(output)]) == 0
-    _, *rows, _ = capsys.readouterr().out.splitlines()
-    assert [row.split()[:3] for row in rows] == [
-        [loss, sampler, "3"] for sampler in ("uniform", "balanced") for loss in ("ce", "ce+mcc")
+    rows = table_of(capsys.readouterr().out)
+    table = read_csv(output)
+    assert [(row["loss"], row["sampler"], row["n_fits"]) for row in table] == [
+        (loss, sampler, "3") for sampler in ("uniform", "balanced") for loss in ("ce", "ce+mcc")
     ]
-    with output.open(newline="", encoding="utf-8") as stream:
-        first, *_ = table = list(csv.DictReader(stream))
-    assert len(table) == 4
-    # 15 of the 180 rows of one of three classes are wrong on average.
-    assert float(first["balanced accuracy mean"]) == pytest.approx(1 - 15 / 180 / 3)
-    assert float(first["balanced accuracy std"]) == pytest.approx(5 / 180 / 3)
-    assert float(first["F1 nine mean"]) == 1
-    assert "0.972 ± 0.009" in rows[0]
+    for printed, row in zip(rows, table, strict=True):
+        assert printed[2] == f"{float(row['mean_balanced_accuracy']):.3f}"
+        assert printed[4] == f"{float(row['std_balanced_accuracy']):.3f}"
+    assert [row["reference"] for row in table] == ["", "ce", "", "ce"]
+    assert 0 <= float(table[0]["mean_f1[nine]"]) <= 1
 
 
-# ---- the verdict
+# ---- skimbal compare
 
 
-@pytest.mark.parametrize(
-    ("argv", "said"),
-    [
-        (["ce", "ce+mcc"], "ce+mcc with uniform sampling, balanced accuracy 0.988 ± 0.005; against "
-         "plain ce with uniform sampling +0.015 ± 0.005 over 3 paired seeds, beyond the spread"),
-        (["ce", "ce+f1"], "+0.009 ± 0.040 over 3 paired seeds, within the spread"),
-        (["ce", "focal"], "best: ce with uniform sampling, balanced accuracy 0.972 ± 0.009: no"),
-        (["ce+f1"], "plain ce was not fitted with uniform sampling"),
-    ],
-)  # fmt: skip
-def test_verdict(capsys, stub, argv, said):
-    assert main(["--sampler", "uniform", *(f"--loss={loss}" for loss in argv)]) == 0
-    assert said in last_line(capsys)
+def test_compare_cross_validates_files_of_ones_own(capsys, fits, own):
+    assert main(["compare", own, *PAIR]) == 0
+    out, _ = capsys.readouterr()
+    assert "stratified 5-fold cross-validation, 5 fits each, seed 0." in out
+    assert "f1[malignant]" in out
+    assert len(fits) == 2 * 5
+    classifier, X, y = fits[0]
+    assert len(X) == 32
+    assert set(y) == {"benign", "malignant"}
+    defaults = CNN2DClassifier()
+    for name in ("ce_warmup_epochs", "max_epochs", "batch_size", "module", "lr", "device"):
+        assert getattr(classifier, name) == getattr(defaults, name), name
 
 
-def test_verdict_of_one_seed(capsys, stub):
-    assert main(["--seeds", "1", "--loss", "ce", "--loss", "ce+mcc"]) == 0
-    assert "+0.019 (one seed, so there is no spread" in last_line(capsys)
+def test_compare_leaves_the_test_rows_untouched(capsys, fits, split):
+    path = split()
+    data = load_npz(path)
+    assert main(["compare", path, *PAIR, "--cv", "2", "--repeats", "2"]) == 0
+    assert (
+        "stratified 2-fold cross-validation, 2 repeats of 20 training and 20 validation rows (the "
+        "20 test rows are untouched), 4 fits each" in capsys.readouterr().out
+    )
+    known = {row.tobytes() for row in np.concatenate([data.X_train, data.X_val])}
+    seen = {row.tobytes() for _, X, _ in fits for row in X}
+    assert seen == known
+    assert not seen & {row.tobytes() for row in data.X_test}
 
 
-# ---- what goes wrong
+def test_compare_on_the_test_rows(capsys, fits, split):
+    path = split()
+    data = load_npz(path)
+    assert main(["compare", path, *PAIR, "--test", "--repeats", "2", "--groups", "site"]) == 0
+    assert (
+        "fixed test set, 2 seeds; 20 training and 20 test rows (the 20 validation rows are not "
+        "used), 2 fits each" in capsys.readouterr().out
+    )
+    for _, X, _ in fits:
+        np.testing.assert_array_equal(X, data.X_train)
 
 
-def test_collapse_warning_is_one_line_once(capsys, stub):
+def test_compare_keeps_groups_on_one_side(capsys, fits, own):
+    patients = {image.tobytes(): i // 2 for i, image in enumerate(load_npz(own).X)}
+    assert main(["compare", own, *PAIR, "--cv", "2", "--groups", "patient"]) == 0
+    assert "stratified group 2-fold cross-validation" in capsys.readouterr().out
+    trained = [{patients[row.tobytes()] for row in X} for _, X, _ in fits]
+    assert all(len(X) == 2 * len(on) for (_, X, _), on in zip(fits, trained, strict=True))
+    # Two folds, each fitted with two losses.
+    assert sorted(map(sorted, trained)) == sorted(map(sorted, trained[:1] * 2 + trained[-1:] * 2))
+    assert not trained[0] & trained[-1]
+
+
+def test_compare_groups_of_split_files(capsys, fits, split):
+    path = split(train=np.arange(20) // 2, val=5 + np.arange(20) // 2, test_site=None)
+    assert main(["compare", path, *PAIR, "--cv", "2", "--groups", "site"]) == 0
+    data = load_npz(path, groups="site")
+    sites = np.concatenate([data.groups_train, data.groups_val])
+    rows = np.concatenate([data.X_train, data.X_val])
+    site_of = {row.tobytes(): site for row, site in zip(rows, sites, strict=True)}
+    first, last = ({site_of[row.tobytes()] for row in X} for _, X, _ in (fits[0], fits[-1]))
+    assert first.isdisjoint(last)
+    capsys.readouterr()
+
+
+def test_compare_passes_everything_on(capsys, fits, own, tmp_path):
+    argv = ["--loss", "ce", "--loss", "mcc,ce+0.5*mcc", "--samplers", "stratified,weighted"]
+    argv += ["--epochs", "3", "--batch-size", "8", "--lr", "0.01", "--module", "resnet18"]
+    argv += ["--device", "auto", "--cv", "2", "--seed", "5", "--baseline", "mcc"]
+    argv += ["--scoring", "f1[malignant]", "--csv", str(tmp_path / "t.csv")]
+    assert main(["compare", own, *argv]) == 0
+    out, _ = capsys.readouterr()
+    assert out.startswith("f1[malignant] of 6 configurations:")
+    assert "seed 5" in out
+    classifier, *_ = fits[0]
+    for name, value in (
+        ("max_epochs", 3),
+        ("batch_size", 8),
+        ("lr", 0.01),
+        ("module", "resnet18"),
+        ("device", "auto"),
+    ):
+        assert getattr(classifier, name) == value
+    table = read_csv(tmp_path / "t.csv")
+    assert [(row["loss"], row["sampler"], row["reference"]) for row in table[:3]] == [
+        ("ce", "stratified", "mcc"),
+        ("mcc", "stratified", ""),
+        ("ce+0.5*mcc", "stratified", "mcc"),
+    ]
+
+
+def test_compare_default_is_the_papers_fifteen(capsys, fits, own):
+    assert main(["compare", own, "--cv", "2"]) == 0
+    assert len(table_of(capsys.readouterr().out)) == 15
+
+
+def test_compare_writes_a_report(capsys, fits, split, tmp_path):
+    names = {"train_labels": np.array(["vein", "vein", "artery", "vein"] * 5)}
+    names |= {"val_labels": names["train_labels"], "test_labels": names["train_labels"]}
+    report = tmp_path / "report.html"
+    assert main(["compare", split(**names), *PAIR, "--cv", "2", "--html", str(report)]) == 0
+    text = report.read_text(encoding="utf-8")
+    for words in ("artery", "vein", "ce+mcc", "the 20 test rows are untouched"):
+        assert words in text
+    capsys.readouterr()
+
+
+def test_a_cache_goes_on(capsys, fits, own, tmp_path):
+    argv = ["compare", own, *PAIR, "--cv", "2", "--cache", str(tmp_path / "runs")]
+    assert main(argv) == 0
+    first = capsys.readouterr().out
+    assert main(argv) == 0
+    assert capsys.readouterr().out == first
+    assert len(fits) == 4
+    assert main([*argv, "--repeats", "2"]) == 0
+    assert "8/8" in capsys.readouterr().err
+    assert len(fits) == 8
+
+
+@pytest.mark.slow
+def test_workers_change_nothing(capsys, own):
+    argv = ["compare", own, *PAIR, "--epochs", "1", "--cv", "2"]
+    assert main(argv) == 0
+    alone = capsys.readouterr().out
+    assert main([*argv, "--jobs", "2"]) == 0
+    assert capsys.readouterr().out == alone
+
+
+# ---- skimbal info
+
+
+def test_info_of_a_file(capsys, never, own):
+    assert main(["info", own, "--groups", "patient"]) == 0
+    assert capsys.readouterr().out == (
+        f"my: 2D images; license not stated in the file\nfile {own}, "
+        f"{os.path.getsize(own):,} bytes\n"
+        "images of shape (8, 8), uint8\n"
+        "class                      all\n"
+        "benign                     30 (75 %)\n"
+        "malignant                  10 (25 %)\n"
+        "all                        40\n"
+        "largest to smallest class  3.0 : 1\n"
+        "groups                     20\n"
+    )
+
+
+def test_info_of_splits(capsys, never, split):
+    path = split(train=np.arange(20), val=np.arange(20, 40), test=np.arange(15, 35) // 2)
+    assert main(["info", path, "--groups", "site"]) == 0
+    *_, groups, shared = capsys.readouterr().out.splitlines()
+    assert groups.split() == ["groups", "20", "20", "11"]
+    # Sites 7 to 17, all of which are training rows.
+    assert shared == "groups of the test rows that are in training or validation rows: 11"
+    assert main(["info", split(test_site=None), "--groups", "site"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].split() == ["groups", "20", "20"]
+
+
+def test_info_of_the_digits(capsys, never):
+    assert main(["info", "digits"]) == 0
+    out = capsys.readouterr().out
+    assert "file" not in out
+    assert "eight                      43 (8 %)    11 (8 %)    18 (8 %)" in out
+
+
+# ---- what goes wrong in fits
+
+
+def test_collapse_warning_is_one_line_once(capsys, fits):
     assert main(["--loss", "f1", "--loss", "mcc"]) == 0
     err = capsys.readouterr().err
     assert err.count("CollapseWarning") == 1
     assert "skimbal: CollapseWarning: f1 collapses\n" in err
 
 
-def test_interrupt_keeps_what_is_done(capsys, interrupted, tmp_path):
+def test_interrupt_keeps_what_is_done(capsys, ended, tmp_path):
     output = tmp_path / "table.csv"
+    ended(KeyboardInterrupt())
     argv = ["--seeds", "2", "--loss", "ce", "--loss", "ce+mcc", "--output", str(output)]
     assert main(argv) == 130
-    _, row, verdict = capsys.readouterr().out.splitlines()
-    assert row.split()[:3] == ["ce", "uniform", "2"]
-    assert verdict.startswith("best: ce")
-    assert len(output.read_text(encoding="utf-8").splitlines()) == 2
+    out = capsys.readouterr().out
+    assert [row[:2] for row in table_of(out)] == [["ce", "uniform"], ["ce+mcc", "uniform"]]
+    assert "Not complete: 2 of 8 fits are done." in out
+    assert [row["n_fits"] for row in read_csv(output)] == ["1", "1"]
 
 
-def test_interrupt_in_the_first_fit(capsys, monkeypatch, tmp_path):
-    def interrupt(self, X, y):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("skimbal.__main__.CNN2DClassifier.fit", interrupt)
+def test_interrupt_in_the_first_fit(capsys, ended, tmp_path):
+    ended(KeyboardInterrupt(), at=1)
     output = tmp_path / "table.csv"
     assert main(["--output", str(output)]) == 130
     assert capsys.readouterr().out == ""
     assert not output.exists()
 
 
-def test_rows_the_classifier_refuses(capsys, tmp_path):
-    arrays = {}
-    for split in ("train", "val", "test"):
-        arrays[f"{split}_images"] = np.zeros((4, 8, 8), np.uint8)
-        arrays[f"{split}_labels"] = np.zeros(4, np.uint8)
-    np.savez(tmp_path / "one.npz", **arrays)
-    assert main([*QUICK, "--data", str(tmp_path / "one.npz")]) == 1
-    assert "skimbal: error: " in capsys.readouterr().err
+def test_interrupt_while_loading(capsys, monkeypatch):
+    def interrupt():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("skimbal.__main__.load_imbalanced_digits", interrupt)
+    assert main(["info", "digits"]) == 130
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (ValueError("lower\nlr"), "skimbal: error: lower lr\n"),
+        (RuntimeError("out of memory"), "skimbal: error: RuntimeError: out of memory\n"),
+    ],
+)
+def test_error_in_a_fit_keeps_what_is_done(capsys, ended, own, tmp_path, error, said):
+    ended(error)
+    report = tmp_path / "report.html"
+    outputs = ["--csv", str(tmp_path / "t.csv"), "--cache", str(tmp_path / "runs")]
+    assert main(["compare", own, *PAIR, *outputs, "--html", str(report)]) == 1
+    out, err = capsys.readouterr()
+    assert said in err
+    assert f"skimbal: 2 finished fits are in {tmp_path / 'runs'}" in err
+    assert "Not complete: 2 of 10 fits are done." in out
+    assert len(read_csv(tmp_path / "t.csv")) == 2
+    assert "Not complete: 2 of 10 fits are done." in report.read_text(encoding="utf-8")
+
+
+def test_real_error_in_a_fit(capsys, own):
+    assert main(["compare", own, *PAIR, "--lr", "1e30", "--epochs", "2", "--cv", "2"]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "skimbal: error: the fitted network predicts probabilities that are not finite" in err
+
+
+def test_output_that_becomes_unwritable(capsys, fits, own, tmp_path, monkeypatch):
+    folder = tmp_path / "results"
+    folder.mkdir()
+    predict = StubClassifier.predict_proba
+
+    def remove_and_predict(self, X):
+        if folder.exists():
+            folder.rmdir()
+        return predict(self, X)
+
+    monkeypatch.setattr(StubClassifier, "predict_proba", remove_and_predict)
+    assert main(["compare", own, *PAIR, "--csv", str(folder / "t.csv")]) == 1
+    out, err = capsys.readouterr()
+    assert len(table_of(out)) == 2
+    assert f"skimbal: error: {folder / 't.csv'}: " in err
+
+
+# ---- what is refused before any fit
 
 
 @pytest.mark.parametrize(
@@ -188,7 +448,7 @@ def test_rows_the_classifier_refuses(capsys, tmp_path):
     [
         (["--loss", "hinge"], "unknown term 'hinge'"),
         (["--loss", "ce+-1*mcc"], "--loss"),
-        (["--sampler", "none"], "'uniform', 'balanced', 'stratified', 'weighted'"),
+        (["--sampler", "none"], "'uniform', 'balanced', 'stratified', 'weighted', got 'none'"),
         (["--seeds", "0"], "--seeds: expected a whole number from 1, got '0'"),
         (["--epochs", "-1"], "--epochs"),
         (["--batch-size", "2.5"], "--batch-size"),
@@ -197,11 +457,39 @@ def test_rows_the_classifier_refuses(capsys, tmp_path):
         (["--data", "vesselmnist3d_128"], "sizes 28, 64, got 128"),
         (["--data", "absent.npz"], "no such file"),
         (["--device", "abacus"], "--device abacus cannot be used here"),
+        # An index that no machine has, so that the test says the same on machines with CUDA.
+        (["--device", "cuda:99"], "cannot be used here"),
         (["--output", "absent/table.csv"], "--output absent"),
         (["--frobnicate"], "--frobnicate"),
+        (["comapre"], "unknown command 'comapre': expected compare, info"),
+        (["compare"], "DATA"),
+        (["info"], "DATA"),
+        (["compare", "absent.npz"], "absent.npz: expected an npz file at absent.npz"),
+        (["info", "absent.npz", "--groups", "site"], "absent.npz --groups site: expected an npz"),
+        (["compare", "digits", "--groups", "site"], "--groups site: digits has no groups"),
+        (["compare", "digits", "--losses", "ce,hinge"], "unknown term 'hinge'"),
+        (["compare", "digits", "--losses", "ce,"], "--loss"),
+        (["compare", "digits", "--samplers", "uniform,x"], "got 'x'"),
+        (["compare", "digits", "--baseline", "x"], "error: --baseline must be one of the losses"),
+        (["compare", "digits", "--scoring", "x"], "error: --scoring must be one of balanced_acc"),
+        (["compare", "digits", "--scoring", "f1"], "error: --scoring 'f1' cannot judge the class"),
+        (["compare", "digits", "--device", "cuda:99"], "--device cuda:99 cannot be used here"),
+        (["compare", "digits", "--cv", "1"], "error: --cv must be at least 2 folds, got 1"),
+        (["compare", "digits", "--cv", "55"], "digits: class eight has 54 members, fewer than the "
+         "55 folds, so some fold would lack it; use --cv 54 or less"),
+        (["compare", "digits", "--cv", "3", "--test"], "--cv divides the rows, but --test"),
+        (["compare", "digits", "--repeats", "0"], "--repeats: expected a whole number from 1"),
+        (["compare", "digits", "--jobs", "0"], "--jobs: expected a whole number from 1"),
+        (["compare", "digits", "--lr", "0"], "--lr: expected a number above 0, got '0'"),
+        (["compare", "digits", "--lr", "fast"], "--lr: expected a number above 0, got 'fast'"),
+        (["compare", "digits", "--seed", "-1"], "--seed"),
+        (["compare", "digits", "--seed", str(2**32)], "from 0 to 2^32 - 1"),
+        (["compare", "digits", "--csv", "absent/t.csv"], "--csv absent"),
+        (["compare", "digits", "--html", "absent/t.html"], "--html absent"),
+        (["compare", "digits", "--html", "new.x", "--csv", "./new.x"], "are both new.x"),
     ],
-)
-def test_wrong_arguments(capsys, argv, said):
+)  # fmt: skip
+def test_wrong_arguments(capsys, never, argv, said):
     assert said in check_refused(capsys, *argv)
 
 
@@ -211,24 +499,142 @@ def test_broken_file(capsys, tmp_path):
     assert "cut short" in check_refused(capsys, "--data", str(path))
 
 
-def test_output_is_never_overwritten(capsys, tmp_path):
-    path = tmp_path / "table.csv"
+@pytest.mark.parametrize(
+    "argv",
+    [("--output",), ("compare", "digits", "--csv"), ("compare", "digits", "--html")],
+)
+def test_output_is_never_overwritten(capsys, never, tmp_path, argv):
+    path = tmp_path / "mine"
     path.write_text("mine", encoding="utf-8")
-    assert "exists" in check_refused(capsys, "--output", str(path))
+    assert f"{argv[-1]} {path}: File exists" in check_refused(capsys, *argv, str(path))
     assert path.read_text(encoding="utf-8") == "mine"
 
 
-def test_cuda_where_there_is_none(capsys, monkeypatch):
-    # An index that no machine has, so that the test says the same on machines with CUDA.
-    assert "cannot be used here" in check_refused(capsys, "--device", "cuda:99")
+@pytest.mark.parametrize("missing", ["jinja2", "matplotlib"])
+def test_report_without_its_libraries(capsys, never, monkeypatch, tmp_path, missing):
+    monkeypatch.setitem(sys.modules, missing, None)
+    err = check_refused(capsys, "compare", "digits", "--html", str(tmp_path / "report.html"))
+    assert f'--html needs {missing}, which is missing: pip install "skimbal[study]"' in err
 
 
-@pytest.mark.parametrize("option", ["--help", "--version"])
-def test_help_and_version(capsys, option):
+def test_files_without_a_test_split(capsys, never, own):
+    for argv in (["--data", own], ["compare", own, "--test"]):
+        assert f"{own} has no test split" in check_refused(capsys, *argv)
+
+
+def test_one_class(capsys, never, make_npz):
+    path = make_npz(X=np.zeros((4, 8, 8)), y=np.zeros(4, int))
+    assert f"{path}: y must hold at least 2 classes" in check_refused(capsys, "compare", path)
+
+
+def test_groups_on_both_sides(capsys, never, split):
+    path = split(test=range(17, 37))
+    argv = ["compare", path, "--test", "--groups", "site"]
+    err = check_refused(capsys, *argv)
+    assert "--groups site: 3 group(s) are in the training and the test rows" in err
+    assert "such as 17" in err
+    assert "no array test_site" in check_refused(
+        capsys, *["compare", split(test_site=None), "--test", "--groups", "site"]
+    )
+
+
+def test_groups_that_are_not_there(capsys, never, own):
+    err = check_refused(capsys, "compare", own, "--groups", "hospital")
+    assert "--groups hospital" in err
+    assert "holds X, y, patient" in err
+
+
+def test_foreign_caches(capsys, fits, own, tmp_path):
+    cache = tmp_path / "of cv" / "cv"  # a name of an option as a part of a path stays
+    argv = ["compare", own, *PAIR, "--cache", str(cache)]
+    assert main(argv) == 0
+    capsys.readouterr()
+    n_fits = len(fits)
+    err = check_refused(capsys, *argv, "--epochs", "7")
+    assert f"error: --cache '{cache}' is of another study" in err
+    assert "estimator.max_epochs (30 there, 7 now)" in err
+    assert "seed (0 there, 1 now)" in check_refused(capsys, *argv, "--seed", "1")
+    err = check_refused(capsys, *argv[:-1], str(tmp_path))
+    assert f"--cache '{tmp_path}' holds files, but none of a study" in err
+    assert "is a file" in check_refused(capsys, *argv[:-1], own)
+    assert len(fits) == n_fits
+
+
+# ---- help and documentation
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["--help"], ["skimbal compare DATA", "skimbal info DATA", "--seeds", "Ctrl-C"]),
+        (["compare", "--help"], ["DATA", "--groups", "default: 30", "default: 0.001", "Ctrl-C"]),
+        (["info", "--help"], ["DATA", "--groups", "Nothing is fitted"]),
+        (["--version"], ["skimbal "]),
+    ],
+)
+def test_help_and_version(capsys, argv, said):
     with pytest.raises(SystemExit) as stop:
-        main([option])
+        main(argv)
     assert stop.value.code == 0
-    assert "skimbal" in capsys.readouterr().out
+    out = " ".join(capsys.readouterr().out.split())
+    for words in said:
+        assert words in out
+
+
+@pytest.mark.parametrize("command", [[], ["compare"], ["info"]])
+def test_every_option_is_documented(capsys, command):
+    with pytest.raises(SystemExit):
+        main([*command, "--help"])
+    options = set(re.findall(r"--[a-z][a-z-]*", capsys.readouterr().out))
+    documented = (ROOT / "docs" / "command_line.rst").read_text(encoding="utf-8")
+    assert {option for option in options if option not in documented} <= {"--version"}
+
+
+@pytest.mark.slow
+def test_documented_commands_run(capsys, fits, monkeypatch, own, split, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    sites = {f"{name}_patient": np.arange(20) + start for name, start in (("train", 0), ("val", 9))}
+    split(**sites, test_patient=np.arange(50, 70))
+    lines = [
+        line.strip()
+        for page in ("README.md", "docs/command_line.rst")
+        for line in (ROOT / page).read_text(encoding="utf-8").splitlines()
+        if re.match(r"\s*skimbal( compare| info| -|$)", line)
+    ]
+    assert len(lines) == 10
+    for line in dict.fromkeys(lines):
+        assert main(shlex.split(line)[1:]) == 0, capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        *("first", "my.npz", "report.html", "runs", "scores.csv", "splits.npz", "table.csv")
+    ]
+
+
+def test_compare_needs_no_extra(own, tmp_path):
+    argv = ["compare", own, *PAIR, "--cv", "2", "--epochs", "1", "--csv", str(tmp_path / "t.csv")]
+    # As if they were not installed: scikit-learn and torch look for them, each in its own way.
+    script = f"""
+import sys
+from importlib.machinery import PathFinder
+class Finder(PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        absent = name in ("jinja2", "matplotlib", "pandas", "pooch")
+        return None if absent else super().find_spec(name, path, target)
+sys.meta_path[sys.meta_path.index(PathFinder)] = Finder
+from skimbal.__main__ import main
+sys.exit(main({argv!r}))
+"""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", script],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONIOENCODING": "utf-8"},
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "ce+mcc" in done.stdout
+    assert (tmp_path / "t.csv").is_file()
 
 
 @pytest.mark.slow
@@ -247,4 +653,4 @@ def test_default_run_takes_less_than_two_minutes():
     after = os.times()
     spent = after.children_user + after.children_system
     assert spent - before.children_user - before.children_system < 120
-    assert len(done.stdout.splitlines()) == 1 + 12 + 1
+    assert len(table_of(done.stdout)) == 12

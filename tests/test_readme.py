@@ -12,21 +12,27 @@ README = (Path(__file__).parents[1] / "README.md").read_text()
 def test_every_python_block_runs_as_printed(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
-    assert len(blocks) == 8
-    namespace = {}
+    namespace, printed = {}, []
     for block in blocks:
         exec(compile(block, "README.md", "exec"), namespace)
-    printed = capsys.readouterr().out.splitlines()
-    assert float(printed[0].removeprefix("balanced accuracy ")) > 0.8
-    assert float(printed[1].removeprefix("MCC ")) > 0.7
-    n_incomplete, n_batches = map(int, printed[2].split(" of "))
+        printed.append(capsys.readouterr().out)
+    ten_lines, moving, study, search, rows, nd, features, callbacks, gpu, memory = printed
+    accuracy, mcc = ten_lines.splitlines()
+    assert float(accuracy.removeprefix("balanced accuracy ")) > 0.8
+    assert float(mcc.removeprefix("MCC ")) > 0.7
+    n_incomplete, n_batches = map(int, moving.split(" of "))
     assert 0 < n_incomplete < n_batches
-    assert printed[3].startswith("{'loss__mcc': ")
-    assert printed[4] == "(216,)"
-    assert float(printed[5]) > 0.8
-    assert printed[6] == "True True"
-    assert printed[7] == "(216, 3)"
-    assert printed[8] == "(2,)"
+    assert study.startswith("balanced accuracy of 6 configurations: stratified 3-fold")
+    assert "balanced sampling, against ce: " in study
+    assert search.startswith("{'loss__mcc': ")
+    assert rows == "(216,)\n"
+    assert float(nd) > 0.8
+    shape, score = features.rsplit(" ", 1)
+    assert shape == "(216, 384)"
+    assert float(score) > 0.8
+    assert callbacks == "True True\n"
+    assert gpu == "(216, 3)\n"
+    assert memory == "(2,)\n"
     assert os.listdir(tmp_path) == ["images.npy"]
 
 

@@ -473,6 +473,22 @@ def test_frames_name_their_extra(monkeypatch):
         synthetic({("ce", "x", None): [0.5]}).to_frame()
 
 
+def test_csv_is_the_frame(small, tmp_path):
+    study = compare(*small)
+    study.to_csv(tmp_path / "table.csv")
+    table = pd.read_csv(tmp_path / "table.csv", index_col=["loss", "sampler"])
+    pd.testing.assert_frame_equal(table, study.to_frame(), check_exact=True)
+
+
+def test_without_fits_there_is_no_table(tmp_path):
+    study = synthetic({("ce", "uniform", None): [0.5, 0.6]})
+    study.fits.clear()
+    for table in (study.to_frame, lambda: study.to_csv(tmp_path / "table.csv")):
+        with pytest.raises(ValueError, match="no fit is finished"):
+            table()
+    assert not list(tmp_path.iterdir())
+
+
 def test_code_makes_the_estimator(small):
     study = compare(
         *small,
@@ -532,7 +548,7 @@ def test_a_study_goes_on_where_it_was_ended(small, tmp_path):
     with pytest.raises(RuntimeError, match="out of memory") as caught:
         compare(*small, scoring=counted(calls, fail_at=3), cache_dir=tmp_path / "new" / "runs")
     assert len(caught.value.study.fits) == 2
-    assert "2 finished fits are in" in "".join(caught.value.__notes__)
+    assert "Finished fits, 2 of them, are in" in "".join(caught.value.__notes__)
     study = compare(*small, scoring=counted(calls), cache_dir=tmp_path / "new" / "runs")
     assert len(calls) == 3 + 2
     assert str(study) == str(compare(*small, scoring=counted(calls)))
@@ -707,10 +723,12 @@ def test_functions_are_told_apart_by_what_they_do(small):
         ({"baseline": "focal"}, r"baseline must be one of the losses \['ce', 'ce\+mcc'\]"),
         ({"scoring": "auc"}, "scoring must be one of balanced_accuracy"),
         ({"scoring": ["roc_auc"]}, "scoring must be one of"),
+        ({"scoring": "roc_auc"}, r"scoring='roc_auc' cannot judge the classes \[0, 1, 2\]"),
         ({"estimator": DummyClassifier()}, "estimator must be a CNN2DClassifier"),
         ({"estimator": make_pipeline(DummyClassifier())}, "estimator must be a CNN2DClassifier"),
         ({"cv": 1}, "cv must be at least 2 folds"),
         ({"cv": 21}, "class 1 has 20 members, fewer than the 21 folds"),
+        ({"cv": 61}, "class 1 has 20 members, fewer than the 61 folds.*cv=20 or less"),
         ({"cv": 4, "groups": np.arange(100) // 10}, "class 1 has 2 groups, fewer than the 4 folds"),
         ({"groups": np.arange(100) // 20, "cv": 2}, "class 1 has 1 of at least 2 groups"),
         ({"groups": np.arange(99)}, "inconsistent numbers of samples"),

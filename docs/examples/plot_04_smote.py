@@ -1,0 +1,102 @@
+"""
+SMOTE and other samplers in a pipeline
+======================================
+
+Samplers that compute new images go before the classifier, in a pipeline.
+
+"""
+
+# %%
+# Inside a pipeline, resampling happens in each fold of a cross-validation, on
+# its training rows only. (Samplers that only select rows can also be given to
+# the classifier, as ``sampler=``, where they are drawn anew for every epoch.)
+#
+# On rows of pixels
+# -----------------
+#
+# imbalanced-learn knows tables. ``input_shape`` tells the classifier what a row
+# stands for.
+
+import matplotlib.pyplot as plt
+import numpy as np
+from imblearn.over_sampling import SMOTE
+from imblearn.pipeline import make_pipeline
+from sklearn.model_selection import cross_val_score
+
+from skimbal import CNN2DClassifier, NDSampler
+from skimbal.datasets import load_imbalanced_digits
+
+data = load_imbalanced_digits()
+X, X_test = data.X_train.astype("float32"), data.X_test.astype("float32")
+rows, rows_test = X.reshape(len(X), -1), X_test.reshape(len(X_test), -1)
+
+on_rows = make_pipeline(
+    SMOTE(random_state=0),
+    CNN2DClassifier(input_shape=(8, 8), max_epochs=5, random_state=0),
+)
+on_rows.fit(rows, data.y_train)
+
+# %%
+# On images
+# ---------
+#
+# :class:`~skimbal.NDSampler` flattens images of any number of axes, lets the
+# sampler work on them, and puts the result back into shape.
+
+on_images = make_pipeline(
+    NDSampler(SMOTE(random_state=0)),
+    CNN2DClassifier(max_epochs=5, random_state=0),
+)
+on_images.fit(X, data.y_train)
+difference = np.abs(
+    on_rows.predict_proba(rows_test) - on_images.predict_proba(X_test)
+).max()
+print(f"largest difference of the probabilities: {difference}")
+
+# %%
+# What SMOTE makes
+# ----------------
+#
+# New images of a rare class are interpolations of two neighbours. The original
+# rows come first, so that what follows them is new.
+
+X_new, y_new = NDSampler(SMOTE(random_state=0)).fit_resample(data.X_train, data.y_train)
+print(
+    f"before: {np.bincount(data.y_train)}, after: {np.bincount(y_new)}, {X_new.dtype}"
+)
+
+fig, axes = plt.subplots(2, 6, figsize=(8, 3))
+for ax, image in zip(axes[0], data.X_train[data.y_train == 1], strict=False):
+    ax.imshow(image, vmin=0, vmax=16)
+for ax, image in zip(axes[1], X_new[len(X) :][y_new[len(X) :] == 1], strict=False):
+    ax.imshow(image, vmin=0, vmax=16)
+for ax in axes.flat:
+    ax.set(xticks=[], yticks=[])
+    ax.grid(False)
+axes[0, 0].set_ylabel("originals")
+axes[1, 0].set_ylabel("from SMOTE")
+plt.show()
+
+# %%
+# They look like the blends that they are. Interpolating pixels makes sense for
+# images that are aligned, as these are, and less so for others.
+#
+# In a cross-validation
+# ---------------------
+#
+# A pipeline is an estimator: each of these scores is for images that SMOTE
+# never saw.
+
+scores = cross_val_score(on_images, X, data.y_train, cv=3, scoring="balanced_accuracy")
+print(f"balanced accuracy of the folds: {scores.round(2)}")
+
+# %%
+# A search reaches the parameters of the sampler through the pipeline:
+
+print(
+    [
+        name
+        for name in on_images.get_params()
+        if name.startswith("ndsampler__sampler__k")
+    ]
+)

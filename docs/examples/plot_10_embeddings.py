@@ -1,0 +1,60 @@
+"""
+What the network has learnt, as a picture
+=========================================
+
+The features before the last layer, embedded in two dimensions, for three losses.
+
+"""
+
+# %%
+# Every classifier is a transformer: ``transform`` returns the features that its last
+# layer sees. :class:`~skimbal.displays.EmbeddingDisplay` embeds those of the test
+# images by t-SNE, a panel for each classifier, with the F1 score of each class in the
+# legend.
+
+import matplotlib.pyplot as plt
+from sklearn.metrics import balanced_accuracy_score
+from sklearn.neighbors import KNeighborsClassifier
+
+from skimbal import CNN2DClassifier
+from skimbal.datasets import load_imbalanced_digits
+from skimbal.displays import EmbeddingDisplay
+
+data = load_imbalanced_digits()
+classifiers = {
+    loss: CNN2DClassifier(loss=loss, max_epochs=6, random_state=0).fit(
+        data.X_train, data.y_train
+    )
+    for loss in ("ce", "ce+mcc", "ce+f1")
+}
+print(classifiers["ce"].transform(data.X_test).shape)
+
+EmbeddingDisplay.from_estimator(
+    classifiers,
+    data.X_test,
+    data.y_test,
+    display_labels=data.target_names,
+    random_state=0,
+)
+plt.show()
+
+# %%
+# The axes have no meaning, and those of one panel nothing to do with those of another.
+# Neither sizes of clusters nor distances between them can be read off t-SNE; which
+# points are neighbours can. One seed and 18 images of each rare class show how the
+# picture is made, not which loss separates better.
+#
+# The same features for something else
+# ------------------------------------
+#
+# ``transform`` lets any classifier of scikit-learn work on them. Here nearest
+# neighbours find the class of a test image among the training images.
+
+for loss, clf in classifiers.items():
+    features, features_test = clf.transform(data.X_train), clf.transform(data.X_test)
+    neighbours = KNeighborsClassifier(5).fit(features, data.y_train)
+    scores = [
+        balanced_accuracy_score(data.y_test, y_pred)
+        for y_pred in (clf.predict(data.X_test), neighbours.predict(features_test))
+    ]
+    print(f"{loss:7s} last layer {scores[0]:.2f}, nearest neighbours {scores[1]:.2f}")
