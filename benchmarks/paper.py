@@ -36,7 +36,7 @@ DATA_SETS = {
         (3,),
     ),
     "pneumoniamnist_full": (
-        ("resnet34", {"width": 32}, 8),
+        ("small", {}, 12),
         ("resnet34", {"width": 32}, 50),
         (3,),
     ),
@@ -84,14 +84,13 @@ class Augmented(nn.Module):
         return self.network(x)
 
 
-def study(name: str, args: argparse.Namespace) -> LossStudy:
-    """Fit and score the 15 configurations on a data set, or read what the cache has."""
-    data = load(name)
+def make_classifier(name: str, data, args: argparse.Namespace):
+    """Make the classifier of the recipe, without loss and sampler."""
     scaled, full, flips = DATA_SETS[name]
     network, options, epochs = full if args.full else scaled
     options = {"network": network, "flips": flips, **options}
     options["spatial_shape"] = data.X_train.shape[-data.ndim :]
-    classifier = (CNN3DClassifier if data.ndim == 3 else CNN2DClassifier)(
+    return (CNN3DClassifier if data.ndim == 3 else CNN2DClassifier)(
         module=Augmented,
         net={f"module__{option}": value for option, value in options.items()},
         standardize=False,
@@ -100,6 +99,12 @@ def study(name: str, args: argparse.Namespace) -> LossStudy:
         max_epochs=epochs,
         device=args.device,
     )
+
+
+def study(name: str, args: argparse.Namespace) -> LossStudy:
+    """Fit and score the 15 configurations on a data set, or read what the cache has."""
+    data = load(name)
+    classifier = make_classifier(name, data, args)
     return compare_losses(
         data.X_train,
         data.y_train,
@@ -192,6 +197,33 @@ def draw(studies: dict[str, LossStudy], path: Path) -> None:
         plt.close(figure)
 
 
+def draw_embeddings(name: str, args: argparse.Namespace, path: Path) -> None:
+    """Draw the paper's figure: t-SNE of the features of the test rows, a panel for each loss."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    from skimbal.displays import EmbeddingDisplay
+
+    data = load(name)
+    fitted = {}
+    for loss in ("ce", "ce+f1", "ce+mcc", "focal", "f1", "mcc"):
+        classifier = make_classifier(name, data, args).set_params(loss=loss, random_state=0)
+        fitted[loss] = classifier.fit(data.X_train, data.y_train)
+    figure, axes = plt.subplots(2, 3, figsize=(12, 8.5), layout="constrained")
+    EmbeddingDisplay.from_estimator(
+        fitted,
+        data.X_test,
+        data.y_test,
+        random_state=0,
+        display_labels=data.target_names,
+        ax=axes.ravel(),
+    )
+    figure.savefig(path, dpi=100)
+    plt.close(figure)
+
+
 def main() -> None:
     """Run what is not in the cache yet, and write the result files."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -203,9 +235,17 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=Path("paper-cache"))
     parser.add_argument("--output", type=Path, default=RESULTS / "paper.json")
     parser.add_argument("--fits-only", action="store_true", help="fill the cache, write nothing")
+    parser.add_argument(
+        "--embeddings",
+        action="store_true",
+        help="only fit six losses again and draw their features",
+    )
     args = parser.parse_args()
     if "SKIMBAL_DATA" not in os.environ:
         parser.error("set SKIMBAL_DATA to the folder that holds the MedMNIST files")
+    if args.embeddings:
+        draw_embeddings(args.data[0], args, args.output.with_name("paper_embeddings.png"))
+        return
     studies = {name: study(name, args) for name in args.data}
     if args.fits_only:
         return

@@ -1,16 +1,16 @@
-"""Image sets with a rare class: one embedded, MedMNIST's, files and image folders of one's own.
+"""Image sets with a rare class: one embedded, MedMNIST's, and files of one's own.
 
-Every loader returns a :class:`sklearn.utils.Bunch` with (:func:`load_image_folder` with more)
+Every loader returns a :class:`sklearn.utils.Bunch` with
 
 - ``X_train``, ``X_val``, ``X_test``: images, channels first, in the number type of the source;
   (n, h, w) or (n, c, h, w) in 2D, (n, d, h, w) in 3D;
 - ``y_train``, ``y_val``, ``y_test``: class numbers, int64, shape (n,);
 - ``target_names``: list of str, the name of class k at index k;
 - ``ndim``: number of spatial axes, 2 or 3;
-- ``filename``: str, the file that was read, or None for embedded data;
+- ``filename``: str, the file or folder that was read, or None for embedded data;
 - ``name``, ``DESCR``, ``license``, ``citation``: str.
 
-A file without splits gives ``X`` and ``y`` in the place of the six arrays.
+What has no splits gives ``X`` and ``y`` in the place of the six arrays.
 """
 
 import csv
@@ -469,11 +469,10 @@ def load_image_folder(
     Returns
     -------
     sklearn.utils.Bunch
-        ``X``: ImageFiles of shape (n, ...); ``y``: class numbers, int64, shape (n,);
-        ``groups`` and ``split``: ndarray of str of shape (n,), or None; ``card``: a
-        :class:`DataCard`, the table of classes; ``target_names``, ``ndim``, ``name``, ``DESCR``,
-        ``license`` and ``citation`` as of the other loaders. With a split also ``X_train``,
-        ``y_train``, ``groups_train`` and so on, for each of its parts.
+        The keys are those that :mod:`skimbal.datasets` lists: without splits ``X``, an ImageFiles
+        of shape (n, ...), and ``y``, with splits ``X_train`` and ``y_train`` and so on for each
+        part that has images. With ``group_column`` also ``groups``, or ``groups_train`` and so
+        on: ndarray of str of shape (n,). ``card`` is a :class:`DataCard`, the table of classes.
 
     Raises
     ------
@@ -547,37 +546,28 @@ def load_image_folder(
     if len(target_names) < 2:
         raise ValueError(f"{root} has one class, {target_names[0]!r}; at least two are needed.")
     y = np.array([target_names.index(row.label) for row in rows], dtype=np.int64)
+    # The key of a part ends with its name; what has no parts is one without a name.
+    of_split = np.array([row.split or "" for row in rows])
+    parts = {name: np.flatnonzero(of_split == name) for name in dict.fromkeys(of_split.tolist())}
+    data = Bunch(target_names=target_names, ndim=X.n_spatial, filename=str(root))
     groups = None if group_column is None else np.array([row.group for row in rows])
-    split = None if rows[0].split is None else np.array([row.split for row in rows])
-    parts = (
-        {"all": slice(None)}
-        if split is None
-        else {name: np.flatnonzero(split == name) for name in dict.fromkeys(split.tolist())}
-    )
-    card = DataCard.from_labels(
-        {name: y[part] for name, part in parts.items()},
+    for name, part in parts.items():
+        end = f"_{name}" if name else ""
+        data[f"X{end}"], data[f"y{end}"] = X[part], y[part]
+        if groups is not None:
+            data[f"groups{end}"] = groups[part]
+    data.card = DataCard.from_labels(
+        {name or "all": y[part] for name, part in parts.items()},
         image_shape=X.shape[1:],
         dtype=str(X.dtype),
-        groups=None if groups is None else {name: groups[part] for name, part in parts.items()},
+        groups=groups
+        if groups is None
+        else {name or "all": groups[part] for name, part in parts.items()},
         class_names=target_names,
     )
-    data = Bunch(
-        X=X,
-        y=y,
-        groups=groups,
-        split=split,
-        card=card,
-        target_names=target_names,
-        ndim=X.n_spatial,
-        name=root.resolve().name,
-        DESCR=f"{root.resolve().name}: {card}\nSource: {root}\n",
-        license="not stated in the folder",
-        citation="not stated in the folder",
-    )
-    for name, part in parts.items() if split is not None else ():
-        data[f"X_{name}"], data[f"y_{name}"] = X[part], y[part]
-        if groups is not None:
-            data[f"groups_{name}"] = groups[part]
+    data.name = root.resolve().name
+    data.license = data.citation = "not stated in the folder"
+    data.DESCR = f"{data.name}: {data.card}\nSource: {root}\n"
     return data
 
 

@@ -27,6 +27,8 @@ __all__ = ["ImageArray", "ImageFiles", "find_images"]
 
 #: Files whose headers are read at once: on a network drive the waiting is the work.
 _N_HEADER_THREADS = 4
+#: What numpy writes before the numbers of an image.
+_NPY_HEADER_BYTES = 128
 
 
 class ImageArray:
@@ -570,7 +572,9 @@ class _Form:
         if self.resize not in ("resample", "crop"):
             raise ValueError(f"resize must be 'resample' or 'crop', got {self.resize!r}.")
         if self.channels is not None and not (
-            isinstance(self.channels, int | np.integer) and self.channels >= 1
+            isinstance(self.channels, int | np.integer)
+            and not isinstance(self.channels, bool)
+            and self.channels >= 1
         ):
             raise ValueError(f"channels must be a positive integer, got {self.channels!r}.")
         lengths = {len(item) for item in (self.size, self.spacing) if isinstance(item, tuple)}
@@ -902,7 +906,7 @@ class _FolderCache:
 
     def put(self, key: tuple[str, Any], image: np.ndarray) -> None:
         with self._lock:
-            if not self._has_room(image.nbytes):
+            if not self._has_room(image.nbytes + _NPY_HEADER_BYTES):
                 return
             # Under its name it is complete, whenever the program is killed.
             with tempfile.NamedTemporaryFile(dir=self._folder, suffix=".tmp", delete=False) as file:
@@ -915,7 +919,7 @@ class _FolderCache:
                         os.unlink(file.name)
                     raise
             assert self._size is not None
-            self._size += image.nbytes
+            self._size += image.nbytes + _NPY_HEADER_BYTES
 
     def _has_room(self, n_bytes: int) -> bool:
         if self._size is None:
@@ -1044,15 +1048,15 @@ def _read_nifti(path: str, channels: int | None, header_only: bool) -> _Image:
     image = nibabel.load(path, mmap=False)
     proxy = image.dataobj
     is_scaled = (proxy.slope, proxy.inter) != (1.0, 0.0)
+    end = proxy.offset + math.prod(proxy.shape) * proxy.dtype.itemsize
+    if not path.lower().endswith(".gz") and os.path.getsize(path) < end:
+        raise ValueError(
+            f"it is cut short: its header needs {end} bytes, it has {os.path.getsize(path)}"
+        )
     if header_only:
-        end = proxy.offset + math.prod(proxy.shape) * proxy.dtype.itemsize
-        if not path.lower().endswith(".gz") and os.path.getsize(path) < end:
-            raise ValueError(
-                f"it is cut short: its header needs {end} bytes, it has {os.path.getsize(path)}"
-            )
         pixels = _stand_in(proxy.shape, np.float32 if is_scaled else proxy.dtype)
     elif is_scaled:
-        pixels = proxy.get_scaled(np.float32).astype(np.float32)
+        pixels = np.asarray(proxy, dtype=np.float32)
     else:
         pixels = np.asarray(proxy.get_unscaled())
     mm = {"meter": 1000.0, "micron": 0.001}.get(image.header.get_xyzt_units()[0], 1.0)

@@ -1334,8 +1334,8 @@ def _run(
         error.study = study  # type: ignore[attr-defined]
         if cache is not None:
             error.add_note(
-                f"{len(study.fits)} finished fits are in {cache.folder}, where the same call goes "
-                "on."
+                f"Finished fits, {len(study.fits)} of them, are in {cache.folder}; the same call "
+                "goes on there."
             )
         raise
     finally:

@@ -30,6 +30,7 @@ from skimbal.displays import (
     LearningCurvesDisplay,
     LossStudyDisplay,
 )
+from skimbal.study import compare_losses
 
 
 @pytest.fixture(autouse=True)
@@ -929,3 +930,23 @@ def test_configurations_that_a_study_lacks():
     with pytest.raises(TypeError, match="has no scoring"):
         ClassScoresDisplay.from_study(object())
     assert plt.get_fignums() == []
+
+
+def test_a_real_classifier_and_a_real_study(images):
+    X, y = images
+    clf = CNN2DClassifier(max_epochs=1, random_state=0).fit(X, y)
+    display = EmbeddingDisplay.from_estimator(
+        clf, X, y, method=FunctionTransformer(lambda features: features[:, :2])
+    )
+    features = clf.transform(X)
+    for points, label in zip(display.points_[0], clf.classes_, strict=True):
+        np.testing.assert_allclose(points.get_offsets(), features[y == label, :2])
+    study = compare_losses(
+        X, y, losses=["ce", "f1"], estimator=clf, cv=2, random_state=0, verbose=0
+    )
+    drawn = study.plot()
+    assert drawn.ax_.get_xlabel().startswith("balanced accuracy")
+    shown = {(row.loss, row.sampler): row.mean for row in study.estimates()}
+    assert {(row.loss, row.sampler): row.mean for row in drawn.estimates} == shown
+    classes = ClassScoresDisplay.from_study(study)
+    assert list(classes.display_labels) == study.class_names

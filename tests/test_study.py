@@ -653,7 +653,7 @@ def test_a_study_goes_on_where_it_was_ended(small, tmp_path):
     with pytest.raises(RuntimeError, match="out of memory") as caught:
         compare(*small, scoring=counted(calls, fail_at=3), cache_dir=tmp_path / "new" / "runs")
     assert len(caught.value.study.fits) == 2
-    assert "2 finished fits are in" in "".join(caught.value.__notes__)
+    assert "Finished fits, 2 of them, are in" in "".join(caught.value.__notes__)
     study = compare(*small, scoring=counted(calls), cache_dir=tmp_path / "new" / "runs")
     assert len(calls) == 3 + 2
     assert str(study) == str(compare(*small, scoring=counted(calls)))
