@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-__all__ = ["ImageArray", "ImageFiles", "find_images"]
+__all__ = ["ImageArray", "ImageFiles", "concatenate", "find_images"]
 
 #: Files whose headers are read at once: on a network drive the waiting is the work.
 _N_HEADER_THREADS = 4
@@ -374,6 +374,42 @@ def _select(files: "_Files", rows: np.ndarray, kept: np.ndarray) -> ImageFiles:
     ImageArray.__init__(selection, files, rows)
     selection._kept = kept
     return selection
+
+
+def concatenate(selections: Sequence[ImageArray]) -> ImageArray:
+    """Put selections of the same images together, of which nothing is read.
+
+    Parameters
+    ----------
+    selections : sequence of ImageArray or ImageFiles
+        Selections by indexing from one array or set of files, such as ``X_train`` and ``X_val`` of
+        :func:`~skimbal.datasets.load_image_folder`.
+
+    Returns
+    -------
+    selection : ImageArray or ImageFiles
+        All of their images, in that order.
+
+    Raises
+    ------
+    ValueError
+        If there is no selection, or they are not of the same images.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skimbal.images import ImageArray, concatenate
+    >>> images = ImageArray(np.arange(20.0).reshape(5, 2, 2))
+    >>> concatenate([images[:2], images[[4]]])
+    ImageArray(shape=(3, 2, 2), dtype=float64)
+    """
+    arrays = {id(selection._array) for selection in selections}
+    if len(arrays) != 1:
+        raise ValueError(
+            "concatenate needs selections of one array or set of files, as indexing gives them; "
+            f"got {len(selections)} of {len(arrays)}. Select both parts from the same images."
+        )
+    return selections[0]._selection(np.concatenate([part._rows for part in selections]))
 
 
 def find_images(

@@ -35,7 +35,7 @@ MAY_IMPORT = {
     },
     "report": {"displays"},
     "study": {"classifiers", "datasets", "displays", "images", "losses", "report", "sampling"},
-    "__main__": {"__init__", "datasets", "losses", "study"},
+    "__main__": {"__init__", "augmentation", "datasets", "images", "losses", "study"},
 }
 OPTIONAL = ("PIL", "jinja2", "matplotlib", "nibabel", "pandas", "pooch", "pydicom", "zarr")
 

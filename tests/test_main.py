@@ -531,7 +531,7 @@ def test_groups_on_both_sides(capsys, never, split):
     path = split(test=range(17, 37))
     argv = ["compare", path, "--test", "--groups", "site"]
     err = check_refused(capsys, *argv)
-    assert "--groups site: 3 group(s) are in the training and the test rows" in err
+    assert f"{path}: 3 group(s) are in the training and the test rows" in err
     assert "such as 17" in err
     assert "no array test_site" in check_refused(
         capsys, *["compare", split(test_site=None), "--test", "--groups", "site"]
