@@ -1,15 +1,6 @@
 """scikit-learn compatible CNN classifiers for imbalanced 2D and 3D images."""
 
-from skimbal import (
-    augmentation,
-    datasets,
-    displays,
-    images,
-    losses,
-    networks,
-    sampling,
-    study,
-)
+from skimbal import augmentation, datasets, displays, images, losses, networks, sampling, study
 from skimbal.classifiers import CNN2DClassifier, CNN3DClassifier
 from skimbal.losses import CollapseWarning, LossMix
 from skimbal.sampling import NDSampler

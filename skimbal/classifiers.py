@@ -159,7 +159,8 @@ _CLASS_DOC = """{summary}
     feature_layer : str, default=None
         Layer whose input ``transform`` gives, by its name in ``named_modules()`` of the network
         (``net_.module_.network``). If None, the last :class:`torch.nn.Linear` that runs in a
-        prediction: in the built-in networks the classifier, whose input are the features.
+        prediction, which is the classifier of the built-in networks. Read when ``fit`` makes the
+        network.
     input_shape : tuple of int, default=None
         Shape of an image, {shapes}, in voxels. It gives rows their shape, and says that the axes
         of images are right as they are. If None, images keep their shape and rows become
