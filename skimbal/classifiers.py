@@ -201,6 +201,7 @@ _CLASS_DOC = """{summary}
         Precision of the network. ``"auto"`` is float64, which is slower, for float64 input on the
         CPU, and float32 otherwise. ``"bfloat16"`` and ``"float16"`` keep parameters and loss in
         float32; ``"float16"`` scales the gradients as well.
+        ``"bfloat16"`` is refused for volumes on the CPU, where torch computes wrong gradients.
     compile : bool, default=False
         Whether :func:`torch.compile` translates the network, with options from
         ``net__compile__...``. That takes time before the first epoch, and a compiler. Copies and
@@ -1191,6 +1192,14 @@ class BaseCNNClassifier(
             raise ValueError(
                 f"dtype={self.dtype!r} cannot be computed on device={self.device!r}, which can do "
                 f"{', '.join(map(repr, possible))}."
+            )
+        if self.dtype == "bfloat16" and device == "cpu" and len(self._axes) == 3:
+            # Seen with torch 2.13: the weight gradient of a 3 x 3 x 3 kernel over 2 x 2 x 2 voxels
+            # is noise of any size, and different in each call.
+            raise ValueError(
+                "dtype='bfloat16' is not for volumes on the CPU, where torch computes wrong "
+                "gradients of convolutions over few voxels; use dtype='float32' or 'float16', or a "
+                "GPU."
             )
         if self.dtype == "float16" and self._optimizer() is torch.optim.LBFGS:
             raise ValueError(

@@ -143,6 +143,15 @@ def test_channels_last_is_refused_with_both_ways_out(refused, monkeypatch, cls, 
     assert as_they_are.predict(X).shape == (N,)
 
 
+def test_bfloat16_of_volumes_on_the_cpu_is_refused(refused):
+    X = np.zeros((N, 6, 6, 6), dtype=np.uint8)
+    refused(
+        lambda: make(CNN3DClassifier, dtype="bfloat16").fit(X, Y),
+        "dtype='bfloat16' is not for volumes on the CPU",
+        "use dtype='float32' or 'float16', or a GPU",
+    )
+
+
 def test_channels_last_without_a_channel_axis_for_the_class(refused, monkeypatch):
     # A stack of RGB images has as many axes as volumes without channels.
     X = np.zeros((N, 8, 8, 3), dtype=np.uint8)
