@@ -22,6 +22,7 @@ from sklearn.base import (
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
 )
+from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.utils import (
     Tags,
     assert_all_finite,
@@ -43,7 +44,7 @@ from torch import nn
 
 from skimbal import distributed
 from skimbal.augmentation import CenterCrop, get_augmentation
-from skimbal.images import ImageArray
+from skimbal.images import ImageArray, ImageFiles
 from skimbal.losses import (
     CollapseWarning,
     MixedLoss,
@@ -188,9 +189,11 @@ _CLASS_DOC = """{summary}
         Run during training, in encoded labels. Named ones are reached as
         ``net__callbacks__name__parameter``.
     train_split : float, int, cross-validation splitter or callable, default=None
-        Validation rows for ``valid_loss`` and early stopping: a share of the rows, a number of
-        folds of which the first is used, or what skorch takes (``ValidSplit``,
-        ``predefined_split(Dataset(X, y))``). Splits are stratified. If None, all rows train.
+        Validation rows for ``valid_loss`` and early stopping: a share of the rows or a number of
+        folds of which one is used, both stratified; a splitter, of which the first split is used;
+        or what skorch takes (``ValidSplit``, ``predefined_split(Dataset(X, y))``). If None, all
+        rows train. With the ``groups`` of ``fit``, shares and folds keep each group on one side; a
+        share is then one of ``round(1 / share)`` folds, as close to it as whole groups come.
     device : str, default="cpu"
         Where to train and predict: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ...; ``"auto"`` is CUDA
         where there is one, else the CPU.
@@ -198,6 +201,7 @@ _CLASS_DOC = """{summary}
         Precision of the network. ``"auto"`` is float64, which is slower, for float64 input on the
         CPU, and float32 otherwise. ``"bfloat16"`` and ``"float16"`` keep parameters and loss in
         float32; ``"float16"`` scales the gradients as well.
+        ``"bfloat16"`` is refused for volumes on the CPU, where torch computes wrong gradients.
     compile : bool, default=False
         Whether :func:`torch.compile` translates the network, with options from
         ``net__compile__...``. That takes time before the first epoch, and a compiler. Copies and
@@ -266,6 +270,9 @@ class BaseCNNClassifier(
 
     #: Names of the spatial axes of an image.
     _axes: ClassVar[tuple[str, ...]]
+    #: Groups mean the same to every split, so they are asked for, as scikit-learn's splitters do.
+    __metadata_request__fit: ClassVar[dict[str, bool]] = {"groups": True}
+    __metadata_request__partial_fit: ClassVar[dict[str, bool]] = {"groups": True}
 
     classes_: np.ndarray
     input_shape_: tuple[int, ...]
@@ -405,7 +412,9 @@ class BaseCNNClassifier(
 
     # Public methods --------------------------------------------------------------------------
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "BaseCNNClassifier":
+    def fit(
+        self, X: Any, y: Any, sample_weight: Any = None, groups: Any = None
+    ) -> "BaseCNNClassifier":
         """Train the network for ``max_epochs`` epochs.
 
         Parameters
@@ -413,12 +422,17 @@ class BaseCNNClassifier(
         X : array-like of shape (n_samples, ...)
             Images, with or without a channel axis, or rows of pixels; any real dtype. Memory maps
             and arrays of zarr or h5py are read batch by batch, see also
-            :class:`~skimbal.images.ImageArray`.
+            :class:`~skimbal.images.ImageArray`; so are image files, given as
+            :class:`~skimbal.images.ImageFiles` or as a list, array or column of their paths.
         y : array-like of shape (n_samples,)
             Class labels: numbers, text or booleans, of at least two classes.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights, dimensionless and not negative. Integer weights equal repeated rows; a row
             of weight 0 is as good as missing.
+        groups : array-like of shape (n_samples,), default=None
+            What must not be on both sides of ``train_split``, such as the patient of each image:
+            numbers or text. Not used where ``train_split`` is None. Metadata routing passes them
+            on unless ``set_fit_request(groups=False)`` was called.
 
         Returns
         -------
@@ -428,20 +442,27 @@ class BaseCNNClassifier(
         Raises
         ------
         ValueError
-            If a parameter or the data cannot be used; before any training.
+            If a parameter or the data cannot be used, or ``groups`` leave no split with every class
+            on both sides; before any training.
 
         Warns
         -----
         CollapseWarning
             If the loss is soft MCC, soft F1 or both, without a term that is a mean over rows.
         UserWarning
-            If batches are too small to hold every class where loss or sampler needs that.
+            If batches are too small to hold every class where loss or sampler needs that, or if a
+            splitter or callable of your own as ``train_split`` puts groups on both sides.
         """
         with self._unchanged_by_errors():
-            return self._train(X, y, sample_weight, resume=self.warm_start)
+            return self._train(X, y, sample_weight, groups, resume=self.warm_start)
 
     def partial_fit(
-        self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None
+        self,
+        X: Any,
+        y: Any,
+        classes: Any = None,
+        sample_weight: Any = None,
+        groups: Any = None,
     ) -> "BaseCNNClassifier":
         """Train for one epoch on the given images, at a constant learning rate.
 
@@ -457,6 +478,8 @@ class BaseCNNClassifier(
             All labels that any call will bring; needed in the first call.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights, dimensionless and not negative.
+        groups : array-like of shape (n_samples,), default=None
+            As for ``fit``. Every call splits its own rows.
 
         Returns
         -------
@@ -470,7 +493,9 @@ class BaseCNNClassifier(
             them, or a parameter or the data cannot be used.
         """
         with self._unchanged_by_errors():
-            return self._train(X, y, sample_weight, classes=classes, partial=True, resume=True)
+            return self._train(
+                X, y, sample_weight, groups, classes=classes, partial=True, resume=True
+            )
 
     def decision_function(self, X: Any) -> np.ndarray:
         """Compute the logits.
@@ -599,6 +624,7 @@ class BaseCNNClassifier(
         X: Any,
         y: Any,
         sample_weight: Any,
+        groups: Any,
         *,
         resume: bool,
         classes: Any = None,
@@ -613,6 +639,7 @@ class BaseCNNClassifier(
         crop_size = self._check_crop_size(shape)
         y = self._check_y(X, y)
         weight, rows = self._check_weight(X, sample_weight)
+        groups = self._check_groups(X, groups)
         labels = self._check_classes(y[rows], classes, partial=partial, first=first)
         encoded = np.searchsorted(labels, y)
         encoded[encoded == len(labels)] = 0  # rows without weight may hold labels of their own
@@ -626,7 +653,7 @@ class BaseCNNClassifier(
         torch_seed, split_seed = (int(number) for number in state)
 
         data = ImageDataset(X, encoded, sample_weight=weight, sample_shape=shape, rows=rows)
-        train, valid = self._split(data, labels, split_seed)
+        train, valid = self._split(data, labels, groups, split_seed)
         mass = np.bincount(train.y, weights=train.sample_weight, minlength=len(labels))
         if partial and not first:
             mass = mass + self._class_mass
@@ -738,16 +765,12 @@ class BaseCNNClassifier(
         )
 
     def _split(
-        self, data: ImageDataset, labels: np.ndarray, seed: int
+        self, data: ImageDataset, labels: np.ndarray, groups: np.ndarray | None, seed: int
     ) -> tuple[ImageDataset, ImageDataset | None]:
         """Split before anything is learnt from the rows, statistics of the pixels included."""
-        split = self.train_split
-        if split is None:
+        if self.train_split is None:
             return data, None
-        split = copy.copy(split) if callable(split) else ValidSplit(split, stratified=True)
-        if isinstance(split, ValidSplit) and split.random_state is None and _is_fraction(split.cv):
-            split.random_state = seed
-        pair = split(data, data.y)
+        pair = self._call_split(data, labels, groups, seed)
         if not isinstance(pair, tuple | list) or len(pair) != 2:
             raise ValueError(
                 "train_split must return a pair, the training rows and the validation rows (or "
@@ -760,12 +783,80 @@ class BaseCNNClassifier(
             valid = data.take(np.asarray(valid.indices, dtype=np.intp))
         elif valid is not None and not isinstance(valid, ImageDataset):
             valid = self._foreign_validation_set(valid, labels)
+            groups = None  # of these rows there are none
         if not isinstance(train, ImageDataset) or len(train) == 0:
             raise ValueError(
                 "train_split must return the training rows as a torch Subset of the data set that "
                 f"it is given, with at least one row; got {train!r}."
             )
+        if groups is not None and valid is not None:
+            self._warn_of_shared_groups(groups[train.rows], groups[valid.rows])
         return train, valid
+
+    def _call_split(
+        self, data: ImageDataset, labels: np.ndarray, groups: np.ndarray | None, seed: int
+    ) -> Any:
+        """Return what ``train_split`` makes of the data, a pair of subsets unless it is wrong."""
+        split, y = self.train_split, data.y
+        of_rows = None if groups is None else groups[data.rows]
+        with warnings.catch_warnings():
+            # That a splitter ignores groups matters where it parts them, and is looked at later.
+            warnings.filterwarnings("ignore", message="The groups parameter is ignored")
+            if callable(split):
+                if isinstance(split, ValidSplit):
+                    split = _seeded(copy.copy(split), seed)
+                    split.cv = _seeded(split.cv, seed)
+                return split(data, y, **_groups_for(split, of_rows))
+            if of_rows is not None and isinstance(split, Real):
+                pair: Any = self._split_by_group(y, labels, of_rows, seed)
+            else:
+                cv = _seeded(ValidSplit(split, stratified=True).check_cv(y), seed)
+                given = _groups_for(cv.split, of_rows)
+                pair = next(iter(cv.split(np.zeros(len(y)), y, **given)), None)
+        if not isinstance(pair, tuple | list) or len(pair) != 2:
+            return pair
+        # A mask selects rows as numbers do.
+        return [torch.utils.data.Subset(data, np.arange(len(y))[rows].tolist()) for rows in pair]
+
+    def _split_by_group(
+        self, y: np.ndarray, labels: np.ndarray, groups: np.ndarray, seed: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the first stratified fold of whole groups that has every class on both sides."""
+        n_folds = self.train_split
+        if _is_fraction(n_folds):
+            if not 0 < n_folds <= 0.5:
+                raise ValueError(
+                    "train_split with groups must be a share greater than 0 and at most 0.5, as "
+                    f"one of round(1 / share) folds is used, or a number of folds; got {n_folds!r}."
+                )
+            n_folds = round(1 / n_folds)
+        folds = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed)
+        present = np.unique(y)
+        with warnings.catch_warnings():
+            # A class need not be in every fold, as one is used.
+            warnings.filterwarnings("ignore", message="The least populated class in y")
+            for train, valid in folds.split(y, y, groups):
+                if len(np.unique(y[train])) == len(np.unique(y[valid])) == len(present):
+                    return train, valid
+        count, rarest = min((len(np.unique(groups[y == k])), k) for k in present)
+        raise ValueError(
+            f"train_split={self.train_split!r} with groups finds no fold of whole groups, among "
+            f"{n_folds}, with every class in both the training and the validation rows. The class "
+            f"in the fewest groups is {labels.tolist()[rarest]!r}, in {count}; it needs at least "
+            "2. Use fewer folds or a larger share, merge classes, or set train_split=None."
+        )
+
+    def _warn_of_shared_groups(self, train: np.ndarray, valid: np.ndarray) -> None:
+        shared = np.intersect1d(train, valid)
+        if len(shared):
+            warnings.warn(
+                f"train_split puts {len(shared)} of {len(np.union1d(train, valid))} groups on both "
+                f"sides, such as {shared.tolist()[0]!r}, so valid_loss does not tell how it goes "
+                "with new groups. Use a share, a number of folds, or a splitter that honours "
+                "groups, such as StratifiedGroupKFold.",
+                UserWarning,
+                stacklevel=5,
+            )
 
     def _foreign_validation_set(self, valid: Any, labels: np.ndarray) -> ImageDataset:
         """Take up a validation set of the user's own, as ``predefined_split`` brings."""
@@ -800,7 +891,11 @@ class BaseCNNClassifier(
             dtype = "float64" if follows_float64 else "float32"
         low_precision = dtype in _LOW_PRECISION
         module_dtype = torch.float32 if low_precision else _DTYPES[dtype]
-        mean, std = channel_statistics(train) if self.standardize else (None, None)
+        options, mean, std = self._net_options(labels, device), None, None
+        if self.standardize:
+            own = options["iterator_train"] is TrainIterator
+            n_workers = options.get("iterator_train__num_workers", 0) if own else 0
+            mean, std = channel_statistics(train, n_workers)
         if mean is not None and std is not None:
             largest = np.abs([mean, std]).max()
             if not largest <= torch.finfo(module_dtype).max:
@@ -811,7 +906,6 @@ class BaseCNNClassifier(
         factory = self.module
         if isinstance(factory, str):
             factory = functools.partial(BUILT_IN[factory], spatial_shape=tuple(spatial_shape))
-        options = self._net_options(labels, device)
         # Not as module__factory: skorch pickles what begins with module_ on its own, even for a
         # copy, and a factory that is a lambda would not stand that.
         module = functools.partial(
@@ -1099,6 +1193,14 @@ class BaseCNNClassifier(
                 f"dtype={self.dtype!r} cannot be computed on device={self.device!r}, which can do "
                 f"{', '.join(map(repr, possible))}."
             )
+        if self.dtype == "bfloat16" and device == "cpu" and len(self._axes) == 3:
+            # Seen with torch 2.13: the weight gradient of a 3 x 3 x 3 kernel over 2 x 2 x 2 voxels
+            # is noise of any size, and different in each call.
+            raise ValueError(
+                "dtype='bfloat16' is not for volumes on the CPU, where torch computes wrong "
+                "gradients of convolutions over few voxels; use dtype='float32' or 'float16', or a "
+                "GPU."
+            )
         if self.dtype == "float16" and self._optimizer() is torch.optim.LBFGS:
             raise ValueError(
                 "dtype='float16' scales gradients, which optimizer='lbfgs' cannot do with the "
@@ -1181,7 +1283,7 @@ class BaseCNNClassifier(
     @np.errstate(invalid="ignore")
     def _check_X(self, X: Any, *, reset: bool) -> tuple[np.ndarray, tuple[int, ...]]:
         """Check the images or rows; return them as they are, with the shape of an image."""
-        X = _as_array(X)
+        X = _as_array(_from_paths(X))
         # Not np.ndim, which containers that are no arrays may refuse.
         if (X.ndim if hasattr(X, "ndim") else np.asarray(X).ndim) <= 2:
             X = validate_data(self, X, dtype="numeric", reset=reset)
@@ -1198,7 +1300,9 @@ class BaseCNNClassifier(
                 )
             shape = self._shape_of_images(X, reset)
             # In blocks, since the check makes an array of the size of its input.
-            for rows in ImageDataset(X).blocks() if X.dtype.kind == "f" else ():
+            # Files are checked whenever they are read, which is to be done no more than needed.
+            unchecked = X.dtype.kind == "f" and not isinstance(X, ImageFiles)
+            for rows in ImageDataset(X).blocks() if unchecked else ():
                 block = np.asarray(X[rows[0] : rows[-1] + 1])
                 assert_all_finite(block, estimator_name=type(self).__name__, input_name="X")
         if X.dtype.kind not in "biuf":
@@ -1224,13 +1328,14 @@ class BaseCNNClassifier(
             )
         return shape
 
-    def _shape_of_images(self, X: np.ndarray, reset: bool) -> tuple[int, ...]:
+    def _shape_of_images(self, X: np.ndarray | ImageArray, reset: bool) -> tuple[int, ...]:
         name, n_axes = type(self).__name__, len(self._axes)
         if X.ndim not in (n_axes + 1, n_axes + 2):
             axes = ", ".join(self._axes)
             raise ValueError(
                 f"{name} takes X of shape (n_samples, n_channels, {axes}), (n_samples, {axes}) or "
                 f"(n_samples, n_features); got an array with {X.ndim} axes, of shape {X.shape}."
+                + (f" The first image is {X.paths[0]}." if isinstance(X, ImageFiles) else "")
             )
         shape = X.shape[1:] if X.ndim == n_axes + 2 else (1, *X.shape[1:])
         if 0 in shape:
@@ -1299,6 +1404,22 @@ class BaseCNNClassifier(
                 "least two rows of different classes a positive weight."
             )
         return weight, rows
+
+    def _check_groups(self, X: np.ndarray, groups: Any) -> np.ndarray | None:
+        if groups is None:
+            return None
+        of_rows: np.ndarray = np.asarray(_as_array(groups))
+        if of_rows.dtype.kind == "U":
+            # Among text in a list, numpy makes text of what is missing.
+            of_rows = np.asarray(groups, dtype=object)
+        if of_rows.ndim != 1:
+            raise ValueError(
+                "groups must have one entry for each row of X, so the shape (n_samples,); got "
+                f"{of_rows.shape}."
+            )
+        check_consistent_length(X, of_rows)
+        _distinct(of_rows, "groups", "group")
+        return of_rows
 
     def _check_classes(
         self, y: np.ndarray, classes: Any, *, partial: bool, first: bool
@@ -1467,6 +1588,18 @@ def _as_array(data: Any) -> Any:
     return (data.float() if data.dtype == torch.bfloat16 else data).numpy(force=True)
 
 
+def _from_paths(X: Any) -> Any:
+    """Take a list, an array or a column of paths for the images in these files."""
+    if not isinstance(X, list | tuple) and not (
+        getattr(X, "ndim", 0) == 1
+        and getattr(getattr(X, "dtype", None), "kind", "") in ("O", "U", "T")
+    ):
+        return X
+    if not any(isinstance(item, str | os.PathLike) for item in X):
+        return X
+    return ImageFiles(X)
+
+
 def _mark(data: ImageDataset | None) -> tuple[int, int] | None:
     """Return numbers that most likely differ for other data; of the images, look at two."""
     if data is None:
@@ -1478,17 +1611,34 @@ def _mark(data: ImageDataset | None) -> tuple[int, int] | None:
     return len(data), mark
 
 
-def _distinct(labels: np.ndarray, name: str) -> np.ndarray:
+def _seeded(cv: Any, seed: int) -> Any:
+    """Return a splitter that draws from the seed of the fit, unless it has one or draws nothing."""
+    if getattr(cv, "random_state", seed) is None and getattr(cv, "shuffle", True):
+        cv = copy.copy(cv)
+        cv.random_state = seed
+    return cv
+
+
+def _groups_for(function: Callable[..., Any], groups: np.ndarray | None) -> dict[str, Any]:
+    """Return the groups as an argument, where there are some and the function takes them."""
+    parameters = inspect.signature(function).parameters.values()
+    takes = any(p.name == "groups" or p.kind is p.VAR_KEYWORD for p in parameters)
+    return {} if groups is None or not takes else {"groups": groups}
+
+
+def _distinct(labels: np.ndarray, name: str, what: str = "label") -> np.ndarray:
     """Sort the distinct labels; refuse labels that are missing or have no order."""
     try:
         distinct: np.ndarray = np.unique(labels)
     except TypeError:
         kinds = ", ".join(sorted({type(label).__name__ for label in labels}))
         raise ValueError(
-            f"{name} mixes labels of the types {kinds}, which cannot be sorted. Give every label "
-            "the same type, such as str, and drop the rows without a label."
+            f"{name} mixes {what}s of the types {kinds}, which cannot be sorted. Give every {what} "
+            f"the same type, such as str, and drop the rows without a {what}."
         ) from None
     assert_all_finite(distinct, input_name=name)
+    if distinct.dtype.kind in "mM" and np.isnat(distinct).any():
+        raise ValueError(f"Input {name} contains NaT; drop the rows without a {what}.")
     return distinct
 
 

@@ -1,5 +1,6 @@
 """Which rows an epoch is made of, how they are cut into batches, and resampling of image arrays."""
 
+import math
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -242,7 +243,8 @@ class NDSampler(OneToOneFeatureMixin, BaseEstimator):  # type: ignore[misc]
         Returns
         -------
         X_resampled : array-like of shape (n_samples_new, ...)
-            In the dtype of ``X``.
+            In the dtype of ``X``. Of an :class:`~skimbal.images.ImageArray` it is another one, and
+            nothing is read, if the sampler only selects.
         y_resampled : array-like of shape (n_samples_new,)
             The labels of ``X_resampled``.
 
@@ -271,6 +273,10 @@ class NDSampler(OneToOneFeatureMixin, BaseEstimator):  # type: ignore[misc]
     def _prepare(self, X: Any, y: Any) -> tuple[Any, Any, Callable[[Any], Any], int | None]:
         """Return a sampler, rows to give to it, what makes images of its answer, and their size."""
         sampler = clone(self._sampler())
+        if np.ndim(X) > 2 and _only_selects(sampler) and getattr(X, "reads_on_demand", False):
+            check_consistent_length(X, y)
+            numbers = np.arange(len(X))[:, None]
+            return sampler, numbers, lambda rows: X[rows[:, 0]], math.prod(X.shape[1:])
         if np.ndim(X) > 2 or (hasattr(X, "__array__") and not hasattr(X, "columns")):
             X = np.asarray(X)
         is_numeric = isinstance(X, np.ndarray) and X.dtype.kind in "iubf"

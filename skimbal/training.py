@@ -10,7 +10,9 @@ import math
 import pickle
 import random
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
@@ -250,11 +252,16 @@ class TrainIterator:
         Whether an epoch has as many batches as one that takes each row once, whatever the sampler:
         the next one goes on where it ended. Samplers can then be compared at equal numbers of
         steps, and at equal learning rates.
+    num_workers : int, default=0
+        Threads that read whole batches ahead, one each and one more; they come in the same order
+        and end with the iterator. 0 reads a batch when it is asked for. It pays for images that
+        have to be read and decoded. Their channel statistics are read by as many.
 
     Raises
     ------
     ValueError
-        If ``memory_share`` is not in [0, 1], or ``uniform_length`` is neither True nor False.
+        If ``memory_share`` is not in [0, 1], ``uniform_length`` is neither True nor False, or
+        ``num_workers`` is no integer of at least 0.
 
     Notes
     -----
@@ -269,6 +276,7 @@ class TrainIterator:
         classes: np.ndarray | None = None,
         memory_share: float = 0.5,
         uniform_length: bool = False,
+        num_workers: int = 0,
     ) -> None:
         if not isinstance(uniform_length, bool | np.bool_):
             raise ValueError(
@@ -278,9 +286,11 @@ class TrainIterator:
             raise ValueError(
                 f"iterator_train__memory_share must be a number in [0, 1], got {memory_share!r}."
             )
+        _check_workers("iterator_train", num_workers)
         self.dataset = dataset
         self.device = "cpu"
         self.memory_share = memory_share
+        self.num_workers = num_workers
         self._y = dataset.y
         self._n_classes = len(np.unique(self._y))
         y = self._y if classes is None else classes[self._y]
@@ -324,10 +334,12 @@ class TrainIterator:
             yield rows
 
     def __iter__(self) -> Iterator[tuple[Any, Tensor]]:
-        take = self.dataset.batch if self.resident is None else self.resident.batch
-        batches = map(self._own_part(take) if self.shared else take, self._counted())
+        take: Callable[[np.ndarray], Any] = (self.resident or self.dataset).batch
+        if self.shared:
+            take = self._own_part(take)
         if self.resident is not None:
-            return batches
+            return map(take, self._counted())
+        batches = _read_ahead(take, self._counted(), self.num_workers)
         return _prefetched(batches, self.device) if _is_cuda(self.device) else batches
 
     def _own_part(self, take: Callable[[np.ndarray], Any]) -> Callable[[np.ndarray], Any]:
@@ -346,10 +358,21 @@ class BlockIterator:
         The rows to predict.
     batch_size : int, default=None
         Not used: what a gradient needs says nothing about prediction.
+    num_workers : int, default=0
+        Threads that read blocks ahead, as for :class:`TrainIterator`.
+
+    Raises
+    ------
+    ValueError
+        If ``num_workers`` is no integer of at least 0.
     """
 
-    def __init__(self, dataset: ImageDataset, batch_size: int | None = None) -> None:
+    def __init__(
+        self, dataset: ImageDataset, batch_size: int | None = None, num_workers: int = 0
+    ) -> None:
+        _check_workers("iterator_valid", num_workers)
         self.dataset = dataset
+        self.num_workers = num_workers
         self.device = "cpu"
         #: Largest number of rows in a block, in samples; by the size of the images if None.
         self.block_size: int | None = None
@@ -365,7 +388,8 @@ class BlockIterator:
         self.device = device
 
     def __iter__(self) -> Iterator[tuple[Any, Tensor]]:
-        blocks = map(self.dataset.batch, self.dataset.blocks(self.block_size))
+        rows = self.dataset.blocks(self.block_size)
+        blocks = _read_ahead(self.dataset.batch, rows, self.num_workers)
         return _prefetched(blocks, self.device) if _is_cuda(self.device) else blocks
 
 
@@ -1255,13 +1279,17 @@ def can_be_fused(optimizer: type[torch.optim.Optimizer], device: str) -> bool:
 
 
 @np.errstate(over="ignore", invalid="ignore")
-def channel_statistics(dataset: ImageDataset) -> tuple[np.ndarray, np.ndarray]:
+def channel_statistics(
+    dataset: ImageDataset, num_workers: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
     """Compute the weighted mean and standard deviation of each channel, block by block.
 
     Parameters
     ----------
     dataset : ImageDataset
         The training rows.
+    num_workers : int, default=0
+        Threads that read blocks ahead.
 
     Returns
     -------
@@ -1269,13 +1297,13 @@ def channel_statistics(dataset: ImageDataset) -> tuple[np.ndarray, np.ndarray]:
         In units of the images, float64, with an axis for each of an image. A constant channel has
         the standard deviation 1, so that dividing by it changes nothing.
     """
+    _check_workers("iterator_train", num_workers)
     weight, mean, scatter = 0.0, np.zeros(1), np.zeros(1)
-    for rows in dataset.blocks():
-        X, _ = dataset.batch(rows)
-        w = np.ones(len(rows))
+    for X, labels in _read_ahead(dataset.batch, dataset.blocks(), num_workers):
+        w = np.ones(len(labels))
         if isinstance(X, Mapping):
             X, w = X["X"], X["sample_weight"].numpy()
-        pixels = X.numpy().reshape(len(rows), dataset.sample_shape[0], -1).astype(np.float64)
+        pixels = X.numpy().reshape(len(labels), dataset.sample_shape[0], -1).astype(np.float64)
         block_weight = w.sum() * pixels.shape[2]
         if block_weight == 0:
             continue
@@ -1348,6 +1376,35 @@ def _split(X: Any, n_parts: int) -> list[Any]:
 
 def _is_cuda(device: str) -> bool:
     return torch.device(device).type == "cuda"
+
+
+def _check_workers(iterator: str, num_workers: Any) -> None:
+    is_integer = isinstance(num_workers, int | np.integer) and not isinstance(num_workers, bool)
+    if not is_integer or num_workers < 0:
+        raise ValueError(
+            f"{iterator}__num_workers must be an integer of at least 0, got {num_workers!r}."
+        )
+
+
+def _read_ahead(
+    take: Callable[[np.ndarray], Any], rows: Iterable[np.ndarray], num_workers: int
+) -> Iterator[Any]:
+    """Take the rows of each batch, in order, in threads that are ahead of who uses them."""
+    if not num_workers:
+        yield from map(take, rows)
+        return
+    pending: deque[Future[Any]] = deque()
+    pool = ThreadPoolExecutor(num_workers, thread_name_prefix="skimbal-reader")
+    try:
+        # Here the rows are drawn, so that what is drawn does not depend on the threads.
+        for index in rows:
+            pending.append(pool.submit(take, index))
+            if len(pending) > num_workers:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _prefetched(batches: Iterator[tuple[Any, Tensor]], device: str) -> Iterator[tuple[Any, Tensor]]:

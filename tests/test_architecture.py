@@ -18,7 +18,7 @@ MAY_IMPORT = {
     "losses": set(),
     "sampling": set(),
     "networks": set(),
-    "datasets": set(),
+    "datasets": {"images"},
     "images": set(),
     "augmentation": set(),
     "displays": set(),
@@ -35,9 +35,9 @@ MAY_IMPORT = {
     },
     "report": {"displays"},
     "study": {"classifiers", "datasets", "displays", "images", "losses", "report", "sampling"},
-    "__main__": {"__init__", "datasets", "losses", "study"},
+    "__main__": {"__init__", "augmentation", "datasets", "images", "losses", "study"},
 }
-OPTIONAL = ("jinja2", "matplotlib", "pandas", "pooch")
+OPTIONAL = ("PIL", "jinja2", "matplotlib", "nibabel", "pandas", "pooch", "pydicom", "zarr")
 
 
 def imports_of(source):

@@ -1,12 +1,14 @@
 """The net inside: data sets, iterators, statistics, weighted losses, micro-batches, pickling."""
 
 import copy
+import gc
 import os
 import pickle
 import random
 import subprocess
 import sys
 import threading
+import time
 import tracemalloc
 from functools import partial
 from pathlib import Path
@@ -450,6 +452,109 @@ def test_share_of_memory(share):
 
 
 # ---- channel_statistics
+
+
+class Slow:
+    """An array whose rows take the longer the smaller their number is, and one cannot be read."""
+
+    def __init__(self, array, bad=None):
+        self.array, self.bad = array, bad
+        self.shape, self.dtype = array.shape, array.dtype
+        self.threads = set()
+
+    def __len__(self):
+        return len(self.array)
+
+    def __getitem__(self, rows):
+        self.threads.add(threading.current_thread())
+        if self.bad in rows:
+            raise OSError(f"row {self.bad} cannot be read")
+        time.sleep(0.002 * (len(self) - min(rows)) / len(self))
+        return self.array[rows]
+
+
+def readers():
+    return [t for t in threading.enumerate() if t.name.startswith("skimbal-reader")]
+
+
+@pytest.mark.parametrize("num_workers", [1, 2, 5, 50])
+def test_threads_read_ahead_in_order(num_workers):
+    def read(num_workers, n_epochs=2):
+        torch.manual_seed(3)
+        array = Slow(numbered_rows(40))
+        data = ImageDataset(array, np.arange(40) % 2)
+        train = TrainIterator(data, 6, sampler="balanced", num_workers=num_workers)
+        valid = BlockIterator(data, num_workers=num_workers)
+        valid.block_size = 7
+        batches = [b for _ in range(n_epochs) for it in (train, valid) for b in it]
+        counts = train.n_incomplete, train.n_of_one_class
+        return array, batches, counts, torch.random.get_rng_state()
+
+    here, expected, counts, state = read(0)
+    array, batches, same_counts, same_state = read(num_workers)
+    assert here.threads == {threading.main_thread()}
+    assert threading.main_thread() not in array.threads
+    assert counts == same_counts
+    assert torch.equal(state, same_state)
+    assert len(batches) == len(expected)
+    for batch, other in zip(batches, expected, strict=True):
+        assert torch.equal(batch[0], other[0])
+        assert torch.equal(batch[1], other[1])
+    assert not readers()
+
+
+def test_threads_are_no_more_than_their_number_ahead():
+    drawn = []
+    rows = (drawn.append(i) or np.array([i]) for i in range(20))
+    batches = training._read_ahead(lambda index: index, rows, 3)
+    for i in range(20):
+        assert next(batches).tolist() == [i]
+        assert len(drawn) <= i + 4
+    assert next(batches, None) is None
+
+
+@pytest.mark.parametrize("iterator", ["train", "valid", "statistics"])
+def test_errors_of_threads_come_through(iterator):
+    data = ImageDataset(Slow(numbered_rows(40), bad=33), np.arange(40) % 2)
+    read = {
+        "train": lambda: list(TrainIterator(data, 4, num_workers=2)),
+        "valid": lambda: list(BlockIterator(data, num_workers=2)),
+        "statistics": lambda: channel_statistics(data, num_workers=2),
+    }
+    with pytest.raises(OSError, match="row 33 cannot be read"):
+        read[iterator]()
+    gc.collect()
+    assert not readers()
+
+
+def test_threads_end_with_the_iterator():
+    data = ImageDataset(Slow(numbered_rows(400)), np.arange(400) % 2)
+    batches = iter(TrainIterator(data, 4, num_workers=3))
+    next(batches)
+    assert readers()
+    batches.close()
+    assert not readers()
+
+
+@pytest.mark.parametrize("num_workers", [-1, 1.5, True, "2", None])
+def test_number_of_threads(num_workers):
+    data = ImageDataset(numbered_rows(4), np.arange(4) % 2)
+    for name, make in (
+        ("iterator_train", partial(TrainIterator, data, 2)),
+        ("iterator_valid", partial(BlockIterator, data)),
+        ("iterator_train", partial(channel_statistics, data)),
+    ):
+        with pytest.raises(ValueError, match=f"{name}__num_workers must be an integer of at least"):
+            make(num_workers=num_workers)
+
+
+@pytest.mark.parametrize("elements", [7, 10**6])
+def test_statistics_read_by_threads_are_the_same(elements, monkeypatch, rng):
+    monkeypatch.setattr(training, "_BLOCK_ELEMENTS", elements)
+    X = rng.normal(size=(30, 2, 3, 3))
+    data = ImageDataset(X, sample_weight=rng.uniform(size=30))
+    for one, other in zip(channel_statistics(data, 3), channel_statistics(data), strict=True):
+        assert np.array_equal(one, other)
 
 
 def reference_statistics(images, weight=None):
