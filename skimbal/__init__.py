@@ -1,6 +1,6 @@
 """scikit-learn compatible CNN classifiers for imbalanced 2D and 3D images."""
 
-from skimbal import datasets, displays, images, losses, networks, sampling, study
+from skimbal import augmentation, datasets, displays, images, losses, networks, sampling, study
 from skimbal.classifiers import CNN2DClassifier, CNN3DClassifier
 from skimbal.losses import CollapseWarning, LossMix
 from skimbal.sampling import NDSampler
@@ -14,6 +14,7 @@ __all__ = [
     "LossMix",
     "NDSampler",
     "__version__",
+    "augmentation",
     "datasets",
     "displays",
     "images",

@@ -17,7 +17,15 @@ from sklearn.utils import Bunch
 from tqdm import tqdm
 
 from skimbal import CNN2DClassifier, CNN3DClassifier, CollapseWarning, __version__
-from skimbal.datasets import DataCard, load_imbalanced_digits, load_medmnist, load_npz
+from skimbal.augmentation import CenterCrop
+from skimbal.datasets import (
+    DataCard,
+    load_image_folder,
+    load_imbalanced_digits,
+    load_medmnist,
+    load_npz,
+)
+from skimbal.images import ImageArray, concatenate
 from skimbal.losses import get_loss
 from skimbal.study import LossStudy, compare_losses
 
@@ -27,6 +35,20 @@ _DATA = (
     "digits (8 x 8, in scikit-learn), a MedMNIST name such as pneumoniamnist or vesselmnist3d_64 "
     "(downloaded unless it is in a folder that SKIMBAL_DATA names), or an .npz file"
 )
+# Options for folders, and the parameters of load_image_folder that they set.
+_OF_FOLDERS = {
+    "labels": "--labels",
+    "path_column": "--path-column",
+    "label_column": "--label-column",
+    "group_column": "--group-column",
+    "split_column": "--split-column",
+    "size": "--size",
+    "resize": "--resize",
+    "spacing": "--spacing",
+    "channels": "--channels",
+    "cache": "--image-cache",
+    "on_error": "--on-error",
+}
 _INTERRUPT = "Ctrl-C prints what is done so far."
 
 # What errors of compare_losses call its parameters, and the options that set them.
@@ -103,13 +125,13 @@ def _default(argv: Sequence[str]) -> int:
         help="new file for the table, unrounded; a file that exists is never overwritten",
     )
     parser.add_argument("--version", action="version", version=f"skimbal {__version__}")
-    parser.set_defaults(test=True, groups=None)
+    parser.set_defaults(test=True)
     if argv and not argv[0].startswith("-"):
         parser.error(f"unknown command {argv[0]!r}: expected compare, info or an option")
     args = parser.parse_args(argv)
     _check_output(parser, "--output", args.output)
     _check_device(parser, args.device)
-    data = _load(parser, "--data ", args.data)
+    data = _load(parser, args, "--data ")
     rows, note = _rows(parser, args, data)
     return _run(
         parser,
@@ -119,7 +141,7 @@ def _default(argv: Sequence[str]) -> int:
             **rows,
             losses=args.losses or _LOSSES,
             samplers=args.samplers,
-            estimator=_estimator(args, data).set_params(ce_warmup_epochs=0),
+            estimator=_estimator(parser, args, data).set_params(ce_warmup_epochs=0),
             n_repeats=args.seeds,
             random_state=0,
         ),
@@ -210,7 +232,7 @@ def _compare(argv: Sequence[str]) -> int:
     if args.html is not None and args.html == args.csv:
         parser.error(f"--html and --csv are both {args.csv}: give two files")
     _check_device(parser, args.device)
-    data = _load(parser, "", args.data, args.groups)
+    data = _load(parser, args)
     rows, note = _rows(parser, args, data)
     return _run(
         parser,
@@ -220,7 +242,7 @@ def _compare(argv: Sequence[str]) -> int:
             **rows,
             losses=args.losses,
             samplers=args.samplers,
-            estimator=_estimator(args, data).set_params(lr=args.lr),
+            estimator=_estimator(parser, args, data).set_params(lr=args.lr),
             cv=args.cv,
             scoring=args.scoring,
             baseline=args.baseline,
@@ -240,17 +262,20 @@ def _info(argv: Sequence[str]) -> int:
     parser = _Parser(
         prog="skimbal info",
         description="Show what a data set holds: images of each class in each split, their shape "
-        "and number type, the size of the file. Nothing is fitted.",
+        "and number type, the size of the file or the number of files. Nothing is fitted.",
     )
     _add_data(parser)
     args = parser.parse_args(argv)
-    data = _load(parser, "", args.data, args.groups)
-    ends = {"all": ""} if "X" in data else {s: f"_{s}" for s in ("train", "val", "test")}
+    data = _load(parser, args)
+    ends = {"all": ""} if "X" in data else {s: f"_{s}" for s in _parts(data)}
     groups = {split: data.get(f"groups{end}") for split, end in ends.items()}
     groups = {split: array for split, array in groups.items() if array is not None}
     X = data["X" + next(iter(ends.values()))]
     print(f"{data.name}: {data.ndim}D images; license {data.license}")
-    if data.filename is not None:
+    if _is_folder(data):
+        n_files = sum(len(data[f"y{end}"]) for end in ends.values())
+        print(f"folder {data.filename}, {n_files:,} images")
+    elif data.filename is not None:
         print(f"file {data.filename}, {Path(data.filename).stat().st_size:,} bytes")
     print(
         DataCard.from_labels(
@@ -261,8 +286,9 @@ def _info(argv: Sequence[str]) -> int:
             class_names=data.target_names,
         )
     )
-    if "test" in groups:
-        shared = np.intersect1d(np.concatenate([groups["train"], groups["val"]]), groups["test"])
+    others = [array for split, array in groups.items() if split != "test"]
+    if "test" in groups and others:
+        shared = np.intersect1d(np.concatenate(others), groups["test"])
         print(f"groups of the test rows that are in training or validation rows: {len(shared)}")
     return 0
 
@@ -275,13 +301,61 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
         "data",
         metavar="DATA",
         help=f"{_DATA} with the arrays train_images, train_labels and so on for val and test, or "
-        "without splits: images and labels, or X and y",
+        "without splits: images and labels, or X and y; or a folder of image files (PNG, JPEG, "
+        "TIFF, NIfTI, DICOM, npy, ...) that holds a folder for each class, or any with --labels",
     )
     parser.add_argument(
         "--groups",
         metavar="NAME",
         help="array of the .npz file that says to which group, such as a patient, each image "
         "belongs; train_NAME, val_NAME and test_NAME in a file with splits",
+    )
+    add = parser.add_argument_group("folders of image files").add_argument
+    add("--labels", type=Path, metavar="FILE.csv", help="table with a row for each image")
+    for what, default in (("path", "path"), ("label", "label"), ("group", None), ("split", None)):
+        of_default = f" (default: {default})" if default else ""
+        add(
+            f"--{what}-column",
+            metavar="NAME",
+            help={
+                "path": "its column of paths, relative to the folder",
+                "label": "its column of classes",
+                "group": "its column of groups, such as patients, of which none is on both sides",
+                "split": "its column that says train, val or test",
+            }[what]
+            + of_default,
+        )
+    add(
+        "--size",
+        nargs="+",
+        type=_count,
+        metavar="N",
+        help="bring all images to this size, in pixels: one number for all axes, or one for each",
+    )
+    add(
+        "--resize",
+        choices=("resample", "crop"),
+        help="how: by interpolation, or by cutting out the centre (default: resample)",
+    )
+    add(
+        "--spacing",
+        nargs="+",
+        type=_positive,
+        metavar="MM",
+        help="resample NIfTI and DICOM to this distance of voxels, for all axes or each; with "
+        "--size it needs --resize crop",
+    )
+    add("--channels", type=_count, metavar="N", help="convert pictures: 1 is grey, 3 RGB, 4 RGBA")
+    add(
+        "--image-cache",
+        metavar="memory|FOLDER",
+        help="where to keep images that have been read, so that an epoch need not read them again",
+    )
+    add(
+        "--on-error",
+        choices=("raise", "skip"),
+        help="whether what cannot be read, or has no label, ends the command or is left out "
+        "(default: raise)",
     )
 
 
@@ -315,6 +389,19 @@ def _add_classifier(parser: argparse.ArgumentParser, *, max_epochs: int) -> None
         choices=("small", "resnet18", "resnet34"),
         default="small",
         help="network (default: %(default)s)",
+    )
+    add(
+        "--augment",
+        choices=("flip", "paper"),
+        help="change the training images in every epoch: flips, or the recipe of the paper "
+        "(default: not at all)",
+    )
+    add(
+        "--crop-size",
+        nargs="+",
+        type=_count,
+        metavar="N",
+        help="train on random windows of this size, for all axes or each, and judge on the centre",
     )
     add("--device", default="cpu", help="cpu, cuda, cuda:1, auto, ... (default: %(default)s)")
 
@@ -398,9 +485,15 @@ def _check_device(parser: argparse.ArgumentParser, device: str) -> None:
 # Data ----------------------------------------------------------------------------------------
 
 
-def _load(
-    parser: argparse.ArgumentParser, option: str, data: str, groups: str | None = None
-) -> Bunch:
+def _load(parser: argparse.ArgumentParser, args: argparse.Namespace, option: str = "") -> Bunch:
+    data, groups = args.data, getattr(args, "groups", None)
+    if _names_folder(data):
+        if option:
+            parser.error(f"{option}{data}: it is a folder, which 'skimbal compare {data}' takes")
+        return _load_folder(parser, args)
+    given = [_OF_FOLDERS[name] for name in _folder_options(args)]
+    if given:
+        parser.error(f"{given[0]} is for folders of image files, but there is no folder {data}")
     try:
         if data.endswith(".npz"):
             return load_npz(data, groups=groups)
@@ -410,11 +503,83 @@ def _load(
             )
         if data == "digits":
             return load_imbalanced_digits()
+        if Path(data).name != data:
+            parser.error(f"{option}{data}: there is no such folder")
         name, _, size = data.partition("_")
         return load_medmnist(name, int(size)) if size.isdecimal() else load_medmnist(data)
     except (ImportError, OSError, ValueError) as error:
         of_groups = "" if groups is None else f" --groups {groups}"
         parser.error(f"{option}{data}{of_groups}: {error}")
+
+
+def _names_folder(data: str) -> bool:
+    """Tell whether a folder is meant; what may be a name of a data set is one."""
+    return Path(data).is_dir() and not re.fullmatch(r"digits|\w+mnist(3d)?(_\d+)?", data)
+
+
+def _folder_options(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the arguments of load_image_folder that were given."""
+    given = {
+        name: getattr(args, option.removeprefix("--").replace("-", "_"), None)
+        for name, option in _OF_FOLDERS.items()
+    }
+    for name in ("size", "spacing"):
+        given[name] = _of_axes(given[name])
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _of_axes(numbers: list[Any] | None) -> Any:
+    """Return one number for all axes as it is, and several as a tuple."""
+    return numbers[0] if numbers is not None and len(numbers) == 1 else numbers and tuple(numbers)
+
+
+def _load_folder(parser: argparse.ArgumentParser, args: argparse.Namespace) -> Bunch:
+    options = _folder_options(args)
+    if args.groups is not None:
+        parser.error(
+            f"--groups {args.groups} is an array of an .npz file, but {args.data} is a folder: "
+            "give --labels FILE.csv --group-column NAME"
+        )
+    columns = [_OF_FOLDERS[name] for name in options if name.endswith("_column")]
+    if columns and args.labels is None:
+        parser.error(f"{columns[0]} is a column of a table: give it as --labels FILE.csv")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("always")
+            warnings.showwarning = functools.partial(_show_once, set())
+            data = load_image_folder(args.data, **options)
+    except (ImportError, OSError, ValueError) as error:
+        # Names with "=" and a value, and those that are no words of their own.
+        message = re.sub(
+            rf"(?<!\S)({'|'.join(_OF_FOLDERS)})=(?:'(\w+)'|\(([^()]*)\))?(?=\W|$)",
+            lambda m: " ".join(
+                [_OF_FOLDERS[m[1]], m[2] or "", (m[3] or "").replace(",", "")]
+            ).strip(),
+            str(error),
+        )
+        message = re.sub(r"\b(\w+_column)\b", lambda m: _OF_FOLDERS.get(m[1], m[1]), message)
+        parser.error(f"{args.data}: {message}")
+    parts = [key.removeprefix("X_") for key in data if key.startswith("X_")]
+    if parts and (set(parts) - {"train", "val", "test"} or "train" not in parts):
+        parser.error(
+            f"{args.data}: its parts are {', '.join(map(repr, parts))}; expected train and, if "
+            "there are any, val and test"
+        )
+    return data
+
+
+def _is_folder(data: Bunch) -> bool:
+    return data.filename is not None and Path(data.filename).is_dir()
+
+
+def _parts(data: Bunch) -> list[str]:
+    """Return the names of the splits that there are."""
+    return [split for split in ("train", "val", "test") if f"X_{split}" in data]
+
+
+def _joined(arrays: list[Any]) -> Any:
+    files = all(isinstance(array, ImageArray) for array in arrays)
+    return concatenate(arrays) if files else np.concatenate(arrays)
 
 
 def _named(data: Bunch, y: np.ndarray) -> np.ndarray:
@@ -428,51 +593,56 @@ def _rows(
     parser: argparse.ArgumentParser, args: argparse.Namespace, data: Bunch
 ) -> tuple[dict[str, Any], str]:
     """Return what compare_losses is to divide or judge on, and a note on what it leaves out."""
-    if "X" in data:
-        if args.test:
-            parser.error(
-                f"{args.data} has no test split to judge on: 'skimbal compare {args.data}' without "
-                "--test cross-validates its rows"
-            )
+    parts = _parts(data)
+    if args.test and "test" not in parts:
+        parser.error(
+            f"{args.data} has no test split to judge on: 'skimbal compare {args.data}' without "
+            "--test cross-validates its rows"
+        )
+    if not parts:
         rows = {"X": data.X, "y": _named(data, data.y), "groups": data.get("groups")}
         return rows, ""
-    if not args.test:
-        rows = {
-            key: np.concatenate([data[f"{key}_train"], data[f"{key}_val"]])
-            for key in ("X", "y", *(["groups"] if args.groups else []))
-        }
-        return {**rows, "y": _named(data, rows["y"])}, (
-            f" of {len(data.y_train)} training and {len(data.y_val)} validation rows "
-            f"(the {len(data.y_test)} test rows are untouched)"
-        )
+    n = {split: len(data[f"y_{split}"]) for split in parts}
     groups = data.get("groups_train")
-    if groups is not None:
-        if data.groups_test is None:
-            parser.error(
-                f"--groups {args.groups}: {args.data} has no array test_{args.groups}, so that "
-                "groups on both sides could not be found; add it, or leave out --groups or --test"
-            )
-        shared = np.intersect1d(groups, data.groups_test)
-        if len(shared):
-            parser.error(
-                f"--groups {args.groups}: {len(shared)} group(s) are in the training and the test "
-                f"rows of {args.data}, such as {shared[0]}; divide it by group, or leave out --test"
-            )
+    if not args.test:
+        used = [split for split in parts if split != "test"]
+        keys = ["X", "y", *([] if groups is None else ["groups"])]
+        rows = {key: _joined([data[f"{key}_{split}"] for split in used]) for key in keys}
+        note = f" of {n['train']} training"
+        note += f" and {n['val']} validation rows" if "val" in n else " rows"
+        note += f" (the {n['test']} test rows are untouched)" if "test" in n else ""
+        return {**rows, "y": _named(data, rows["y"])}, note
+    if groups is not None and data.groups_test is None:
+        parser.error(
+            f"--groups {args.groups}: {args.data} has no array test_{args.groups}, so that "
+            "groups on both sides could not be found; add it, or leave out --groups or --test"
+        )
+    note = f"; {n['train']} training and {n['test']} test rows"
+    note += f" (the {n['val']} validation rows are not used)" if "val" in n else ""
     return {
         "X": data.X_train,
         "y": _named(data, data.y_train),
         "groups": groups,
         "X_test": data.X_test,
         "y_test": _named(data, data.y_test),
-    }, (
-        f"; {len(data.y_train)} training and {len(data.y_test)} test rows (the {len(data.y_val)} "
-        "validation rows are not used)"
-    )
+        "groups_test": data.get("groups_test"),
+    }, note
 
 
-def _estimator(args: argparse.Namespace, data: Bunch) -> Any:
+def _estimator(parser: argparse.ArgumentParser, args: argparse.Namespace, data: Bunch) -> Any:
     classifier = CNN2DClassifier if data.ndim == 2 else CNN3DClassifier
+    shape = data["X_train" if _parts(data) else "X"].shape[1:]
+    crop_size = _of_axes(args.crop_size)
+    if crop_size is not None:
+        try:
+            CenterCrop(crop_size)(torch.empty(1, 1, *shape[-data.ndim :], device="meta"))
+        except ValueError as error:
+            parser.error(f"--crop-size {' '.join(map(str, args.crop_size))}: {error}")
     return classifier(
+        augment=args.augment,
+        crop_size=crop_size,
+        # Files know their axes: a volume of few slices is not one with channels last.
+        input_shape=shape if _is_folder(data) and data.ndim == 3 else None,
         module=args.module,
         max_epochs=args.epochs,
         batch_size=args.batch_size,

@@ -22,6 +22,7 @@ from sklearn.base import (
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
 )
+from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.utils import (
     Tags,
     assert_all_finite,
@@ -42,6 +43,7 @@ from skorch.dataset import ValidSplit
 from torch import nn
 
 from skimbal import distributed
+from skimbal.augmentation import CenterCrop, get_augmentation
 from skimbal.images import ImageArray, ImageFiles
 from skimbal.losses import (
     CollapseWarning,
@@ -91,6 +93,7 @@ _OWN_PARAMETERS = frozenset(
     + ("ce_warmup_epochs",)
     + ("callbacks", "train_split", "device", "classes", "verbose", "warm_start")
     + ("predict_nonlinearity", "dataset", "autocast", "compile", "compiled", "feature_layer")
+    + ("augmentation", "module__crop_size")
     + ("module__factory", "module__in_channels", "module__n_classes", "module__dtype")
     + ("module__mean", "module__std", "module__channels_last")
 )
@@ -135,13 +138,29 @@ _CLASS_DOC = """{summary}
         independent draws by inverse class frequency (``"weighted"``), or an imbalanced-learn
         sampler that selects rows, drawn anew every epoch and after ``train_split``. Samplers
         that compute with pixels go before the classifier, in a :class:`~skimbal.NDSampler`.
+    augment : None, {{"flip", "paper"}}, callable or list of these, default=None
+        What changes the training images, anew in every epoch: flips along every axis, the recipe
+        of the paper (see :func:`~skimbal.augmentation.get_augmentation`), or callables, modules of
+        torch among them, that map a floating tensor of shape (n, c, {axes}) on the device to
+        another of the same shape and dtype. Copies of them are used. Validation rows and
+        predictions see the images as they are.
+    crop_size : int or tuple of int, default=None
+        Size of the window that the network sees, in voxels, along every or along each axis: at a
+        random place of each training image, before ``augment``, and in the centre otherwise. If
+        None, it sees all of an image.
+    n_tta : int, default=1
+        Number of passes over each image in a prediction (test-time augmentation), of which the
+        probabilities are averaged: the first one sees the image as it is, the others what
+        ``augment`` and ``crop_size`` of the fit make of it. It is read at prediction.
+        ``transform`` computes the features of the first one.
     module : {{"small", "resnet18", "resnet34"}} or callable, default="small"
         The network, or a factory ``f(in_channels, n_classes)`` that builds one. Options of the
         network are set as ``net__module__width``.
     feature_layer : str, default=None
         Layer whose input ``transform`` gives, by its name in ``named_modules()`` of the network
         (``net_.module_.network``). If None, the last :class:`torch.nn.Linear` that runs in a
-        prediction: in the built-in networks the classifier, whose input are the features.
+        prediction, which is the classifier of the built-in networks. Read when ``fit`` makes the
+        network.
     input_shape : tuple of int, default=None
         Shape of an image, {shapes}, in voxels. It gives rows their shape, and says that the axes
         of images are right as they are. If None, images keep their shape and rows become
@@ -170,9 +189,11 @@ _CLASS_DOC = """{summary}
         Run during training, in encoded labels. Named ones are reached as
         ``net__callbacks__name__parameter``.
     train_split : float, int, cross-validation splitter or callable, default=None
-        Validation rows for ``valid_loss`` and early stopping: a share of the rows, a number of
-        folds of which the first is used, or what skorch takes (``ValidSplit``,
-        ``predefined_split(Dataset(X, y))``). Splits are stratified. If None, all rows train.
+        Validation rows for ``valid_loss`` and early stopping: a share of the rows or a number of
+        folds of which one is used, both stratified; a splitter, of which the first split is used;
+        or what skorch takes (``ValidSplit``, ``predefined_split(Dataset(X, y))``). If None, all
+        rows train. With the ``groups`` of ``fit``, shares and folds keep each group on one side; a
+        share is then one of ``round(1 / share)`` folds, as close to it as whole groups come.
     device : str, default="cpu"
         Where to train and predict: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ...; ``"auto"`` is CUDA
         where there is one, else the CPU.
@@ -180,6 +201,7 @@ _CLASS_DOC = """{summary}
         Precision of the network. ``"auto"`` is float64, which is slower, for float64 input on the
         CPU, and float32 otherwise. ``"bfloat16"`` and ``"float16"`` keep parameters and loss in
         float32; ``"float16"`` scales the gradients as well.
+        ``"bfloat16"`` is refused for volumes on the CPU, where torch computes wrong gradients.
     compile : bool, default=False
         Whether :func:`torch.compile` translates the network, with options from
         ``net__compile__...``. That takes time before the first epoch, and a compiler. Copies and
@@ -248,6 +270,9 @@ class BaseCNNClassifier(
 
     #: Names of the spatial axes of an image.
     _axes: ClassVar[tuple[str, ...]]
+    #: Groups mean the same to every split, so they are asked for, as scikit-learn's splitters do.
+    __metadata_request__fit: ClassVar[dict[str, bool]] = {"groups": True}
+    __metadata_request__partial_fit: ClassVar[dict[str, bool]] = {"groups": True}
 
     classes_: np.ndarray
     input_shape_: tuple[int, ...]
@@ -266,6 +291,9 @@ class BaseCNNClassifier(
         ce_warmup_epochs: float = 0.5,
         logit_adjustment: float = 0.0,
         sampler: Any = None,
+        augment: Any = None,
+        crop_size: int | Sequence[int] | None = None,
+        n_tta: int = 1,
         module: Any = "small",
         feature_layer: str | None = None,
         input_shape: Sequence[int] | None = None,
@@ -294,6 +322,9 @@ class BaseCNNClassifier(
         self.ce_warmup_epochs = ce_warmup_epochs
         self.logit_adjustment = logit_adjustment
         self.sampler = sampler
+        self.augment = augment
+        self.crop_size = crop_size
+        self.n_tta = n_tta
         self.module = module
         self.feature_layer = feature_layer
         self.input_shape = input_shape
@@ -381,7 +412,9 @@ class BaseCNNClassifier(
 
     # Public methods --------------------------------------------------------------------------
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "BaseCNNClassifier":
+    def fit(
+        self, X: Any, y: Any, sample_weight: Any = None, groups: Any = None
+    ) -> "BaseCNNClassifier":
         """Train the network for ``max_epochs`` epochs.
 
         Parameters
@@ -396,6 +429,10 @@ class BaseCNNClassifier(
         sample_weight : array-like of shape (n_samples,), default=None
             Weights, dimensionless and not negative. Integer weights equal repeated rows; a row
             of weight 0 is as good as missing.
+        groups : array-like of shape (n_samples,), default=None
+            What must not be on both sides of ``train_split``, such as the patient of each image:
+            numbers or text. Not used where ``train_split`` is None. Metadata routing passes them
+            on unless ``set_fit_request(groups=False)`` was called.
 
         Returns
         -------
@@ -405,20 +442,27 @@ class BaseCNNClassifier(
         Raises
         ------
         ValueError
-            If a parameter or the data cannot be used; before any training.
+            If a parameter or the data cannot be used, or ``groups`` leave no split with every class
+            on both sides; before any training.
 
         Warns
         -----
         CollapseWarning
             If the loss is soft MCC, soft F1 or both, without a term that is a mean over rows.
         UserWarning
-            If batches are too small to hold every class where loss or sampler needs that.
+            If batches are too small to hold every class where loss or sampler needs that, or if a
+            splitter or callable of your own as ``train_split`` puts groups on both sides.
         """
         with self._unchanged_by_errors():
-            return self._train(X, y, sample_weight, resume=self.warm_start)
+            return self._train(X, y, sample_weight, groups, resume=self.warm_start)
 
     def partial_fit(
-        self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None
+        self,
+        X: Any,
+        y: Any,
+        classes: Any = None,
+        sample_weight: Any = None,
+        groups: Any = None,
     ) -> "BaseCNNClassifier":
         """Train for one epoch on the given images, at a constant learning rate.
 
@@ -434,6 +478,8 @@ class BaseCNNClassifier(
             All labels that any call will bring; needed in the first call.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights, dimensionless and not negative.
+        groups : array-like of shape (n_samples,), default=None
+            As for ``fit``. Every call splits its own rows.
 
         Returns
         -------
@@ -447,7 +493,9 @@ class BaseCNNClassifier(
             them, or a parameter or the data cannot be used.
         """
         with self._unchanged_by_errors():
-            return self._train(X, y, sample_weight, classes=classes, partial=True, resume=True)
+            return self._train(
+                X, y, sample_weight, groups, classes=classes, partial=True, resume=True
+            )
 
     def decision_function(self, X: Any) -> np.ndarray:
         """Compute the logits.
@@ -461,7 +509,8 @@ class BaseCNNClassifier(
         -------
         score : ndarray of shape (n_samples,) or (n_samples, n_classes)
             Unnormalised log-probabilities, dimensionless, less ``logit_adjustment`` times the log
-            prior; for two classes that of ``classes_[1]`` minus that of ``classes_[0]``.
+            prior; for two classes that of ``classes_[1]`` minus that of ``classes_[0]``. With
+            ``n_tta`` they are the logarithm of mean probabilities.
         """
 
         def scores(logits: torch.Tensor) -> torch.Tensor:
@@ -575,6 +624,7 @@ class BaseCNNClassifier(
         X: Any,
         y: Any,
         sample_weight: Any,
+        groups: Any,
         *,
         resume: bool,
         classes: Any = None,
@@ -584,9 +634,12 @@ class BaseCNNClassifier(
         device, together = self._check_params(), False
         if self.distributed:
             device, together = distributed.join(device)
+        augmentation = get_augmentation(self.augment, len(self._axes))
         X, shape = self._check_X(X, reset=first)
+        crop_size = self._check_crop_size(shape)
         y = self._check_y(X, y)
         weight, rows = self._check_weight(X, sample_weight)
+        groups = self._check_groups(X, groups)
         labels = self._check_classes(y[rows], classes, partial=partial, first=first)
         encoded = np.searchsorted(labels, y)
         encoded[encoded == len(labels)] = 0  # rows without weight may hold labels of their own
@@ -600,7 +653,7 @@ class BaseCNNClassifier(
         torch_seed, split_seed = (int(number) for number in state)
 
         data = ImageDataset(X, encoded, sample_weight=weight, sample_shape=shape, rows=rows)
-        train, valid = self._split(data, labels, split_seed)
+        train, valid = self._split(data, labels, groups, split_seed)
         mass = np.bincount(train.y, weights=train.sample_weight, minlength=len(labels))
         if partial and not first:
             mass = mass + self._class_mass
@@ -616,16 +669,26 @@ class BaseCNNClassifier(
         with isolated_random_state(torch_seed, device):
             if partial and not first:
                 net = self.net_
+                if crop_size != net.module_.crop_size:
+                    raise ValueError(
+                        f"crop_size={self.crop_size!r} differs from that of the first call, "
+                        f"{net.module_.crop_size}, for which the network was made. Set it back, or "
+                        "fit anew."
+                    )
                 net.end_schedule()
                 loss = loss.to(net.device, net.module_.dtype)
                 if isinstance(loss, MixedLoss) and isinstance(net.criterion_, MixedLoss):
                     loss.moving = net.criterion_.moving
                 net.criterion_ = loss
             else:
-                net = self._make_net(train, labels, loss, device, partial)
+                net = self._make_net(train, labels, loss, crop_size, device, partial)
                 if not first:
                     _carry_over(self.net_.module_, net.module_)
                 self._epochs_before = net.epochs_before_ = n_epochs
+            net.augmentation = () if augmentation is None else tuple(augmentation)
+            if augmentation is not None:
+                augmentation.to(device=net.device, dtype=net.module_.dtype)
+                self._check_augmentation(net, train)
             # Set before training, so that an interrupted fit leaves what it has reached.
             self.classes_, self.input_shape_, self.net_ = labels, shape, net
             self._class_mass = mass
@@ -702,16 +765,12 @@ class BaseCNNClassifier(
         )
 
     def _split(
-        self, data: ImageDataset, labels: np.ndarray, seed: int
+        self, data: ImageDataset, labels: np.ndarray, groups: np.ndarray | None, seed: int
     ) -> tuple[ImageDataset, ImageDataset | None]:
         """Split before anything is learnt from the rows, statistics of the pixels included."""
-        split = self.train_split
-        if split is None:
+        if self.train_split is None:
             return data, None
-        split = copy.copy(split) if callable(split) else ValidSplit(split, stratified=True)
-        if isinstance(split, ValidSplit) and split.random_state is None and _is_fraction(split.cv):
-            split.random_state = seed
-        pair = split(data, data.y)
+        pair = self._call_split(data, labels, groups, seed)
         if not isinstance(pair, tuple | list) or len(pair) != 2:
             raise ValueError(
                 "train_split must return a pair, the training rows and the validation rows (or "
@@ -724,12 +783,80 @@ class BaseCNNClassifier(
             valid = data.take(np.asarray(valid.indices, dtype=np.intp))
         elif valid is not None and not isinstance(valid, ImageDataset):
             valid = self._foreign_validation_set(valid, labels)
+            groups = None  # of these rows there are none
         if not isinstance(train, ImageDataset) or len(train) == 0:
             raise ValueError(
                 "train_split must return the training rows as a torch Subset of the data set that "
                 f"it is given, with at least one row; got {train!r}."
             )
+        if groups is not None and valid is not None:
+            self._warn_of_shared_groups(groups[train.rows], groups[valid.rows])
         return train, valid
+
+    def _call_split(
+        self, data: ImageDataset, labels: np.ndarray, groups: np.ndarray | None, seed: int
+    ) -> Any:
+        """Return what ``train_split`` makes of the data, a pair of subsets unless it is wrong."""
+        split, y = self.train_split, data.y
+        of_rows = None if groups is None else groups[data.rows]
+        with warnings.catch_warnings():
+            # That a splitter ignores groups matters where it parts them, and is looked at later.
+            warnings.filterwarnings("ignore", message="The groups parameter is ignored")
+            if callable(split):
+                if isinstance(split, ValidSplit):
+                    split = _seeded(copy.copy(split), seed)
+                    split.cv = _seeded(split.cv, seed)
+                return split(data, y, **_groups_for(split, of_rows))
+            if of_rows is not None and isinstance(split, Real):
+                pair: Any = self._split_by_group(y, labels, of_rows, seed)
+            else:
+                cv = _seeded(ValidSplit(split, stratified=True).check_cv(y), seed)
+                given = _groups_for(cv.split, of_rows)
+                pair = next(iter(cv.split(np.zeros(len(y)), y, **given)), None)
+        if not isinstance(pair, tuple | list) or len(pair) != 2:
+            return pair
+        # A mask selects rows as numbers do.
+        return [torch.utils.data.Subset(data, np.arange(len(y))[rows].tolist()) for rows in pair]
+
+    def _split_by_group(
+        self, y: np.ndarray, labels: np.ndarray, groups: np.ndarray, seed: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the first stratified fold of whole groups that has every class on both sides."""
+        n_folds = self.train_split
+        if _is_fraction(n_folds):
+            if not 0 < n_folds <= 0.5:
+                raise ValueError(
+                    "train_split with groups must be a share greater than 0 and at most 0.5, as "
+                    f"one of round(1 / share) folds is used, or a number of folds; got {n_folds!r}."
+                )
+            n_folds = round(1 / n_folds)
+        folds = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed)
+        present = np.unique(y)
+        with warnings.catch_warnings():
+            # A class need not be in every fold, as one is used.
+            warnings.filterwarnings("ignore", message="The least populated class in y")
+            for train, valid in folds.split(y, y, groups):
+                if len(np.unique(y[train])) == len(np.unique(y[valid])) == len(present):
+                    return train, valid
+        count, rarest = min((len(np.unique(groups[y == k])), k) for k in present)
+        raise ValueError(
+            f"train_split={self.train_split!r} with groups finds no fold of whole groups, among "
+            f"{n_folds}, with every class in both the training and the validation rows. The class "
+            f"in the fewest groups is {labels.tolist()[rarest]!r}, in {count}; it needs at least "
+            "2. Use fewer folds or a larger share, merge classes, or set train_split=None."
+        )
+
+    def _warn_of_shared_groups(self, train: np.ndarray, valid: np.ndarray) -> None:
+        shared = np.intersect1d(train, valid)
+        if len(shared):
+            warnings.warn(
+                f"train_split puts {len(shared)} of {len(np.union1d(train, valid))} groups on both "
+                f"sides, such as {shared.tolist()[0]!r}, so valid_loss does not tell how it goes "
+                "with new groups. Use a share, a number of folds, or a splitter that honours "
+                "groups, such as StratifiedGroupKFold.",
+                UserWarning,
+                stacklevel=5,
+            )
 
     def _foreign_validation_set(self, valid: Any, labels: np.ndarray) -> ImageDataset:
         """Take up a validation set of the user's own, as ``predefined_split`` brings."""
@@ -750,10 +877,13 @@ class BaseCNNClassifier(
         train: ImageDataset,
         labels: np.ndarray,
         loss: nn.Module,
+        crop_size: tuple[int, ...] | None,
         device: str,
         partial: bool,
     ) -> ImageNet:
         n_channels, *spatial_shape = train.sample_shape
+        if crop_size is not None:
+            spatial_shape = list(crop_size)
         dtype = self.dtype
         if dtype == "auto":
             is_float64 = train.dtype.newbyteorder("=") == np.float64
@@ -788,6 +918,7 @@ class BaseCNNClassifier(
             std,
             # Which looks at gradients as one line of numbers, and cannot with another layout.
             channels_last=self._optimizer() is not torch.optim.LBFGS,
+            crop_size=crop_size,
         )
         net = ImageNet(
             module,
@@ -885,6 +1016,7 @@ class BaseCNNClassifier(
 
     def _predict(self, X: Any, function: Callable[[torch.Tensor], torch.Tensor]) -> np.ndarray:
         check_is_fitted(self, "net_")
+        n_tta = self._check_n_tta(self.net_.augments)
         tau = self.logit_adjustment
         _check_number("logit_adjustment", tau, Real, 0)
         if tau:
@@ -896,16 +1028,24 @@ class BaseCNNClassifier(
                 moved = shift.to(logits.device, logits.dtype, non_blocking=True)
                 return of_logits(logits - moved)
 
-        return self._in_blocks(X, lambda data: self.net_.predict_rows(data, function))
+        # Draws of its own, the same in each call.
+        seed = np.random.SeedSequence(self._seed, spawn_key=(1,)).generate_state(1)[0]
+        return self._in_blocks(
+            X,
+            lambda data: self.net_.predict_rows(data, function, n_tta),
+            None if n_tta == 1 else int(seed),
+        )
 
-    def _in_blocks(self, X: Any, compute: Callable[[ImageDataset], np.ndarray]) -> np.ndarray:
+    def _in_blocks(
+        self, X: Any, compute: Callable[[ImageDataset], np.ndarray], seed: int | None = None
+    ) -> np.ndarray:
         X, shape = self._check_X(X, reset=False)
         data = ImageDataset(X, sample_shape=shape)
         with self._told_about_memory():
-            if self.net_.iterator_valid is BlockIterator:
+            if seed is None and self.net_.iterator_valid is BlockIterator:
                 return compute(data)
             # An iterator of the user's, such as a DataLoader, may draw random numbers.
-            with isolated_random_state(0, self.net_.device):
+            with isolated_random_state(seed or 0, self.net_.device):
                 return compute(data)
 
     def _draw_seed(self) -> int:
@@ -935,6 +1075,14 @@ class BaseCNNClassifier(
             )
         _check_number("ce_warmup_epochs", self.ce_warmup_epochs, Real, 0)
         _check_number("logit_adjustment", self.logit_adjustment, Real, 0)
+        augments = self.augment is not None or self.crop_size is not None
+        self._check_n_tta(augments)
+        if augments and self._optimizer() is torch.optim.LBFGS:
+            raise ValueError(
+                "augment and crop_size change the images of a batch each time that they are seen, "
+                "but optimizer='lbfgs' computes the loss of a batch several times in a step; set "
+                "augment=None and crop_size=None, or use another optimizer."
+            )
         _check_number("verbose", self.verbose, Integral, 0)
         if not isinstance(self.compile, bool | np.bool_):
             raise ValueError(f"compile must be True or False, got {self.compile!r}.")
@@ -973,6 +1121,67 @@ class BaseCNNClassifier(
             _check_compiler(torch.device(device).type)
         return device
 
+    def _check_n_tta(self, augments: bool) -> int:
+        _check_number("n_tta", self.n_tta, Integral, 1)
+        if self.n_tta > 1 and not augments:
+            raise ValueError(
+                f"n_tta={self.n_tta} averages predictions over augmented images, but the fit has "
+                "neither augment nor crop_size, so all of them would be the same. Set augment, "
+                "such as augment='flip', or n_tta=1."
+            )
+        return int(self.n_tta)
+
+    def _check_crop_size(self, shape: tuple[int, ...]) -> tuple[int, ...] | None:
+        """Return the size of the crop along each axis, if there is to be one."""
+        if self.crop_size is None:
+            return None
+        try:
+            cropped = CenterCrop(self.crop_size)(torch.empty(1, *shape, device="meta"))
+        except ValueError as error:
+            raise ValueError(f"crop_size={self.crop_size!r} cannot be used: {error}") from None
+        return tuple(cropped.shape[2:])
+
+    def _check_augmentation(self, net: ImageNet, train: ImageDataset) -> None:
+        """Try what is to change the images on some rows, so that it fails at once if it fails."""
+        images, _ = train.batch(np.arange(min(8, len(train))))
+        images = images["X"] if isinstance(images, dict) else images
+        expected = (len(images), images.shape[1], *(net.module_.crop_size or images.shape[2:]))
+        state = net.random_state()
+        try:
+            changed = net.augmented(images)
+        except Exception as error:
+            error.add_note(
+                f"augment={self.augment!r} failed in a trial with images of shape {expected}, in "
+                f"{net.module_.dtype}. A transform that takes one image at a time goes into "
+                "skimbal.augmentation.PerSample."
+            )
+            raise
+        wanted = expected, net.module_.dtype, torch.device(net.device).type
+        found: Any = type(changed)
+        if isinstance(changed, torch.Tensor):
+            found = tuple(changed.shape), changed.dtype, changed.device.type
+        if found != wanted:
+            raise ValueError(
+                "augment must keep the shape, dtype and device of a batch of images; in a trial it "
+                f"made {found} of {wanted}. A transform that takes one image at a time goes into "
+                "skimbal.augmentation.PerSample; to crop, set crop_size."
+            )
+        if not changed.isfinite().all():
+            raise ValueError(
+                f"augment={self.augment!r} makes NaN or infinite values of finite ones, in a trial "
+                "with the first training rows. Change it, or the range of X."
+            )
+        if self.micro_batch_size is not None:
+            net.random_state(state)
+            again = net.augmented(images)
+            if (changed - again).abs().max() > 1e-3 * changed.abs().max():
+                raise ValueError(
+                    f"micro_batch_size={self.micro_batch_size} may need the same draw of augment "
+                    "twice, but with the generators of torch, numpy and python where they were "
+                    f"augment={self.augment!r} makes other images. Let it draw from these, or set "
+                    "micro_batch_size=None."
+                )
+
     def _check_precision(self, device: str) -> None:
         possible = ["float32"]
         if _has_float64(device):
@@ -983,6 +1192,14 @@ class BaseCNNClassifier(
             raise ValueError(
                 f"dtype={self.dtype!r} cannot be computed on device={self.device!r}, which can do "
                 f"{', '.join(map(repr, possible))}."
+            )
+        if self.dtype == "bfloat16" and device == "cpu" and len(self._axes) == 3:
+            # Seen with torch 2.13: the weight gradient of a 3 x 3 x 3 kernel over 2 x 2 x 2 voxels
+            # is noise of any size, and different in each call.
+            raise ValueError(
+                "dtype='bfloat16' is not for volumes on the CPU, where torch computes wrong "
+                "gradients of convolutions over few voxels; use dtype='float32' or 'float16', or a "
+                "GPU."
             )
         if self.dtype == "float16" and self._optimizer() is torch.optim.LBFGS:
             raise ValueError(
@@ -1188,6 +1405,22 @@ class BaseCNNClassifier(
             )
         return weight, rows
 
+    def _check_groups(self, X: np.ndarray, groups: Any) -> np.ndarray | None:
+        if groups is None:
+            return None
+        of_rows: np.ndarray = np.asarray(_as_array(groups))
+        if of_rows.dtype.kind == "U":
+            # Among text in a list, numpy makes text of what is missing.
+            of_rows = np.asarray(groups, dtype=object)
+        if of_rows.ndim != 1:
+            raise ValueError(
+                "groups must have one entry for each row of X, so the shape (n_samples,); got "
+                f"{of_rows.shape}."
+            )
+        check_consistent_length(X, of_rows)
+        _distinct(of_rows, "groups", "group")
+        return of_rows
+
     def _check_classes(
         self, y: np.ndarray, classes: Any, *, partial: bool, first: bool
     ) -> np.ndarray:
@@ -1314,6 +1547,7 @@ class CNN2DClassifier(BaseCNNClassifier):  # noqa: D101
     __doc__ = _CLASS_DOC.format(
         summary="Convolutional network for 2D images with imbalanced classes.",
         shapes="(h, w) or (c, h, w)",
+        axes="h, w",
         see_also="CNN3DClassifier : The same for volumes.",
         example=""">>> from skimbal import CNN2DClassifier
     >>> from skimbal.datasets import load_imbalanced_digits
@@ -1329,6 +1563,7 @@ class CNN3DClassifier(BaseCNNClassifier):  # noqa: D101
     __doc__ = _CLASS_DOC.format(
         summary="Convolutional network for volumes (3D images) with imbalanced classes.",
         shapes="(d, h, w) or (c, d, h, w)",
+        axes="d, h, w",
         see_also="CNN2DClassifier : The same for 2D images.",
         example=""">>> import numpy as np
     >>> from skimbal import CNN3DClassifier
@@ -1376,17 +1611,34 @@ def _mark(data: ImageDataset | None) -> tuple[int, int] | None:
     return len(data), mark
 
 
-def _distinct(labels: np.ndarray, name: str) -> np.ndarray:
+def _seeded(cv: Any, seed: int) -> Any:
+    """Return a splitter that draws from the seed of the fit, unless it has one or draws nothing."""
+    if getattr(cv, "random_state", seed) is None and getattr(cv, "shuffle", True):
+        cv = copy.copy(cv)
+        cv.random_state = seed
+    return cv
+
+
+def _groups_for(function: Callable[..., Any], groups: np.ndarray | None) -> dict[str, Any]:
+    """Return the groups as an argument, where there are some and the function takes them."""
+    parameters = inspect.signature(function).parameters.values()
+    takes = any(p.name == "groups" or p.kind is p.VAR_KEYWORD for p in parameters)
+    return {} if groups is None or not takes else {"groups": groups}
+
+
+def _distinct(labels: np.ndarray, name: str, what: str = "label") -> np.ndarray:
     """Sort the distinct labels; refuse labels that are missing or have no order."""
     try:
         distinct: np.ndarray = np.unique(labels)
     except TypeError:
         kinds = ", ".join(sorted({type(label).__name__ for label in labels}))
         raise ValueError(
-            f"{name} mixes labels of the types {kinds}, which cannot be sorted. Give every label "
-            "the same type, such as str, and drop the rows without a label."
+            f"{name} mixes {what}s of the types {kinds}, which cannot be sorted. Give every {what} "
+            f"the same type, such as str, and drop the rows without a {what}."
         ) from None
     assert_all_finite(distinct, input_name=name)
+    if distinct.dtype.kind in "mM" and np.isnat(distinct).any():
+        raise ValueError(f"Input {name} contains NaT; drop the rows without a {what}.")
     return distinct
 
 

@@ -13,7 +13,7 @@ import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from mmap import mmap
 from numbers import Integral, Real
 from pathlib import Path
@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-__all__ = ["ImageArray", "ImageFiles", "find_images"]
+__all__ = ["ImageArray", "ImageFiles", "concatenate", "find_images"]
 
 #: Files whose headers are read at once: on a network drive the waiting is the work.
 _N_HEADER_THREADS = 4
@@ -175,15 +175,15 @@ class ImageFiles(ImageArray):
     ----------
     paths : sequence of str or path-like of shape (n_images,)
         A file for each image; a folder for a DICOM series or an array of zarr.
-    size : tuple of int, default=None
-        Shape that every image is brought to, one number for each spatial axis, in pixels or
-        voxels. If None, images of different shapes are refused.
+    size : int or tuple of int, default=None
+        Shape that every image is brought to, in pixels or voxels: a number for each spatial axis,
+        or one for all. If None, images of different shapes are refused.
     resize : {"resample", "crop"}, default="resample"
         How: by linear interpolation with antialiasing, or by cutting out the centre and filling
         up evenly around it with the least value of the image.
-    spacing : tuple of float, default=None
-        Distance of voxels that NIfTI and DICOM images are resampled to first, one number for each
-        spatial axis, in mm. With ``size`` it needs ``resize="crop"``.
+    spacing : float or tuple of float, default=None
+        Distance of voxels that NIfTI and DICOM images are resampled to first, in mm: a number for
+        each spatial axis, or one for all. With ``size`` it needs ``resize="crop"``.
     channels : int, default=None
         Number of channels that every image is to have, on a first axis. Pictures are converted: 1
         is grey, 3 RGB, 4 RGBA; other images must have them. If None, they have those of the file,
@@ -267,9 +267,9 @@ class ImageFiles(ImageArray):
         self,
         paths: Any,
         *,
-        size: Sequence[int] | None = None,
+        size: int | Sequence[int] | None = None,
         resize: str = "resample",
-        spacing: Sequence[float] | None = None,
+        spacing: float | Sequence[float] | None = None,
         channels: int | None = None,
         dtype: npt.DTypeLike | None = None,
         transform: Callable[[np.ndarray], Any] | None = None,
@@ -316,6 +316,50 @@ class ImageFiles(ImageArray):
         """Number of spatial axes of an image."""
         return self._array.n_spatial
 
+    def fingerprint(self) -> dict[str, Any]:
+        """Tell the selected images from any others, without reading them.
+
+        A cache of results asks for it, as :func:`~skimbal.study.compare_losses` does: reading all
+        files to that end may take longer than what it saves.
+
+        Returns
+        -------
+        fingerprint : dict
+            ``"files"``: a sum of the absolute paths of the selected files, in their order, and of
+            the sizes and times of the last change of the files; shape, dtype and the parameters
+            that decide about the pixels, under their names.
+
+        Examples
+        --------
+        >>> import os, tempfile
+        >>> import numpy as np
+        >>> from skimbal.images import ImageFiles
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     paths = [os.path.join(folder, f"{i}.npy") for i in range(2)]
+        ...     for path in paths:
+        ...         np.save(path, np.zeros((20, 24), dtype=np.uint8))
+        ...     before = ImageFiles(paths, size=16).fingerprint()
+        ...     np.save(paths[1], np.zeros((30, 24), dtype=np.uint8))
+        ...     after = ImageFiles(paths, size=16).fingerprint()
+        >>> [name for name in before if before[name] != after[name]], after["size"]
+        (['files'], 16)
+        """
+        files, form = self._array, self._array.form
+        stamps = {
+            row: repr((os.path.abspath(files.paths[row]), _stamp(files.paths[row])))
+            for row in np.unique(self._rows).tolist()
+        }
+        digest = hashlib.blake2b(digest_size=8)
+        for row in self._rows.tolist():
+            digest.update(stamps[row].encode())
+        return {
+            "files": digest.hexdigest(),
+            "shape": self.shape,
+            "dtype": str(self.dtype),
+            **{field.name: getattr(form, field.name) for field in fields(form)},
+            "transform": files.transform,
+        }
+
     def _selection(self, rows: np.ndarray) -> "ImageFiles":
         return _select(self._array, rows, self._kept)
 
@@ -330,6 +374,42 @@ def _select(files: "_Files", rows: np.ndarray, kept: np.ndarray) -> ImageFiles:
     ImageArray.__init__(selection, files, rows)
     selection._kept = kept
     return selection
+
+
+def concatenate(selections: Sequence[ImageArray]) -> ImageArray:
+    """Put selections of the same images together, of which nothing is read.
+
+    Parameters
+    ----------
+    selections : sequence of ImageArray or ImageFiles
+        Selections by indexing from one array or set of files, such as ``X_train`` and ``X_val`` of
+        :func:`~skimbal.datasets.load_image_folder`.
+
+    Returns
+    -------
+    selection : ImageArray or ImageFiles
+        All of their images, in that order.
+
+    Raises
+    ------
+    ValueError
+        If there is no selection, or they are not of the same images.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skimbal.images import ImageArray, concatenate
+    >>> images = ImageArray(np.arange(20.0).reshape(5, 2, 2))
+    >>> concatenate([images[:2], images[[4]]])
+    ImageArray(shape=(3, 2, 2), dtype=float64)
+    """
+    arrays = {id(selection._array) for selection in selections}
+    if len(arrays) != 1:
+        raise ValueError(
+            "concatenate needs selections of one array or set of files, as indexing gives them; "
+            f"got {len(selections)} of {len(arrays)}. Select both parts from the same images."
+        )
+    return selections[0]._selection(np.concatenate([part._rows for part in selections]))
 
 
 def find_images(
@@ -516,9 +596,9 @@ class _Image(NamedTuple):
 class _Form:
     """What every image is to look like, as the parameters of :class:`ImageFiles` say."""
 
-    size: tuple[int, ...] | None
+    size: int | tuple[int, ...] | None
     resize: str
-    spacing: tuple[float, ...] | None
+    spacing: float | tuple[float, ...] | None
     channels: int | None
     reader: Callable[[str], Any] | None
 
@@ -532,7 +612,8 @@ class _Form:
             and self.channels >= 1
         ):
             raise ValueError(f"channels must be a positive integer, got {self.channels!r}.")
-        if self.spacing and self.size and len(self.spacing) != len(self.size):
+        lengths = {len(item) for item in (self.size, self.spacing) if isinstance(item, tuple)}
+        if len(lengths) > 1:
             raise ValueError(
                 f"size={self.size} and spacing={self.spacing} differ in their number of axes."
             )
@@ -544,7 +625,7 @@ class _Form:
 
     def remedy(self, first: tuple[int, ...], second: tuple[int, ...]) -> str:
         """Say what brings two shapes together."""
-        axes = len(self.size or self.spacing or ()) or min(len(first), len(second))
+        axes = self._n_asked or min(len(first), len(second))
         if first[-axes:] == second[-axes:] or len(first) != len(second):
             return "Pass channels= to give all the same number of channels."
         return "Pass size= to bring all to one, with resize='resample' or resize='crop' to say how."
@@ -586,6 +667,12 @@ class _Form:
             return np.ascontiguousarray(pixels, dtype=pixels.dtype.newbyteorder("="))
 
     @property
+    def _n_asked(self) -> int:
+        """Number of spatial axes that the parameters ask for, 0 if they suit any."""
+        items = (self.size, self.spacing)
+        return next((len(item) for item in items if isinstance(item, tuple)), 0)
+
+    @property
     def _resamples(self) -> bool:
         return bool(self.spacing or (self.size and self.resize == "resample"))
 
@@ -599,7 +686,7 @@ class _Form:
                 "expected an image of 2 or 3 axes, and one for channels before them; got shape "
                 f"{pixels.shape}."
             )
-        asked = len(self.size or self.spacing or ())
+        asked = self._n_asked
         if n_spatial is None:
             if asked:
                 n_spatial = asked
@@ -607,7 +694,8 @@ class _Form:
                 has_channels = pixels.shape[0] == self.channels and pixels.ndim > 2
                 n_spatial = pixels.ndim - 1 if has_channels or pixels.ndim == 4 else pixels.ndim
         if (asked and asked != n_spatial) or pixels.ndim not in (n_spatial, n_spatial + 1):
-            name, value = ("size", self.size) if self.size else ("spacing", self.spacing)
+            of_size = isinstance(self.size, tuple)
+            name, value = ("size", self.size) if of_size else ("spacing", self.spacing)
             raise ValueError(
                 f"expected {asked} spatial axes, for {name}={value}; got an image of shape "
                 f"{pixels.shape} with {min(n_spatial, pixels.ndim)}."
@@ -635,9 +723,9 @@ class _Form:
                 )
             shape = tuple(
                 max(1, round(n * old / new))
-                for n, old, new in zip(shape, spacing, self.spacing, strict=True)
+                for n, old, new in zip(shape, spacing, _each(self.spacing, n_spatial), strict=True)
             )
-        return lead, shape, self.size
+        return lead, shape, None if self.size is None else _each(self.size, n_spatial)
 
 
 def _resample(pixels: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
@@ -725,21 +813,27 @@ def _as_paths(paths: Any, reader: Any) -> list[str]:
     return [os.fspath(path) if reader else os.path.abspath(path) for path in listed]
 
 
-def _numbers(name: str, value: Any, kind: Any) -> tuple[Any, ...] | None:
-    """Check a number for each of two or three axes."""
+def _numbers(name: str, value: Any, kind: Any) -> Any:
+    """Check a number for each of two or three axes, or one for all of them."""
     if value is None:
         return None
     what = "positive integers" if kind is int else "positive numbers, in mm"
     types: Any = Integral if kind is int else Real
-    if not (isinstance(value, tuple | list | np.ndarray) and len(value) in (2, 3)) or not all(
+    several = isinstance(value, tuple | list | np.ndarray)
+    items = value if several else [value]
+    if not all(
         isinstance(item, types) and not isinstance(item, bool) and 0 < item < math.inf
-        for item in value
-    ):
+        for item in items
+    ) or (several and len(value) not in (2, 3)):
         raise ValueError(
-            f"{name} must be a tuple of two or three {what}, one for each spatial axis; got "
-            f"{value!r}."
+            f"{name} must be a tuple of two or three {what}, one for each spatial axis, or one for "
+            f"all of them; got {value!r}."
         )
-    return tuple(kind(item) for item in value)
+    return tuple(kind(item) for item in items) if several else kind(value)
+
+
+def _each(value: Any, n_axes: int) -> tuple[Any, ...]:
+    return value if isinstance(value, tuple) else (value,) * n_axes
 
 
 @contextmanager

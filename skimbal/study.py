@@ -50,7 +50,7 @@ from sklearn.utils import (
 from torch import nn
 from tqdm.auto import tqdm
 
-from skimbal.classifiers import CNN2DClassifier, CNN3DClassifier
+from skimbal.classifiers import CNN2DClassifier, CNN3DClassifier, _from_paths
 from skimbal.datasets import DataCard
 from skimbal.images import ImageArray
 from skimbal.losses import MixedLoss, get_loss
@@ -774,6 +774,7 @@ def compare_losses(
     random_state: Any = None,
     X_test: Any = None,
     y_test: Any = None,
+    groups_test: Any = None,
     cache_dir: str | os.PathLike[str] | None = None,
     verbose: int = 1,
 ) -> "LossStudy":
@@ -786,7 +787,7 @@ def compare_losses(
     Parameters
     ----------
     X : array-like of shape (n_samples, ...)
-        Images, as the classifiers take them.
+        Images, as the classifiers take them; image files are read in the fits only.
     y : array-like of shape (n_samples,)
         Class labels.
     losses : sequence or mapping, default=None
@@ -808,7 +809,8 @@ def compare_losses(
         or, with ``groups``, :class:`~sklearn.model_selection.StratifiedGroupKFold`; or splits of
         your own.
     groups : array-like of shape (n_samples,), default=None
-        Such as patients: no group is on both sides of a split.
+        Such as patients: no group is on both sides of a split, that of the estimator's
+        ``train_split`` included, to whose fit they are given.
     scoring : str or callable, default="balanced_accuracy"
         The score that ranks: one of those below, a scorer of scikit-learn by name, or a callable
         ``(estimator, X, y)`` of which more is better, called ``"score"`` in the table. All studies
@@ -826,9 +828,12 @@ def compare_losses(
         Seed of folds, weights and batches. The same seed gives the same table on one machine.
     X_test, y_test : array-like, default=None
         A fixed test set instead of cross-validation. The spread is then one over seeds alone.
+    groups_test : array-like of shape (n_test_samples,), default=None
+        Groups of the fixed test set, of which none may be among ``groups``; not compared if None.
     cache_dir : str or path-like, default=None
         Folder to which every finished fit is appended. A study of the same data, estimator and
         versions goes on there, also with further losses, samplers or repeats; any other is refused.
+        Image files are told apart by :meth:`~skimbal.images.ImageFiles.fingerprint`.
     verbose : int, default=1
         1 shows a progress bar over the fits, 0 none.
 
@@ -842,8 +847,8 @@ def compare_losses(
     ValueError
         Before any fit, if a loss, sampler, score or baseline is unknown, or the score cannot judge
         these classes; if a class has fewer members (or groups) than folds, or a fold lacks a class;
-        if a group is on both sides of a split; if ``cache_dir`` belongs to another study or holds
-        other files.
+        if a group is on both sides of a split; if groups are to go past a resampler to
+        ``train_split``; if ``cache_dir`` belongs to another study or holds other files.
     OSError
         If ``cache_dir`` cannot be made or written to.
 
@@ -886,11 +891,14 @@ def compare_losses(
     >>> [(e.loss, e.sampler, e.n_fits) for e in study.estimates()]
     [('ce', 'balanced', 3), ('ce+mcc', 'balanced', 3)]
     """
-    X, y, groups, X_test, y_test = _check_data(X, y, groups, X_test, y_test)
+    X, y, groups, X_test, y_test, groups_test = _check_data(
+        X, y, groups, X_test, y_test, groups_test
+    )
     classes = np.unique(y)
     estimator = _check_estimator(estimator, X)
     counts = np.bincount(np.searchsorted(classes, y))
     configurations = _configurations(losses, samplers, baseline, y, counts, estimator)
+    _check_groups_arrive(configurations, estimator, groups)
     scorer = _check_scoring(scoring, y, classes)
     for name, value in (("n_repeats", n_repeats), ("verbose", verbose)):
         least = 1 if name == "n_repeats" else 0
@@ -912,7 +920,7 @@ def compare_losses(
         classes=classes,
         scoring=scoring if isinstance(scoring, str) else "score",
         estimator=estimator,
-        data=_data_card(X, y, groups, y_test),
+        data=_data_card(X, y, groups, y_test, groups_test),
         seed=seed,
         splitting=_describe_splitting(cv, groups, splits, y_test),
         n_splits=len(splits),
@@ -921,7 +929,8 @@ def compare_losses(
     done: dict[str, dict[str, Any]] = {}
     if cache is not None:
         done = cache.open(_fingerprint(X, y, groups, X_test, y_test, estimator, splits, seed))
-    _run(study, splits, (X, y, X_test, y_test), scorer, cache, done, n_jobs, verbose)
+    data = X, y, groups, X_test, y_test
+    _run(study, splits, data, scorer, cache, done, n_jobs, verbose)
     return study
 
 
@@ -938,11 +947,19 @@ class _Split(NamedTuple):
     seed: int
 
 
-def _check_data(X: Any, y: Any, groups: Any, X_test: Any, y_test: Any) -> tuple[Any, ...]:
+def _check_data(
+    X: Any, y: Any, groups: Any, X_test: Any, y_test: Any, groups_test: Any
+) -> tuple[Any, ...]:
     if (X_test is None) != (y_test is None):
         raise ValueError("X_test and y_test go together, but only one of them was given.")
+    if groups_test is not None and (X_test is None or groups is None):
+        raise ValueError(
+            "groups_test are the groups of the rows of X_test, to be compared with groups; give "
+            "all three, or leave groups_test out."
+        )
 
     def images(data: Any) -> Any:
+        data = _from_paths(data)
         return data if hasattr(data, "shape") or hasattr(data, "iloc") else np.asarray(data)
 
     def labels(data: Any, name: str) -> np.ndarray:
@@ -957,7 +974,7 @@ def _check_data(X: Any, y: Any, groups: Any, X_test: Any, y_test: Any) -> tuple[
     if len(np.unique(y)) < 2:
         raise ValueError(f"y must hold at least 2 classes, got {np.unique(y).tolist()}.")
     if groups is not None:
-        groups = np.asarray(column_or_1d(groups))
+        groups = labels(groups, "groups")
         check_consistent_length(X, groups)
     if X_test is not None:
         X_test, y_test = images(X_test), labels(y_test, "y_test")
@@ -967,12 +984,25 @@ def _check_data(X: Any, y: Any, groups: Any, X_test: Any, y_test: Any) -> tuple[
                 "y_test must hold the same classes as y, each at least once, so that every score "
                 f"is defined; got {np.unique(y_test).tolist()} and {np.unique(y).tolist()}."
             )
-    return X, y, groups, X_test, y_test
+    if groups_test is not None:
+        groups_test = labels(groups_test, "groups_test")
+        check_consistent_length(X_test, groups_test)
+        shared = np.intersect1d(groups, groups_test)
+        if len(shared):
+            raise ValueError(
+                f"{len(shared)} group(s) are in the training and the test rows, such as "
+                f"{shared.tolist()[0]!r}: what is learnt of a patient would be tested on that "
+                "patient. Divide the rows by group."
+            )
+    return X, y, groups, X_test, y_test, groups_test
 
 
 def _check_estimator(estimator: Any, X: Any) -> Any:
     if estimator is None:
+        n_axes = getattr(X, "n_spatial", None)  # image files know
         is_2d = X.ndim <= 3 or (X.ndim == 4 and X.shape[1] in (1, 3))
+        if n_axes is not None:
+            is_2d = n_axes == 2
         return CNN2DClassifier() if is_2d else CNN3DClassifier()
     if not isinstance(_final(estimator), CNN2DClassifier | CNN3DClassifier):
         raise ValueError(
@@ -1077,6 +1107,28 @@ def _configurations(
         for value in [None if _is_uniform(given) else given]
         for loss in (*by_loss, *(extra if sampler == "uniform" else ()))
     ]
+
+
+def _check_groups_arrive(
+    configurations: list[Configuration], estimator: Any, groups: np.ndarray | None
+) -> None:
+    """Refuse resampled rows, whose groups nobody knows, where a validation split asks for them."""
+    steps = estimator.steps[:-1] if isinstance(estimator, Pipeline) else []
+    resamplers = [name for name, step in steps if hasattr(step, "fit_resample")]
+    for configuration in configurations if resamplers else ():
+        if _groups_for(_with_params(estimator, configuration.params, None), groups):
+            raise ValueError(
+                f"the step {resamplers[0]!r} of the pipeline makes other rows, so train_split "
+                "cannot keep groups on one side. Use a sampler of the study, which acts after the "
+                "split, or train_split=None."
+            )
+
+
+def _groups_for(model: Any, groups: np.ndarray | None) -> dict[str, Any]:
+    """Return the groups as the argument of fit that brings them to a validation split."""
+    if groups is None or _final(model).train_split is None:
+        return {}
+    return {f"{model.steps[-1][0]}__groups" if isinstance(model, Pipeline) else "groups": groups}
 
 
 def _is_uniform(sampler: Any) -> bool:
@@ -1217,15 +1269,19 @@ def _describe_splitting(
     return name + (f", {n_repeats} repeats" if n_repeats > 1 else "")
 
 
-def _data_card(X: Any, y: np.ndarray, groups: Any, y_test: np.ndarray | None) -> DataCard:
+def _data_card(
+    X: Any, y: np.ndarray, groups: Any, y_test: np.ndarray | None, groups_test: Any
+) -> DataCard:
     labels = {"all" if y_test is None else "train": y}
     if y_test is not None:
         labels["test"] = y_test
+    of_splits = dict(zip(labels, (groups, groups_test), strict=False))
+    of_splits = {split: array for split, array in of_splits.items() if array is not None}
     return DataCard.from_labels(
         labels,
         image_shape=tuple(X.shape[1:]),
         dtype=str(getattr(X, "dtype", "mixed")),
-        groups=None if groups is None else {next(iter(labels)): groups},
+        groups=of_splits or None,
     )
 
 
@@ -1310,11 +1366,12 @@ def _fit(
     scorer: Any,
 ) -> tuple[str, dict[str, Any], list[tuple[type[Warning], str]]]:
     """Fit and score one configuration on one split; return the record and what it warned of."""
-    X, y, X_test, y_test = data
+    X, y, groups, X_test, y_test = data
     rarest = int(np.argmin(np.bincount(np.searchsorted(classes, y))))
     if split.train is not None:
         X_test, y_test = _safe_indexing(X, split.test), y[split.test]
         X, y = _safe_indexing(X, split.train), y[split.train]
+        groups = None if groups is None else groups[split.train]
     model = _with_params(estimator, configuration.params, split.seed)
     classifier = _final(model)
     if "iterator_train" not in (classifier.net or {}):
@@ -1322,7 +1379,9 @@ def _fit(
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         start = time.perf_counter()
-        model.fit(X, y)
+        # A pipeline is told which step the groups are for, which metadata routing has no words for.
+        with config_context(enable_metadata_routing=False):
+            model.fit(X, y, **_groups_for(model, groups))
         fitted = time.perf_counter()
         scores, confusion = _scores(model, X_test, y_test, classes, rarest, scorer)
     fit = {
@@ -1483,8 +1542,8 @@ def _fingerprint(
     folds = [rows for split in splits if split.repeat == 0 for rows in (split.train, split.test)]
     return {
         "seed": seed,
-        "data": {"X": _digest(X), "y": _digest(y), "groups": _digest(groups)},
-        "test set": {"X": _digest(X_test), "y": _digest(y_test)},
+        "data": {"X": _content(X), "y": _digest(y), "groups": _digest(groups)},
+        "test set": {"X": _content(X_test), "y": _digest(y_test)},
         "folds": _digest(*folds),
         # What the configurations and the study set themselves is no part of it.
         "estimator": _describe(_with_params(estimator, {"loss": "ce", "sampler": None}, 0)),
@@ -1495,6 +1554,11 @@ def _fingerprint(
 def _versions() -> dict[str, str]:
     names = ("skimbal", "torch", "skorch", "scikit-learn", "imbalanced-learn", "numpy")
     return {name: version(name) for name in names}
+
+
+def _content(images: Any) -> Any:
+    """Return what tells images apart: what they say themselves, or a sum of all."""
+    return _describe(images.fingerprint()) if hasattr(images, "fingerprint") else _digest(images)
 
 
 def _digest(*arrays: Any) -> str | None:
@@ -1523,7 +1587,7 @@ def _describe(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_describe(item) for item in value]
     if isinstance(value, np.ndarray | ImageArray):
-        return _digest(value)
+        return _content(value)
     if isinstance(value, functools.partial):
         return {"partial": _describe([value.func, value.args, value.keywords])}
     if isinstance(value, nn.Module):

@@ -7,6 +7,7 @@ import difflib
 import io
 import itertools
 import math
+import pickle
 import random
 import threading
 from collections import deque
@@ -39,6 +40,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from skimbal import distributed
+from skimbal.augmentation import CenterCrop, RandomCrop
 from skimbal.losses import MixedLoss
 from skimbal.networks import fold_batch_norm
 from skimbal.sampling import BatchSampler
@@ -406,6 +408,8 @@ class StandardizedModule(nn.Module):
         In units of the images; no standardisation if None.
     channels_last : bool, default=True
         Whether the weights have the channels innermost in memory, as the images have.
+    crop_size : tuple of int, default=None
+        Size of the window in the centre that the network sees, in voxels; all of an image if None.
     **kwargs : dict
         Passed on to ``factory``.
     """
@@ -419,6 +423,7 @@ class StandardizedModule(nn.Module):
         mean: np.ndarray | None = None,
         std: np.ndarray | None = None,
         channels_last: bool = True,
+        crop_size: tuple[int, ...] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__()
@@ -437,7 +442,7 @@ class StandardizedModule(nn.Module):
                 "module must make a torch.nn.Module when called as f(in_channels, n_classes); got "
                 f"{self.network!r}."
             )
-        self.dtype = dtype
+        self.dtype, self.crop_size = dtype, crop_size
         self.mean: Tensor | None
         self.std: Tensor | None
         self.register_buffer("mean", None if mean is None else torch.from_numpy(mean))
@@ -468,7 +473,7 @@ class StandardizedModule(nn.Module):
         return logits
 
     def prepare(self, X: Tensor) -> Tensor:
-        """Convert and standardise a batch of images.
+        """Crop, convert and standardise a batch of images.
 
         Parameters
         ----------
@@ -480,6 +485,8 @@ class StandardizedModule(nn.Module):
         X : Tensor of shape (n_samples, in_channels, *spatial)
             In units of the standard deviation, channels innermost in memory.
         """
+        if self.crop_size is not None:
+            X = CenterCrop(self.crop_size)(X)  # all of an image that has been cropped already
         X = X.to(self.dtype)
         if self.mean is not None and self.std is not None:
             # Before the layout changes: the loop over the pixels of a channel is the longer one.
@@ -577,6 +584,9 @@ class ImageNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
     feature_layer : str, default=None
         Name of the layer of the network whose input :meth:`features_of_rows` computes; the last
         linear layer that runs if None.
+    augmentation : tuple of torch.nn.Module, default=()
+        What changes the images of a batch in training, one after the other, after a random crop if
+        the module crops.
     **kwargs : dict
         As for :class:`skorch.NeuralNetClassifier`.
     """
@@ -593,6 +603,7 @@ class ImageNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
         autocast: torch.dtype | None = None,
         compiled: bool = False,
         feature_layer: str | None = None,
+        augmentation: tuple[nn.Module, ...] = (),
         **kwargs: Any,
     ) -> None:
         super().__init__(module, *args, **kwargs)
@@ -601,6 +612,8 @@ class ImageNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
         self.autocast = autocast
         self.compiled = compiled
         self.feature_layer = feature_layer
+        # Not a part of module_: its tensors are no weights, and functions would not be pickled.
+        self.augmentation = augmentation
 
     def compile_module(self) -> None:
         """Let torch compile the network when it is first called, where that is asked for."""
@@ -639,6 +652,9 @@ class ImageNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
         """Return the state, with all that holds tensors in one piece that torch can move."""
         state = dict(vars(self))
         prefixes = tuple(self.cuda_dependent_attributes_)
+        if self.augmentation and _pickles(self.augmentation):
+            # If not, this is for a copy: there is none to be loaded on another machine.
+            prefixes += ("augmentation",)
         with_tensors = {name: state.pop(name) for name in vars(self) if name.startswith(prefixes)}
         blob = io.BytesIO()
         torch.save(with_tensors, blob)
@@ -856,6 +872,9 @@ class ImageNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
         """Compute the logits of a batch, in float32 or better."""
         if isinstance(x, Mapping):
             x = x["X"]
+        if self.module_.training and self.augments:
+            # Here, so that it is neither compiled nor computed in low precision.
+            x = self.augmented(x)
         with self._precision():
             if isinstance(x, Tensor):  # skorch would look for the many kinds that a batch might be
                 logits: Tensor = self.module_(x.to(self.device), **fit_params)
@@ -865,8 +884,25 @@ class ImageNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
             logits = logits.float()
         return logits
 
+    @property
+    def augments(self) -> bool:
+        """Whether the images of training are others than those of the data set."""
+        return len(self.augmentation) > 0 or self.module_.crop_size is not None
+
+    @torch.no_grad()
+    def augmented(self, images: Any) -> Any:
+        """Draw crops of some images, and change them, as in training."""
+        dtype, crop_size = self.module_.dtype, self.module_.crop_size
+        # A copy, as a callable of the user's may change it in place.
+        images = to_tensor(images, device=self.device).to(dtype, copy=crop_size is None)
+        if crop_size is not None:
+            images = RandomCrop(crop_size)(images)
+        for step in self.augmentation:
+            images = step(images)
+        return images
+
     def predict_rows(
-        self, dataset: ImageDataset, function: Callable[[Tensor], Tensor]
+        self, dataset: ImageDataset, function: Callable[[Tensor], Tensor], n_passes: int = 1
     ) -> np.ndarray:
         """Compute a function of the logits of each row.
 
@@ -876,6 +912,9 @@ class ImageNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
             The rows.
         function : callable
             Of the logits of a block, of shape (n_rows, n_classes); its result has as many rows.
+        n_passes : int, default=1
+            The first one sees the images as they are, others augmented ones. The logits of several
+            are the logarithm of the mean of their probabilities.
 
         Returns
         -------
@@ -884,10 +923,19 @@ class ImageNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
         """
         self._set_training(False)
         # To fold takes as long as it saves in some blocks.
-        pays = len(dataset) > 4 * (self.block_size or len(dataset))
+        pays = n_passes * len(dataset) > 4 * (self.block_size or len(dataset))
         with torch.inference_mode():
             infer = self._fast_infer() if pays else self.infer
-        return self._in_blocks(dataset, lambda x: function(infer(x)))
+        if n_passes == 1:
+            return self._in_blocks(dataset, lambda x: function(infer(x)))
+
+        def mean_of_passes(x: Any) -> Tensor:
+            x = x["X"] if isinstance(x, Mapping) else x
+            passes = [infer(x), *(infer(self.augmented(x)) for _ in range(n_passes - 1))]
+            log_proba = torch.stack(passes).log_softmax(-1)  # (n_passes, n_rows, n_classes)
+            return log_proba.logsumexp(0) - math.log(n_passes)
+
+        return self._in_blocks(dataset, lambda x: function(mean_of_passes(x)))
 
     def features_of_rows(self, dataset: ImageDataset) -> np.ndarray:
         """Compute the input of the feature layer for each row.
@@ -1083,7 +1131,7 @@ class ImageNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
         states, logits = [], [y_first.detach()]
         with torch.no_grad():
             for part in others:
-                states.append(self._random_state())
+                states.append(self.random_state())
                 logits.append(self.infer(part, **fit_params))
             # Running statistics are to see each part once. (By way of data, as the graph that is
             # kept would take it for a change of what it was computed with.)
@@ -1096,7 +1144,7 @@ class ImageNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
         gradient, *gradients = y_pred.grad.tensor_split(n_parts)
         torch.autograd.backward(y_first, gradient)
         for part, state, gradient in zip(others, states, gradients, strict=True):
-            self._random_state(state)
+            self.random_state(state)
             torch.autograd.backward(self.infer(part, **fit_params), gradient)
         return loss.detach(), y_pred.detach()
 
@@ -1209,15 +1257,18 @@ class ImageNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
             return nullcontext()
         return torch.autocast(torch.device(self.device).type, dtype=self.autocast)
 
-    def _random_state(self, state: tuple[Tensor, Tensor | None] | None = None) -> Any:
-        """Return the state of torch's generators, or go back to one."""
-        on_cuda = torch.device(self.device).type == "cuda"
+    def random_state(self, state: tuple[Any, ...] | None = None) -> Any:
+        """Return the state of the generators of python, numpy and torch, or go back to one."""
         if state is None:
-            cuda_state = torch.cuda.get_rng_state(self.device) if on_cuda else None
-            return torch.get_rng_state(), cuda_state
-        torch.set_rng_state(state[0])
-        if state[1] is not None:
-            torch.cuda.set_rng_state(state[1], self.device)
+            cuda_state = torch.cuda.get_rng_state(self.device) if _is_cuda(self.device) else None
+            python_and_numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
+            return *python_and_numpy, torch.get_rng_state(), cuda_state
+        python_state, numpy_state, torch_state, cuda_state = state
+        random.setstate(python_state)
+        np.random.set_state(numpy_state)  # noqa: NPY002
+        torch.set_rng_state(torch_state)
+        if cuda_state is not None:
+            torch.cuda.set_rng_state(cuda_state, self.device)
         return None
 
 
@@ -1306,6 +1357,14 @@ def _seed_torch(seed: int, device: str) -> None:
     if _is_cuda(device):
         with torch.cuda.device(device):
             torch.cuda.manual_seed(seed)
+
+
+def _pickles(thing: Any) -> bool:
+    try:
+        torch.save(thing, io.BytesIO())
+    except (AttributeError, TypeError, pickle.PicklingError):
+        return False
+    return True
 
 
 def _split(X: Any, n_parts: int) -> list[Any]:

@@ -20,13 +20,22 @@ MAY_IMPORT = {
     "networks": set(),
     "datasets": {"images"},
     "images": set(),
+    "augmentation": set(),
     "displays": set(),
     "distributed": set(),
-    "training": {"distributed", "losses", "sampling", "networks"},
-    "classifiers": {"distributed", "images", "losses", "sampling", "networks", "training"},
+    "training": {"augmentation", "distributed", "losses", "sampling", "networks"},
+    "classifiers": {
+        "augmentation",
+        "distributed",
+        "images",
+        "losses",
+        "sampling",
+        "networks",
+        "training",
+    },
     "report": {"displays"},
     "study": {"classifiers", "datasets", "displays", "images", "losses", "report", "sampling"},
-    "__main__": {"__init__", "datasets", "losses", "study"},
+    "__main__": {"__init__", "augmentation", "datasets", "images", "losses", "study"},
 }
 OPTIONAL = ("PIL", "jinja2", "matplotlib", "nibabel", "pandas", "pooch", "pydicom", "zarr")
 

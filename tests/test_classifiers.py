@@ -15,6 +15,7 @@ import tracemalloc
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import ClassVar
 
 import joblib
 import numpy as np
@@ -35,8 +36,13 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score, log_loss, recall_score, roc_auc_score
 from sklearn.model_selection import (
     GridSearchCV,
+    GroupKFold,
+    GroupShuffleSplit,
+    KFold,
     RandomizedSearchCV,
+    StratifiedGroupKFold,
     StratifiedKFold,
+    StratifiedShuffleSplit,
     TunedThresholdClassifierCV,
     cross_val_score,
     cross_validate,
@@ -58,6 +64,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from skimbal import CNN2DClassifier, CNN3DClassifier, LossMix, NDSampler, training
+from skimbal.augmentation import RandomFlip, RandomGamma
 from skimbal.losses import get_loss, inverse_frequency, log_prior
 from skimbal.networks import SmallCNN
 from skimbal.sampling import BatchSampler
@@ -399,6 +406,374 @@ def test_scores_of_training_see_logits_as_they_are():
     plain, adjusted = (small(**params, logit_adjustment=tau).fit(X, y) for tau in (0, 3))
     assert plain.history_[:, "score"] == adjusted.history_[:, "score"]
     assert not np.array_equal(plain.predict(X), adjusted.predict(X))
+
+
+# Augmentation --------------------------------------------------------------------------------
+
+
+class Recorder:
+    """Keeps what it is given; all copies keep it in the same list."""
+
+    seen: ClassVar[list] = []
+
+    def __init__(self, change=lambda images: images):
+        self.change = change
+
+    def __call__(self, images):
+        changed = self.change(images)
+        self.seen.append((images.clone(), changed.clone(), torch.is_autocast_enabled("cpu")))
+        return changed
+
+
+@pytest.fixture(autouse=True)
+def _forget_images():
+    Recorder.seen.clear()
+
+
+def recorded(part=0):
+    """Return the rows of a recorder since the trial of a fit, as one array."""
+    return torch.cat([record[part] for record in Recorder.seen[1:]]).numpy()
+
+
+class Inputs(nn.Module):
+    """A network that keeps the images that it sees, by whether it was trained on them."""
+
+    seen: ClassVar[list] = []
+
+    def __init__(self, in_channels, n_classes):
+        super().__init__()
+        self.layer = nn.Linear(in_channels, n_classes)
+
+    def forward(self, x):
+        self.seen.append((self.training, x.detach().clone()))
+        return self.layer(x.flatten(2).mean(2))
+
+
+@pytest.fixture
+def network_inputs():
+    Inputs.seen.clear()
+    return lambda training: torch.cat([x for trained, x in Inputs.seen if trained == training])
+
+
+def numbered(n=40, shape=(6, 6)):
+    """Images that hold their row number, of two classes."""
+    X = np.broadcast_to(np.arange(n, dtype=np.uint8).reshape(-1, *[1] * len(shape)), (n, *shape))
+    return X, np.arange(n) % 2
+
+
+def test_training_rows_alone_are_augmented():
+    X, y = numbered()
+    clf = small(
+        augment=Recorder(),
+        train_split=0.25,
+        callbacks=[("seen", Seen()), EpochScoring("accuracy"), EpochScoring("f1", on_train=True)],
+    ).fit(X, y)
+    n_calls = len(Recorder.seen)
+    rows = seen(clf).train_.rows
+    assert len(rows) == 30
+    for epoch in recorded().reshape(clf.max_epochs, len(rows), -1):
+        assert sorted(epoch[:, 0]) == sorted(rows)
+    for method in ("predict", "predict_proba", "decision_function", "transform"):
+        getattr(clf, method)(X)
+    assert len(Recorder.seen) == n_calls
+
+
+def test_validation_loss_is_that_of_the_images_as_they_are():
+    X, y = images()
+    # The last epoch changes no weight: its validation loss is that of the network that is left.
+    augment = Recorder(lambda images: torch.zeros_like(images))
+    clf = small(augment=augment, train_split=0.3, loss="ce", callbacks=[("seen", Seen())])
+    clf.set_params(class_weight=None).fit(X, y)
+    rows = seen(clf).valid_.rows
+    assert_allclose(
+        clf.history_[-1, "valid_loss"], log_loss(y[rows], clf.predict_proba(X[rows])), rtol=1e-5
+    )
+
+
+@pytest.mark.parametrize(
+    ("params", "n_rows"),
+    [
+        ({}, 40),
+        ({"micro_batch_size": 4, "loss": "ce"}, None),
+        ({"micro_batch_size": 4, "loss": "mcc"}, None),
+        ({"sampler": "balanced"}, 60),
+        ({"sampler": "stratified"}, 40),
+        ({"sampler": "weighted"}, 40),
+        ({"sampler": RandomUnderSampler()}, 20),
+        ({"sampler": RandomOverSampler()}, 60),
+        ({"class_weight": "balanced"}, 40),
+        ({"dtype": "bfloat16"}, 40),
+        ({"net": {"iterator_train": DataLoader, "iterator_train__shuffle": True}}, 40),
+    ],
+    ids=str,
+)
+def test_every_way_to_train_augments(params, n_rows):
+    X, _ = numbered()
+    y = (np.arange(40) >= 30).astype(int)
+    clf = small(augment=["flip", Recorder(lambda images: images + 100)], **params)
+    clf.fit(X, y, sample_weight=np.linspace(1, 2, 40))
+    before, after = recorded(0), recorded(1)
+    if n_rows is not None:
+        assert len(before) == n_rows * clf.max_epochs
+    every_row = not {"weighted", "RandomUnderSampler()"} & {str(clf.sampler)}
+    assert set(before.flat) == set(range(40)) or not every_row
+    assert before.dtype == np.float32
+    assert_array_equal(after, before + 100)
+    assert not any(low for *_, low in Recorder.seen)
+
+
+def test_float64_is_augmented_in_float64():
+    X, y = numbered()
+    small(augment=[Recorder(), "paper"]).fit(X.astype(np.float64), y)
+    assert recorded().dtype == np.float64
+
+
+@BOTH
+def test_draws_differ_by_epoch_and_image_and_repeat_by_seed(classifier):
+    shape = (6,) * len(classifier._axes)
+    X, y = images(n=8, ndim=len(shape))
+    fits = []
+    for seed in (0, 0, 1):
+        Recorder.seen.clear()
+        clf = small(classifier, augment=["paper", Recorder()], random_state=seed).fit(X, y)
+        fits.append((recorded(), clf))
+    (drawn, one), (same, two), (other, _) = fits
+    assert_array_equal(drawn, same)
+    assert_same_weights(one, two)
+    assert not np.array_equal(drawn, other)
+    # 8 images in 4 epochs: so many of them are other images that draws cannot be shared.
+    assert len({image.tobytes() for image in drawn}) > 25
+
+
+@pytest.mark.parametrize("params", [{"augment": "paper"}, {"crop_size": 4}], ids=str)
+def test_augmentation_leaves_global_state_alone(params):
+    X, y = images()
+    before = global_state()
+    clf = small(n_tta=3, random_state=None, **params).fit(X, y)
+    clf.partial_fit(X, y)
+    clf.predict(X)
+    assert global_state() == before
+    assert_array_equal(clf.predict_proba(X), clf.predict_proba(X))
+
+
+def test_callables_get_images_of_their_own():
+    X, y = images()
+    X32 = X.copy()
+
+    def in_place(images):
+        return images.zero_()
+
+    clf = small(augment=in_place, loss="mcc", micro_batch_size=8).fit(X32, y)
+    assert_array_equal(X32, X)
+    clf.set_params(n_tta=3).predict(X32)
+    assert_array_equal(X32, X)
+
+
+def test_modules_are_copied_and_survive():
+    X, y = images()
+    module = nn.BatchNorm2d(1)
+    clf = small(augment=module)
+    assert clone(clf).augment is not module
+    clf.fit(X, y)
+    assert module.num_batches_tracked == 0
+    (copy_,) = clf.net_.augmentation
+    assert copy_.num_batches_tracked > 1
+    # They are not trained, and no part of the network.
+    assert_array_equal(copy_.weight.detach(), [1])
+    assert not any("augment" in name for name in clf.net_.module_.state_dict())
+    for other in (pickle.loads(pickle.dumps(clf)), copy.deepcopy(clf)):
+        assert_array_equal(other.net_.augmentation[0].running_mean, copy_.running_mean)
+        assert_array_equal(other.predict_proba(X), clf.predict_proba(X))
+
+
+def test_a_fit_with_a_function_that_does_not_pickle_can_be_copied():
+    X, y = images()
+    clf = small(augment=lambda images: images + torch.randn_like(images), n_tta=2).fit(X, y)
+    assert_array_equal(copy.deepcopy(clf).predict_proba(X), clf.predict_proba(X))
+
+
+def test_search_over_augmentation():
+    X, y = images()
+    values = [None, "flip", ["flip", RandomGamma()]]
+    search = GridSearchCV(small(max_epochs=1), {"augment": values}, cv=2).fit(X, y)
+    assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+
+
+def test_partial_fit_augments():
+    X, y = numbered()
+    clf = small(augment=Recorder()).partial_fit(X, y, classes=[0, 1])
+    assert sorted(recorded()[:, 0, 0, 0]) == list(range(40))
+    n_calls = len(Recorder.seen)
+    clf.set_params(augment=None).partial_fit(X, y)
+    assert len(Recorder.seen) == n_calls
+    clf.set_params(augment="flip").partial_fit(X, y)
+    assert [type(step).__name__ for step in clf.net_.augmentation] == ["RandomFlip"]
+
+
+@BOTH
+@pytest.mark.parametrize("size", [4, "each"])
+@pytest.mark.parametrize("standardize", [True, False])
+def test_crops_are_random_in_training_and_central_after_it(
+    classifier, size, standardize, network_inputs, rng
+):
+    n_axes = len(classifier._axes)
+    size = size if size == 4 else (3, 4, 5)[:n_axes]
+    sizes = (4,) * n_axes if size == 4 else size
+    X = rng.normal(3, 2, size=(20, 2, *[7] * n_axes)).astype(np.float32)
+    y = np.arange(20) % 2
+    clf = small(classifier, module=Inputs, crop_size=size, standardize=standardize, net=None)
+    clf.fit(X, y)
+    trained = network_inputs(training=True)
+    assert trained.shape == (20 * clf.max_epochs, 2, *sizes)
+    assert len({image.numpy().tobytes() for image in trained}) > 40
+    Inputs.seen.clear()
+    clf.predict_proba(X)
+    begin = [(7 - n) // 2 for n in sizes]
+    center = X[(..., *[slice(b, b + n) for b, n in zip(begin, sizes, strict=True)])]
+    if standardize:  # by the statistics of whole images
+        axes = (0, *range(2, X.ndim))
+        mean, std = X.mean(axes, keepdims=True), X.std(axes, keepdims=True)
+        center = (center - mean) / std
+    assert_allclose(network_inputs(training=False), center, rtol=1e-4, atol=1e-5)
+    assert clf.input_shape_ == (2, *[7] * n_axes)
+
+
+def test_a_network_is_made_for_the_size_of_the_crop():
+    X, y = images()
+    clf = small(crop_size=(3, 4), net=None).fit(X, y)
+    as_large = small(net=None).fit(X[:, :3, :4], y)
+    assert {n: w.shape for n, w in weights(clf).items()} == {
+        n: w.shape for n, w in weights(as_large).items()
+    }
+    assert clf.predict_proba(X).shape == (len(X), 2)
+    rows = X.reshape(len(X), -1)
+    assert_allclose(clf.predict_proba(rows), clf.predict_proba(X))
+
+
+@pytest.mark.parametrize("method", ["predict_proba", "decision_function"])
+@pytest.mark.parametrize("n_classes", [2, 3])
+@pytest.mark.parametrize("net", [{}, {"iterator_valid": DataLoader}])
+def test_passes_are_averaged_in_probability(n_classes, method, net):
+    X, y = images(n_classes=n_classes)
+    # Of two passes, the second one sees all images mirrored along both axes.
+    clf = small(augment=RandomFlip(p=1), net={"module__width": 8, **net}).fit(X, y)
+    plain = clf.predict_proba(X), clf.predict_proba(X[:, ::-1, ::-1])
+    features = clf.transform(X)
+    clf.set_params(n_tta=2)
+    expected = np.mean(plain, 0)
+    assert np.abs(expected - plain[0]).max() > 0.01
+    if method == "decision_function":
+        log = np.log(expected)
+        expected = log[:, 1] - log[:, 0] if n_classes == 2 else log
+    assert_allclose(getattr(clf, method)(X), expected, rtol=1e-4, atol=1e-5)
+    assert_array_equal(clf.predict(X), clf.classes_[clf.predict_proba(X).argmax(1)])
+    assert_allclose(clf.transform(X), features)
+
+
+def test_mean_of_passes_is_adjusted_by_the_prior():
+    X, y = images()
+    clf = small(augment=RandomFlip(p=1), n_tta=2).fit(X, y)
+    expected = np.log(clf.predict_proba(X)) - np.log(clf.class_prior_)
+    clf.set_params(logit_adjustment=1)
+    assert_allclose(
+        clf.predict_proba(X), sklearn.utils.extmath.softmax(expected), rtol=1e-4, atol=1e-6
+    )
+
+
+def test_more_passes_draw_more():
+    X, y = images()
+    clf = small(augment="flip", random_state=3).fit(X, y)
+    by_passes = [clf.set_params(n_tta=n).predict_proba(X) for n in (1, 2, 5)]
+    for one, other in ((0, 1), (1, 2)):
+        assert np.abs(by_passes[one] - by_passes[other]).max() > 1e-3
+    again = small(augment="flip", random_state=3, n_tta=5).fit(X, y)
+    assert_array_equal(again.predict_proba(X), by_passes[2])
+
+
+def test_passes_with_folded_normalisation():
+    X, y = images(n=40)
+    net = {"module__width": 8, "module__norm": "batch"}
+    clf = small(augment=RandomFlip(p=1), n_tta=2, net=net).fit(X, y)
+    expected = clf.predict_proba(X)
+    many = clf.predict_proba(np.tile(X, (200, 1, 1)))  # pays for folding
+    assert_allclose(many[:40], expected, rtol=1e-3, atol=1e-5)
+
+
+def own_generator():
+    """Make a callable that draws from what nobody else sees."""
+    generator = np.random.default_rng(0)
+    return lambda images: images + float(generator.normal())
+
+
+@pytest.mark.parametrize(
+    ("params", "error", "message"),
+    [
+        ({"augment": "flips"}, ValueError, "augment must be None, 'flip', 'paper'"),
+        ({"augment": RandomFlip}, ValueError, "make an instance of RandomFlip"),
+        ({"augment": lambda x: x[..., :-1]}, ValueError, "must keep the shape, dtype and device"),
+        ({"augment": lambda x: x[0]}, ValueError, "must keep the shape, dtype and device"),
+        ({"augment": lambda x: x.double()}, ValueError, "must keep the shape, dtype and device"),
+        ({"augment": lambda x: x.numpy()}, ValueError, r"it made <class 'numpy.ndarray'> of"),
+        ({"augment": lambda x: x / 0}, ValueError, "makes NaN or infinite values"),
+        ({"augment": lambda x: (-(x**2) - 1).log()}, ValueError, "makes NaN or infinite values"),
+        ({"augment": lambda x, y: x}, TypeError, "missing 1 required positional argument"),
+        ({"augment": RandomFlip(axes=[2])}, ValueError, "has an axis that images of shape"),
+        ({"augment": "flip", "optimizer": "lbfgs"}, ValueError, "optimizer='lbfgs' computes"),
+        ({"crop_size": 4, "optimizer": "lbfgs"}, ValueError, "optimizer='lbfgs' computes"),
+        (
+            {"augment": own_generator(), "micro_batch_size": 8},
+            ValueError,
+            "micro_batch_size=8 may need the same draw",
+        ),
+        ({"crop_size": 7}, ValueError, r"crop_size=7 cannot be used: .* images of size \(6, 6\)"),
+        ({"crop_size": (4, 4, 4)}, ValueError, r"crop_size=\(4, 4, 4\) cannot .* has 3 axes"),
+        ({"crop_size": 0}, ValueError, "crop_size=0 cannot be used"),
+        ({"crop_size": 4.0}, ValueError, "crop_size=4.0 cannot be used"),
+        ({"n_tta": 0, "augment": "flip"}, ValueError, "n_tta must be an integer at least 1"),
+        ({"n_tta": 2}, ValueError, "has neither augment nor crop_size"),
+        ({"net": {"augmentation": ()}}, ValueError, "go round a parameter"),
+    ],
+)
+def test_augmentation_that_cannot_work_is_refused(params, error, message):
+    X, y = images()
+    callback = Seen()
+    with pytest.raises(error, match=message):
+        small(callbacks=[callback], **params).fit(X, y)
+    assert not hasattr(callback, "train_")
+
+
+def test_a_failing_callable_says_which_it_was():
+    X, y = images()
+    with pytest.raises(ZeroDivisionError) as caught:
+        small(augment=lambda images: 1 / 0).fit(X, y)
+    assert "failed in a trial with images of shape (8, 1, 6, 6)" in caught.value.__notes__[-1]
+    assert "PerSample" in caught.value.__notes__[-1]
+
+
+def test_parameters_of_prediction_that_the_fit_does_not_allow():
+    X, y = images()
+    clf = small().fit(X, y)
+    with pytest.raises(ValueError, match=r"n_tta=3 averages .* has neither augment nor crop_size"):
+        clf.set_params(n_tta=3, augment="flip").predict(X)
+    clf.fit(X, y).predict(X)
+    with pytest.raises(ValueError, match=r"n_tta must be an integer at least 1, got 1\.5"):
+        clf.set_params(n_tta=1.5).predict(X)
+    with pytest.raises(ValueError, match="crop_size=4 differs from that of the first call, None"):
+        clf.set_params(n_tta=1, crop_size=4).partial_fit(X, y)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("c++") is None, reason="needs a C++ compiler")
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # torch's compiler itself
+def test_compiled_network_sees_the_same_augmented_images():
+    X, y = images(n=64)
+    X = X.astype(np.float64)
+    # A full graph has no place for a callable that leaves torch.
+    options = {"augment": ["paper", lambda x: x + np.random.rand()], "crop_size": 4}  # noqa: NPY002
+    net = {"module__width": 8, "compile__fullgraph": True}
+    plain = small(max_epochs=1, n_tta=2, **options).fit(X, y)
+    compiled = small(max_epochs=1, n_tta=2, compile=True, net=net, **options).fit(X, y)
+    assert_allclose(compiled.predict_proba(X), plain.predict_proba(X), rtol=1e-6)
 
 
 # Features ------------------------------------------------------------------------------------
@@ -1821,6 +2196,206 @@ def test_validation_set_of_ones_own_in_original_labels():
     scoring = ("score", EpochScoring("accuracy", name="held_out", lower_is_better=False))
     clf = small(train_split=valid, callbacks=[scoring]).fit(X, names[y])
     assert clf.history_[-1, "held_out"] == pytest.approx(clf.score(X_val, names[y_val]))
+
+
+def patients(n=20, n_images=4):
+    """Return images, labels and groups: several images of each of some patients, in any order."""
+    order = np.random.default_rng(0).permutation(n * n_images)
+    X, _ = images(n=n * n_images)
+    return X, (order % n < n // 5).astype(int), np.array([f"patient {i % n:02}" for i in order])
+
+
+def split_of(groups, train_split, weight=None, X_y=None, **params):
+    """Return the rows of training and validation of a fit with groups."""
+    X, y, _ = patients() if X_y is None else (*X_y, None)
+    clf = small(train_split=train_split, callbacks=[("seen", Seen())], max_epochs=1, **params)
+    clf.fit(X, y, weight, groups)
+    return seen(clf).train_.rows, seen(clf).valid_.rows
+
+
+@pytest.mark.parametrize(
+    ("train_split", "n_valid"),
+    [
+        (0.25, 20),
+        (0.3, 27),  # one of 3 folds
+        (0.5, 40),
+        (4, 20),
+        (GroupKFold(4), 20),
+        (StratifiedGroupKFold(4), 20),
+        (StratifiedGroupKFold(4, shuffle=True), 20),
+        (GroupShuffleSplit(1, test_size=0.25), 20),
+        (ValidSplit(GroupShuffleSplit(1, test_size=0.25)), 20),
+        (lambda data, y, groups: ValidSplit(GroupKFold(4))(data, y, groups), 20),
+    ],
+)
+def test_no_group_is_on_both_sides_of_the_validation_split(train_split, n_valid):
+    _, y, groups = patients()
+    before = global_state()
+    train, valid = split_of(groups, train_split)
+    assert sorted([*train, *valid]) == list(range(len(y)))
+    assert not set(groups[train]) & set(groups[valid])
+    assert abs(len(valid) - n_valid) <= 4  # an image, or a patient
+    for rows in split_of(groups, train_split), split_of(list(groups), train_split):
+        assert_array_equal(rows[0], train)
+    assert global_state() == before
+    if isinstance(train_split, int | float):
+        assert set(y[train]) == set(y[valid]) == {0, 1}
+        assert abs(y[valid].mean() - 0.2) < 0.1
+
+
+def test_groups_come_in_any_form_and_rows_of_weight_0_are_not_there():
+    X, y, groups = patients()
+    train, valid = split_of(groups, 4)
+    _, number = np.unique(groups, return_inverse=True)
+    for same in (number, number * 0.5, torch.from_numpy(number), pd.Series(groups, index=y)):
+        assert_array_equal(split_of(same, 4)[1], valid)
+    gone = np.arange(len(y)) % 3 == 0
+    kept = np.flatnonzero(~gone)
+    train, valid = split_of(groups, 4, weight=np.where(gone, 0.0, 1.0))
+    alone = split_of(groups[kept], 4, X_y=(X[kept], y[kept]))
+    assert_array_equal(train, kept[alone[0]])
+    assert_array_equal(valid, kept[alone[1]])
+
+
+def test_split_by_group_is_seeded_by_the_fit():
+    groups = patients()[-1]
+    splits = {tuple(split_of(groups, 0.25, random_state=seed)[1]) for seed in range(5)}
+    assert len(splits) > 1
+    draws = {
+        tuple(split_of(groups, GroupShuffleSplit(1), random_state=seed)[1]) for seed in range(5)
+    }
+    assert len(draws) > 1
+    own = {
+        tuple(split_of(groups, GroupShuffleSplit(1, random_state=3), random_state=seed)[1])
+        for seed in range(5)
+    }
+    assert len(own) == 1
+
+
+def test_split_by_group_finds_the_fold_that_has_every_class():
+    X, _, groups = patients()
+    # Two patients have the rare class: most of 10 folds lack it.
+    y = np.isin(groups, ["patient 03", "patient 11"]).astype(int)
+    for seed in range(5):
+        train, valid = split_of(groups, 0.1, X_y=(X, y), random_state=seed)
+        assert len(set(groups[train][y[train] == 1])) == len(set(groups[valid][y[valid] == 1])) == 1
+
+
+@pytest.mark.parametrize(
+    ("train_split", "n_shared"),
+    [
+        (StratifiedKFold(2), 20),
+        (KFold(2), 20),
+        (StratifiedShuffleSplit(1, test_size=0.5, random_state=0), None),
+        (ValidSplit(0.5, stratified=True), None),
+        ([(np.arange(60), np.arange(60, 80))], None),
+        ([(np.arange(80) < 60, np.arange(80) >= 60)], None),
+        (lambda data, y: ValidSplit(2)(data, y), 20),
+        (lambda data, y: (data, data), 20),
+        (lambda data, y, **kwargs: (data, data), 20),
+    ],
+)
+def test_groups_on_both_sides_of_ones_own_split_are_named(train_split, n_shared):
+    X, y, groups = patients()
+    clf = small(train_split=train_split, callbacks=[("seen", Seen())], max_epochs=1)
+    with pytest.warns(UserWarning, match="train_split puts") as caught:
+        clf.fit(X, y, groups=groups)
+    train, valid = seen(clf).train_.rows, seen(clf).valid_.rows
+    shared = np.intersect1d(groups[train], groups[valid]).tolist()
+    assert n_shared in (None, len(shared))
+    text = f"train_split puts {len(shared)} of 20 groups on both sides, such as {shared[0]!r}"
+    (warning,) = caught
+    assert str(warning.message).startswith(text)
+    assert warning.filename == __file__
+    clf.fit(X, y)  # without groups there is nothing to say
+
+
+def test_splitters_without_groups_split_as_they_say():
+    X, y, _ = patients()
+    for splitter in (KFold(4), KFold(4, shuffle=True, random_state=0)):
+        train, valid = next(splitter.split(X, y))
+        found = split_of(None, splitter)
+        assert_array_equal(found[0], train)
+        assert_array_equal(found[1], valid)
+
+    class Halves:
+        def split(self, X, y):
+            yield np.arange(40), np.arange(40, 80)
+
+        def get_n_splits(self):
+            return 1
+
+    assert_array_equal(split_of(None, Halves())[1], np.arange(40, 80))
+    with pytest.warns(UserWarning, match="groups on both sides"):
+        split_of(patients()[-1], Halves())
+
+
+def test_groups_without_a_split_or_with_other_validation_rows_change_nothing():
+    X, y, groups = patients()
+    assert_same_weights(small().fit(X, y, groups=groups), small().fit(X, y))
+    valid = predefined_split(Dataset(X[:20], y[:20]))
+    clf = small(train_split=valid)
+    assert_same_weights(clf.fit(X, y, groups=groups), clone(clf).fit(X, y))
+
+
+def test_partial_fit_splits_its_rows_by_group():
+    X, y, groups = patients()
+    clf = small(train_split=0.25, callbacks=[("seen", Seen())])
+    for rows in (slice(0, 40), slice(40, 80)):
+        clf.partial_fit(X[rows], y[rows], classes=[0, 1], groups=groups[rows])
+        train, valid = seen(clf).train_.rows, seen(clf).valid_.rows
+        assert len(train) + len(valid) == 40
+        assert not set(groups[rows][train]) & set(groups[rows][valid])
+
+
+class GroupsOfFits(Callback):
+    """Note which groups were on both sides of each fit; row i of the images has the value i."""
+
+    noted: ClassVar = []
+
+    def on_epoch_begin(self, net, dataset_train, dataset_valid, **kwargs):
+        train, valid = (data.X[:, 0, 0, 0].astype(int) for data in (dataset_train, dataset_valid))
+        groups = patients()[-1]
+        self.noted.append((len(valid), set(groups[train]) & set(groups[valid])))
+
+
+@pytest.mark.parametrize("how", ["pipeline", "search", "cross_validate"])
+def test_groups_are_routed_unless_told_otherwise(how):
+    X, y, groups = patients()
+    X[:, 0, 0] = np.arange(len(X))
+    clf = small(train_split=0.25, callbacks=[GroupsOfFits], max_epochs=1)
+
+    def fits(**request):
+        GroupsOfFits.noted.clear()
+        with sklearn.config_context(enable_metadata_routing=True):
+            model = make_pipeline(NDIdentity(), clf.set_fit_request(**request))
+            if how == "pipeline":
+                model.fit(X, y, groups=groups)
+            elif how == "search":
+                GridSearchCV(
+                    model, {"cnn2dclassifier__lr": [1e-3]}, cv=GroupKFold(2), error_score="raise"
+                ).fit(X, y, groups=groups)
+            else:
+                cross_validate(
+                    model, X, y, cv=GroupKFold(2), params={"groups": groups}, error_score="raise"
+                )
+        return list(GroupsOfFits.noted)
+
+    routed = fits()
+    assert len(routed) == {"pipeline": 1, "search": 3, "cross_validate": 2}[how]
+    assert all(n_valid and not shared for n_valid, shared in routed)
+    if how == "pipeline":
+        with pytest.raises(TypeError, match="not routed"):
+            fits(groups=False)
+    else:
+        assert all(shared for _, shared in fits(groups=False))
+
+
+def test_groups_reach_a_step_of_a_pipeline_without_routing():
+    X, y, groups = patients()
+    clf = small(train_split=0.25, callbacks=[("seen", Seen())], max_epochs=1)
+    pipeline = make_pipeline(NDIdentity(), clf).fit(X, y, cnn2dclassifier__groups=groups)
+    assert_array_equal(seen(pipeline[-1]).valid_.rows, split_of(groups, 0.25)[1])
 
 
 def test_validation_rows_leak_into_nothing():

@@ -16,7 +16,7 @@ from imblearn.under_sampling import NearMiss
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
 from sklearn.exceptions import NotFittedError
-from sklearn.model_selection import cross_val_score
+from sklearn.model_selection import GroupKFold, cross_val_score
 from skorch.callbacks import Checkpoint, EarlyStopping
 from skorch.dataset import Dataset
 from skorch.helper import predefined_split
@@ -141,6 +141,15 @@ def test_channels_last_is_refused_with_both_ways_out(refused, monkeypatch, cls, 
     as_they_are = make(cls, input_shape=X.shape[1:]).fit(X, Y)
     assert as_they_are.input_shape_ == X.shape[1:]
     assert as_they_are.predict(X).shape == (N,)
+
+
+def test_bfloat16_of_volumes_on_the_cpu_is_refused(refused):
+    X = np.zeros((N, 6, 6, 6), dtype=np.uint8)
+    refused(
+        lambda: make(CNN3DClassifier, dtype="bfloat16").fit(X, Y),
+        "dtype='bfloat16' is not for volumes on the CPU",
+        "use dtype='float32' or 'float16', or a GPU",
+    )
 
 
 def test_channels_last_without_a_channel_axis_for_the_class(refused, monkeypatch):
@@ -833,6 +842,53 @@ def test_validation_sets_that_do_not_fit(refused, cls):
         "got list",
         error=TypeError,
     )
+
+
+# Groups -------------------------------------------------------------------------------------
+
+MIXED = "cannot be sorted. Give every group the same type, such as str, and drop the rows without"
+
+
+@pytest.mark.parametrize("train_split", [None, 2])
+@pytest.mark.parametrize(
+    ("groups", "fragments"),
+    [
+        (np.arange(5), ["inconsistent", "[12, 5]"]),
+        (np.ones((N, 2)), ["groups must have one entry for each row of X", "(12, 2)"]),
+        (7, ["groups must have one entry for each row of X", "got ()"]),
+        ([1, np.nan] * 6, ["groups contains NaN"]),
+        (["a", np.nan] * 6, ["groups mixes groups", "float, str", MIXED]),
+        (np.array(["a", np.nan] * 6, dtype=object), ["groups mixes groups", "float, str", MIXED]),
+        (["a", None] * 6, ["groups mixes groups of the types NoneType, str", MIXED]),
+        (pd.Series(["a", None] * 6, dtype="string"), ["groups mixes groups", MIXED]),
+        (pd.to_datetime(["2020-01-01", None] * 6), ["groups contains NaT", "drop the rows"]),
+    ],
+)
+def test_groups_that_are_none(refused, groups, fragments, train_split):
+    refused(lambda: make(train_split=train_split).fit(images(), Y, groups=groups), *fragments)
+    clf = make(train_split=train_split)
+    refused(lambda: clf.partial_fit(images(), Y, [0, 1], groups=groups), *fragments)
+
+
+@pytest.mark.parametrize(
+    ("split", "groups", "fragments"),
+    [
+        (0.5, Y, ["in the fewest groups is 'a', in 1; it needs at least 2", "among 2, with every"]),
+        (2, np.minimum(np.arange(N), 1), ["finds no fold of whole groups", "train_split=None"]),
+        (0.6, np.arange(N), ["at most 0.5", "round(1 / share) folds", "got 0.6"]),
+        (-0.5, np.arange(N), ["greater than 0", "got -0.5"]),
+        (np.nan, np.arange(N), ["greater than 0", "got nan"]),
+        (1, np.arange(N), ["n_splits=2 or more", "n_splits=1"]),
+        (13, np.arange(N), ["n_splits=13", "n_samples=12"]),
+    ],
+)
+def test_groups_that_cannot_be_split(refused, split, groups, fragments):
+    labels = np.array(["a", "b"])[Y]
+    refused(lambda: make(train_split=split).fit(images(), labels, groups=groups), *fragments)
+
+
+def test_splitters_that_need_groups_say_so(refused):
+    refused(lambda: make(train_split=GroupKFold(2)).fit(images(), Y), "groups", "None")
 
 
 # partial_fit --------------------------------------------------------------------------------

@@ -125,7 +125,7 @@ STOPS = [
     ("train", EpochScoring("accuracy", lower_is_better=False, on_train=True, name="train_acc")),
     ("stop", EarlyStopping(monitor="valid_loss", patience=1, threshold=0.2)),
 ]
-#: What a case asks for; "weighted" is for fit.
+#: What a case asks for; "weighted" and "grouped" are for fit.
 CASES = {
     "ce+mcc": {},
     "all terms, weights, balanced": {
@@ -151,6 +151,7 @@ CASES = {
     "empty parts": {"batch_size": 3, "weighted": True},
     "clipped": {"callbacks": [("clip", GradientNormClipping(0.05))]},
     "early stopping": {"train_split": 0.3, "callbacks": STOPS, "weighted": True, "max_epochs": 8},
+    "validation by group": {"train_split": 0.3, "grouped": True, "weighted": True},
     "loss of one's own": {"loss": MeanLoss, "micro_batch_size": 4},
     "weight decay": {"optimizer": "adamw", "net": {"optimizer__weight_decay": 0.3}},
     "lbfgs": {"optimizer": "lbfgs", "lr": 0.1, "max_epochs": 2},
@@ -180,9 +181,10 @@ def fit(options, *more_callbacks, **more):
     X, y, weight = draw()
     options = {"module": Net, "max_epochs": 3, "batch_size": 16, "random_state": 0, **options}
     weight = weight if options.pop("weighted", False) else None
+    groups = np.arange(len(y)) // 2 if options.pop("grouped", False) else None
     callbacks = [*more_callbacks, *options.pop("callbacks", [])]
     clf = CNN2DClassifier(callbacks=callbacks, distributed=True, **{**options, **more})
-    return clf.fit(X, y, weight)
+    return clf.fit(X, y, weight, groups)
 
 
 def first_gradient(options):

@@ -681,7 +681,7 @@ def test_transform(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"size": 8}, "size must be a tuple of two or three positive integers"),
+        ({"size": 0}, "size must be a tuple of two or three positive integers.*or one for all"),
         ({"size": (8,)}, "size must be"),
         ({"size": (8, 0)}, "size must be"),
         ({"size": (8, 2.5)}, "size must be"),
@@ -1177,3 +1177,49 @@ def test_hippocampi_from_files_to_scores(resize, data_dir):
     assert_array_equal(
         scores, cross_val_score(clf, values, data.y, cv=2, scoring="balanced_accuracy")
     )
+
+
+# Telling files apart --------------------------------------------------------------------------
+
+
+def test_fingerprint_tells_files_apart_without_reading_them(tmp_path, monkeypatch):
+    paths = [tmp_path / f"{i}.npy" for i in range(4)]
+    for i, path in enumerate(paths):
+        np.save(path, np.full((6, 6), i, dtype=np.uint8))
+    X = ImageFiles(paths)
+    monkeypatch.setattr(ImageFiles, "__array__", lambda *args, **kwargs: pytest.fail("files read"))
+    first = X.fingerprint()
+    assert first == ImageFiles(paths).fingerprint() == pickle.loads(pickle.dumps(X)).fingerprint()
+    assert X[[1, 2]].fingerprint() == ImageFiles(paths[1:3]).fingerprint()
+    monkeypatch.chdir(tmp_path)
+    assert ImageFiles([path.name for path in paths]).fingerprint() == first
+    others = [X[[1, 0, 2, 3]], X[[0, 1, 2, 2]], X[:3], ImageFiles(paths, dtype="float32")]
+    others += [ImageFiles(paths, size=6), ImageFiles(paths, channels=1)]
+    others += [ImageFiles(paths, transform=np.flip)]
+    os.utime(paths[0], ns=(1, 1))
+    found = [first, ImageFiles(paths).fingerprint(), *(other.fingerprint() for other in others)]
+    assert all(one != other for i, one in enumerate(found) for other in found[:i])
+
+
+@pytest.mark.parametrize("shape", [(6, 8), (6, 8, 10)])
+@pytest.mark.parametrize("resize", ["resample", "crop"])
+def test_one_number_is_the_size_of_all_axes(tmp_path, shape, resize):
+    paths = [tmp_path / f"{i}.npy" for i in range(2)]
+    rng = np.random.default_rng(0)
+    for i, path in enumerate(paths):
+        np.save(path, rng.random((shape[0] + i, *shape[1:])))
+    X = ImageFiles(paths, size=7, resize=resize)
+    same = ImageFiles(paths, size=(7,) * len(shape), resize=resize)
+    assert X.shape == (2, *(7,) * len(shape))
+    assert_array_equal(X, same)
+
+
+def test_one_number_is_the_spacing_of_all_axes(tmp_path):
+    np.save(tmp_path / "a.npy", np.random.default_rng(0).random((4, 6, 8)))
+
+    def read(path):
+        return np.load(path), (2.0, 1.0, 0.5)
+
+    X = ImageFiles([tmp_path / "a.npy"], spacing=1, reader=read)
+    assert X.shape == (1, 8, 6, 4)
+    assert_array_equal(X, ImageFiles([tmp_path / "a.npy"], spacing=(1, 1, 1), reader=read))

@@ -14,6 +14,7 @@ from skorch.history import History
 from skimbal import CNN2DClassifier, CollapseWarning
 from skimbal.__main__ import main
 from skimbal.datasets import load_npz
+from skimbal.images import ImageFiles
 
 ROOT = Path(__file__).parents[1]
 QUICK = ("--epochs", "1", "--seeds", "1", "--sampler", "uniform")
@@ -111,6 +112,44 @@ def split(make_npz, rng):
         arrays |= replaced
         arrays = {name: array for name, array in arrays.items() if array is not None}
         return make_npz("splits.npz", **arrays)
+
+    return make
+
+
+@pytest.fixture
+def folder(tmp_path, rng):
+    """A folder of 40 pictures of several sizes, and a table: 20 patients, 10 of them per split."""
+    (tmp_path / "images").mkdir()
+    y = np.array([0, 0, 1, 1] * 10)
+    lines = ["path,grade,patient,part"]
+    for i, image in enumerate(images(y, rng)):
+        np.save(tmp_path / "images" / f"{i:02}.npy", np.pad(image, i % 2))
+        part = ("train", "train", "val", "test")[i % 2 * 2 + i // 20]
+        lines.append(f"{i:02}.npy,{('low', 'high')[y[i]]},p{i // 4},{part}")
+    (tmp_path / "labels.csv").write_text("\n".join(lines), encoding="utf-8")
+    return str(tmp_path / "images")
+
+
+@pytest.fixture
+def table(folder):
+    """The options that name the table and its columns."""
+    path = str(Path(folder).parent / "labels.csv")
+    return ["--labels", path, "--label-column", "grade", "--group-column", "patient"]
+
+
+@pytest.fixture
+def class_folders(tmp_path, rng):
+    """Return a function that makes a folder for each class in each of some parts."""
+
+    def make(*parts, shape=(8, 8), n=4):
+        root = tmp_path / "classes"
+        for part in parts:
+            for k, label in enumerate(("benign", "malignant")):
+                (root / part / label).mkdir(parents=True)
+                for i in range(n):
+                    image = rng.integers(0, 100, shape, dtype=np.uint8) + np.uint8(100 * k)
+                    np.save(root / part / label / f"{i}.npy", image)
+        return str(root)
 
     return make
 
@@ -259,6 +298,95 @@ def test_compare_groups_of_split_files(capsys, fits, split):
     capsys.readouterr()
 
 
+def test_compare_a_folder_and_a_table(capsys, fits, folder, table):
+    argv = ["compare", folder, *table, "--size", "9", "--augment", "paper", "--crop-size", "6"]
+    assert main([*argv, *PAIR, "--cv", "2", "--epochs", "1"]) == 0
+    assert "stratified group 2-fold cross-validation, 2 fits each" in capsys.readouterr().out
+    assert len(fits) == 4
+    for classifier, X, y in fits:
+        assert isinstance(X, ImageFiles)
+        assert X.shape[1:] == (9, 9)
+        assert set(y) == {"low", "high"}
+        assert (classifier.augment, classifier.crop_size) == ("paper", 6)
+        assert classifier.input_shape is None
+    first, last = ({int(Path(p).stem) // 4 for p in X.paths} for _, X, _ in (fits[0], fits[-1]))
+    assert not first & last
+
+
+def test_compare_parts_of_a_table(capsys, fits, folder, table):
+    table = [*table[:-2], "--split-column", "part"]
+    argv = ["compare", folder, *table, *PAIR, "--size", "8", "10", "--resize", "crop"]
+    assert main([*argv, "--cv", "2"]) == 0
+    note = "of 20 training and 10 validation rows (the 10 test rows are untouched), 2 fits"
+    assert note in capsys.readouterr().out
+    assert len(fits[0][1]) == 15
+    seen = {path for _, X, _ in fits for path in X.paths}
+    assert len(seen) == 30
+    assert main([*argv, "--test"]) == 0
+    assert "; 20 training and 10 test rows (the 10 validation" in capsys.readouterr().out
+    assert fits[-1][1].shape == (20, 8, 10)
+
+
+def test_compare_folders_of_classes(capsys, fits, class_folders):
+    path = class_folders("train", "test")
+    assert main(["compare", path, *PAIR, "--cv", "2"]) == 0
+    assert "of 8 training rows (the 8 test rows are untouched)" in capsys.readouterr().out
+    assert main(["compare", path, *PAIR, "--test", "--repeats", "2"]) == 0
+    assert "fixed test set, 2 seeds; 8 training and 8 test rows, 2" in capsys.readouterr().out
+
+
+def test_compare_real_fits_on_files(capsys, folder, table):
+    argv = [
+        "compare",
+        folder,
+        *table,
+        "--size",
+        "12",
+        "--augment",
+        "flip",
+        "--crop-size",
+        "8",
+        "10",
+    ]
+    argv += ["--image-cache", "memory", "--cv", "2", "--epochs", "1", "--losses", "ce"]
+    assert main([*argv, "--samplers", "balanced"]) == 0
+    assert [row[:2] for row in table_of(capsys.readouterr().out)] == [["ce", "balanced"]]
+
+
+def test_compare_real_fits_on_volumes_of_few_slices(capsys, class_folders):
+    # By its numbers alone, such a volume looks as if channels came last.
+    path = class_folders("", shape=(8, 8, 3))
+    argv = ["compare", path, "--losses", "ce", "--samplers", "uniform", "--cv", "2"]
+    assert main([*argv, "--epochs", "1"]) == 0
+    assert "f1[malignant]" in capsys.readouterr().out
+
+
+def test_a_cache_of_files_goes_on_and_knows_changes(capsys, fits, folder, table, tmp_path):
+    argv = ["compare", folder, *table, *PAIR, "--cv", "2", "--cache", str(tmp_path / "runs")]
+    assert main([*argv, "--size", "8"]) == 0
+    first = capsys.readouterr().out
+    assert main([*argv, "--size", "8"]) == 0
+    assert capsys.readouterr().out == first
+    assert len(fits) == 4
+    err = check_refused(capsys, *argv, "--size", "9")
+    assert "data.X.size (8 there, 9 now)" in err
+    os.utime(Path(folder) / "07.npy", ns=(1, 1))
+    assert "data.X.files" in check_refused(capsys, *argv, "--size", "8")
+
+
+def test_files_that_are_skipped_are_told_in_a_line(capsys, fits, folder, table):
+    (Path(folder) / "03.npy").write_bytes(b"damaged")
+    argv = ["compare", folder, *table, "--size", "8", *PAIR, "--cv", "2"]
+    assert "03.npy" in (err := check_refused(capsys, *argv))
+    assert "pass --on-error skip" in err
+    assert main([*argv, "--on-error", "skip"]) == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert (
+        sum(line.startswith("skimbal: UserWarning: skipped 1 of 40 files") for line in lines) == 1
+    )
+    assert len(fits[0][1]) in (19, 20)
+
+
 def test_compare_passes_everything_on(capsys, fits, own, tmp_path):
     argv = ["--loss", "ce", "--loss", "mcc,ce+0.5*mcc", "--samplers", "stratified,weighted"]
     argv += ["--epochs", "3", "--batch-size", "8", "--lr", "0.01", "--module", "resnet18"]
@@ -351,6 +479,18 @@ def test_info_of_splits(capsys, never, split):
     assert capsys.readouterr().out.splitlines()[-1].split() == ["groups", "20", "20"]
 
 
+def test_info_of_a_folder(capsys, never, folder, table):
+    argv = ["info", folder, *table, "--split-column", "part", "--size", "8"]
+    assert main(argv) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "images: 2D images; license not stated in the folder"
+    assert lines[1] == f"folder {folder}, 40 images"
+    assert lines[2] == "images of shape (8, 8), float32"
+    assert lines[3].split() == ["class", "train", "val", "test"]
+    assert lines[-2].split() == ["groups", "10", "5", "5"]
+    assert lines[-1] == "groups of the test rows that are in training or validation rows: 5"
+
+
 def test_info_of_the_digits(capsys, never):
     assert main(["info", "digits"]) == 0
     out = capsys.readouterr().out
@@ -410,7 +550,7 @@ def test_error_in_a_fit_keeps_what_is_done(capsys, ended, own, tmp_path, error, 
     assert main(["compare", own, *PAIR, *outputs, "--html", str(report)]) == 1
     out, err = capsys.readouterr()
     assert said in err
-    assert f"skimbal: 2 finished fits are in {tmp_path / 'runs'}" in err
+    assert f"skimbal: Finished fits, 2 of them, are in {tmp_path / 'runs'}" in err
     assert "Not complete: 2 of 10 fits are done." in out
     assert len(read_csv(tmp_path / "t.csv")) == 2
     assert "Not complete: 2 of 10 fits are done." in report.read_text(encoding="utf-8")
@@ -493,6 +633,47 @@ def test_wrong_arguments(capsys, never, argv, said):
     assert said in check_refused(capsys, *argv)
 
 
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        ([], "--size to bring all to one, with --resize resample or --resize crop to say how"),
+        (["--size", "8", "8", "8"], "expected 3 spatial axes, for --size 8 8 8; got an image of"),
+        (["--size", "8", "--spacing", "1"], "Use --resize crop, or one of the two"),
+        (["--size", "0"], "--size: expected a whole number from 1"),
+        (["--spacing", "x"], "--spacing: expected a number above 0, got 'x'"),
+        (["--size", "8", "--groups", "patient"], "but {folder} is a folder: give --labels"),
+        (["--size", "8", "--label-column", "label"], "has no column 'label'; its columns are"),
+        (["--size", "8", "--split-column", "patient"], "its parts are 'p0', 'p1'"),
+        (["--size", "8", "--split-column", "site"], "with --path-column, --label-column, --group-"),
+        (["--size", "8", "--test"], "{folder} has no test split to judge on"),
+        (["--size", "8", "--split-column", "part", "--test"], "5 group(s) are in the training and"),
+        (["--size", "8", "--crop-size", "9"], "error: --crop-size 9: "),
+        (["--size", "8", "--crop-size", "4", "4", "4"], "error: --crop-size 4 4 4: "),
+        (["--augment", "mixup"], "--augment"),
+    ],
+)
+def test_wrong_arguments_for_folders(capsys, never, folder, table, argv, said):
+    err = check_refused(capsys, "compare", folder, *table, *argv)
+    assert said.format(folder=folder) in err
+
+
+def test_folders_that_are_none(capsys, never, folder, own):
+    err = check_refused(capsys, "compare", folder, "--group-column", "patient")
+    assert "--group-column is a column of a table: give it as --labels FILE.csv" in err
+    err = check_refused(capsys, "compare", own, "--size", "8")
+    assert f"--size is for folders of image files, but there is no folder {own}" in err
+    assert "there is no such folder" in check_refused(capsys, "compare", "absent/images")
+    assert f"'skimbal compare {folder}' takes" in check_refused(capsys, "--data", folder)
+
+
+def test_names_of_data_sets_are_no_folders(capsys, never, monkeypatch, tmp_path):
+    (tmp_path / "digits").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert main(["info", "digits"]) == 0
+    assert "digits: 2D images" in capsys.readouterr().out
+    assert "digits/: " in check_refused(capsys, "info", "digits/")
+
+
 def test_broken_file(capsys, tmp_path):
     path = tmp_path / "broken.npz"
     path.write_bytes(b"PK")
@@ -531,7 +712,7 @@ def test_groups_on_both_sides(capsys, never, split):
     path = split(test=range(17, 37))
     argv = ["compare", path, "--test", "--groups", "site"]
     err = check_refused(capsys, *argv)
-    assert "--groups site: 3 group(s) are in the training and the test rows" in err
+    assert f"{path}: 3 group(s) are in the training and the test rows" in err
     assert "such as 17" in err
     assert "no array test_site" in check_refused(
         capsys, *["compare", split(test_site=None), "--test", "--groups", "site"]
@@ -591,7 +772,7 @@ def test_every_option_is_documented(capsys, command):
 
 
 @pytest.mark.slow
-def test_documented_commands_run(capsys, fits, monkeypatch, own, split, tmp_path):
+def test_documented_commands_run(capsys, fits, monkeypatch, own, split, folder, tmp_path):
     monkeypatch.chdir(tmp_path)
     sites = {f"{name}_patient": np.arange(20) + start for name, start in (("train", 0), ("val", 9))}
     split(**sites, test_patient=np.arange(50, 70))
@@ -601,11 +782,12 @@ def test_documented_commands_run(capsys, fits, monkeypatch, own, split, tmp_path
         for line in (ROOT / page).read_text(encoding="utf-8").splitlines()
         if re.match(r"\s*skimbal( compare| info| -|$)", line)
     ]
-    assert len(lines) == 10
+    assert len(lines) == 12
     for line in dict.fromkeys(lines):
         assert main(shlex.split(line)[1:]) == 0, capsys.readouterr().err
     assert sorted(path.name for path in tmp_path.iterdir()) == [
-        *("first", "my.npz", "report.html", "runs", "scores.csv", "splits.npz", "table.csv")
+        *("first", "images", "labels.csv", "my.npz", "report.html", "runs"),
+        *("scores.csv", "splits.npz", "table.csv"),
     ]
 
 

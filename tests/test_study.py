@@ -1,9 +1,12 @@
 import json
 import math
+import os
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
 import pytest
+import sklearn
 import sklearn.metrics as metrics
 import torch
 from hypothesis import given
@@ -22,12 +25,15 @@ from sklearn.model_selection import (
 )
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
+from skorch.callbacks import Callback
+from skorch.dataset import Dataset
+from skorch.helper import predefined_split
 from torch import nn
 
 from skimbal import CNN2DClassifier, CNN3DClassifier, LossMix, NDSampler
 from skimbal import study as module
 from skimbal.datasets import DataCard, load_imbalanced_digits
-from skimbal.images import ImageArray
+from skimbal.images import ImageArray, ImageFiles
 from skimbal.networks import SmallCNN
 from skimbal.study import Configuration, LossStudy, compare_losses
 
@@ -220,6 +226,55 @@ def test_groups_stay_on_one_side(small):
         assert not set(groups[mine]) & set(groups[~mine])
 
 
+class GroupsOfFits(Callback):
+    """Note the groups of the rows of each side of a validation split."""
+
+    noted: ClassVar = []
+
+    def __init__(self, group_of):
+        self.group_of = group_of
+
+    def on_epoch_begin(self, net, dataset_train, dataset_valid, **kwargs):
+        self.noted.append(
+            [
+                {self.group_of[image.tobytes()] for image in data.X[:, 0]}
+                for data in (dataset_train, dataset_valid)
+            ]
+        )
+
+
+@pytest.mark.parametrize("routing", [False, True])
+@pytest.mark.parametrize("how", ["alone", "in a pipeline", "on a test set"])
+def test_groups_reach_the_validation_split(small, digits, how, routing):
+    X, y = small
+    groups = np.arange(len(y)) // 4
+    noted = GroupsOfFits({image.tobytes(): g for image, g in zip(X, groups, strict=True)})
+    estimator = quick(train_split=0.25, callbacks=[noted])
+    options = {"groups": groups, "losses": ["ce"], "estimator": estimator}
+    if how == "in a pipeline":
+        options["estimator"] = make_pipeline(FunctionTransformer(), estimator)
+    if how == "on a test set":
+        options |= {"X_test": digits.X_test, "y_test": digits.y_test, "cv": None}
+        options |= {"groups_test": 100 + np.arange(len(digits.y_test))}
+    GroupsOfFits.noted.clear()
+    with sklearn.config_context(enable_metadata_routing=routing):
+        study = compare(X, y, **options)
+    assert len(GroupsOfFits.noted) == len(study.fits) > 0
+    assert all(train and valid and not train & valid for train, valid in GroupsOfFits.noted)
+    if how == "on a test set":
+        assert study.data.n_groups == {"train": 25, "test": 216}
+
+
+def test_groups_and_resampled_rows(small):
+    X, y = small
+    groups = np.arange(len(y)) // 4
+    pipeline = make_imblearn_pipeline(NDSampler(RandomOverSampler()), quick(train_split=0.25))
+    with pytest.raises(ValueError, match=r"the step 'ndsampler' .* train_split cannot keep groups"):
+        compare(X, y, groups=groups, estimator=pipeline)
+    compare(X, y, estimator=pipeline, losses=["ce"])
+    compare(X, y, groups=groups, estimator=pipeline.set_params(cnn2dclassifier__train_split=None))
+
+
 def test_pipelines_and_seeds_of_their_samplers(small):
     pipeline = make_imblearn_pipeline(NDSampler(SMOTE()), quick())
     first, second = (
@@ -250,6 +305,56 @@ def test_array_likes_of_any_kind(small):
     rows = pd.DataFrame(X.reshape(len(X), -1))
     rows.columns = rows.columns.astype(str)
     assert str(compare(rows, y, estimator=quick(input_shape=(8, 8)))) == expected
+
+
+@pytest.fixture
+def files(small, tmp_path):
+    """Some images as files, and their labels."""
+    X, y = (array[::2] for array in small)
+    paths = [tmp_path / f"{i:03}.npy" for i in range(len(y))]
+    for path, image in zip(paths, X, strict=True):
+        np.save(path, image)
+    return paths, y
+
+
+def test_image_files_are_read_in_fits_only(small, files, tmp_path, monkeypatch):
+    paths, y = files
+    expected = str(compare(np.stack([np.load(path) for path in paths]), y))
+    assert str(compare(ImageFiles(paths), y)) == str(compare(paths, y)) == expected
+    done = compare(ImageFiles(paths), y, cache_dir=tmp_path / "runs")
+    monkeypatch.setattr(ImageFiles, "__array__", lambda *args, **kwargs: pytest.fail("files read"))
+    again = compare(ImageFiles(paths), y, cache_dir=tmp_path / "runs")
+    assert again.fits == done.fits
+    valid = predefined_split(Dataset(ImageFiles(paths), y))
+    assert "files" in str(module._describe(quick(train_split=valid)))
+
+
+def test_default_estimator_of_image_files(tmp_path):
+    paths = [tmp_path / f"{i}.npy" for i in range(2)]
+    for path in paths:
+        np.save(path, np.zeros((3, 8, 8), np.uint8))
+    as_pictures, as_volumes = ImageFiles(paths, channels=3), ImageFiles(paths, size=(3, 8, 8))
+    assert as_pictures.shape == as_volumes.shape
+    assert isinstance(module._check_estimator(None, as_pictures), CNN2DClassifier)
+    assert isinstance(module._check_estimator(None, as_volumes), CNN3DClassifier)
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({}, "data.X.files"),
+        ({"size": (6, 6)}, r"data.X.size \(None there, \[6, 6\] now\)"),
+        ({"transform": np.sqrt}, "data.X.transform"),
+    ],
+)
+def test_a_cache_of_other_files_is_refused(files, tmp_path, options, named):
+    paths, y = files
+    compare(ImageFiles(paths), y, cache_dir=tmp_path / "runs")
+    if not options:
+        np.save(paths[3], np.load(paths[4]))
+        os.utime(paths[3], ns=(1, 1))
+    with pytest.raises(ValueError, match=f"is of another study.*{named}"):
+        compare(ImageFiles(paths, **options), y, cache_dir=tmp_path / "runs")
 
 
 def test_losses_of_every_kind(small):
@@ -732,6 +837,30 @@ def test_functions_are_told_apart_by_what_they_do(small):
         ({"cv": 4, "groups": np.arange(100) // 10}, "class 1 has 2 groups, fewer than the 4 folds"),
         ({"groups": np.arange(100) // 20, "cv": 2}, "class 1 has 1 of at least 2 groups"),
         ({"groups": np.arange(99)}, "inconsistent numbers of samples"),
+        ({"groups": [1.0, np.nan] * 50}, "groups holds missing labels"),
+        ({"groups_test": [1, 2]}, "groups_test are the groups of the rows of X_test"),
+        (
+            {"X_test": np.zeros((3, 8, 8)), "y_test": [0, 1, 2], "groups_test": [1, 2, 3]},
+            "to be compared with groups; give all three",
+        ),
+        (
+            {
+                "X_test": np.zeros((3, 8, 8)),
+                "y_test": [0, 1, 2],
+                "groups": np.arange(100) + 2,
+                "groups_test": [1, 2, 3],
+            },
+            r"2 group\(s\) are in the training and the test rows, such as 2",
+        ),
+        (
+            {
+                "X_test": np.zeros((3, 8, 8)),
+                "y_test": [0, 1, 2],
+                "groups": np.arange(100),
+                "groups_test": [100, 101],
+            },
+            "inconsistent numbers of samples",
+        ),
         ({"cv": KFold(2)}, "lack the class"),
         (
             {"cv": StratifiedKFold(2), "groups": np.arange(100) % 7},

@@ -32,6 +32,7 @@ from torch.utils.data import DataLoader
 
 import skimbal
 from skimbal import training
+from skimbal.augmentation import RandomFlip, RandomGamma
 from skimbal.losses import get_loss
 from skimbal.networks import SmallCNN
 from skimbal.training import (
@@ -931,6 +932,41 @@ def test_dropout_in_parts_is_the_same_in_both_passes(spec):
     assert step["loss"].item() == pytest.approx(loss.item(), rel=1e-12)
     assert relative_error(gradient_of(net.module_), gradient) <= 1e-12
     assert relative_error(other, gradient) > 1e-2, "other random numbers, another gradient"
+
+
+def numpy_noise(images):
+    return images + np.random.normal() + random.random()  # noqa: NPY002
+
+
+@pytest.mark.parametrize("spec", ["ce", "ce+mcc"])
+@pytest.mark.parametrize("crop_size", [None, (4, 3)])
+@pytest.mark.parametrize("augmentation", [(), (RandomGamma(), RandomFlip()), (numpy_noise,)])
+def test_images_are_the_same_in_both_passes(spec, crop_size, augmentation):
+    data = draw()
+    net = make_net(
+        data,
+        spec,
+        factory=partial(SmallCNN, spatial_shape=crop_size or (6, 5), width=8, n_stages=1),
+        micro_batch_size=4,
+        augmentation=augmentation,
+        module__crop_size=crop_size,
+    )
+    with isolated_random_state(7, "cpu"):
+        step = net.train_step_single(all_rows(data))
+        after = net.random_state()
+    with isolated_random_state(7, "cpu"):
+        X, y = all_rows(data)
+        module = copy.deepcopy(net.module_).train()
+        logits = torch.cat([module(net.augmented(part)) for part in X["X"].tensor_split(3)])
+        loss = net.criterion_(logits, y, sample_weight=X["sample_weight"], normalizer=len(y))
+        loss.backward()
+        assert str(net.random_state()) == str(after)
+    assert step["loss"].item() == pytest.approx(loss.item(), rel=1e-12)
+    assert relative_error(gradient_of(net.module_), gradient_of(module)) <= 1e-12
+    with isolated_random_state(8, "cpu"):
+        other = net.train_step_single(all_rows(data))
+    drawn = bool(augmentation) or crop_size is not None
+    assert (abs(other["loss"].item() - loss.item()) > 1e-6) == drawn
 
 
 def test_batch_normalisation_sees_each_part_once():
