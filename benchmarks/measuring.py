@@ -56,6 +56,8 @@ _PACKAGES = (
     "keras",
     "tensorflow-cpu",
     "zarr",
+    "pillow",
+    "nibabel",
 )
 
 #: A title, the heads of the columns and the rows, as text.

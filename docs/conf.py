@@ -49,6 +49,7 @@ html_sidebars = {
     for page in (
         *(
             "user_guide",
+            "image_files",
             "study",
             "command_line",
             "choosing",
@@ -106,6 +107,7 @@ numpydoc_validation_exclude = {
     r"Classifier\.\w+$",
     r"DataCard\.\w+$",
     r"ImageArray\.\w+$",
+    r"ImageFiles\.\w+$",
     r"Loss\.\w+$",
     r"augmentation\.[A-Z]\w+\.\w+$",
     r"Sampler\.\w+$",

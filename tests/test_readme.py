@@ -16,7 +16,7 @@ def test_every_python_block_runs_as_printed(tmp_path, monkeypatch, capsys):
     for block in blocks:
         exec(compile(block, "README.md", "exec"), namespace)
         printed.append(capsys.readouterr().out)
-    ten_lines, moving, study, search, rows, nd, features, callbacks, gpu, memory = printed
+    ten_lines, moving, study, search, rows, nd, features, callbacks, gpu, *lazy = printed
     accuracy, mcc = ten_lines.splitlines()
     assert float(accuracy.removeprefix("balanced accuracy ")) > 0.8
     assert float(mcc.removeprefix("MCC ")) > 0.7
@@ -32,8 +32,10 @@ def test_every_python_block_runs_as_printed(tmp_path, monkeypatch, capsys):
     assert float(score) > 0.8
     assert callbacks == "True True\n"
     assert gpu == "(216, 3)\n"
+    files, memory = lazy
+    assert files.startswith("images of shape (8, 8), float32\n")
     assert memory == "(2,)\n"
-    assert os.listdir(tmp_path) == ["images.npy"]
+    assert sorted(os.listdir(tmp_path)) == ["images.npy", "scans"]
 
 
 def test_first_example_has_at_most_ten_lines():
