@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from benchmarks.measuring import (
     command_line,
     draw_ratios,
-    in_fresh_process,
     interleaved,
     new_figure,
     parse,
@@ -194,11 +193,11 @@ def main() -> None:
     for name, shape in shapes.items():
         for operation in (*OPERATIONS, "paper"):
             progress(f"{operation} in {name}")
-            timed = in_fresh_process(time_operation, operation, shape, args.rounds)
+            timed = time_operation(operation, shape, args.rounds)
             results["operations"][f"{operation}, {name}"] = timed["times"]
             missing.update(dict.fromkeys(timed["missing"], "not installed"))
         progress(f"training step in {name}")
-        results["step"][name] = in_fresh_process(time_step, shape, args.rounds)
+        results["step"][name] = time_step(shape, args.rounds)
 
     sizes = {name: f"{s[0]} of {' x '.join(map(str, s[1:]))}" for name, s in shapes.items()}
     peers = list(dict.fromkeys(n for times in results["operations"].values() for n in times))
@@ -235,8 +234,8 @@ def main() -> None:
         f"Process CPU time of one thread, {args.rounds} interleaved rounds of {N_BATCHES} batches "
         f"or {N_STEPS} steps: median (quartiles). Ratios are to the batched operations, or to the "
         "step without augmentation, of the same round. Every operation changes an image with "
-        "probability 0.5, flips do so along every axis. The peers are the nearest operation that they have and do "
-        "not compute the same: other edges, other ranges, kernels of another width.",
+        "probability 0.5, flips do so along every axis. The peers are the nearest operation that "
+        "they have and do not compute the same: other edges, other ranges, kernels of another width.",
     ]
     versions = [
         f"{peer} {importlib.metadata.version(peer.lower())}"

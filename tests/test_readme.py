@@ -16,12 +16,14 @@ def test_every_python_block_runs_as_printed(tmp_path, monkeypatch, capsys):
     for block in blocks:
         exec(compile(block, "README.md", "exec"), namespace)
         printed.append(capsys.readouterr().out)
-    ten_lines, moving, study, search, rows, nd, features, callbacks, gpu, *lazy = printed
+    ten_lines, moving, study, augmented, search, rows, nd, *others = printed
+    features, callbacks, gpu, files, memory = others
     accuracy, mcc = ten_lines.splitlines()
     assert float(accuracy.removeprefix("balanced accuracy ")) > 0.8
     assert float(mcc.removeprefix("MCC ")) > 0.7
     n_incomplete, n_batches = map(int, moving.split(" of "))
     assert 0 < n_incomplete < n_batches
+    assert augmented == "(216, 3)\n"
     assert study.startswith("balanced accuracy of 6 configurations: stratified 3-fold")
     assert "balanced sampling, against ce: " in study
     assert search.startswith("{'loss__mcc': ")
@@ -32,8 +34,7 @@ def test_every_python_block_runs_as_printed(tmp_path, monkeypatch, capsys):
     assert float(score) > 0.8
     assert callbacks == "True True\n"
     assert gpu == "(216, 3)\n"
-    files, memory = lazy
-    assert files.startswith("images of shape (8, 8), float32\n")
+    assert files.startswith("images of shape (8, 8), uint8\n")
     assert memory == "(2,)\n"
     assert sorted(os.listdir(tmp_path)) == ["images.npy", "scans"]
 
