@@ -415,7 +415,7 @@ def concatenate(selections: Sequence[ImageArray]) -> ImageArray:
 def find_images(
     folder: str | os.PathLike[str], *, series_level: int | None = 1, any_file: bool = False
 ) -> tuple[list[str], list[str]]:
-    """Find what :class:`ImageFiles` reads in a folder and the folders within.
+    """Find what :class:`~skimbal.images.ImageFiles` reads in a folder and those within.
 
     Parameters
     ----------
@@ -508,9 +508,8 @@ class _Files:
         lost = [error for error in failures if error is not None]
         kept = np.flatnonzero([error is None for error in failures])
         if not len(kept):
-            raise ValueError(f"none of the {len(failures)} files can be used: {lost[0]}") from lost[
-                0
-            ]
+            message = f"none of the {len(failures)} files can be used: {lost[0]}"
+            raise ValueError(message) from lost[0]
         if lost:
             warnings.warn(
                 f"skipped {len(lost)} of {len(failures)} files, the first of them for this: "
