@@ -295,7 +295,9 @@ class _RandomIntensity(nn.Module):
 
 
 class RandomGamma(_RandomIntensity):
-    """Raise the intensities of images to a random power, by :func:`~skimbal.augmentation.adjust_gamma`.
+    """Raise the intensities of images to a random power.
+
+    The function is :func:`~skimbal.augmentation.adjust_gamma`.
 
     Parameters
     ----------
@@ -351,7 +353,9 @@ class RandomGaussianBlur(_RandomIntensity):
 
 
 class RandomSigmoidContrast(_RandomIntensity):
-    """Raise the contrast of images by a sigmoid of random gain, by :func:`~skimbal.augmentation.adjust_sigmoid`.
+    """Raise the contrast of images by a sigmoid of random gain.
+
+    The function is :func:`~skimbal.augmentation.adjust_sigmoid`.
 
     Parameters
     ----------
