@@ -295,7 +295,9 @@ class _RandomIntensity(nn.Module):
 
 
 class RandomGamma(_RandomIntensity):
-    """Raise the intensities of images to a random power, by :func:`~skimbal.augmentation.adjust_gamma`.
+    """Raise the intensities of images to a random power.
+
+    The change is that of :func:`~skimbal.augmentation.adjust_gamma`.
 
     Parameters
     ----------
@@ -323,7 +325,9 @@ class RandomGamma(_RandomIntensity):
 
 
 class RandomGaussianBlur(_RandomIntensity):
-    """Blur images by a Gaussian of random width, by :func:`~skimbal.augmentation.gaussian_blur`.
+    """Blur images by a Gaussian of random width.
+
+    The change is that of :func:`~skimbal.augmentation.gaussian_blur`.
 
     Parameters
     ----------
@@ -351,7 +355,9 @@ class RandomGaussianBlur(_RandomIntensity):
 
 
 class RandomSigmoidContrast(_RandomIntensity):
-    """Raise the contrast of images by a sigmoid of random gain, by :func:`~skimbal.augmentation.adjust_sigmoid`.
+    """Raise the contrast of images by a sigmoid of random gain.
+
+    The change is that of :func:`~skimbal.augmentation.adjust_sigmoid`.
 
     Parameters
     ----------
