@@ -297,7 +297,7 @@ class _RandomIntensity(nn.Module):
 class RandomGamma(_RandomIntensity):
     """Raise the intensities of images to a random power.
 
-    The function is :func:`~skimbal.augmentation.adjust_gamma`.
+    The change is that of :func:`~skimbal.augmentation.adjust_gamma`.
 
     Parameters
     ----------
@@ -325,7 +325,9 @@ class RandomGamma(_RandomIntensity):
 
 
 class RandomGaussianBlur(_RandomIntensity):
-    """Blur images by a Gaussian of random width, by :func:`~skimbal.augmentation.gaussian_blur`.
+    """Blur images by a Gaussian of random width.
+
+    The change is that of :func:`~skimbal.augmentation.gaussian_blur`.
 
     Parameters
     ----------
@@ -355,7 +357,7 @@ class RandomGaussianBlur(_RandomIntensity):
 class RandomSigmoidContrast(_RandomIntensity):
     """Raise the contrast of images by a sigmoid of random gain.
 
-    The function is :func:`~skimbal.augmentation.adjust_sigmoid`.
+    The change is that of :func:`~skimbal.augmentation.adjust_sigmoid`.
 
     Parameters
     ----------
