@@ -235,7 +235,8 @@ def main() -> None:
         f"or {N_STEPS} steps: median (quartiles). Ratios are to the batched operations, or to the "
         "step without augmentation, of the same round. Every operation changes an image with "
         "probability 0.5, flips do so along every axis. The peers are the nearest operation that "
-        "they have and do not compute the same: other edges, other ranges, kernels of another width.",
+        "they have and do not compute the same: other edges, other ranges, kernels of another "
+        "width.",
     ]
     versions = [
         f"{peer} {importlib.metadata.version(peer.lower())}"

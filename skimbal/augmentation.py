@@ -35,14 +35,14 @@ def flip(images: Tensor, flipped: Tensor) -> Tensor:
 
     Parameters
     ----------
-    images : Tensor of shape (n, c, *spatial)
+    images : Tensor of shape (n, c, ...)
         Images, in any dtype.
     flipped : bool Tensor of shape (n, n_spatial_axes)
         Which axes of which images to mirror.
 
     Returns
     -------
-    images : Tensor of shape (n, c, *spatial)
+    images : Tensor of shape (n, c, ...)
         The images, in a tensor of their own.
 
     Examples
@@ -70,14 +70,14 @@ def adjust_gamma(images: Tensor, gamma: Tensor) -> Tensor:
 
     Parameters
     ----------
-    images : Tensor of shape (n, c, *spatial)
+    images : Tensor of shape (n, c, ...)
         Images, in a floating dtype and any unit.
     gamma : Tensor of shape (n,)
         Power for each image, dimensionless, positive: below 1 brightens, above 1 darkens.
 
     Returns
     -------
-    images : Tensor of shape (n, c, *spatial)
+    images : Tensor of shape (n, c, ...)
         In the unit of the images, with the same range.
 
     Examples
@@ -102,7 +102,7 @@ def adjust_sigmoid(images: Tensor, gain: Tensor, cutoff: float = 0.5) -> Tensor:
 
     Parameters
     ----------
-    images : Tensor of shape (n, c, *spatial)
+    images : Tensor of shape (n, c, ...)
         Images, in a floating dtype and any unit.
     gain : Tensor of shape (n,)
         Steepness for each image, dimensionless.
@@ -111,7 +111,7 @@ def adjust_sigmoid(images: Tensor, gain: Tensor, cutoff: float = 0.5) -> Tensor:
 
     Returns
     -------
-    images : Tensor of shape (n, c, *spatial)
+    images : Tensor of shape (n, c, ...)
         In the unit of the images. The lowest and the highest value move towards each other.
 
     References
@@ -135,19 +135,19 @@ def adjust_sigmoid(images: Tensor, gain: Tensor, cutoff: float = 0.5) -> Tensor:
 def gaussian_blur(images: Tensor, sigma: Tensor) -> Tensor:
     """Blur each image by a Gaussian of its own, along all spatial axes.
 
-    It computes what :func:`scipy.ndimage.gaussian_filter` does with its defaults: the kernel ends
+    It computes what ``scipy.ndimage.gaussian_filter`` does with its defaults: the kernel ends
     at four standard deviations, and beyond its edges an image goes on as its mirror image.
 
     Parameters
     ----------
-    images : Tensor of shape (n, c, *spatial)
+    images : Tensor of shape (n, c, ...)
         Images, in a floating dtype and any unit.
     sigma : Tensor of shape (n,)
         Standard deviation for each image, in voxels, at least 0.
 
     Returns
     -------
-    images : Tensor of shape (n, c, *spatial)
+    images : Tensor of shape (n, c, ...)
         In the unit of the images.
 
     Examples
@@ -176,7 +176,7 @@ def crop(images: Tensor, start: Tensor, size: Sequence[int]) -> Tensor:
 
     Parameters
     ----------
-    images : Tensor of shape (n, c, *spatial)
+    images : Tensor of shape (n, c, ...)
         Images, in a dtype that torch indexes.
     start : int64 Tensor of shape (n, n_spatial_axes)
         First voxel of the window along each axis.
@@ -185,8 +185,8 @@ def crop(images: Tensor, start: Tensor, size: Sequence[int]) -> Tensor:
 
     Returns
     -------
-    images : Tensor of shape (n, c, *size)
-        The windows.
+    images : Tensor of shape (n, c, ...)
+        The windows, of the given size.
 
     Examples
     --------
@@ -295,7 +295,9 @@ class _RandomIntensity(nn.Module):
 
 
 class RandomGamma(_RandomIntensity):
-    """Raise the intensities of images to a random power, by :func:`adjust_gamma`.
+    """Raise the intensities of images to a random power.
+
+    The change is that of :func:`~skimbal.augmentation.adjust_gamma`.
 
     Parameters
     ----------
@@ -323,7 +325,9 @@ class RandomGamma(_RandomIntensity):
 
 
 class RandomGaussianBlur(_RandomIntensity):
-    """Blur images by a Gaussian of random width, by :func:`gaussian_blur`.
+    """Blur images by a Gaussian of random width.
+
+    The change is that of :func:`~skimbal.augmentation.gaussian_blur`.
 
     Parameters
     ----------
@@ -351,7 +355,9 @@ class RandomGaussianBlur(_RandomIntensity):
 
 
 class RandomSigmoidContrast(_RandomIntensity):
-    """Raise the contrast of images by a sigmoid of random gain, by :func:`adjust_sigmoid`.
+    """Raise the contrast of images by a sigmoid of random gain.
+
+    The change is that of :func:`~skimbal.augmentation.adjust_sigmoid`.
 
     Parameters
     ----------

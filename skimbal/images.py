@@ -415,7 +415,7 @@ def concatenate(selections: Sequence[ImageArray]) -> ImageArray:
 def find_images(
     folder: str | os.PathLike[str], *, series_level: int | None = 1, any_file: bool = False
 ) -> tuple[list[str], list[str]]:
-    """Find what :class:`ImageFiles` reads in a folder and the folders within.
+    """Find what :class:`~skimbal.images.ImageFiles` reads in a folder and those within.
 
     Parameters
     ----------
