@@ -5,6 +5,7 @@ import importlib
 import math
 import os
 import pickle
+import re
 import tempfile
 import threading
 import time
@@ -346,7 +347,7 @@ class ImageFiles(ImageArray):
         """
         files, form = self._array, self._array.form
         stamps = {
-            row: repr((os.path.abspath(files.paths[row]), _stamp(files.paths[row])))
+            row: repr((files.paths[row], _stamp(files.paths[row])))
             for row in np.unique(self._rows).tolist()
         }
         digest = hashlib.blake2b(digest_size=8)
@@ -869,6 +870,8 @@ def _make_cache(cache: Any, limit: int, form: _Form) -> "_MemoryCache | _FolderC
 
 def _stamp(path: str) -> tuple[Any, ...]:
     """Return what changes when a file, or one in a folder, is written anew."""
+    if not os.path.exists(path):
+        return ()  # what a reader of the user's takes may be a name of another kind
     if not os.path.isdir(path):
         status = os.stat(path)
         return status.st_size, status.st_mtime_ns
@@ -901,6 +904,11 @@ class _MemoryCache:
                 image.setflags(write=False)
                 self._images[path] = stamp, image
                 self._size += image.nbytes
+
+
+#: Names of the files of a cache: those of entries, and how those begin that are being written.
+_ENTRY = re.compile(r"[0-9a-f]{64}\.npy")
+_PART = "skimbal-part-"
 
 
 class _FolderCache:
@@ -944,7 +952,7 @@ class _FolderCache:
             if not self._has_room(image.nbytes + _NPY_HEADER_BYTES):
                 return
             # Under its name it is complete, whenever the program is killed.
-            with tempfile.NamedTemporaryFile(dir=self._folder, suffix=".tmp", delete=False) as file:
+            with tempfile.NamedTemporaryFile(dir=self._folder, prefix=_PART, delete=False) as file:
                 try:
                     np.save(file, image, allow_pickle=False)
                     file.close()
@@ -971,15 +979,18 @@ class _FolderCache:
         return self._size + n_bytes <= self._limit
 
     def _entries(self) -> list[tuple[float, int, str]]:
-        """List the entries; remove what a killed program has begun to write."""
+        """List the entries; remove what a killed program has begun to write.
+
+        Files of other names are somebody's own, even in this folder.
+        """
         entries = []
         with os.scandir(self._folder) as found:
             for entry in found:
                 with suppress(FileNotFoundError):
                     status = entry.stat()
-                    if entry.name.endswith(".npy"):
+                    if _ENTRY.fullmatch(entry.name):
                         entries.append((status.st_mtime, status.st_size, entry.path))
-                    elif entry.name.endswith(".tmp") and status.st_mtime < time.time() - 3600:
+                    elif entry.name.startswith(_PART) and status.st_mtime < time.time() - 3600:
                         os.unlink(entry.path)
         return entries
 

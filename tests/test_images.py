@@ -984,6 +984,27 @@ def test_folder_of_a_cache_is_bounded(tmp_path):
     assert len(set(entries()) & set(first)) == 1
 
 
+def test_a_cache_removes_no_file_of_others(tmp_path):
+    paths, values, _ = draw_files(tmp_path, 2)
+    folder = tmp_path / "cache"
+    folder.mkdir()
+    mine = [folder / name for name in ("scan.npy", "notes.tmp", "skimbal.npy")]
+    for path in mine:
+        with path.open("wb") as file:
+            np.save(file, np.zeros((64, 64)))
+        os.utime(path, (0, 0))  # long ago
+    X = ImageFiles(paths, cache=folder, cache_bytes=paths[0].stat().st_size)
+    assert_array_equal(X, values)
+    assert all(path.exists() for path in mine)
+
+
+def test_names_that_are_no_files_have_a_fingerprint_and_a_cache():
+    images = {"a": np.zeros((4, 4)), "b": np.ones((4, 4))}
+    X = ImageFiles(list(images), reader=images.__getitem__, cache="memory")
+    assert_array_equal(X, [images["a"], images["b"]])
+    assert X.fingerprint()["files"] != X[::-1].fingerprint()["files"]
+
+
 def test_options_have_entries_of_their_own(tmp_path):
     paths, _, _ = draw_files(tmp_path, 2)
     folder = tmp_path / "cache"
@@ -1034,7 +1055,7 @@ np.asarray(ImageFiles(sys.argv[2:], cache=sys.argv[1]))
     done = subprocess.run([sys.executable, "-c", code, folder, *paths], check=False)
     assert done.returncode == 9
     assert len(list(folder.glob("*.npy"))) == 2
-    (left,) = folder.glob("*.tmp")
+    (left,) = folder.glob("skimbal-part-*")
     for entry in folder.glob("*.npy"):
         assert np.load(entry).shape == (64, 64)
     os.utime(left, (0, 0))  # long ago
