@@ -55,7 +55,13 @@ class ResidualBlock(nn.Module):
             norm(out_channels),
         )
         self.shortcut: nn.Module = nn.Identity()
+        self._step: Sequence[int] | None = None
         if in_channels != out_channels or any(step != 1 for step in stride):
+            # With AVX-512, oneDNN of torch 2.13 writes beyond its memory in the gradient of a
+            # strided 1 x 1 kernel over less than 16 channels of an image: there, its pixels are
+            # selected before.
+            if len(stride) == 2 and in_channels < 16:
+                self._step, stride = stride, ones
             self.shortcut = nn.Sequential(
                 _conv(in_channels, out_channels, ones, stride), norm(out_channels)
             )
@@ -74,6 +80,8 @@ class ResidualBlock(nn.Module):
             Features, the spatial axes divided by the stride and rounded up.
         """
         y: Tensor = self.body(x)
+        if self._step is not None:
+            x = x[..., :: self._step[0], :: self._step[1]]
         return y.add_(self.shortcut(x)).relu_()
 
 

@@ -1,6 +1,8 @@
 """Shapes, sizes, parameter counts and gradients of the built-in networks."""
 
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -9,7 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from skimbal.networks import BUILT_IN, GridPool, ResNet, SmallCNN, fold_batch_norm
+from skimbal.networks import (
+    BUILT_IN,
+    GridPool,
+    ResidualBlock,
+    ResNet,
+    SmallCNN,
+    fold_batch_norm,
+)
 
 NAMES = ["small", "resnet18", "resnet34"]
 N_BLOCKS = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3)}
@@ -454,3 +463,29 @@ def test_gradients_have_a_deterministic_form_on_cuda(name, spatial_shape, record
     }
     assert "convolution_backward" in recorder.names
     assert not recorder.names & refused
+
+
+@pytest.mark.parametrize("in_channels", [8, 16])
+def test_shortcut_in_steps_is_a_strided_convolution(in_channels):
+    torch.manual_seed(0)
+    block = ResidualBlock(in_channels, 20, (3, 3), (2, 1), nn.BatchNorm2d).double().eval()
+    x = torch.randn(3, in_channels, 9, 8, dtype=torch.float64)
+    weight = block.shortcut[0].weight
+    shortcut = block.shortcut[1](nn.functional.conv2d(x, weight, stride=(2, 1)))
+    torch.testing.assert_close(block(x), (block.body(x) + shortcut).relu())
+
+
+def test_narrow_networks_on_large_images_stay_within_their_memory():
+    # A strided 1 x 1 kernel over few channels crashes in torch 2.13 on CPUs with AVX-512.
+    script = """
+import torch
+from skimbal.networks import SmallCNN
+torch.set_num_threads(1)
+for width in (4, 8, 12):
+    network = SmallCNN(1, 2, (112, 112), width=width).to(memory_format=torch.channels_last)
+    x = torch.randn(10, 1, 112, 112).contiguous(memory_format=torch.channels_last)
+    for _ in range(3):
+        network(x).square().mean().backward()
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode()
