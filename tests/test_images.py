@@ -547,6 +547,43 @@ def test_axes_of_arrays(tmp_path):
         ImageFiles(path, channels=2, size=(4, 4))
 
 
+@pytest.fixture
+def nifti_paths(tmp_path, rng):
+    paths = [str(tmp_path / f"{i}.nii.gz") for i in range(3)]
+    for path in paths:
+        voxels = rng.normal(size=(6, 7, 8)).astype(np.float32)
+        nibabel.save(nibabel.Nifti1Image(voxels, np.diag([1, 1, 2, 1])), path)
+    return paths
+
+
+# MONAI makes all its readers, and says which of them lack a library.
+@pytest.mark.filterwarnings("ignore:NvImgCodec:UserWarning")
+def test_readers_of_monai(nifti_paths):
+    transforms = pytest.importorskip("monai.transforms")
+    load = transforms.LoadImage(image_only=True, ensure_channel_first=True)
+    X = ImageFiles(nifti_paths, reader=load)
+    assert X.shape == (3, 1, 6, 7, 8)
+    assert_array_equal(np.asarray(X)[:, 0], ImageFiles(nifti_paths))
+
+
+def test_subjects_of_torchio(nifti_paths, tmp_path):
+    torchio = pytest.importorskip("torchio")
+    for sequence, path in zip(("t1", "t2"), nifti_paths, strict=False):
+        torchio.ScalarImage(path).save(tmp_path / f"{sequence}.mha")
+
+    def read_subject(folder):
+        subject = torchio.Subject(
+            t1=torchio.ScalarImage(f"{folder}/t1.mha"), t2=torchio.ScalarImage(f"{folder}/t2.mha")
+        )
+        subject = torchio.ToCanonical()(subject)
+        return torch.cat([subject.t1.data, subject.t2.data]), subject.t1.spacing
+
+    X = ImageFiles([tmp_path], reader=read_subject)
+    assert_array_equal(np.asarray(X)[0], ImageFiles(nifti_paths[:2]))
+    spaced = ImageFiles([tmp_path], reader=read_subject, spacing=1, size=12, resize="crop")
+    assert np.asarray(spaced).shape == (1, 2, 12, 12, 12)
+
+
 def test_own_reader(tmp_path):
     names = ["2", "0", "1"]
     stack = torch.arange(3 * 4 * 4, dtype=torch.float32).reshape(3, 1, 4, 4)
