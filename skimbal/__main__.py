@@ -2,6 +2,7 @@
 
 import argparse
 import functools
+import os
 import importlib
 import math
 import re
@@ -78,18 +79,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        Exit code: 0, 1 if a fit or the writing of a result fails, or 130 after Ctrl-C. What is
-        refused before any fit raises ``SystemExit`` instead with 2, and ``--help`` and
-        ``--version`` with 0.
+        Exit code: 0, 1 if a fit or the writing of a result fails, 130 after Ctrl-C, or 141 if
+        nobody reads the output to its end. What is refused before any fit raises ``SystemExit``
+        instead with 2, and ``--help`` and ``--version`` with 0.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     commands: dict[str, Callable[[Sequence[str]], int]] = {"compare": _compare, "info": _info}
     try:
-        if argv and argv[0] in commands:
-            return commands[argv[0]](argv[1:])
-        return _default(argv)
+        command = commands[argv.pop(0)] if argv and argv[0] in commands else _default
+        code = command(argv)
+        sys.stdout.flush()
+        return code
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:
+        # Who reads the output, such as head, has seen enough; what python flushes at its end is to
+        # go nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
 
 
 # The three forms -----------------------------------------------------------------------------

@@ -819,6 +819,20 @@ sys.exit(main({argv!r}))
     assert (tmp_path / "t.csv").is_file()
 
 
+def test_output_that_nobody_reads_to_its_end_is_no_error():
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as stdout:
+        done = subprocess.run(
+            [sys.executable, "-m", "skimbal", "info", "digits"],
+            cwd=ROOT,
+            stdout=stdout,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
 @pytest.mark.slow
 def test_default_run_takes_less_than_two_minutes():
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONIOENCODING": "utf-8"}
