@@ -2,9 +2,9 @@
 
 import argparse
 import functools
-import os
 import importlib
 import math
+import os
 import re
 import sys
 import warnings
