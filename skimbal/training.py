@@ -877,7 +877,12 @@ class ImageNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
             x = self.augmented(x)
         with self._precision():
             if isinstance(x, Tensor):  # skorch would look for the many kinds that a batch might be
-                logits: Tensor = self.module_(x.to(self.device), **fit_params)
+                x = x.to(self.device)
+                if self.compiled:
+                    # Code for images of any size, which the compiler would make of the second size
+                    # in a process, is not what it can make for this layout.
+                    torch._dynamo.mark_static(x, list(range(1, x.ndim)))
+                logits: Tensor = self.module_(x, **fit_params)
             else:
                 logits = super().infer(x, **fit_params)
         if isinstance(logits, Tensor) and self.autocast is not None:
