@@ -7,26 +7,22 @@ cross-entropy without sampling would mix two causes.
 
 import copy
 import csv
-import functools
-import hashlib
 import html
 import json
 import math
 import os
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
-from pathlib import Path
-from types import CodeType
 from typing import Any, NamedTuple
 
 import numpy as np
 from joblib import Parallel, delayed
 from scipy import stats
 from sklearn import config_context
-from sklearn.base import BaseEstimator, clone
+from sklearn.base import clone
 from sklearn.dummy import DummyClassifier
 from sklearn.metrics import (
     average_precision_score,
@@ -52,7 +48,7 @@ from tqdm.auto import tqdm
 
 from skimbal.classifiers import CNN2DClassifier, CNN3DClassifier, _from_paths
 from skimbal.datasets import DataCard
-from skimbal.images import ImageArray
+from skimbal.fit_cache import FitCache, describe, describe_images, digest
 from skimbal.losses import MixedLoss, get_loss
 from skimbal.sampling import BatchSampler
 
@@ -82,7 +78,6 @@ _TITLES = {
     "brier_score": "Brier",
 }
 _CONFIDENCE = 0.95
-_META, _FITS = "study.json", "fits.jsonl"
 
 
 @dataclass(frozen=True)
@@ -904,7 +899,7 @@ def compare_losses(
         least = 1 if name == "n_repeats" else 0
         if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
             raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}.")
-    cache = None if cache_dir is None else _Cache(cache_dir)
+    cache = None if cache_dir is None else FitCache(cache_dir)
     seed = None if cache is None else cache.seed
     if random_state is not None or seed is None:
         seed = _draw_seed(random_state)
@@ -1293,7 +1288,7 @@ def _run(
     splits: list[_Split],
     data: tuple[Any, ...],
     scorer: Any,
-    cache: "_Cache | None",
+    cache: "FitCache | None",
     done: dict[str, dict[str, Any]],
     n_jobs: int | None,
     verbose: int,
@@ -1347,7 +1342,7 @@ def _key(configuration: Configuration, split: _Split, scoring: str) -> str:
     parts = (
         configuration.loss,
         configuration.sampler,
-        _describe(configuration.params),
+        describe(configuration.params),
         split.repeat,
         split.fold,
         # Other scores are there anyway.
@@ -1439,94 +1434,6 @@ def _scores(
     )
 
 
-# The cache -----------------------------------------------------------------------------------
-
-
-class _Cache:
-    """A folder with what a study is of, and one line for each finished fit."""
-
-    def __init__(self, folder: str | os.PathLike[str]) -> None:
-        self.folder = Path(folder)
-        self._meta: dict[str, Any] | None = None
-        meta = self.folder / _META
-        if meta.is_file():
-            try:
-                self._meta = json.loads(meta.read_text("utf-8"))
-                self.seed: int | None = int(self._meta["seed"])
-            except (ValueError, KeyError, TypeError) as error:
-                raise ValueError(
-                    f"cache_dir: {meta} is damaged or no file of a study ({error!r}); give another "
-                    "folder, or remove this one."
-                ) from error
-            return
-        self.seed = None
-        if self.folder.is_dir() and any(self.folder.iterdir()):
-            raise ValueError(
-                f"cache_dir={str(self.folder)!r} holds files, but none of a study: expected an "
-                "empty or new folder, or one that an earlier study was given."
-            )
-        if self.folder.exists() and not self.folder.is_dir():
-            raise NotADirectoryError(f"cache_dir={str(self.folder)!r} is a file, not a folder.")
-
-    def open(self, fingerprint: dict[str, Any]) -> dict[str, dict[str, Any]]:
-        """Make the folder, or check that it is of this study; return the fits that it has."""
-        if self._meta is not None:
-            self._check_same(fingerprint)
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with (self.folder / _FITS).open("a", encoding="utf-8"):
-                pass
-            if self._meta is None:
-                part = self.folder / f"{_META}.part"
-                part.write_text(json.dumps(fingerprint, indent=1), "utf-8")
-                part.replace(self.folder / _META)
-        except OSError as error:
-            raise type(error)(
-                f"cache_dir={str(self.folder)!r} cannot be written to ({error}); give a folder "
-                "that can be made or written."
-            ) from error
-        return self._read()
-
-    def _check_same(self, fingerprint: dict[str, Any]) -> None:
-        there, here = (dict(_leaves(f)) for f in (self._meta, json.loads(json.dumps(fingerprint))))
-        differing = [
-            f"{name} ({there.get(name)} there, {here.get(name)} now)"
-            for name in dict.fromkeys([*there, *here])
-            if there.get(name) != here.get(name)
-        ]
-        if differing:
-            raise ValueError(
-                f"cache_dir={str(self.folder)!r} is of another study, and fits are never mixed. "
-                f"What differs: {'; '.join(differing[:5])}. Give another folder, or the same call."
-            )
-
-    def _read(self) -> dict[str, dict[str, Any]]:
-        path = self.folder / _FITS
-        text = path.read_bytes()
-        whole = text.rfind(b"\n") + 1
-        if whole < len(text):  # a crash in the middle of a line
-            with path.open("r+b") as stream:
-                stream.truncate(whole)
-        done: dict[str, dict[str, Any]] = {}
-        for number, line in enumerate(text[:whole].decode("utf-8").splitlines(), 1):
-            try:
-                key, fit = json.loads(line)
-                done[key] = dict(fit)
-            except (ValueError, TypeError) as error:
-                raise ValueError(
-                    f"line {number} of {path} is damaged ({error}); remove that line, and its fit "
-                    "is done again."
-                ) from error
-        return done
-
-    def append(self, key: str, fit: dict[str, Any]) -> None:
-        """Add a finished fit, so that it is there whatever happens next."""
-        with (self.folder / _FITS).open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps([key, fit]) + "\n")
-            stream.flush()
-            os.fsync(stream.fileno())
-
-
 def _fingerprint(
     X: Any,
     y: np.ndarray,
@@ -1542,11 +1449,11 @@ def _fingerprint(
     folds = [rows for split in splits if split.repeat == 0 for rows in (split.train, split.test)]
     return {
         "seed": seed,
-        "data": {"X": _content(X), "y": _digest(y), "groups": _digest(groups)},
-        "test set": {"X": _content(X_test), "y": _digest(y_test)},
-        "folds": _digest(*folds),
+        "data": {"X": describe_images(X), "y": digest(y), "groups": digest(groups)},
+        "test set": {"X": describe_images(X_test), "y": digest(y_test)},
+        "folds": digest(*folds),
         # What the configurations and the study set themselves is no part of it.
-        "estimator": _describe(_with_params(estimator, {"loss": "ce", "sampler": None}, 0)),
+        "estimator": describe(_with_params(estimator, {"loss": "ce", "sampler": None}, 0)),
         "versions": _versions(),
     }
 
@@ -1554,65 +1461,3 @@ def _fingerprint(
 def _versions() -> dict[str, str]:
     names = ("skimbal", "torch", "skorch", "scikit-learn", "imbalanced-learn", "numpy")
     return {name: version(name) for name in names}
-
-
-def _content(images: Any) -> Any:
-    """Return what tells images apart: what they say themselves, or a sum of all."""
-    return _describe(images.fingerprint()) if hasattr(images, "fingerprint") else _digest(images)
-
-
-def _digest(*arrays: Any) -> str | None:
-    """Return a short sum of the contents, which are read block by block."""
-    if all(array is None for array in arrays):
-        return None
-    digest = hashlib.blake2b(digest_size=8)
-    for array in arrays:
-        if not hasattr(array, "dtype"):
-            array = np.asarray(array)
-        digest.update(f"{array.shape} {array.dtype}".encode())
-        n_rows = max(1, 2**22 // max(1, math.prod(array.shape[1:])))
-        for start in range(0, len(array), n_rows):
-            block = np.asarray(array[start : start + n_rows])
-            text = repr(block.tolist()).encode() if block.dtype.hasobject else block.tobytes()
-            digest.update(text)
-    return digest.hexdigest()
-
-
-def _describe(value: Any) -> Any:
-    """Return text, numbers and dicts of them that tell parameters apart in any process."""
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    if isinstance(value, Mapping):
-        return {str(name): _describe(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_describe(item) for item in value]
-    if isinstance(value, np.ndarray | ImageArray):
-        return _content(value)
-    if isinstance(value, functools.partial):
-        return {"partial": _describe([value.func, value.args, value.keywords])}
-    if isinstance(value, nn.Module):
-        weights = [tensor.numpy(force=True) for tensor in value.state_dict().values()]
-        return {"class": _describe(type(value)), "repr": repr(value), "weights": _digest(*weights)}
-    if isinstance(value, BaseEstimator):
-        return {"class": _describe(type(value)), **_describe(value.get_params(deep=False))}
-    if hasattr(value, "__qualname__"):
-        name = f"{value.__module__}.{value.__qualname__}"
-        # Two lambdas have one name.
-        return f"{name} {_digest_of_code(value.__code__)}" if hasattr(value, "__code__") else name
-    if hasattr(value, "__dict__"):
-        return {"class": _describe(type(value)), **_describe(vars(value))}
-    return repr(value)
-
-
-def _digest_of_code(code: CodeType) -> str:
-    consts = [_digest_of_code(c) if isinstance(c, CodeType) else repr(c) for c in code.co_consts]
-    text = repr((code.co_code, code.co_names, consts))
-    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
-
-
-def _leaves(tree: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(tree, Mapping):
-        for key, item in tree.items():
-            yield from _leaves(item, f"{name}.{key}" if name else str(key))
-    else:
-        yield name, tree

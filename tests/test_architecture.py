@@ -34,7 +34,8 @@ MAY_IMPORT = {
         "training",
     },
     "report": {"displays"},
-    "study": {"classifiers", "datasets", "displays", "images", "losses", "report", "sampling"},
+    "fit_cache": {"images"},
+    "study": {"classifiers", "datasets", "displays", "fit_cache", "losses", "report", "sampling"},
     "__main__": {"__init__", "augmentation", "datasets", "images", "losses", "study"},
 }
 OPTIONAL = ("PIL", "jinja2", "matplotlib", "nibabel", "pandas", "pooch", "pydicom", "zarr")

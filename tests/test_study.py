@@ -1,6 +1,7 @@
 import json
 import math
 import os
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -33,6 +34,7 @@ from torch import nn
 from skimbal import CNN2DClassifier, CNN3DClassifier, LossMix, NDSampler
 from skimbal import study as module
 from skimbal.datasets import DataCard, load_imbalanced_digits
+from skimbal.fit_cache import describe
 from skimbal.images import ImageArray, ImageFiles
 from skimbal.networks import SmallCNN
 from skimbal.study import Configuration, LossStudy, compare_losses
@@ -326,7 +328,7 @@ def test_image_files_are_read_in_fits_only(small, files, tmp_path, monkeypatch):
     again = compare(ImageFiles(paths), y, cache_dir=tmp_path / "runs")
     assert again.fits == done.fits
     valid = predefined_split(Dataset(ImageFiles(paths), y))
-    assert "files" in str(module._describe(quick(train_split=valid)))
+    assert "files" in str(describe(quick(train_split=valid)))
 
 
 def test_default_estimator_of_image_files(tmp_path):
@@ -783,7 +785,7 @@ def test_an_unwritable_folder_is_refused(small, tmp_path, monkeypatch):
     def refuse(self, *args, **kwargs):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(module.Path, "mkdir", refuse)
+    monkeypatch.setattr(Path, "mkdir", refuse)
     with pytest.raises(PermissionError, match=r"cannot be written to .*Permission denied"):
         compare(*small, cache_dir=tmp_path / "runs", estimator=CNN2DClassifier(module=never))
 
@@ -795,20 +797,6 @@ def test_a_damaged_line_is_named(small, tmp_path):
     path.write_text("\n".join([lines[0], "nonsense", *lines[2:]]) + "\n")
     with pytest.raises(ValueError, match=r"line 2 of .*fits.jsonl is damaged"):
         compare(*small, cache_dir=tmp_path)
-
-
-def test_functions_are_told_apart_by_what_they_do(small):
-    def make(width):
-        return lambda c, k, w=width: SmallCNN(c, k, (8, 8))
-
-    first, second = (lambda c, k: 1), (lambda c, k: 2)
-    assert module._describe(first) != module._describe(second)
-    assert module._describe(make(1)) == module._describe(make(1))
-    assert module._describe(nn.Linear) == "torch.nn.modules.linear.Linear"
-    assert module._describe(nn.Linear(2, 1)) != module._describe(nn.Linear(2, 1))
-    assert module._describe(np.int64(3)) == "np.int64(3)"
-    described = json.dumps(module._describe(quick(sampler=RandomOverSampler())))
-    assert " at 0x" not in described
 
 
 # Bad input -----------------------------------------------------------------------------------

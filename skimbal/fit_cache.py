@@ -1,0 +1,175 @@
+"""Finished fits on disk, from which only a call on the same data and parameters goes on."""
+
+import functools
+import hashlib
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import CodeType
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator
+from torch import Tensor, nn
+
+from skimbal.images import ImageArray
+
+__all__ = ["FitCache", "describe", "describe_images", "digest"]
+
+_META, _FITS = "study.json", "fits.jsonl"
+
+
+class FitCache:
+    """A folder with what a study is of, and one line for each finished fit."""
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self.folder = Path(folder)
+        self._meta: dict[str, Any] | None = None
+        meta = self.folder / _META
+        if meta.is_file():
+            try:
+                self._meta = json.loads(meta.read_text("utf-8"))
+                self.seed: int | None = int(self._meta["seed"])
+            except (ValueError, KeyError, TypeError) as error:
+                raise ValueError(
+                    f"cache_dir: {meta} is damaged or no file of a study ({error!r}); give another "
+                    "folder, or remove this one."
+                ) from error
+            return
+        self.seed = None
+        if self.folder.is_dir() and any(self.folder.iterdir()):
+            raise ValueError(
+                f"cache_dir={str(self.folder)!r} holds files, but none of a study: expected an "
+                "empty or new folder, or one that an earlier study was given."
+            )
+        if self.folder.exists() and not self.folder.is_dir():
+            raise NotADirectoryError(f"cache_dir={str(self.folder)!r} is a file, not a folder.")
+
+    def open(self, fingerprint: dict[str, Any]) -> dict[str, dict[str, Any]]:
+        """Make the folder, or check that it is of this study; return the fits that it has."""
+        if self._meta is not None:
+            self._check_same(fingerprint)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with (self.folder / _FITS).open("a", encoding="utf-8"):
+                pass
+            if self._meta is None:
+                part = self.folder / f"{_META}.part"
+                part.write_text(json.dumps(fingerprint, indent=1), "utf-8")
+                part.replace(self.folder / _META)
+        except OSError as error:
+            raise type(error)(
+                f"cache_dir={str(self.folder)!r} cannot be written to ({error}); give a folder "
+                "that can be made or written."
+            ) from error
+        return self._read()
+
+    def _check_same(self, fingerprint: dict[str, Any]) -> None:
+        there, here = (dict(_leaves(f)) for f in (self._meta, json.loads(json.dumps(fingerprint))))
+        differing = [
+            f"{name} ({there.get(name)} there, {here.get(name)} now)"
+            for name in dict.fromkeys([*there, *here])
+            if there.get(name) != here.get(name)
+        ]
+        if differing:
+            raise ValueError(
+                f"cache_dir={str(self.folder)!r} is of another study, and fits are never mixed. "
+                f"What differs: {'; '.join(differing[:5])}. Give another folder, or the same call."
+            )
+
+    def _read(self) -> dict[str, dict[str, Any]]:
+        path = self.folder / _FITS
+        text = path.read_bytes()
+        whole = text.rfind(b"\n") + 1
+        if whole < len(text):  # a crash in the middle of a line
+            with path.open("r+b") as stream:
+                stream.truncate(whole)
+        done: dict[str, dict[str, Any]] = {}
+        for number, line in enumerate(text[:whole].decode("utf-8").splitlines(), 1):
+            try:
+                key, fit = json.loads(line)
+                done[key] = dict(fit)
+            except (ValueError, TypeError) as error:
+                raise ValueError(
+                    f"line {number} of {path} is damaged ({error}); remove that line, and its fit "
+                    "is done again."
+                ) from error
+        return done
+
+    def append(self, key: str, fit: dict[str, Any]) -> None:
+        """Add a finished fit, so that it is there whatever happens next."""
+        with (self.folder / _FITS).open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps([key, fit]) + "\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+
+
+def describe_images(images: Any) -> Any:
+    """Return what tells images apart: what they say themselves, or a sum of all."""
+    return describe(images.fingerprint()) if hasattr(images, "fingerprint") else digest(images)
+
+
+def digest(*arrays: Any) -> str | None:
+    """Return a short sum of the contents, which are read block by block."""
+    if all(array is None for array in arrays):
+        return None
+    total = hashlib.blake2b(digest_size=8)
+    for array in arrays:
+        if not hasattr(array, "dtype") or array.ndim == 0:
+            array = np.atleast_1d(array)
+        total.update(f"{array.shape} {array.dtype}".encode())
+        n_rows = max(1, 2**22 // max(1, math.prod(array.shape[1:])))
+        for start in range(0, len(array), n_rows):
+            block = np.asarray(array[start : start + n_rows])
+            text = repr(block.tolist()).encode() if block.dtype.hasobject else block.tobytes()
+            total.update(text)
+    return total.hexdigest()
+
+
+def describe(value: Any) -> Any:
+    """Return text, numbers and dicts of them that tell parameters apart in any process."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, Mapping):
+        return {str(name): describe(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [describe(item) for item in value]
+    if isinstance(value, np.ndarray | ImageArray):
+        return describe_images(value)
+    if isinstance(value, Tensor):
+        return digest(value.detach().float().numpy(force=True))
+    if isinstance(value, functools.partial):
+        return {"partial": describe([value.func, value.args, value.keywords])}
+    if isinstance(value, nn.Module):
+        weights = [tensor.numpy(force=True) for tensor in value.state_dict().values()]
+        return {"class": describe(type(value)), "repr": repr(value), "weights": digest(*weights)}
+    if isinstance(value, BaseEstimator):
+        return {"class": describe(type(value)), **describe(value.get_params(deep=False))}
+    if hasattr(value, "__qualname__"):
+        name = f"{value.__module__}.{value.__qualname__}"
+        if not hasattr(value, "__code__"):
+            return name
+        # Two lambdas have one name, and two functions that a third has made one code.
+        cells = [cell.cell_contents for cell in value.__closure__ or ()]
+        held = [*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values(), *cells]
+        numbers = [item for item in held if isinstance(item, bool | int | float | str)]
+        return " ".join([name, _digest_of_code(value.__code__), *map(repr, numbers)])
+    if hasattr(value, "__dict__"):
+        return {"class": describe(type(value)), **describe(vars(value))}
+    return repr(value)
+
+
+def _digest_of_code(code: CodeType) -> str:
+    consts = [_digest_of_code(c) if isinstance(c, CodeType) else repr(c) for c in code.co_consts]
+    text = repr((code.co_code, code.co_names, consts))
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def _leaves(tree: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(tree, Mapping):
+        for key, item in tree.items():
+            yield from _leaves(item, f"{name}.{key}" if name else str(key))
+    else:
+        yield name, tree
