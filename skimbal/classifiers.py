@@ -894,7 +894,7 @@ class BaseCNNClassifier(
         options, mean, std = self._net_options(labels, device), None, None
         if self.standardize:
             own = options["iterator_train"] is TrainIterator
-            n_workers = options.get("iterator_train__num_workers", 0) if own else 0
+            n_workers = options.get("iterator_train__num_workers") if own else 0
             mean, std = channel_statistics(train, n_workers)
         if mean is not None and std is not None:
             largest = np.abs([mean, std]).max()

@@ -75,6 +75,8 @@ class ImageArray:
 
     #: For whoever selects rows without a need to see them.
     reads_on_demand = True
+    #: For whoever may read ahead.
+    has_files = False
 
     def __init__(self, array: Any, rows: Any = None) -> None:
         if not getattr(array, "shape", ()) or not hasattr(array, "dtype"):
@@ -262,6 +264,7 @@ class ImageFiles(ImageArray):
     ImageFiles(shape=(4, 16, 16), dtype=float32) (2, 16, 16) [2. 3.]
     """
 
+    has_files = True
     _array: "_Files"
 
     def __init__(

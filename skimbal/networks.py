@@ -55,13 +55,7 @@ class ResidualBlock(nn.Module):
             norm(out_channels),
         )
         self.shortcut: nn.Module = nn.Identity()
-        self._step: Sequence[int] | None = None
         if in_channels != out_channels or any(step != 1 for step in stride):
-            # With AVX-512, oneDNN of torch 2.13 writes beyond its memory in the gradient of a
-            # strided 1 x 1 kernel over less than 16 channels of an image: there, its pixels are
-            # selected before.
-            if len(stride) == 2 and in_channels < 16:
-                self._step, stride = stride, ones
             self.shortcut = nn.Sequential(
                 _conv(in_channels, out_channels, ones, stride), norm(out_channels)
             )
@@ -80,8 +74,6 @@ class ResidualBlock(nn.Module):
             Features, the spatial axes divided by the stride and rounded up.
         """
         y: Tensor = self.body(x)
-        if self._step is not None:
-            x = x[..., :: self._step[0], :: self._step[1]]
         return y.add_(self.shortcut(x)).relu_()
 
 
@@ -426,7 +418,6 @@ _CONV: dict[int, Any] = {2: nn.Conv2d, 3: nn.Conv3d}
 _MAX_POOL: dict[int, Any] = {2: nn.MaxPool2d, 3: nn.MaxPool3d}
 _BATCH_NORM: dict[int, Any] = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
-_CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
 def _conv(
@@ -436,7 +427,10 @@ def _conv(
     stride: Sequence[int],
     bias: bool = False,
 ) -> nn.Module:
-    conv: nn.Module = _CONV[len(kernel_size)](
+    make = _CONV[len(kernel_size)]
+    if len(kernel_size) == 2 and max(kernel_size) == 1 < max(stride) and in_channels < 16:
+        make = _WidenedConv2d
+    conv: nn.Module = make(
         in_channels,
         out_channels,
         tuple(kernel_size),
@@ -445,6 +439,23 @@ def _conv(
         bias=bias,
     )
     return conv
+
+
+class _WidenedConv2d(nn.Conv2d):
+    """A 1 x 1 convolution in steps, computed as one of 3 x 3 whose other weights are zero.
+
+    With AVX-512, oneDNN of torch 2.13 writes beyond its memory in the gradient of the former over
+    less than 16 channels.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Compute the convolution."""
+        weight = nn.functional.pad(self.weight, (1, 1, 1, 1))
+        return nn.functional.conv2d(input, weight, self.bias, self.stride, padding=1)
+
+
+#: Those that a batch normalisation can be folded into.
+_CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, _WidenedConv2d)
 
 
 def _padded_before(conv: Any) -> nn.Module:

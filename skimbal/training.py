@@ -129,6 +129,11 @@ class ImageDataset(Dataset):  # type: ignore[misc]
         return self._X.dtype
 
     @property
+    def has_files(self) -> bool:
+        """Whether images are read from files and decoded, for which a batch would wait."""
+        return bool(getattr(self._X, "has_files", False))
+
+    @property
     def X(self) -> np.ndarray:
         """Copy of the images of this data set, for callbacks that ask for all of them at once."""
         return np.asarray(self._X[self.rows]).reshape(-1, *self.sample_shape)
@@ -252,10 +257,11 @@ class TrainIterator:
         Whether an epoch has as many batches as one that takes each row once, whatever the sampler:
         the next one goes on where it ended. Samplers can then be compared at equal numbers of
         steps, and at equal learning rates.
-    num_workers : int, default=0
+    num_workers : int, default=None
         Threads that read whole batches ahead, one each and one more; they come in the same order
-        and end with the iterator. 0 reads a batch when it is asked for. It pays for images that
-        have to be read and decoded. Their channel statistics are read by as many.
+        and end with the iterator. 0 reads a batch when it is asked for. If None, as many as torch
+        has, but 4 at most, for images that have to be read and decoded, and 0 for arrays. Channel
+        statistics are read by as many.
 
     Raises
     ------
@@ -276,7 +282,7 @@ class TrainIterator:
         classes: np.ndarray | None = None,
         memory_share: float = 0.5,
         uniform_length: bool = False,
-        num_workers: int = 0,
+        num_workers: int | None = None,
     ) -> None:
         if not isinstance(uniform_length, bool | np.bool_):
             raise ValueError(
@@ -286,11 +292,10 @@ class TrainIterator:
             raise ValueError(
                 f"iterator_train__memory_share must be a number in [0, 1], got {memory_share!r}."
             )
-        _check_workers("iterator_train", num_workers)
         self.dataset = dataset
         self.device = "cpu"
         self.memory_share = memory_share
-        self.num_workers = num_workers
+        self.num_workers = _count_workers("iterator_train", num_workers, dataset)
         self._y = dataset.y
         self._n_classes = len(np.unique(self._y))
         y = self._y if classes is None else classes[self._y]
@@ -358,7 +363,7 @@ class BlockIterator:
         The rows to predict.
     batch_size : int, default=None
         Not used: what a gradient needs says nothing about prediction.
-    num_workers : int, default=0
+    num_workers : int, default=None
         Threads that read blocks ahead, as for :class:`TrainIterator`.
 
     Raises
@@ -368,11 +373,13 @@ class BlockIterator:
     """
 
     def __init__(
-        self, dataset: ImageDataset, batch_size: int | None = None, num_workers: int = 0
+        self,
+        dataset: ImageDataset,
+        batch_size: int | None = None,
+        num_workers: int | None = None,
     ) -> None:
-        _check_workers("iterator_valid", num_workers)
         self.dataset = dataset
-        self.num_workers = num_workers
+        self.num_workers = _count_workers("iterator_valid", num_workers, dataset)
         self.device = "cpu"
         #: Largest number of rows in a block, in samples; by the size of the images if None.
         self.block_size: int | None = None
@@ -1285,7 +1292,7 @@ def can_be_fused(optimizer: type[torch.optim.Optimizer], device: str) -> bool:
 
 @np.errstate(over="ignore", invalid="ignore")
 def channel_statistics(
-    dataset: ImageDataset, num_workers: int = 0
+    dataset: ImageDataset, num_workers: int | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Compute the weighted mean and standard deviation of each channel, block by block.
 
@@ -1293,8 +1300,8 @@ def channel_statistics(
     ----------
     dataset : ImageDataset
         The training rows.
-    num_workers : int, default=0
-        Threads that read blocks ahead.
+    num_workers : int, default=None
+        Threads that read blocks ahead, as for :class:`TrainIterator`.
 
     Returns
     -------
@@ -1302,9 +1309,9 @@ def channel_statistics(
         In units of the images, float64, with an axis for each of an image. A constant channel has
         the standard deviation 1, so that dividing by it changes nothing.
     """
-    _check_workers("iterator_train", num_workers)
+    n_workers = _count_workers("iterator_train", num_workers, dataset)
     weight, mean, scatter = 0.0, np.zeros(1), np.zeros(1)
-    for X, labels in _read_ahead(dataset.batch, dataset.blocks(), num_workers):
+    for X, labels in _read_ahead(dataset.batch, dataset.blocks(), n_workers):
         w = np.ones(len(labels))
         if isinstance(X, Mapping):
             X, w = X["X"], X["sample_weight"].numpy()
@@ -1383,12 +1390,17 @@ def _is_cuda(device: str) -> bool:
     return torch.device(device).type == "cuda"
 
 
-def _check_workers(iterator: str, num_workers: Any) -> None:
+def _count_workers(iterator: str, num_workers: Any, dataset: ImageDataset) -> int:
+    if num_workers is None:
+        # Where processes share the cores, each has its part of the threads.
+        return min(4, torch.get_num_threads()) if dataset.has_files else 0
     is_integer = isinstance(num_workers, int | np.integer) and not isinstance(num_workers, bool)
     if not is_integer or num_workers < 0:
         raise ValueError(
-            f"{iterator}__num_workers must be an integer of at least 0, got {num_workers!r}."
+            f"{iterator}__num_workers must be an integer of at least 0, or None; got "
+            f"{num_workers!r}."
         )
+    return int(num_workers)
 
 
 def _read_ahead(

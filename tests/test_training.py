@@ -33,6 +33,7 @@ from torch.utils.data import DataLoader
 import skimbal
 from skimbal import training
 from skimbal.augmentation import RandomFlip, RandomGamma
+from skimbal.images import ImageFiles
 from skimbal.losses import get_loss
 from skimbal.networks import SmallCNN
 from skimbal.training import (
@@ -536,7 +537,19 @@ def test_threads_end_with_the_iterator():
     assert not readers()
 
 
-@pytest.mark.parametrize("num_workers", [-1, 1.5, True, "2", None])
+def test_threads_read_files_ahead_and_no_arrays(tmp_path):
+    for i in range(4):
+        np.save(tmp_path / f"{i}.npy", np.full((6, 6), i, dtype=np.uint8))
+    files = ImageFiles(sorted(tmp_path.glob("*.npy")))
+    y = np.arange(4) % 2
+    for X, expected in ((files, min(4, torch.get_num_threads())), (np.asarray(files), 0)):
+        data = ImageDataset(X, y, sample_shape=(1, 6, 6))
+        assert TrainIterator(data, 2).num_workers == expected
+        assert BlockIterator(data).num_workers == expected
+        assert TrainIterator(data, 2, num_workers=3).num_workers == 3
+
+
+@pytest.mark.parametrize("num_workers", [-1, 1.5, True, "2"])
 def test_number_of_threads(num_workers):
     data = ImageDataset(numbered_rows(4), np.arange(4) % 2)
     for name, make in (

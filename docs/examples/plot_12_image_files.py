@@ -79,10 +79,10 @@ plt.show()
 # --------
 #
 # ``X`` goes where an array goes. The folds of the cross-validation are row numbers,
-# and two threads read the batches ahead.
+# and threads read the batches ahead.
 
 clf = CNN2DClassifier(sampler="balanced", max_epochs=8, batch_size=32, random_state=0)
-clf.set_params(net__iterator_train__num_workers=2, net__module__width=16)
+clf.set_params(net__module__width=16)
 y_pred = cross_val_predict(clf, data.X, data.y, cv=2)
 print(f"balanced accuracy {balanced_accuracy_score(data.y, y_pred):.2f}")
 
