@@ -858,7 +858,9 @@ class LossStudyDisplay:
                 color = _COLORS[number % len(_COLORS)]
                 significant = kind == "scores" or row.p_value < 0.05
                 key = (str(row.loss), sampling)
-                (self.intervals_[key],) = ax.plot([row.low, row.high], [line, line], color=color)
+                (self.intervals_[key],) = ax.plot(
+                    [row.low, row.high], [line, line], linestyle="-", color=color
+                )
                 (self.points_[key],) = ax.plot(
                     row.mean,
                     line,

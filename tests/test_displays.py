@@ -7,6 +7,7 @@ from typing import ClassVar, NamedTuple
 import matplotlib
 import numpy as np
 import pytest
+from cycler import cycler
 from imblearn.over_sampling import RandomOverSampler
 from imblearn.pipeline import make_pipeline as make_imblearn_pipeline
 from matplotlib import pyplot as plt
@@ -706,6 +707,13 @@ def test_groups_differ_in_more_than_colour():
     points = LossStudyDisplay.from_study(Study()).points_
     markers = {sampling: line.get_marker() for (_, sampling), line in points.items()}
     assert len(set(markers.values())) == len(markers) == 4
+
+
+def test_intervals_are_solid_whatever_the_style():
+    style = {"axes.prop_cycle": cycler(linestyle=[":", "--"])}
+    with matplotlib.rc_context(style):
+        display = LossStudyDisplay.from_study(Study())
+    assert {line.get_linestyle() for line in display.intervals_.values()} == {"-"}
 
 
 def test_a_study_of_one_loss_has_no_reference():
