@@ -10,8 +10,6 @@ once for each fit, and nothing is chosen by it; the validation split is not used
 import argparse
 import json
 import os
-import platform
-import time
 from pathlib import Path
 
 # Before torch: a second thread on a busy core makes everything slower.
@@ -20,6 +18,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import torch
 from torch import Tensor, nn
 
+from benchmarks.measuring import machine
 from benchmarks.medmnist import load
 from skimbal import CNN2DClassifier, CNN3DClassifier
 from skimbal.networks import BUILT_IN
@@ -143,7 +142,7 @@ def rows(study: LossStudy) -> list[dict]:
     return result
 
 
-def report(results: dict[str, dict], machine: dict) -> str:
+def report(results: dict[str, dict], described: dict) -> str:
     """Write the tables as reStructuredText, for people and for the documentation."""
     text = []
     for name, result in results.items():
@@ -179,7 +178,7 @@ def report(results: dict[str, dict], machine: dict) -> str:
         "interval; p-values of the paired t-test over seeds, adjusted by Holm's method for the 13 "
         "comparisons of a data set. Lost: fits that predict a single class.",
         "",
-        "Machine: " + "; ".join(f"{key} {value}" for key, value in machine.items()) + ".",
+        "Machine: " + "; ".join(f"{key} {value}" for key, value in described.items()) + ".",
         "",
     ]
     return "\n".join(text)
@@ -269,19 +268,11 @@ def main() -> None:
             "fits": done.fits,
         }
     minutes = sum(fit["fit_time"] for done in studies.values() for fit in done.fits) / 60
-    machine = {
-        "date": time.strftime("%Y-%m-%d"),
-        "processor": f"{os.cpu_count()} x {platform.processor() or platform.machine()}",
-        "device": args.device,
-        "threads a fit": 1,
-        "python": platform.python_version(),
-        **next(iter(studies.values())).versions,
-        "minutes in fits, all together": round(minutes),
-    }
-    args.output.write_text(json.dumps({"machine": machine, **results}, indent=1))
-    args.output.with_suffix(".rst").write_text(report(results, machine))
+    described = {**machine(), "device": args.device, "minutes in fits": round(minutes)}
+    args.output.write_text(json.dumps({"machine": described, **results}, indent=1))
+    args.output.with_suffix(".rst").write_text(report(results, described))
     draw(studies, args.output)
-    print(report(results, machine))
+    print(report(results, described))
 
 
 if __name__ == "__main__":

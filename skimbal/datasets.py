@@ -28,6 +28,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.datasets import load_digits
 from sklearn.utils import Bunch, check_random_state
+from tabulate import tabulate
 
 from skimbal.images import ImageFiles, find_images
 
@@ -273,12 +274,8 @@ class DataCard:
 
     def __str__(self) -> str:
         """Return the card as text."""
-        widths = [max(map(len, column)) for column in zip(*self.table(), strict=True)]
-        lines = [
-            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-            for row in self.table()
-        ]
-        return "\n".join([f"images of shape {self.image_shape}, {self.dtype}", *lines])
+        table = tabulate(self.table(), tablefmt="plain", disable_numparse=True)
+        return f"images of shape {self.image_shape}, {self.dtype}\n{table}"
 
 
 def load_imbalanced_digits(

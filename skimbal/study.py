@@ -43,6 +43,7 @@ from sklearn.utils import (
     check_random_state,
     column_or_1d,
 )
+from tabulate import tabulate
 from torch import nn
 from tqdm.auto import tqdm
 
@@ -466,7 +467,7 @@ class LossStudy:
             Two tables (mean ± standard deviation over fits) and a sentence for each sampler.
         """
         return "\n".join(
-            [self.describe(), "", *_aligned(self.table()), "", *_aligned(self.scores_table()), ""]
+            [self.describe(), "", _text(self.table()), "", _text(self.scores_table()), ""]
             + self.conclusions()
         )
 
@@ -745,12 +746,8 @@ def _mean_std(mean: float, std: float) -> str:
     return f"{mean:.3f}" + ("" if math.isnan(std) else f" ± {std:.3f}")
 
 
-def _aligned(rows: list[list[str]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
+def _text(rows: list[list[str]]) -> str:
+    return str(tabulate(rows, tablefmt="plain", disable_numparse=True))
 
 
 def compare_losses(

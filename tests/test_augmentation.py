@@ -410,23 +410,27 @@ def test_generators_of_transforms_are_seeded_from_that_of_torch(rng):
 
 
 def kornia_2d():
-    augmentation = pytest.importorskip("kornia.augmentation")
+    from kornia import augmentation
+
     return augmentation.RandomAffine(degrees=30.0, p=1.0), 2
 
 
 def kornia_3d():
-    augmentation = pytest.importorskip("kornia.augmentation")
+    from kornia import augmentation
+
     return augmentation.RandomRotation3D((20.0, 20.0, 20.0), p=1.0), 3
 
 
 def monai_3d():
-    transforms = pytest.importorskip("monai.transforms")
+    from monai import transforms
+
     noise = transforms.RandGaussianNoise(prob=1.0, std=5.0)
     return PerSample(transforms.Compose([transforms.RandFlip(prob=0.5), noise])), 3
 
 
 def torchio_3d():
-    torchio = pytest.importorskip("torchio")
+    import torchio
+
     return PerSample(torchio.RandomAffine(degrees=20)), 3
 
 

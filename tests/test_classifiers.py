@@ -2794,6 +2794,16 @@ def test_compiled_network_learns_the_same():
     assert_allclose(scores, cross_val_score(small(max_epochs=2), X, y, cv=2))
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("c++") is None, reason="needs a C++ compiler")
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # torch's compiler itself
+def test_networks_for_images_of_several_sizes_are_compiled_in_one_process():
+    X, y = images()
+    for larger in (X, np.pad(X, ((0, 0), (0, 2), (0, 2))), np.pad(X, ((0, 0), (0, 5), (0, 1)))):
+        plain, compiled = (small(max_epochs=1, compile=c).fit(larger, y) for c in (False, True))
+        assert_allclose(compiled.predict_proba(larger), plain.predict_proba(larger), rtol=1e-3)
+
+
 def test_compilation_without_a_compiler(monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda name: None)
     X, y = images()

@@ -559,7 +559,8 @@ def nifti_paths(tmp_path, rng):
 # MONAI makes all its readers, and says which of them lack a library.
 @pytest.mark.filterwarnings("ignore:NvImgCodec:UserWarning")
 def test_readers_of_monai(nifti_paths):
-    transforms = pytest.importorskip("monai.transforms")
+    from monai import transforms
+
     load = transforms.LoadImage(image_only=True, ensure_channel_first=True)
     X = ImageFiles(nifti_paths, reader=load)
     assert X.shape == (3, 1, 6, 7, 8)
@@ -567,7 +568,8 @@ def test_readers_of_monai(nifti_paths):
 
 
 def test_subjects_of_torchio(nifti_paths, tmp_path):
-    torchio = pytest.importorskip("torchio")
+    import torchio
+
     for sequence, path in zip(("t1", "t2"), nifti_paths, strict=False):
         torchio.ScalarImage(path).save(tmp_path / f"{sequence}.mha")
 

@@ -632,11 +632,12 @@ def test_the_template_is_packed():
 
 @pytest.fixture(scope="module")
 def browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+    from playwright.sync_api import sync_playwright
+
     chromium = shutil.which("chromium")
     if chromium is None:
         pytest.skip("needs chromium")
-    with playwright.sync_playwright() as session:
+    with sync_playwright() as session:
         browser = session.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         yield browser
         browser.close()
@@ -675,12 +676,13 @@ def overflow(page):
 
 @pytest.mark.parametrize("name", ["usual", "one fit each", "one configuration", "many classes"])
 def test_a_browser_shows_it_and_axe_finds_no_fault(name, visit, path_of):
-    axe = pytest.importorskip("axe_core_python.sync_playwright", reason="needs axe-core-python")
+    from axe_core_python.sync_playwright import Axe
+
     page = visit(path_of(name))
     sizes = page.evaluate("[...document.images].map(i => [i.complete, i.naturalWidth])")
     assert sizes
     assert all(complete and width > 300 for complete, width in sizes)
-    violations = axe.Axe().run(page)["violations"]
+    violations = Axe().run(page)["violations"]
     assert [(v["id"], [node["html"] for node in v["nodes"]]) for v in violations] == []
 
 
