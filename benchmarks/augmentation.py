@@ -34,7 +34,7 @@ from skimbal.augmentation import (
 )
 from skimbal.losses import get_loss
 from skimbal.networks import SmallCNN
-from skimbal.training import ImageDataset, ImageNet, StandardizedModule, TrainIterator
+from skimbal.training import ImageDataset, StandardizedModule, TrainingNet, TrainIterator
 
 BATCHED, LOOP, SCIPY = "skimbal, batched", "skimbal, one by one", "numpy and scipy, one by one"
 KORNIA, MONAI = "kornia, batched", "MONAI, one by one"
@@ -154,7 +154,7 @@ def time_step(shape: tuple[int, ...], rounds: int) -> dict:
 
     def run(augmentation: tuple[nn.Module, ...]) -> Callable[[], Any]:
         torch.manual_seed(0)
-        net = ImageNet(
+        net = TrainingNet(
             StandardizedModule,
             module__factory=lambda c, k: SmallCNN(c, k, spatial),
             module__in_channels=n_channels,

@@ -27,7 +27,7 @@ from benchmarks.measuring import (
 )
 from skimbal.losses import get_loss
 from skimbal.networks import SmallCNN
-from skimbal.training import ImageDataset, ImageNet, StandardizedModule, TrainIterator
+from skimbal.training import ImageDataset, StandardizedModule, TrainingNet, TrainIterator
 
 WHOLE, TWO_PASSES, ACCUMULATION = "whole batch", "two passes", "accumulation"
 WAYS = (WHOLE, TWO_PASSES, ACCUMULATION)
@@ -41,7 +41,7 @@ def data(n: int, size: int, dtype: type) -> ImageDataset:
     return ImageDataset(X.astype(dtype), y)
 
 
-def make_net(rows: ImageDataset, loss: str, micro_batch_size: int | None, norm: str) -> ImageNet:
+def make_net(rows: ImageDataset, loss: str, micro_batch_size: int | None, norm: str) -> TrainingNet:
     """Make the net as the classifiers do, always with the same weights, with dropout."""
 
     def factory(in_channels: int, n_classes: int) -> nn.Module:
@@ -50,7 +50,7 @@ def make_net(rows: ImageDataset, loss: str, micro_batch_size: int | None, norm: 
 
     with torch.random.fork_rng([]):
         torch.default_generator.manual_seed(0)
-        net = ImageNet(
+        net = TrainingNet(
             StandardizedModule,
             module__factory=factory,
             module__in_channels=1,

@@ -17,7 +17,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy, one_hot
 
 import skimbal
-from skimbal import losses
+from skimbal import soft_metrics
 from skimbal.losses import (
     CollapseWarning,
     FocalLoss,
@@ -1488,7 +1488,7 @@ def test_one_loss_whatever_computes_it(spec, weighted, monkeypatch):
     expected = value_and_gradient(loss, logits, target, weight)
     learnt = torch.ones(50).double() if weight is None else weight.clone()
     by_autograd = value_and_gradient(loss, logits, target, learnt.requires_grad_())
-    monkeypatch.setattr(losses, "_is_on_cpu", lambda tensor: False)
+    monkeypatch.setattr(soft_metrics, "_is_on_cpu", lambda tensor: False)
     elsewhere = value_and_gradient(loss, logits, target, weight)
     for value, other, another in zip(expected, by_autograd, elsewhere, strict=True):
         torch.testing.assert_close(other, value, rtol=1e-12, atol=1e-15)
@@ -1521,7 +1521,7 @@ def test_memory_is_that_of_the_probabilities_and_the_gradient(spec, weighted):
 
 
 def test_no_step_waits_for_the_device_or_is_random_there(recorder, monkeypatch):
-    monkeypatch.setattr(losses, "_is_on_cpu", lambda tensor: False)
+    monkeypatch.setattr(soft_metrics, "_is_on_cpu", lambda tensor: False)
     # .item(), and all that makes a shape of a value, wait for the device. torch.cumsum and its
     # like refuse to run there when deterministic algorithms are asked for.
     logits, target = make_batch(64, 3)

@@ -1,0 +1,8 @@
+"""Pictures as scikit-learn Display objects: learning curves, features, studies, class scores."""
+
+from skimbal.displays.class_scores import ClassScoresDisplay
+from skimbal.displays.embedding import EmbeddingDisplay
+from skimbal.displays.learning_curves import LearningCurvesDisplay
+from skimbal.displays.loss_study import LossStudyDisplay
+
+__all__ = ["ClassScoresDisplay", "EmbeddingDisplay", "LearningCurvesDisplay", "LossStudyDisplay"]

@@ -1,0 +1,51 @@
+"""Arrays of numpy and zarr."""
+
+import os
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from skimbal.images._reading import DecodedImage, header_array, import_needed
+
+__all__ = ["is_zarr", "read_npy", "read_npz", "read_zarr"]
+
+
+def read_npy(path: str, channels: int | None, header_only: bool) -> DecodedImage:
+    # A map is made of no file that is too short.
+    pixels = np.load(path, mmap_mode="r" if header_only else None, allow_pickle=False)
+    return DecodedImage(
+        header_array(pixels.shape, pixels.dtype) if header_only else pixels, None, None
+    )
+
+
+def read_npz(path: str, channels: int | None, header_only: bool) -> DecodedImage:
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+        for name in names:
+            # Nothing is written from it here, but who made it had something else in mind.
+            if os.path.isabs(name) or ".." in Path(name).parts or "\\" in name:
+                raise ValueError(f"its entry {name!r} leads out of its folder")
+        if len(names) != 1:
+            raise ValueError(f"expected one array, got {len(names)}: {', '.join(names)}")
+        if not header_only:
+            with np.load(path, allow_pickle=False) as arrays:
+                return DecodedImage(arrays[arrays.files[0]], None, None)
+        with archive.open(names[0]) as entry:
+            version = np.lib.format.read_magic(entry)
+            read = {
+                (1, 0): np.lib.format.read_array_header_1_0,
+                (2, 0): np.lib.format.read_array_header_2_0,
+            }[version]
+            shape, _, dtype = read(entry)
+    return DecodedImage(header_array(shape, dtype), None, None)
+
+
+def read_zarr(path: str, channels: int | None, header_only: bool) -> DecodedImage:
+    array = import_needed("zarr", "zarr").open_array(path, mode="r")
+    pixels = header_array(array.shape, array.dtype) if header_only else np.asarray(array[...])
+    return DecodedImage(pixels, None, None)
+
+
+def is_zarr(path: str) -> bool:
+    return any(os.path.exists(os.path.join(path, name)) for name in ("zarr.json", ".zarray"))

@@ -1,0 +1,208 @@
+"""Losses and samplers compared fairly on data of one's own.
+
+Every configuration is fitted on the same rows, from the same initial weights, for the same number
+of gradient steps, and is judged against its reference *at the same sampling*: a gain over
+cross-entropy without sampling would mix two causes.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from skimbal.study.fit_cache import FitCache
+from skimbal.study.plan import (
+    Split,
+    check_data,
+    check_estimator,
+    check_groups_arrive,
+    check_splits,
+    combine,
+    cv_splits,
+    derive_seed,
+    describe_splitting,
+    draw_seed,
+    make_data_card,
+)
+from skimbal.study.results import LossStudy
+from skimbal.study.runs import run_fits, study_fingerprint
+from skimbal.study.scores import check_scoring
+
+__all__ = ["compare_losses"]
+
+
+def compare_losses(
+    X: Any,
+    y: Any,
+    *,
+    losses: Sequence[Any] | Mapping[str, Any] | None = None,
+    samplers: Sequence[Any] | Mapping[str, Any] | None = None,
+    estimator: Any = None,
+    cv: Any = None,
+    groups: Any = None,
+    scoring: Any = "balanced_accuracy",
+    baseline: str | None = None,
+    n_repeats: int = 1,
+    n_jobs: int | None = None,
+    random_state: Any = None,
+    X_test: Any = None,
+    y_test: Any = None,
+    groups_test: Any = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+    verbose: int = 1,
+) -> "LossStudy":
+    r"""Compare losses and samplers by repeated cross-validation, or on a fixed test set.
+
+    Folds, initial weights and number of gradient steps are the same for every configuration: an
+    epoch has as many batches whatever the sampler, so that balanced sampling does not buy longer
+    training.
+
+    Parameters
+    ----------
+    X : array-like of shape (n_samples, ...)
+        Images, as the classifiers take them; image files are read in the fits only.
+    y : array-like of shape (n_samples,)
+        Class labels.
+    losses : sequence or mapping, default=None
+        What ``loss=`` of the classifiers takes: names, expressions, :class:`~skimbal.LossMix`,
+        modules. A mapping gives them names of your own; its values may also be dicts of classifier
+        parameters, such as ``{"post hoc": {"loss": "ce", "logit_adjustment": 1.0}}``. If None, the
+        losses of the paper.
+    samplers : sequence or mapping, default=None
+        What ``sampler=`` takes, and ``"uniform"`` for None. If None, ``"uniform"`` and
+        ``"balanced"``. Losses and samplers are combined, each with each; if ``losses`` is None too,
+        the study has the paper's 15 configurations: ``ce``, ``focal``, ``f1``, ``mcc``, ``ce+f1``
+        and ``ce+mcc`` under both samplers, ``wce``, ``wce+f1`` and ``wce+mcc`` under uniform.
+    estimator : estimator, default=None
+        A classifier of this package, or a pipeline that ends in one. If None, a
+        :class:`~skimbal.CNN2DClassifier` or :class:`~skimbal.CNN3DClassifier` that suits the shape
+        of ``X``: four axes are volumes unless the second has length 1 or 3.
+    cv : int, splitter or iterable of (train, test), default=None
+        Number of stratified folds (5 if None), of :class:`~sklearn.model_selection.StratifiedKFold`
+        or, with ``groups``, :class:`~sklearn.model_selection.StratifiedGroupKFold`; or splits of
+        your own.
+    groups : array-like of shape (n_samples,), default=None
+        Such as patients: no group is on both sides of a split, that of the estimator's
+        ``train_split`` included, to whose fit they are given.
+    scoring : str or callable, default="balanced_accuracy"
+        The score that ranks: one of those below, a scorer of scikit-learn by name, or a callable
+        ``(estimator, X, y)`` of which more is better, called ``"score"`` in the table. All studies
+        have ``"balanced_accuracy"``, ``"f1_macro"``, ``"matthews_corrcoef"``, ``"roc_auc_ovr"``
+        (macro, one against the rest), ``"average_precision_rarest"`` (of the rarest class),
+        ``"log_loss"``, ``"brier_score"`` and ``"f1[label]"`` for each class.
+    baseline : str, default=None
+        Name of the loss that all others are compared with at the same sampler. If None, it is
+        ``"ce"``, and ``"wce"`` for what adds a term to ``"wce"``.
+    n_repeats : int, default=1
+        How often the folds are drawn anew; with ``X_test``, the number of seeds.
+    n_jobs : int, default=None
+        Number of fits at a time, as in joblib.
+    random_state : int, RandomState instance or None, default=None
+        Seed of folds, weights and batches. The same seed gives the same table on one machine.
+    X_test, y_test : array-like, default=None
+        A fixed test set instead of cross-validation. The spread is then one over seeds alone.
+    groups_test : array-like of shape (n_test_samples,), default=None
+        Groups of the fixed test set, of which none may be among ``groups``; not compared if None.
+    cache_dir : str or path-like, default=None
+        Folder to which every finished fit is appended. A study of the same data, estimator and
+        versions goes on there, also with further losses, samplers or repeats; any other is refused.
+        Image files are told apart by :meth:`~skimbal.images.ImageFiles.fingerprint`.
+    verbose : int, default=1
+        1 shows a progress bar over the fits, 0 none.
+
+    Returns
+    -------
+    study : LossStudy
+        The scores of all fits, with tables, pictures and a report.
+
+    Raises
+    ------
+    ValueError
+        Before any fit, if a loss, sampler, score or baseline is unknown, or the score cannot judge
+        these classes; if a class has fewer members (or groups) than folds, or a fold lacks a class;
+        if a group is on both sides of a split; if groups are to go past a resampler to
+        ``train_split``; if ``cache_dir`` belongs to another study or holds other files.
+    OSError
+        If ``cache_dir`` cannot be made or written to.
+
+    Notes
+    -----
+    With scores :math:`d_j` of :math:`J` fits less those of the reference on the same rows, the test
+    statistic is that of Nadeau and Bengio (2003),
+
+    .. math:: t = \bar d \Big/ \sqrt{\left(\tfrac{1}{J} + \tfrac{n_2}{n_1}\right) s_d^2},
+
+    with :math:`J - 1` degrees of freedom, :math:`n_1` training and :math:`n_2` test rows: training
+    sets of a cross-validation overlap, and without the second term the test finds differences that
+    are not there. On a fixed test set, that term is 0. The p-values are adjusted for the number of
+    comparisons with one score by the method of Holm (1979).
+
+    Whatever ends the fits early, an error or Ctrl-C, the exception carries those that are finished
+    as its attribute ``study``.
+
+    References
+    ----------
+    Scholz, D. et al. (2024). Imbalance-aware loss functions improve medical image
+    classification. MIDL, PMLR 250, 1341-1356.
+
+    Nadeau, C. and Bengio, Y. (2003). Inference for the generalization error. Machine Learning 52,
+    239-281.
+
+    Holm, S. (1979). A simple sequentially rejective multiple test procedure. Scandinavian Journal
+    of Statistics 6, 65-70.
+
+    Examples
+    --------
+    >>> from skimbal import CNN2DClassifier
+    >>> from skimbal.datasets import load_imbalanced_digits
+    >>> from skimbal.study import compare_losses
+    >>> data = load_imbalanced_digits()
+    >>> study = compare_losses(
+    ...     data.X_train, data.y_train, losses=["ce", "ce+mcc"], samplers=["balanced"],
+    ...     estimator=CNN2DClassifier(max_epochs=2), cv=3, random_state=0, verbose=0,
+    ... )
+    >>> [(e.loss, e.sampler, e.n_fits) for e in study.estimates()]
+    [('ce', 'balanced', 3), ('ce+mcc', 'balanced', 3)]
+    """
+    X, y, groups, X_test, y_test, groups_test = check_data(
+        X, y, groups, X_test, y_test, groups_test
+    )
+    classes = np.unique(y)
+    estimator = check_estimator(estimator, X)
+    counts = np.bincount(np.searchsorted(classes, y))
+    configurations = combine(losses, samplers, baseline, y, counts, estimator)
+    check_groups_arrive(configurations, estimator, groups)
+    scorer = check_scoring(scoring, y, classes)
+    for name, value in (("n_repeats", n_repeats), ("verbose", verbose)):
+        least = 1 if name == "n_repeats" else 0
+        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+            raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}.")
+    cache = None if cache_dir is None else FitCache(cache_dir)
+    seed = None if cache is None else cache.seed
+    if random_state is not None or seed is None:
+        seed = draw_seed(random_state)
+    if X_test is None:
+        splits = cv_splits(cv, y, groups, int(n_repeats), seed)
+        check_splits(splits, y, groups)
+    else:
+        if cv is not None:
+            raise ValueError("cv splits X, but X_test is a fixed test set; give one of the two.")
+        splits = [Split(r, 0, None, None, derive_seed(seed, r, 0)) for r in range(n_repeats)]
+    study = LossStudy(
+        configurations,
+        classes=classes,
+        scoring=scoring if isinstance(scoring, str) else "score",
+        estimator=estimator,
+        data=make_data_card(X, y, groups, y_test, groups_test),
+        seed=seed,
+        splitting=describe_splitting(cv, groups, splits, y_test),
+        n_splits=len(splits),
+        has_test_set=y_test is not None,
+    )
+    done: dict[str, dict[str, Any]] = {}
+    if cache is not None:
+        done = cache.open(study_fingerprint(X, y, groups, X_test, y_test, estimator, splits, seed))
+    data = X, y, groups, X_test, y_test
+    run_fits(study, splits, data, scorer, cache, done, n_jobs, verbose)
+    return study

@@ -1,0 +1,167 @@
+"""Standardisation as a part of the model."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from skimbal.augmentation import CenterCrop
+from skimbal.training.batches import count_workers, read_ahead
+from skimbal.training.dataset import ImageDataset
+
+__all__ = ["StandardizedModule", "channel_statistics"]
+
+#: Memory format of a batch, by its number of axes.
+_CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
+
+
+class StandardizedModule(nn.Module):
+    """A network behind the conversion and standardisation of its input.
+
+    Parameters
+    ----------
+    factory : callable
+        ``factory(in_channels, n_classes, **kwargs)`` makes the network.
+    in_channels, n_classes : int
+        Number of channels and of classes.
+    dtype : torch.dtype
+        Of the parameters and the input.
+    mean, std : ndarray of shape (in_channels, 1, 1) or (in_channels, 1, 1, 1), default=None
+        In units of the images; no standardisation if None.
+    channels_last : bool, default=True
+        Whether the weights have the channels innermost in memory, as the images have.
+    crop_size : tuple of int, default=None
+        Size of the window in the centre that the network sees, in voxels; all of an image if None.
+    **kwargs : dict
+        Passed on to ``factory``.
+    """
+
+    def __init__(
+        self,
+        factory: Callable[..., nn.Module],
+        in_channels: int,
+        n_classes: int,
+        dtype: torch.dtype,
+        mean: np.ndarray | None = None,
+        std: np.ndarray | None = None,
+        channels_last: bool = True,
+        crop_size: tuple[int, ...] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__()
+        try:
+            self.network = factory(in_channels, n_classes, **kwargs)
+        except Exception as error:
+            options = "".join(f", {name}={value!r}" for name, value in kwargs.items())
+            error.add_note(
+                f"module={factory!r} was called as f({in_channels}, {n_classes}{options}), with "
+                "the numbers of channels and classes and the module__ options of net, to build a "
+                "torch.nn.Module."
+            )
+            raise
+        if not isinstance(self.network, nn.Module):
+            raise TypeError(
+                "module must make a torch.nn.Module when called as f(in_channels, n_classes); got "
+                f"{self.network!r}."
+            )
+        self.dtype, self.crop_size = dtype, crop_size
+        self.mean: Tensor | None
+        self.std: Tensor | None
+        self.register_buffer("mean", None if mean is None else torch.from_numpy(mean))
+        self.register_buffer("std", None if std is None else torch.from_numpy(std))
+        self.to(dtype)
+        # Convolution and pooling are faster with the channels innermost, in the weights as well
+        # as in the images.
+        for parameter in self.parameters():
+            if channels_last and parameter.ndim in _CHANNELS_LAST:
+                parameter.data = parameter.data.contiguous(
+                    memory_format=_CHANNELS_LAST[parameter.ndim]
+                )
+
+    def forward(self, X: Tensor) -> Tensor:
+        """Compute the logits of a batch of images of any dtype.
+
+        Parameters
+        ----------
+        X : Tensor of shape (n_samples, in_channels, *spatial)
+            Images.
+
+        Returns
+        -------
+        logits : Tensor of shape (n_samples, n_classes)
+            Unnormalised log-probabilities, dimensionless.
+        """
+        logits: Tensor = self.network(self.prepare(X))
+        return logits
+
+    def prepare(self, X: Tensor) -> Tensor:
+        """Crop, convert and standardise a batch of images.
+
+        Parameters
+        ----------
+        X : Tensor of shape (n_samples, in_channels, *spatial)
+            Images.
+
+        Returns
+        -------
+        X : Tensor of shape (n_samples, in_channels, *spatial)
+            In units of the standard deviation, channels innermost in memory.
+        """
+        if self.crop_size is not None:
+            X = CenterCrop(self.crop_size)(X)  # all of an image that has been cropped already
+        X = X.to(self.dtype)
+        if self.mean is not None and self.std is not None:
+            # Before the layout changes: the loop over the pixels of a channel is the longer one.
+            X = (X - self.mean).div_(self.std)
+        if X.shape[1] == 1:
+            # Both layouts at once. Networks go by the strides, so these have to name the right one.
+            n, _, *spatial = X.stride()
+            X = X.as_strided(X.shape, (n, 1, *spatial))
+        return X.contiguous(memory_format=_CHANNELS_LAST[X.ndim])
+
+
+@np.errstate(over="ignore", invalid="ignore")
+def channel_statistics(
+    dataset: ImageDataset, num_workers: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Compute the weighted mean and standard deviation of each channel, block by block.
+
+    Parameters
+    ----------
+    dataset : ImageDataset
+        The training rows.
+    num_workers : int, default=None
+        Threads that read blocks ahead, as for :class:`TrainIterator`.
+
+    Returns
+    -------
+    mean, std : ndarray of shape (n_channels, 1, 1) or (n_channels, 1, 1, 1)
+        In units of the images, float64, with an axis for each of an image. A constant channel has
+        the standard deviation 1, so that dividing by it changes nothing.
+    """
+    n_workers = count_workers("iterator_train", num_workers, dataset)
+    weight, mean, scatter = 0.0, np.zeros(1), np.zeros(1)
+    for X, labels in read_ahead(dataset.batch, dataset.blocks(), n_workers):
+        w = np.ones(len(labels))
+        if isinstance(X, Mapping):
+            X, w = X["X"], X["sample_weight"].numpy()
+        pixels = X.numpy().reshape(len(labels), dataset.sample_shape[0], -1).astype(np.float64)
+        block_weight = w.sum() * pixels.shape[2]
+        if block_weight == 0:
+            continue
+        block_mean = np.einsum("n,ncp->c", w, pixels) / block_weight
+        pixels -= block_mean[:, None]
+        block_scatter = np.einsum("n,ncp,ncp->c", w, pixels, pixels)
+        # Chan, Golub and LeVeque (1983): parts combine without the cancellation of E[x^2]-E[x]^2.
+        total = weight + block_weight
+        shift = block_mean - mean
+        scatter = scatter + block_scatter + shift**2 * (weight * block_weight / total)
+        mean = mean + shift * (block_weight / total)
+        weight = total
+    std = np.sqrt(scatter / weight)
+    # What rounding leaves of a constant channel is no spread.
+    std[std <= 1e-12 * np.maximum(np.abs(mean), np.finfo(np.float64).tiny)] = 1.0
+    per_channel = (-1, *[1] * (len(dataset.sample_shape) - 1))
+    return mean.reshape(per_channel), std.reshape(per_channel)

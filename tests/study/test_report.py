@@ -1,0 +1,722 @@
+import base64
+import configparser
+import functools
+import itertools
+import os
+import random
+import re
+import shutil
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import torch
+from imblearn.over_sampling import SMOTE, RandomOverSampler
+from imblearn.pipeline import make_pipeline
+from sklearn.utils import check_random_state
+from torch import nn
+
+import skimbal
+from skimbal import CNN2DClassifier, LossMix, NDSampler
+from skimbal.datasets import DataCard, load_imbalanced_digits
+from skimbal.study import Configuration, LossStudy, compare_losses, report
+from skimbal.study.report import write_report
+
+CLASSES = ("cyst", "normal", "tumour")
+VOID = {"meta", "img", "br", "link", "input"}
+LONG = "immature granulocytes(myelocytes, metamyelocytes and promyelocytes)"
+EVIL = "<script>alert('x')</script>"
+
+
+def synthetic(
+    classes=CLASSES,
+    losses=("ce", "ce+mcc"),
+    samplers=("uniform", "balanced"),
+    n_splits=3,
+    n_done=None,
+    estimator=None,
+    params=None,
+    scoring="balanced_accuracy",
+    has_test_set=False,
+):
+    """A study with made-up scores, of which the last loss has the best ones."""
+    rng = np.random.default_rng(0)
+    classes = np.array(sorted(classes))
+    n_classes = len(classes)
+    labels = np.repeat(classes, 30 * np.arange(1, n_classes + 1))
+    configurations = [
+        Configuration(
+            loss,
+            sampler,
+            losses[0] if i else None,
+            {
+                "loss": "ce",
+                **((params or {}) if loss == losses[-1] else {}),
+                "sampler": None if sampler == "uniform" else sampler,
+            },
+        )
+        for sampler in samplers
+        for i, loss in enumerate(losses)
+    ]
+    study = LossStudy(
+        configurations,
+        classes=classes,
+        scoring=scoring,
+        estimator=CNN2DClassifier() if estimator is None else estimator,
+        data=DataCard.from_labels(
+            {"all": labels},
+            image_shape=(28, 28),
+            dtype="uint8",
+            groups={"all": np.arange(len(labels)) // 2},
+        ),
+        seed=7,
+        splitting="stratified group 3-fold cross-validation",
+        n_splits=n_splits,
+        has_test_set=has_test_set,
+    )
+    for number, c in enumerate(configurations):
+        for fold in range(n_splits):
+            scores = rng.uniform(0.5, 0.52, len(study.score_names)) + 0.02 * number
+            study.fits.append(
+                {
+                    "loss": c.loss,
+                    "sampler": c.sampler,
+                    "repeat": 0,
+                    "fold": fold,
+                    "seed": fold,
+                    "n_train": 120,
+                    "n_test": 60 + fold,
+                    "n_epochs": 3,
+                    "n_steps": 30,
+                    "fit_time": 100.0,
+                    "score_time": 1.0,
+                    "scores": dict(zip(study.score_names, scores.tolist(), strict=True)),
+                    "confusion_matrix": (
+                        rng.integers(0, 5, (n_classes, n_classes)) + 9 * np.eye(n_classes)
+                    )
+                    .astype(int)
+                    .tolist(),
+                }
+            )
+    study.fits = study.fits[:n_done]
+    return study
+
+
+@pytest.fixture(scope="module")
+def study():
+    """Real fits on few images."""
+    data = load_imbalanced_digits()
+    return compare_losses(
+        data.X_train,
+        np.array(data.target_names)[data.y_train],
+        losses=["ce", "ce+mcc"],
+        estimator=CNN2DClassifier(max_epochs=2),
+        cv=2,
+        random_state=0,
+        verbose=0,
+    )
+
+
+STUDIES = {
+    "usual": synthetic,
+    "one fit each": lambda: synthetic(n_splits=1),
+    "one configuration": lambda: synthetic(losses=["ce"], samplers=["uniform"], n_splits=1),
+    "not complete": lambda: synthetic(n_done=4),
+    "fixed test set": lambda: synthetic(has_test_set=True),
+    "less is better": lambda: synthetic(scoring="log_loss"),
+    "many classes": lambda: synthetic(
+        classes=[LONG, EVIL, "$\\frac$", *(f"organ {k}" for k in range(8))],
+        losses=["ce", "LossMix(ce=1, f1=0.5, focal_gamma=3, mcc=0.25)", "l" * 80],
+        samplers=["uniform", "RandomOverSampler(sampling_strategy=0.5)", "s" * 40],
+    ),
+}
+
+
+class Page(HTMLParser):
+    """The elements of a page as (tag, attributes, text, tags that it is in)."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.elements, self._open, self.declaration = [], [], None
+        self.source = Path(path).read_text("utf-8")
+        self.feed(self.source)
+        self.close()
+        assert not self._open
+
+    def handle_decl(self, declaration):
+        self.declaration = declaration
+
+    def handle_starttag(self, tag, attributes):
+        element = {"tag": tag, "in": [e["tag"] for e in self._open], "text": ""}
+        element["attributes"] = dict(attributes)
+        self.elements.append(element)
+        if tag not in VOID:
+            self._open.append(element)
+
+    def handle_endtag(self, tag):
+        assert self._open.pop()["tag"] == tag
+
+    def handle_data(self, text):
+        for element in self._open:
+            element["text"] += text
+
+    def all(self, *tags):
+        return [element for element in self.elements if element["tag"] in tags]
+
+    def texts(self, *tags):
+        return [" ".join(element["text"].split()) for element in self.all(*tags)]
+
+    @property
+    def tables(self):
+        """Rows of the text of cells of each table."""
+        tables = []
+        for element in self.elements:
+            if element["tag"] == "table":
+                tables.append([])
+            elif element["tag"] == "tr":
+                tables[-1].append([])
+            elif element["tag"] in ("th", "td"):
+                tables[-1][-1].append(" ".join(element["text"].split()))
+        return tables
+
+
+@pytest.fixture(scope="module")
+def path_of(tmp_path_factory):
+    """Write the report of each of the studies once."""
+    folder = tmp_path_factory.mktemp("reports")
+
+    @functools.cache
+    def path_of(name):
+        STUDIES[name]().to_html(folder / f"{name}.html")
+        return folder / f"{name}.html"
+
+    return path_of
+
+
+@pytest.fixture(scope="module")
+def real_page(study, tmp_path_factory):
+    path = tmp_path_factory.mktemp("real") / "report.html"
+    study.to_html(path)
+    return Page(path)
+
+
+# ---- what the page holds
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_every_study_makes_a_well_formed_page(name, path_of):
+    page = Page(path_of(name))
+    assert page.declaration == "DOCTYPE html"
+    assert page.all("html")[0]["attributes"]["lang"] == "en"
+    assert len(page.all("title")) == len(page.all("h1")) == 1
+    assert page.texts("title") == page.texts("h1")
+    assert [e["in"] for e in page.all("header", "main", "footer")] == [["html", "body"]] * 3
+    levels = [int(e["tag"][1]) for e in page.all("h1", "h2", "h3", "h4")]
+    assert all(b - a <= 1 for a, b in itertools.pairwise(levels))
+    names = [e["attributes"].get("id") for e in page.elements if e["attributes"].get("id")]
+    assert len(set(names)) == len(names)
+    assert [e["attributes"]["href"] for e in page.all("a")] == [f"#{name}" for name in names]
+    n_tables = len(page.all("table"))
+    assert len(page.all("caption")) == len(page.all("thead")) == n_tables >= 4
+    for cell in page.all("th"):
+        assert cell["attributes"]["scope"] == ("col" if "thead" in cell["in"] else "row")
+        assert cell["text"].strip()
+    assert all(cell["text"].strip() for cell in page.all("td"))
+    pictures = page.all("img")
+    assert len(page.all("figcaption")) == len(page.all("figure")) == len(pictures)
+    assert len(pictures) == (3 if name == "one configuration" else 4)
+    for picture in pictures:
+        assert "figure" in picture["in"]
+        assert len(picture["attributes"]["alt"]) > 40
+        assert re.search(r"\d", picture["attributes"]["alt"])
+    regions = [e["attributes"] for e in page.all("div") if "role" in e["attributes"]]
+    labels = [region["aria-label"] for region in regions]
+    assert len(set(labels)) == len(labels) == n_tables + len(pictures) + 1
+    assert all(region["tabindex"] == "0" for region in regions)
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_nothing_comes_from_elsewhere(name, path_of):
+    page = Page(path_of(name))
+    allowed = {"html", "head", "meta", "title", "style", "body", "header", "nav", "main", "section"}
+    allowed |= {"footer", "h1", "h2", "h3", "p", "ul", "li", "dl", "dt", "dd", "div", "a", "span"}
+    allowed |= {"table", "caption", "thead", "tbody", "tfoot", "tr", "th", "td", "figure", "img"}
+    allowed |= {"figcaption", "pre", "code", "time", "i"}
+    assert {element["tag"] for element in page.elements} <= allowed
+    for element in page.elements:
+        for key, value in element["attributes"].items():
+            assert not key.startswith("on")
+            assert key not in ("srcset", "action", "data", "background", "poster")
+            if key in ("src", "href"):
+                assert value.startswith("data:image/svg+xml;base64," if key == "src" else "#")
+    (style,) = page.texts("style")
+    assert "@import" not in style
+    assert "url(" not in style
+    policy = [e["attributes"] for e in page.all("meta") if "http-equiv" in e["attributes"]]
+    assert policy[0]["content"].startswith("default-src 'none'; img-src data:;")
+    for picture in page.all("img"):
+        svg = base64.b64decode(picture["attributes"]["src"].partition(",")[2]).decode("utf-8")
+        assert "<script" not in svg
+        assert "@import" not in svg
+        targets = re.findall(r'href="([^"]*)"', svg)
+        assert targets
+        assert all(target.startswith(("#", "data:image/png;base64,")) for target in targets)
+        assert all(target.startswith("#") for target in re.findall(r"url\(([^)]*)\)", svg))
+
+
+def test_conclusions_come_first_and_are_those_of_the_study(study, real_page):
+    page = real_page
+    assert page.texts("h2") == [
+        "Conclusions",
+        "Data",
+        "Balanced accuracy",
+        "Other scores",
+        "Best configuration",
+        "How it was computed",
+    ]
+    sentences = study.conclusions()
+    assert "luck" in sentences[-1]
+    assert page.texts("li")[6 : 6 + len(sentences)] == sentences  # after the contents
+    assert page.texts("p")[0] == study.describe()
+
+
+def test_tables_hold_the_numbers_of_the_study(study, real_page):
+    data, ranking, others, classes = real_page.tables
+    assert data == study.data.table()
+
+    def plain(rows):
+        return [[cell.removesuffix(" best mean") for cell in row] for row in rows]
+
+    assert plain(ranking) == [[cell or "–" for cell in row] for row in study.table()]
+    assert plain(others) == study.scores_table(list(study.score_names[1:7]))
+    assert others[0][2:] == ["macro F1", "MCC", "AUC", "AP rarest", "log-loss", "Brier"]
+    names = [f"f1[{name}]" for name in ("eight", "nine", "other")]
+    assert classes[0] == ["loss", "sampler", "eight", "nine", "other"]
+    assert plain(classes)[1:] == study.scores_table(names)[1:]
+    best = study.best
+    for rows in (ranking, others, classes):
+        marked = [row[:2] for row in rows if row[0].endswith("best mean")]
+        assert marked == [[f"{best.loss} best mean", best.sampler]]
+
+
+def test_the_words_of_pictures_hold_their_numbers(path_of):
+    study = STUDIES["usual"]()
+    page = Page(path_of("usual"))
+    scores, gains, classes, confusion = (e["attributes"]["alt"] for e in page.all("img"))
+    for e in study.estimates():
+        assert f"{e.loss} {e.mean:.3f} [{e.low:.3f}, {e.high:.3f}]" in scores
+    for d in study.differences():
+        assert f"{d.sampler} sampling {d.mean:+.3f} [{d.low:+.3f}, {d.high:+.3f}]" in gains
+    best = study.best
+    for name in study.class_names:
+        (row,) = [
+            e
+            for e in study.estimates(f"f1[{name}]")
+            if (e.loss, e.sampler) == (best.loss, best.sampler)
+        ]
+        assert f"{name} {row.mean:.3f} [" in classes
+    matrix = study.confusion_matrix(best.loss, best.sampler)
+    for k, name in enumerate(study.class_names):
+        assert f"{name} {matrix[k, k]} of {matrix[k].sum()}" in confusion
+
+
+def test_scores_are_listed_from_the_best_where_less_is_better():
+    study = synthetic(scoring="log_loss", samplers=["uniform"])
+    alt = report._alt_of_scores(study)
+    low, high = sorted(study.estimates(), key=lambda e: e.mean)
+    assert 0 < alt.index(f"{low.loss} {low.mean:.3f}") < alt.index(f"{high.loss} {high.mean:.3f}")
+
+
+def test_confusion_matrix_shows_counts_and_shares_of_the_true_class():
+    ax = matplotlib.figure.Figure().add_subplot()
+    report._draw_confusion(np.array([[30, 10], [1, 3]]), ["a", "b"], ax)
+    assert [t.get_text() for t in ax.texts] == ["30\n75 %", "10\n25 %", "1\n25 %", "3\n75 %"]
+    assert ax.images[0].get_array().tolist() == [[0.75, 0.25], [0.25, 0.75]]
+
+
+def test_facts_to_repeat_the_study(path_of):
+    page = Page(path_of("usual"))
+    facts = dict(zip(page.texts("dt"), page.texts("dd"), strict=True))
+    assert facts["Choice of the test rows"] == "stratified group 3-fold cross-validation"
+    assert facts["Seed"] == "7"
+    assert facts["Fits"] == "12 of 12, 3 for each configuration"
+    assert facts["Training rows of a fit"] == "120"
+    assert facts["Test rows of a fit"] == "60 to 62"
+    assert facts["Epochs of a fit"] == "3"
+    assert facts["Gradient steps of a fit"] == "30"
+    assert facts["Time of the fits"] == "20 min, added up"
+    assert f"skimbal {skimbal.__version__}, torch {torch.__version__}" in facts["Versions"]
+    (footer,) = page.texts("footer")
+    assert re.search(r" on \d{4}-\d\d-\d\d, Python 3\.\d+\.\d+, \w", footer)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(1.04, "1.0 s"), (119, "119.0 s"), (150, "2 min"), (7170, "2 h 0 min"), (9000, "2 h 30 min")],
+)
+def test_durations(seconds, text):
+    assert report._duration(seconds) == text
+
+
+def test_notes_suit_the_study(path_of):
+    (cv,) = Page(path_of("usual")).texts("main")
+    assert "n₂/n₁" in cv
+    assert "adjusted for 2 comparisons" in cv
+    assert "Scandinavian" in cv
+    (fixed,) = Page(path_of("fixed test set")).texts("main")
+    assert "n₂/n₁" not in fixed
+    assert "variance s² over seeds" in fixed
+    (single,) = Page(path_of("one fit each")).texts("main")
+    assert "±" not in single
+    assert "There is one fit of each configuration" in single
+    assert "Student" not in single
+
+
+def test_many_classes_are_split_into_tables_of_about_equal_width(path_of):
+    study = STUDIES["many classes"]()
+    heads = [table[0] for table in Page(path_of("many classes")).tables[3:]]
+    assert [len(head) for head in heads] == [2 + 6, 2 + 5]
+    assert heads[0][2:] + heads[1][2:] == study.class_names
+
+
+def test_long_names_keep_both_ends_in_pictures():
+    assert report._fitted("short", 1) == "short"
+    assert report._fitted("a b " * 30 + "end", 1) == "a b a b a b a b a …b a b end"
+    lines = report._fitted(LONG, 3).split("\n")
+    assert " ".join(lines) == LONG
+    assert max(map(len, lines)) <= 28
+    assert report._fitted("x" * 500, 3).count("\n") == 2
+
+
+# ---- untrusted text
+
+
+def test_names_are_text_and_nothing_else(tmp_path):
+    attack = '"><img src=x onerror=alert(1)>'
+    study = synthetic(
+        classes=[EVIL, "{{ 7 * 7 }}", "a&b"],
+        losses=["ce", attack],
+        estimator=CNN2DClassifier(module="</code></pre><script>alert(1)</script>"),
+    )
+    study.splitting = "<b>bold</b>"
+    study.to_html(tmp_path / "report.html")
+    page = Page(tmp_path / "report.html")
+    assert not page.all("script", "b")
+    assert len(page.all("img")) == 4
+    assert page.tables[3][0][2:] == sorted([EVIL, "{{ 7 * 7 }}", "a&b"])
+    assert attack in page.tables[1][2][0]
+    assert "'</code></pre><script>alert(1)</script>'" in page.texts("code")[0]
+    assert f"{EVIL} " in page.all("img")[3]["attributes"]["alt"]
+    assert "<script" not in page.source
+    assert "&lt;b&gt;bold" in page.source
+
+
+# ---- the code of the best configuration
+
+
+def run_code(study):
+    best = study.best
+    code = report._code(study, best.loss, best.sampler)
+    names = {}
+    exec(code, names)
+    return code, names["clf"]
+
+
+def test_code_runs_as_it_stands(study, real_page):
+    text = next(e["text"] for e in real_page.all("code"))
+    code, clf = run_code(study)
+    assert text == code
+    assert isinstance(clf, CNN2DClassifier)
+    (configuration,) = [
+        c
+        for c in study.configurations
+        if (c.loss, c.sampler) == (study.best.loss, study.best.sampler)
+    ]
+    assert clf.max_epochs == 2
+    assert {key: getattr(clf, key) for key in configuration.params} == configuration.params
+
+
+def test_code_makes_epochs_as_long_as_in_the_study():
+    _, clf = run_code(synthetic())
+    assert clf.sampler == "balanced"
+    assert clf.net == {"iterator_train__uniform_length": True}
+    code, clf = run_code(synthetic(samplers=["uniform"]))
+    assert clf.net is None
+    assert code == "from skimbal import CNN2DClassifier\n\nclf = CNN2DClassifier(loss='ce')"
+
+
+def test_code_of_a_pipeline_imports_what_it_needs():
+    study = synthetic(
+        estimator=make_pipeline(NDSampler(SMOTE(k_neighbors=3)), CNN2DClassifier()),
+        params={"loss": LossMix(ce=1, mcc=0.5)},
+        samplers=["uniform", "balanced"],
+    )
+    code, pipeline = run_code(study)
+    assert "from skimbal import CNN2DClassifier, LossMix, NDSampler\n" in code
+    assert "from imblearn.over_sampling import SMOTE\n" in code
+    assert "from imblearn.pipeline import Pipeline\n" in code
+    assert pipeline[0].sampler.k_neighbors == 3
+    assert pipeline[1].get_params()["loss__mcc"] == 0.5
+    assert pipeline[1].net == {"iterator_train__uniform_length": True}
+
+
+def test_code_of_samplers_weights_and_numbers():
+    study = synthetic(
+        params={"class_weight": {"cyst": np.float64(2.0)}, "lr": float("inf")}, n_splits=1
+    )
+    study.configurations[-1].params["sampler"] = RandomOverSampler(random_state=3)
+    code, clf = run_code(study)
+    assert code.startswith("from imblearn.over_sampling import RandomOverSampler\n")
+    assert clf.sampler.random_state == 3
+    assert clf.class_weight == {"cyst": 2.0}
+    assert clf.lr == float("inf")
+
+
+@pytest.mark.parametrize("in_params", [False, True])
+def test_code_leaves_an_iterator_of_the_user_alone(in_params):
+    net = {"iterator_train": torch.utils.data.DataLoader}
+    estimator = None if in_params else CNN2DClassifier(net=net)
+    study = synthetic(estimator=estimator, params={"net": net} if in_params else None)
+    assert "uniform_length" not in report._code(study, "ce+mcc", "balanced")
+
+
+class OwnLoss(nn.Module):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("params", "comment"),
+    [
+        ({"module": load_imbalanced_digits}, "# Fill in what is no code: <function load_imba"),
+        ({"module": lambda c, k: None}, "<lambda>>."),
+        ({"optimizer": torch.optim.SGD}, "# Fill in what is no code: <class 'torch.optim.sgd.SGD"),
+        ({"loss": nn.CrossEntropyLoss(label_smoothing=0.1)}, "# Check the arguments of Cross"),
+        ({"loss": OwnLoss()}, "# Check the arguments of OwnLoss"),
+        ({"class_weight": dict.fromkeys(range(50), 1.0)}, "# Fill in what ... stands for"),
+    ],
+)
+def test_code_says_what_has_to_be_filled_in(params, comment):
+    study = synthetic(params=params)
+    code = report._code(study, "ce+mcc", "balanced")
+    lines = code.split("\n")
+    assert any(comment in line for line in lines if line.startswith("# "))
+    assert "from skimbal import CNN2DClassifier" in lines
+    assert " at 0x" not in code
+
+
+def test_code_names_what_no_public_module_holds(monkeypatch):
+    monkeypatch.setattr(OwnLoss, "__module__", "_private.module")
+    code = report._code(synthetic(params={"loss": OwnLoss()}), "ce+mcc", "balanced")
+    assert "# Import or define OwnLoss." in code
+
+
+# ---- the file
+
+
+def test_the_same_study_gives_the_same_bytes_but_for_the_date(study, tmp_path, monkeypatch):
+    class Later:
+        @staticmethod
+        def today():
+            return report_date.fromisoformat("2031-02-03")
+
+    report_date = report.date
+    first, second = tmp_path / "first.html", tmp_path / "second.html"
+    study.to_html(first)
+    monkeypatch.setattr(report, "date", Later)
+    with plt.style.context("dark_background"):
+        study.to_html(second)
+    today = re.search(r'datetime="([-\d]+)"', first.read_text("utf-8"))[1]
+    assert today != "2031-02-03"
+    assert first.read_text("utf-8").replace(today, "2031-02-03") == second.read_text("utf-8")
+
+
+def test_global_state_is_as_before(tmp_path):
+    figure = plt.figure()
+
+    def state():
+        # numpy's is a tuple that holds an array, and does not compare.
+        randomness = random.getstate(), repr(check_random_state(None).get_state(legacy=False))
+        return dict(matplotlib.rcParams), *randomness, torch.get_rng_state().tolist()
+
+    before = state()
+    synthetic().to_html(tmp_path / "report.html")
+    assert state() == before
+    assert plt.get_fignums() == [figure.number]
+    assert plt.gcf() is figure
+    plt.close(figure)
+
+
+@pytest.mark.parametrize("name", ["jinja2", "matplotlib"])
+def test_missing_extras_are_named_before_anything_is_written(name, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(ImportError, match=rf'{name} is missing: pip install "skimbal\[study\]"'):
+        write_report(synthetic(), tmp_path / "report.html")
+    assert not os.listdir(tmp_path)
+
+
+def test_a_study_without_fits_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="no fit of this study is finished"):
+        write_report(synthetic(n_done=0), tmp_path / "report.html")
+    assert not os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "text"),
+    [
+        ("", IsADirectoryError, "is a folder; give the name of a file in it"),
+        ("missing/report.html", FileNotFoundError, "there is no folder '.*missing'; make it first"),
+        ("file/report.html", FileNotFoundError, "there is no folder '.*file'; make it first"),
+        ("r" * 300, OSError, r"cannot be written \(File name too long\); give a path"),
+    ],
+)
+def test_bad_paths_are_refused_before_a_picture_is_drawn(name, error, text, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(report, "_context", lambda study: pytest.fail("work was done"))
+    with pytest.raises(error, match=f"path='.*' .*{text}"):
+        write_report(synthetic(), str(tmp_path / name))
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_an_unwritable_folder_is_refused(tmp_path, monkeypatch):
+    def refuse(self, *args, **kwargs):
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(report, "_context", lambda study: pytest.fail("work was done"))
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(PermissionError, match=r"cannot be written \(Permission denied\)"):
+        write_report(synthetic(), tmp_path / "report.html")
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_an_old_report_survives_a_failed_one(error, tmp_path, monkeypatch):
+    path = tmp_path / "report.html"
+    path.write_text("old")
+
+    def fail(study):
+        raise error("in the middle")
+
+    monkeypatch.setattr(report, "_pictures", fail)
+    with pytest.raises(error, match="in the middle"):
+        write_report(synthetic(), path)
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["report.html"]
+
+
+def test_an_old_report_is_replaced_where_a_link_points_to(tmp_path):
+    (tmp_path / "old.html").write_text("old")
+    link = tmp_path / "link.html"
+    link.symlink_to("old.html")
+    write_report(synthetic(), link)
+    assert link.is_symlink()
+    assert "<!DOCTYPE html>" in (tmp_path / "old.html").read_text("utf-8")
+    assert sorted(os.listdir(tmp_path)) == ["link.html", "old.html"]
+    plain = tmp_path / "plain"
+    plain.touch()
+    assert (tmp_path / "old.html").stat().st_mode == plain.stat().st_mode
+
+
+def test_the_template_is_packed():
+    settings = configparser.ConfigParser()
+    settings.read(Path(__file__).parents[2] / "setup.cfg")
+    packed = settings["options.package_data"]["skimbal"].split(", ")
+    folder = Path(skimbal.__file__).parent
+    assert {p.name for p in folder.iterdir() if p.is_file() and p.suffix != ".py"} == set(packed)
+
+
+# ---- in a browser
+
+
+@pytest.fixture(scope="module")
+def browser():
+    from playwright.sync_api import sync_playwright
+
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("needs chromium")
+    with sync_playwright() as session:
+        browser = session.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visit(browser):
+    """Open a report without a network; no request and no complaint is let pass."""
+    contexts, complaints = [], []
+
+    def visit(path):
+        contexts.append(browser.new_context(offline=True, viewport={"width": 1200, "height": 900}))
+        page = contexts[-1].new_page()
+        page.on("console", lambda message: complaints.append(message.text))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on(
+            "request",
+            lambda request: (
+                request.url.startswith(("file:", "data:")) or complaints.append(request.url)
+            ),
+        )
+        page.goto(path.as_uri())
+        return page
+
+    yield visit
+    for context in contexts:
+        context.close()
+    assert not complaints
+
+
+def overflow(page):
+    return page.evaluate(
+        "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+    )
+
+
+@pytest.mark.parametrize("name", ["usual", "one fit each", "one configuration", "many classes"])
+def test_a_browser_shows_it_and_axe_finds_no_fault(name, visit, path_of):
+    from axe_core_python.sync_playwright import Axe
+
+    page = visit(path_of(name))
+    sizes = page.evaluate("[...document.images].map(i => [i.complete, i.naturalWidth])")
+    assert sizes
+    assert all(complete and width > 300 for complete, width in sizes)
+    violations = Axe().run(page)["violations"]
+    assert [(v["id"], [node["html"] for node in v["nodes"]]) for v in violations] == []
+
+
+@pytest.mark.parametrize("name", ["usual", "many classes"])
+def test_narrow_screens_scroll_tables_and_not_the_page(name, visit, path_of):
+    page = visit(path_of(name))
+    assert overflow(page) <= 0
+    page.set_viewport_size({"width": 380, "height": 800})
+    assert overflow(page) <= 0
+    hidden = page.evaluate(
+        "[...document.querySelectorAll('.scroll')].map(e => e.scrollWidth - e.clientWidth)"
+    )
+    assert max(hidden) > 0
+
+
+@pytest.mark.parametrize("name", ["usual", "many classes"])
+def test_print_cuts_nothing(name, visit, path_of):
+    page = visit(path_of(name))
+    # The width of A4 between margins of 15 mm, at 96 pixels for an inch.
+    page.set_viewport_size({"width": 680, "height": 1009})
+    page.emulate_media(media="print")
+    assert overflow(page) <= 0
+    cut = page.evaluate(
+        """[...document.querySelectorAll('table, th, td, img, pre, p, li, dd')].filter(
+            e => e.getBoundingClientRect().right > innerWidth + 1
+                 || e.scrollWidth > e.clientWidth + 1
+        ).map(e => e.outerHTML)"""
+    )
+    assert cut == []
+    n_pages = len(re.findall(rb"/Type\s*/Page\b", page.pdf(format="A4")))
+    assert n_pages > 1
+
+
+def test_names_do_not_run_as_scripts(visit, path_of):
+    page = visit(path_of("many classes"))
+    assert page.evaluate("document.scripts.length") == 0
+    assert page.get_by_role("columnheader", name=EVIL).count() == 1
