@@ -18,6 +18,7 @@ from sklearn.base import BaseEstimator
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from skimbal.exceptions import CollapseWarning
 from skimbal.soft_metrics import (
     SetTerms,
     accumulation_dtype,
@@ -53,21 +54,6 @@ _ROW_TERMS = ("ce", "wce", "focal", *_SHIFT_TERMS)
 _SET_TERMS = ("f1", "mcc")
 _TERMS = ("ce", "wce", "focal", *_SET_TERMS, *_SHIFT_TERMS)
 _NEED_COUNTS = ("wce", *_SHIFT_TERMS)
-
-
-class CollapseWarning(UserWarning):
-    """A pure metric loss was asked for, which is known to collapse to one class.
-
-    Every constant prediction is a plateau of soft MCC, and nearly one of soft F1: there, these
-    losses give the network no direction.  Scholz et al. (2024) report the collapse (balanced
-    accuracy at chance for MCC with batches of 10) and the mixes with cross-entropy that avoid it.
-
-    Examples
-    --------
-    >>> import warnings
-    >>> from skimbal import CollapseWarning
-    >>> warnings.simplefilter("ignore", CollapseWarning)
-    """
 
 
 class LossMix(BaseEstimator):  # type: ignore[misc]

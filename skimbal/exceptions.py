@@ -1,0 +1,74 @@
+"""Errors and warnings of the package."""
+
+__all__ = ["CollapseWarning", "ParameterError"]
+
+
+class ParameterError(ValueError):
+    """A parameter has a value that cannot be used.
+
+    The message has one form throughout the package: "X must be Y; got Z.", and then the remedy.
+    The parts are attributes, so that the command line can name its option instead of the parameter.
+
+    Parameters
+    ----------
+    parameter : str
+        Name of the parameter.
+    expected : str
+        The values that are accepted, as they follow "must be".
+    got : object
+        The value that was given. The message shows its ``repr``.
+    remedy : str, default=""
+        What to do, in whole sentences.
+
+    Attributes
+    ----------
+    parameter, expected, got, remedy
+        As given.
+
+    Examples
+    --------
+    >>> from skimbal.exceptions import ParameterError
+    >>> error = ParameterError("lr", "a number above 0", -1)
+    >>> print(error)
+    lr must be a number above 0; got -1.
+    >>> error.worded("--lr")
+    '--lr must be a number above 0; got -1.'
+    """
+
+    def __init__(self, parameter: str, expected: str, got: object, remedy: str = "") -> None:
+        self.parameter, self.expected, self.got, self.remedy = parameter, expected, got, remedy
+        super().__init__(self.worded(parameter))
+
+    def worded(self, name: str) -> str:
+        """Return the message with another name for the parameter.
+
+        Parameters
+        ----------
+        name : str
+            Such as the option of a command line.
+
+        Returns
+        -------
+        message : str
+            The error in words.
+        """
+        return f"{name} must be {self.expected}; got {self.got!r}. {self.remedy}".rstrip()
+
+    def __reduce__(self) -> tuple[type["ParameterError"], tuple[str, str, object, str]]:
+        """Return the parts, which an exception from another process is made of."""
+        return type(self), (self.parameter, self.expected, self.got, self.remedy)
+
+
+class CollapseWarning(UserWarning):
+    """The loss is a pure metric loss, which is known to collapse to one class.
+
+    Every constant prediction is a plateau of soft MCC, and nearly one of soft F1. On a plateau,
+    these losses give the network no direction. Scholz et al. (2024) report the collapse (balanced
+    accuracy at chance for MCC with batches of 10) and the mixes with cross-entropy that avoid it.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> from skimbal import CollapseWarning
+    >>> warnings.simplefilter("ignore", CollapseWarning)
+    """

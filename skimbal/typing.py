@@ -1,0 +1,107 @@
+"""Types that several rooms share: values that users pass, and objects of other packages."""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol, Self, TypeAlias, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = [
+    "ArrayLike",
+    "ArraySource",
+    "ClassWeight",
+    "Classifier",
+    "Estimator",
+    "ImagesLike",
+    "OnDemandImages",
+    "PathLike",
+    "RandomState",
+    "Resampler",
+    "Splitter",
+]
+
+ArrayLike: TypeAlias = npt.ArrayLike
+PathLike: TypeAlias = str | os.PathLike[str]
+#: Seed of a function or estimator, as in scikit-learn.
+RandomState: TypeAlias = int | np.random.RandomState | None
+#: Weights of the classes, as in scikit-learn.
+ClassWeight: TypeAlias = Mapping[Any, float] | str | None
+
+
+@runtime_checkable
+class ArraySource(Protocol):
+    """An array that may be elsewhere, such as ``numpy.memmap``, ``zarr.Array``, ``h5py.Dataset``."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Number of entries along each axis."""
+
+    @property
+    def dtype(self) -> Any:
+        """Dtype of the entries."""
+
+    def __getitem__(self, index: Any, /) -> Any:
+        """Read entries."""
+
+
+class OnDemandImages(ArraySource, Protocol):
+    """Images that are read when a batch asks for them, as :mod:`skimbal.images` makes them."""
+
+    #: Whether rows can be selected without a copy.
+    reads_on_demand: bool
+    #: Whether reading is slow enough to be done ahead, in threads.
+    has_files: bool
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+
+
+ImagesLike: TypeAlias = npt.ArrayLike | ArraySource | OnDemandImages | Sequence[PathLike]
+
+
+class Estimator(Protocol):
+    """An estimator of scikit-learn."""
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Return the parameters."""
+
+    def set_params(self, **params: Any) -> Self:
+        """Set parameters."""
+
+    def fit(self, X: Any, y: Any, /, **params: Any) -> Self:
+        """Learn from data."""
+
+
+class Classifier(Estimator, Protocol):
+    """A classifier of scikit-learn."""
+
+    classes_: np.ndarray
+
+    def predict(self, X: Any, /) -> np.ndarray:
+        """Predict the class of each row."""
+
+    def predict_proba(self, X: Any, /) -> np.ndarray:
+        """Predict the probability of each class for each row."""
+
+
+class Resampler(Protocol):
+    """A sampler of imbalanced-learn."""
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Return the parameters."""
+
+    def fit_resample(self, X: Any, y: Any, /, **params: Any) -> tuple[Any, Any]:
+        """Return other rows with their labels."""
+
+
+class Splitter(Protocol):
+    """A cross-validation splitter of scikit-learn."""
+
+    def split(
+        self, X: Any, y: Any = None, groups: Any = None, /
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield the training and test rows of each split."""
+
+    def get_n_splits(self, X: Any = None, y: Any = None, groups: Any = None, /) -> int:
+        """Return the number of splits."""
