@@ -30,8 +30,8 @@ class Configuration(Protocol):
         """Name of the sampler."""
 
     @property
-    def weighs_classes(self) -> bool:
-        """Whether the loss has weights for the classes."""
+    def sampling(self) -> str:
+        """Name of the sampling. Class weights are part of it."""
 
 
 class Estimate(Protocol):

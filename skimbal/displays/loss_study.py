@@ -1,6 +1,6 @@
 """Configurations of a study with their intervals."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -62,8 +62,8 @@ class LossStudyDisplay:
         Paired differences to the reference at the same sampler, with ``loss``, ``sampler``,
         ``reference`` (name of the loss that is subtracted), ``mean``, ``low``, ``high`` in the
         units of the score, and ``p_value``.
-    weighted : collection of (loss, sampler), default=()
-        The configurations whose loss weighs the classes.
+    samplings : mapping of (loss, sampler) to str, default=None
+        The sampling of each configuration, which names its group. If None, the sampler.
     score_name : str, default="score"
         Name of the score.
     greater_is_better : bool, default=True
@@ -122,13 +122,13 @@ class LossStudyDisplay:
         estimates: Sequence[Estimate],
         differences: Sequence[Difference],
         *,
-        weighted: Collection[tuple[str, str]] = (),
+        samplings: Mapping[tuple[str, str], str] | None = None,
         score_name: str = "score",
         greater_is_better: bool = True,
     ) -> None:
         self.estimates = estimates
         self.differences = differences
-        self.weighted = weighted
+        self.samplings = samplings
         self.score_name = score_name
         self.greater_is_better = greater_is_better
 
@@ -175,7 +175,7 @@ class LossStudyDisplay:
         display = cls(
             study.estimates(scoring),
             study.differences(scoring),
-            weighted=[(c.loss, c.sampler) for c in study.configurations if c.weighs_classes],
+            samplings={(c.loss, c.sampler): c.sampling for c in study.configurations},
             score_name=study.title(scoring),
             greater_is_better=bool(study.greater_is_better(scoring)),
         )
@@ -264,14 +264,11 @@ class LossStudyDisplay:
 
     def _group(self, rows: Iterable[_Row]) -> dict[str, list[_Row]]:
         """Sort by sampling, then from the best to the worst."""
-        weighted = {pair_of(*pair) for pair in self.weighted}
+        samplings = self.samplings or {}
         groups: dict[str, list[_Row]] = {}
         for row in rows:
-            _, sampling = pair = _pair(row)
-            # As in the paper, weights with uniform sampling are a sampling of their own.
-            if sampling == "uniform" and pair in weighted:
-                sampling = "uniform + weights"
-            groups.setdefault(sampling, []).append(row)
+            pair = _pair(row)
+            groups.setdefault(samplings.get(pair, pair[1]), []).append(row)
         sign = -1 if self.greater_is_better else 1
         return {
             sampling: sorted(

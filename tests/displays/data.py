@@ -72,7 +72,7 @@ class Untouched(Stub):
 class Configuration(NamedTuple):
     loss: str
     sampler: str
-    weighs_classes: bool
+    sampling: str
 
 
 class Estimate(NamedTuple):
@@ -117,7 +117,8 @@ class Study:
 
     @property
     def configurations(self):
-        return [Configuration(*pair, weighs_classes="wce" in pair[0]) for pair in self.rows]
+        weighted = {("wce", "uniform"): "uniform + weights"}
+        return [Configuration(*pair, weighted.get(pair, pair[1])) for pair in self.rows]
 
     def title(self, score=None):
         return (score or self.scoring).replace("_", " ")

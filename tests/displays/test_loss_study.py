@@ -1,5 +1,7 @@
 """Pictures of a study: the data in the artists, and refused input."""
 
+from typing import ClassVar
+
 import matplotlib
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from skimbal.displays import (
     LossStudyDisplay,
 )
-from tests.displays.data import Estimate, Study, overlaps, texts
+from tests.displays.data import Configuration, Estimate, Study, overlaps, texts
 
 
 def test_configurations_by_score_at_the_same_sampling():
@@ -136,3 +138,24 @@ def test_studies_that_cannot_be_drawn(options, error, message):
     with pytest.raises(error, match=message):
         LossStudyDisplay.from_study(**{"study": Unasked(), **options})
     assert plt.get_fignums() == []
+
+
+def test_samplings_come_from_the_configurations_not_from_names():
+    class Renamed(Study):
+        rows: ClassVar = {("weighted", "uniform"): (0.6, 0.1, 0.5), ("wce", "uniform"): (0.5, 0, 1)}
+        configurations = (
+            Configuration("weighted", "uniform", "uniform + weights"),
+            Configuration("wce", "uniform", "uniform"),
+        )
+
+        def differences(self, score=None):
+            return []
+
+    display = LossStudyDisplay.from_study(Renamed())
+    assert list(display.points_) == [("wce", "uniform"), ("weighted", "uniform + weights")]
+
+
+def test_without_samplings_the_sampler_names_the_group():
+    rows = Study().estimates()
+    display = LossStudyDisplay(rows, []).plot()
+    assert {sampling for _, sampling in display.points_} == {"uniform", "balanced", "stratified"}
