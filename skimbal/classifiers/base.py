@@ -48,7 +48,7 @@ from skimbal.classifiers.parameters import (
     has_float64,
 )
 from skimbal.classifiers.splitting import groups_argument, is_fraction, with_seed
-from skimbal.images import ImageArray, ImageFiles
+from skimbal.images import ImageArray, ImageFiles, guess_axes
 from skimbal.losses import (
     CollapseWarning,
     MixedLoss,
@@ -1332,7 +1332,8 @@ class BaseCNNClassifier(
                     f"X has sample shape {shape}, but {name} is expecting sample shape {expected} "
                     "as input."
                 )
-        elif X.shape[-1] in (1, 3, 4) and min(X.shape[1:-1]) > 4:
+        # An array that is refused here may be right, so more than a likely guess is needed.
+        elif guess_axes(X.shape).surely_channels_last:
             back = ", ".join(str(axis) for axis in range(1, X.ndim - 1))
             raise ValueError(
                 f"X of shape {X.shape} looks as if its channels came last; {name} takes them "

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from skimbal.images import ImageArray
 from skimbal.study.scores import Fit
-from skimbal.typing import PathLike
+from skimbal.typing import Fingerprinted, PathLike
 
 __all__ = ["FitCache", "describe", "describe_images", "digest"]
 
@@ -110,7 +110,8 @@ class FitCache:
 
 def describe_images(images: Any) -> Any:
     """Return what tells images apart: what they say themselves, or a sum of all."""
-    return describe(images.fingerprint()) if hasattr(images, "fingerprint") else digest(images)
+    facts = images.fingerprint() if isinstance(images, Fingerprinted) else None
+    return digest(images) if facts is None else describe(facts)
 
 
 def digest(*arrays: Any) -> str | None:

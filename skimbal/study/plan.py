@@ -23,9 +23,17 @@ from skimbal.classifiers.base import BaseCNNClassifier
 from skimbal.classifiers.inputs import from_paths
 from skimbal.datasets import DataCard
 from skimbal.exceptions import ParameterError
+from skimbal.images import guess_axes
 from skimbal.losses import LossMix, get_loss
 from skimbal.sampling import BatchSampler
-from skimbal.typing import ArrayLike, Classifier, ImagesLike, RandomState, Splitter
+from skimbal.typing import (
+    ArrayLike,
+    Classifier,
+    ImagesLike,
+    OnDemandImages,
+    RandomState,
+    Splitter,
+)
 
 __all__ = [
     "PAPER_LOSSES",
@@ -243,11 +251,9 @@ def _check_labels(labels: ArrayLike, name: str) -> np.ndarray:
 def check_estimator(estimator: Classifier | None, X: Any) -> Classifier:
     """Return an unfitted copy, or a classifier that suits the images."""
     if estimator is None:
-        n_axes = getattr(X, "n_spatial", None)  # image files know
-        is_2d = X.ndim <= 3 or (X.ndim == 4 and X.shape[1] in (1, 3))
-        if n_axes is not None:
-            is_2d = n_axes == 2
-        return CNN2DClassifier() if is_2d else CNN3DClassifier()
+        known = X.n_spatial if isinstance(X, OnDemandImages) else None
+        n_spatial = guess_axes(X.shape).n_spatial if known is None else known
+        return CNN2DClassifier() if n_spatial == 2 else CNN3DClassifier()
     if not isinstance(final_step(estimator), CNN2DClassifier | CNN3DClassifier):
         raise ParameterError(
             "estimator",

@@ -1,5 +1,46 @@
 """What tells fits apart, and what a folder of them does. Whole studies with one: test_study.py."""
 
+import json
+import math
+import os
+from pathlib import Path
+from typing import ClassVar
+import numpy as np
+import pandas as pd
+import pytest
+import sklearn
+import sklearn.metrics as metrics
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from imblearn.over_sampling import SMOTE, RandomOverSampler
+from imblearn.pipeline import make_pipeline as make_imblearn_pipeline
+from imblearn.under_sampling import RandomUnderSampler
+from scipy import stats
+from sklearn.dummy import DummyClassifier
+from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import (
+    KFold,
+    RepeatedStratifiedKFold,
+    StratifiedGroupKFold,
+    StratifiedKFold,
+)
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+from skorch.callbacks import Callback
+from skorch.dataset import Dataset
+from skorch.helper import predefined_split
+from torch import nn
+from skimbal import CNN2DClassifier, CNN3DClassifier, LossMix, NDSampler
+from skimbal.datasets import DataCard, load_imbalanced_digits
+from skimbal.images import ImageArray, ImageFiles
+from skimbal.networks import SmallCNN
+from skimbal.study import Configuration, LossStudy, compare_losses
+from skimbal.study.fit_cache import describe
+from tests.study.data import compare, made_up, never, quick, reported
+from skimbal.study import Fit
+from skimbal.study.statistics import holm, interval
+from skimbal.study.words import *
 import functools
 import json
 
@@ -78,3 +119,51 @@ def test_folder_keeps_each_fit_at_once(tmp_path):
     assert again.open({"seed": 3, "data": "x"}) == {"first": {"score": 0.1, "n": 2}}
     with pytest.raises(ValueError, match=r"What differs: data \(x there, y now\)"):
         FitCache(tmp_path / "runs").open({"seed": 3, "data": "y"})
+
+
+def test_half_a_line_of_a_crash_is_done_again(small, tmp_path):
+    study = compare(*small, cache_dir=tmp_path)
+    path = tmp_path / "fits.jsonl"
+    text = path.read_text()
+    path.write_text(text[:-20])
+    assert str(compare(*small, cache_dir=tmp_path)) == str(study)
+    assert [json.loads(line)[0] for line in path.read_text().splitlines()] == [
+        json.loads(line)[0] for line in text.splitlines()
+    ]
+
+
+def test_foreign_and_damaged_folders_are_refused(small, tmp_path):
+    estimator = CNN2DClassifier(module=never)
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    (foreign / "thesis.tex").write_text("precious")
+    with pytest.raises(ValueError, match="holds files, but none of a study"):
+        compare(*small, cache_dir=foreign, estimator=estimator)
+    assert [path.name for path in foreign.iterdir()] == ["thesis.tex"]
+    file = tmp_path / "file"
+    file.write_text("")
+    with pytest.raises(NotADirectoryError, match="is a file, not a folder"):
+        compare(*small, cache_dir=file, estimator=estimator)
+    with pytest.raises(NotADirectoryError, match="cannot be written to"):
+        compare(*small, cache_dir=file / "runs", estimator=estimator)
+    (foreign / "study.json").write_text("{")
+    with pytest.raises(ValueError, match="is damaged or no file of a study"):
+        compare(*small, cache_dir=foreign, estimator=estimator)
+
+
+def test_an_unwritable_folder_is_refused(small, tmp_path, monkeypatch):
+    def refuse(self, *args, **kwargs):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(PermissionError, match=r"cannot be written to .*Permission denied"):
+        compare(*small, cache_dir=tmp_path / "runs", estimator=CNN2DClassifier(module=never))
+
+
+def test_a_damaged_line_is_named(small, tmp_path):
+    compare(*small, cache_dir=tmp_path)
+    path = tmp_path / "fits.jsonl"
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([lines[0], "nonsense", *lines[2:]]) + "\n")
+    with pytest.raises(ValueError, match=r"line 2 of .*fits.jsonl is damaged"):
+        compare(*small, cache_dir=tmp_path)
