@@ -1,44 +1,10 @@
-import json
-import math
-import os
-from pathlib import Path
-from typing import ClassVar
 import numpy as np
 import pandas as pd
 import pytest
-import sklearn
-import sklearn.metrics as metrics
-import torch
-from hypothesis import given
-from hypothesis import strategies as st
-from imblearn.over_sampling import SMOTE, RandomOverSampler
-from imblearn.pipeline import make_pipeline as make_imblearn_pipeline
-from imblearn.under_sampling import RandomUnderSampler
-from scipy import stats
-from sklearn.dummy import DummyClassifier
 from sklearn.exceptions import NotFittedError
-from sklearn.model_selection import (
-    KFold,
-    RepeatedStratifiedKFold,
-    StratifiedGroupKFold,
-    StratifiedKFold,
-)
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer
-from skorch.callbacks import Callback
-from skorch.dataset import Dataset
-from skorch.helper import predefined_split
-from torch import nn
-from skimbal import CNN2DClassifier, CNN3DClassifier, LossMix, NDSampler
-from skimbal.datasets import DataCard, load_imbalanced_digits
-from skimbal.images import ImageArray, ImageFiles
-from skimbal.networks import SmallCNN
-from skimbal.study import Configuration, LossStudy, compare_losses
-from skimbal.study.fit_cache import describe
-from tests.study.data import compare, made_up, never, quick, reported
-from skimbal.study import Fit
-from skimbal.study.statistics import holm, interval
-from skimbal.study.words import *
+
+from skimbal.images import ImageArray
+from tests.study.data import compare, quick
 
 
 def test_array_likes_of_any_kind(small):

@@ -1,48 +1,8 @@
 """What tells fits apart, and what a folder of them does. Whole studies with one: test_study.py."""
 
-import json
-import math
-import os
-from pathlib import Path
-from typing import ClassVar
-import numpy as np
-import pandas as pd
-import pytest
-import sklearn
-import sklearn.metrics as metrics
-import torch
-from hypothesis import given
-from hypothesis import strategies as st
-from imblearn.over_sampling import SMOTE, RandomOverSampler
-from imblearn.pipeline import make_pipeline as make_imblearn_pipeline
-from imblearn.under_sampling import RandomUnderSampler
-from scipy import stats
-from sklearn.dummy import DummyClassifier
-from sklearn.exceptions import NotFittedError
-from sklearn.model_selection import (
-    KFold,
-    RepeatedStratifiedKFold,
-    StratifiedGroupKFold,
-    StratifiedKFold,
-)
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer
-from skorch.callbacks import Callback
-from skorch.dataset import Dataset
-from skorch.helper import predefined_split
-from torch import nn
-from skimbal import CNN2DClassifier, CNN3DClassifier, LossMix, NDSampler
-from skimbal.datasets import DataCard, load_imbalanced_digits
-from skimbal.images import ImageArray, ImageFiles
-from skimbal.networks import SmallCNN
-from skimbal.study import Configuration, LossStudy, compare_losses
-from skimbal.study.fit_cache import describe
-from tests.study.data import compare, made_up, never, quick, reported
-from skimbal.study import Fit
-from skimbal.study.statistics import holm, interval
-from skimbal.study.words import *
 import functools
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -55,6 +15,7 @@ from torch import nn
 from skimbal import CNN2DClassifier, LossMix
 from skimbal.images import ImageArray
 from skimbal.study.fit_cache import FitCache, describe, digest
+from tests.study.data import compare, made_up, never
 
 
 def make(width):
@@ -113,10 +74,11 @@ def test_folder_keeps_each_fit_at_once(tmp_path):
     assert cache.seed is None
     assert not (tmp_path / "runs").exists()
     assert cache.open({"seed": 3, "data": "x"}) == {}
-    cache.append("first", {"score": 0.1, "n": 2})
+    (fit,) = made_up({("ce", "uniform", None): [0.1]}).fits
+    cache.append("first", fit)
     again = FitCache(tmp_path / "runs")
     assert again.seed == 3
-    assert again.open({"seed": 3, "data": "x"}) == {"first": {"score": 0.1, "n": 2}}
+    assert again.open({"seed": 3, "data": "x"}) == {"first": fit}
     with pytest.raises(ValueError, match=r"What differs: data \(x there, y now\)"):
         FitCache(tmp_path / "runs").open({"seed": 3, "data": "y"})
 
