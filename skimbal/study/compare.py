@@ -10,8 +10,9 @@ import numpy as np
 from skimbal.exceptions import ParameterError
 from skimbal.study.fit_cache import FitCache
 from skimbal.study.plan import (
-    Choices,
     Folds,
+    Losses,
+    Samplers,
     Split,
     check_data,
     check_estimator,
@@ -35,8 +36,8 @@ def compare_losses(
     X: ImagesLike,
     y: ArrayLike,
     *,
-    losses: Choices = None,
-    samplers: Choices = None,
+    losses: Losses | None = None,
+    samplers: Samplers | None = None,
     estimator: Classifier | None = None,
     cv: Folds = None,
     groups: ArrayLike | None = None,

@@ -25,7 +25,7 @@ from skimbal.datasets import DataCard
 from skimbal.exceptions import ParameterError
 from skimbal.images import guess_axes
 from skimbal.losses import LossMix, get_loss
-from skimbal.sampling import BatchSampler
+from skimbal.sampling import SamplerSpec, check_sampler, is_uniform
 from skimbal.typing import (
     ArrayLike,
     Classifier,
@@ -37,9 +37,10 @@ from skimbal.typing import (
 
 __all__ = [
     "PAPER_LOSSES",
-    "Choices",
     "Configuration",
     "Folds",
+    "Losses",
+    "Samplers",
     "Split",
     "StudyData",
     "check_data",
@@ -63,10 +64,14 @@ PAPER_LOSSES = ("ce", "focal", "f1", "mcc", "ce+f1", "ce+mcc")
 _PAPER_WEIGHTED_LOSSES = ("wce", "wce+f1", "wce+mcc")
 _PAPER_SAMPLERS = ("uniform", "balanced")
 
-#: A list of losses or samplers, or a mapping from the names that tables show.
-Choices: TypeAlias = Sequence[object] | Mapping[str, object] | None
+#: What ``loss=`` of the classifiers takes, or several parameters of the classifiers.
+Loss: TypeAlias = object | Mapping[str, object]
+#: A list, or a mapping from the names that tables show.
+Losses: TypeAlias = Sequence[Loss] | Mapping[str, Loss]
+Samplers: TypeAlias = Sequence[SamplerSpec] | Mapping[str, SamplerSpec]
 #: What ``cv=`` of scikit-learn takes.
 Folds: TypeAlias = int | Splitter | Iterable[tuple[np.ndarray, np.ndarray]] | None
+T = TypeVar("T")
 EstimatorT = TypeVar("EstimatorT", bound=Classifier)
 
 
@@ -108,7 +113,7 @@ class Configuration:
     @property
     def is_uniform(self) -> bool:
         """Whether every row is drawn once in an epoch, without regard to its class."""
-        return _is_uniform(self.params.get("sampler"))
+        return is_uniform(self.params.get("sampler"))
 
     @property
     def sampling(self) -> str:
@@ -300,8 +305,8 @@ def equal_epochs(classifier: BaseCNNClassifier) -> dict[str, object]:
 
 
 def combine(
-    losses: Choices,
-    samplers: Choices,
+    losses: Losses | None,
+    samplers: Samplers | None,
     baseline: str | None,
     data: StudyData,
     estimator: Classifier,
@@ -309,7 +314,7 @@ def combine(
     """Combine losses and samplers. Refuse at once what no fit could use."""
     by_loss = _named(PAPER_LOSSES if losses is None else losses, "losses")
     by_sampler = _named(_PAPER_SAMPLERS if samplers is None else samplers, "samplers")
-    has_uniform = any(map(_is_uniform, by_sampler.values()))
+    has_uniform = any(map(is_uniform, by_sampler.values()))
     # Class weights and a sampler would correct the same imbalance twice.
     weighted = _named(_PAPER_WEIGHTED_LOSSES, "losses") if losses is None and has_uniform else {}
     params = {
@@ -317,7 +322,7 @@ def combine(
     }
     terms = {name: _terms(of_loss, data, estimator) for name, of_loss in params.items()}
     for sampler in by_sampler.values():
-        BatchSampler(data.y, 2, None if _is_uniform(sampler) else sampler)
+        check_sampler(sampler, data.y)
     if baseline is not None and baseline not in params:
         raise ParameterError("baseline", f"one of the losses {list(params)}", baseline)
     plainest = {term: _plainest(term, params, terms) for term in ("ce", "wce")}
@@ -331,12 +336,12 @@ def combine(
     return [
         Configuration(loss, name, reference(loss), {**params[loss], "sampler": value}, terms[loss])
         for name, sampler in by_sampler.items()
-        for value in [None if _is_uniform(sampler) else sampler]
-        for loss in (by_loss | weighted if _is_uniform(sampler) else by_loss)
+        for value in [None if is_uniform(sampler) else sampler]
+        for loss in (by_loss | weighted if is_uniform(sampler) else by_loss)
     ]
 
 
-def _named(given: object, what: str) -> dict[str, object]:
+def _named(given: Sequence[T] | Mapping[str, T], what: str) -> dict[str, T]:
     """Return the losses or samplers by the names that tables show."""
     if isinstance(given, Mapping):
         named = {str(name): value for name, value in given.items()}
@@ -427,10 +432,6 @@ def groups_argument(model: Classifier, groups: np.ndarray | None) -> dict[str, n
     if groups is None or final_step(model).train_split is None:
         return {}
     return {f"{model.steps[-1][0]}__groups" if isinstance(model, Pipeline) else "groups": groups}
-
-
-def _is_uniform(sampler: object) -> bool:
-    return sampler is None or (isinstance(sampler, str) and sampler == "uniform")
 
 
 def draw_seed(random_state: RandomState) -> int:

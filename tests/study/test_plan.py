@@ -105,7 +105,7 @@ def test_splitters_of_ones_own(small):
             {"losses": {"x": {"loss": "ce", "sampler": "balanced"}}},
             r"losses\['x'\] must .* 'sampler': 'balanced'",
         ),
-        ({"samplers": ["balance"]}, "sampler must be .* got 'balance'"),
+        ({"samplers": ["balance"]}, "sampler .*'uniform', 'balanced'.*'balance'"),
         ({"samplers": [SMOTE()]}, "NDSampler"),
         ({"baseline": "focal"}, r"baseline must be .*\['ce', 'ce\+mcc'\]; got 'focal'"),
         ({"scoring": "auc"}, "scoring must be one of balanced_accuracy.* got 'auc'"),
