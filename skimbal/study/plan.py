@@ -504,7 +504,7 @@ def _check_n_splits(n_splits: int, y: np.ndarray, groups: np.ndarray | None) -> 
             f"at most {least} folds, because class {label} has {least} {what} and every fold needs "
             "one",
             n_splits,
-            f"Use cv={least} or less, or merge classes.",
+            "Use fewer folds, or merge classes.",
         )
 
 
