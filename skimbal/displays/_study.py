@@ -81,9 +81,8 @@ class Study(Protocol):
     def score_names(self) -> Sequence[str]:
         """Names of all scores."""
 
-    @property
     def class_scores(self) -> Mapping[str, str]:
-        """Name of the F1 score of each class, by the name of the class."""
+        """Map the name of each class to the name of its F1 score."""
 
     @property
     def configurations(self) -> Sequence[Configuration]:

@@ -315,7 +315,8 @@ class ClassScoresDisplay:
         """
         require_matplotlib("ClassScoresDisplay.from_study")
         check_study(study)
-        for score in study.class_scores.values():
+        score_of = study.class_scores()
+        for score in score_of.values():
             check_known("class_scores", score, study.score_names)
         known = rows_by_pair(study.estimates())
         if configurations is None:
@@ -327,13 +328,13 @@ class ClassScoresDisplay:
         for pair in chosen:
             check_known("configurations", pair, known)
         check_axes(ax, 1, _ONE_AXES)
-        by_class = [rows_by_pair(study.estimates(score)) for score in study.class_scores.values()]
+        by_class = [rows_by_pair(study.estimates(score)) for score in score_of.values()]
         mean, low, high = (
             np.array([[getattr(rows[pair], field) for rows in by_class] for pair in chosen])
             for field in ("mean", "low", "high")
         )
         names = [f"{loss}, {sampler}" for loss, sampler in chosen]
-        return cls(mean, low, high, list(study.class_scores), names=names).plot(ax=ax)
+        return cls(mean, low, high, list(score_of), names=names).plot(ax=ax)
 
     def plot(self, ax: AxesLike = None) -> "ClassScoresDisplay":
         """Draw the scores.

@@ -99,7 +99,7 @@ class Study:
     """The public interface of a study, with made-up scores."""
 
     scoring = "balanced_accuracy"
-    class_scores: ClassVar = {"healthy": "f1[healthy]", "ill": "f1[ill]"}
+    class_names = ("healthy", "ill")
     score_names = ("balanced_accuracy", "log_loss", "f1[healthy]", "f1[ill]")
 
     #: (loss, sampler): (mean, half the interval, p-value of the difference to "ce")
@@ -119,6 +119,9 @@ class Study:
     def configurations(self):
         weighted = {("wce", "uniform"): "uniform + weights"}
         return [Configuration(*pair, weighted.get(pair, pair[1])) for pair in self.rows]
+
+    def class_scores(self):
+        return {name: f"f1[{name}]" for name in self.class_names}
 
     def title(self, score=None):
         return (score or self.scoring).replace("_", " ")

@@ -189,7 +189,7 @@ def test_configurations_that_a_study_lacks():
     with pytest.raises(ValueError, match=r"configurations .*\[\]"):
         ClassScoresDisplay.from_study(Study(), [])
     study = Study()
-    study.class_scores = {"healthy": "f1[healthy]", "very ill": "f1[very ill]"}
+    study.class_names = ("healthy", "very ill")
     with pytest.raises(ValueError, match=r"class_scores .*'f1\[very ill\]'"):
         ClassScoresDisplay.from_study(study)
     with pytest.raises(TypeError, match=r"study .*scoring"):
