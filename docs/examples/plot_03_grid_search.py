@@ -11,7 +11,7 @@ The factors of a mix are parameters like any other, for any search of scikit-lea
 # ``loss__mcc`` a dimension for :class:`~sklearn.model_selection.GridSearchCV`.
 # The score of a search has to be one that a rare class can move: ``score`` of a
 # classifier is accuracy. An epoch of balanced batches is longer than the data;
-# ``iterator_train__uniform_length`` gives all candidates as many steps.
+# ``iterator_train__epoch_length="uniform"`` gives all candidates as many steps.
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -28,7 +28,7 @@ search = GridSearchCV(
         max_epochs=5,
         lr=3e-3,
         random_state=0,
-        net={"iterator_train__uniform_length": True},
+        net={"iterator_train__epoch_length": "uniform"},
     ),
     {"loss__mcc": [0, 0.5, 1, 2], "sampler": [None, "balanced"]},
     scoring="balanced_accuracy",

@@ -246,12 +246,12 @@ def _code(study: Any, loss: str, sampler: str) -> str:
     code = [*(f"# {comment}" for comment in comments), *sorted(lines), ""]
     code.append(prefix + textwrap.indent(text, " " * len(prefix))[len(prefix) :])
     if params["sampler"] is not None and not _has_iterator(study, params):
-        name = "net__iterator_train__uniform_length"
+        name = "net__iterator_train__epoch_length"
         if hasattr(study.estimator, "steps"):
             name = f"{study.estimator.steps[-1][0]}__{name}"
         code += [
             "# As in the study: epochs as long as without a sampler.",
-            f"clf.set_params({name}=True)",
+            f"clf.set_params({name}='uniform')",
         ]
     return "\n".join(code)
 

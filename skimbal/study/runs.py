@@ -106,7 +106,7 @@ def _fit(
     model = with_params(estimator, configuration.params, split.seed)
     classifier = final_step(model)
     if "iterator_train" not in (classifier.net or {}):
-        classifier.set_params(net__iterator_train__uniform_length=True)
+        classifier.set_params(net__iterator_train__epoch_length="uniform")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         start = time.perf_counter()
