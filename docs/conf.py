@@ -83,7 +83,9 @@ numpydoc_show_inherited_class_members = dict.fromkeys(
         "skimbal.losses.MixedLoss",
         "skimbal.losses.SoftF1Loss",
         "skimbal.losses.SoftMCCLoss",
+        "skimbal.networks.GridPool",
         "skimbal.networks.ResNet",
+        "skimbal.networks.ResidualBlock",
         "skimbal.networks.SmallCNN",
         "skimbal.study.Difference",
         "skimbal.study.Estimate",
@@ -113,10 +115,9 @@ numpydoc_validation_exclude = {
     r"Sampler\.\w+$",
     r"Study\.\w+$",
     r"study\.(Difference|Estimate)\.\w+$",
-    r"CNN\.\w+$",
-    r"Net\.\w+$",
+    r"(CNN|GridPool|Net|ResidualBlock)\.\w+$",
     r"Display\.\w+$",
-    r"BUILT_IN$",
+    r"(AugmentSpec|BUILT_IN|RECIPES|STRATEGIES|SamplerSpec)$",
 }
 
 

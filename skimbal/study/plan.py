@@ -16,8 +16,10 @@ from torch import nn
 from skimbal.classifiers import CNN2DClassifier, CNN3DClassifier
 from skimbal.classifiers.inputs import from_paths
 from skimbal.datasets import DataCard
+from skimbal.images import guess_axes
 from skimbal.losses import MixedLoss, get_loss
-from skimbal.sampling import BatchSampler
+from skimbal.sampling import check_sampler, is_uniform
+from skimbal.typing import OnDemandImages
 
 __all__ = [
     "Configuration",
@@ -130,11 +132,9 @@ def check_data(
 
 def check_estimator(estimator: Any, X: Any) -> Any:
     if estimator is None:
-        n_axes = getattr(X, "n_spatial", None)  # image files know
-        is_2d = X.ndim <= 3 or (X.ndim == 4 and X.shape[1] in (1, 3))
-        if n_axes is not None:
-            is_2d = n_axes == 2
-        return CNN2DClassifier() if is_2d else CNN3DClassifier()
+        known = X.n_spatial if isinstance(X, OnDemandImages) else None
+        n_spatial = guess_axes(X.shape).n_spatial if known is None else known
+        return CNN2DClassifier() if n_spatial == 2 else CNN3DClassifier()
     if not isinstance(final_step(estimator), CNN2DClassifier | CNN3DClassifier):
         raise ValueError(
             "estimator must be a CNN2DClassifier, a CNN3DClassifier, or a Pipeline that ends in "
@@ -221,7 +221,7 @@ def combine(
                 f"losses[{name!r}] sets a sampler, which the study does: give it as samplers."
             )
     for sampler in by_sampler.values():
-        BatchSampler(y, 2, None if _is_uniform(sampler) else sampler)
+        check_sampler(sampler, y)
     if baseline is not None and baseline not in params:
         raise ValueError(f"baseline must be one of the losses {list(params)}, got {baseline!r}.")
 
@@ -235,7 +235,7 @@ def combine(
     return [
         Configuration(loss, sampler, reference(loss), {**params[loss], "sampler": value})
         for sampler, given in by_sampler.items()
-        for value in [None if _is_uniform(given) else given]
+        for value in [None if is_uniform(given) else given]
         for loss in (*by_loss, *(extra if sampler == "uniform" else ()))
     ]
 
@@ -260,10 +260,6 @@ def groups_argument(model: Any, groups: np.ndarray | None) -> dict[str, Any]:
     if groups is None or final_step(model).train_split is None:
         return {}
     return {f"{model.steps[-1][0]}__groups" if isinstance(model, Pipeline) else "groups": groups}
-
-
-def _is_uniform(sampler: Any) -> bool:
-    return sampler is None or (isinstance(sampler, str) and sampler == "uniform")
 
 
 def draw_seed(random_state: Any) -> int:

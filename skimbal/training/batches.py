@@ -11,11 +11,10 @@ import torch
 from torch import Tensor
 
 from skimbal.exceptions import ParameterError
-from skimbal.sampling import BatchSampler
+from skimbal.sampling import BatchSampler, SamplerSpec, count_batches
 from skimbal.training.dataset import Batch, DeviceDataset, ImageDataset
 from skimbal.training.devices import is_cuda
 from skimbal.training.processes import Alone, Processes
-from skimbal.typing import Resampler
 
 __all__ = ["BlockIterator", "TrainIterator", "count_workers", "prefetched", "read_ahead"]
 
@@ -31,7 +30,7 @@ class TrainIterator:
         The training rows.
     batch_size : int
         Largest number of rows in a batch, in samples.
-    sampler : None, str or sampler object, default=None
+    sampler : str, sampler object or None, default="uniform"
         As for :class:`~skimbal.sampling.BatchSampler`.
     classes : ndarray of shape (n_classes,), default=None
         Labels that the encoded labels stand for, which a sampling strategy may name.
@@ -62,7 +61,7 @@ class TrainIterator:
         self,
         dataset: ImageDataset,
         batch_size: int,
-        sampler: str | Resampler | None = None,
+        sampler: SamplerSpec = "uniform",
         classes: np.ndarray | None = None,
         memory_share: float = 0.5,
         epoch_length: int | str | None = None,
@@ -185,7 +184,7 @@ def _count_batches(epoch_length: int | str | None, batches: BatchSampler) -> int
     if epoch_length is None:
         return len(batches)
     if isinstance(epoch_length, str) and epoch_length == "uniform":
-        return len(BatchSampler(batches.y, batches.batch_size))
+        return count_batches(len(batches.y), batches.batch_size)
     is_integer = isinstance(epoch_length, int | np.integer) and not isinstance(epoch_length, bool)
     if not is_integer or int(epoch_length) < 1:
         raise ParameterError(
