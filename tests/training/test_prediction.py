@@ -13,7 +13,7 @@ def test_prediction_in_blocks():
     data = draw(13, weighted=False)
     net = make_net(data)
     at_once = net.forward(data)
-    net.set_params(iterator_valid__batch_size=4)
+    net.iterator_valid__batch_size = 4
     sizes = []
     net.module_.register_forward_hook(lambda module, args, out: sizes.append(len(out)))
     before = all_states()
