@@ -915,7 +915,7 @@ def test_layer_that_does_not_run_for_some_rows_is_missed():
     X[:40] += 100
     clf = small(module=Choosy, net=None, standardize=False).fit(X, y)
     assert clf.transform(X[:40]).shape == (40, 36)
-    with pytest.raises(ValueError, match="feature_layer.*'second'"):
+    with pytest.raises(ValueError, match=r"feature_layer.*'second'"):
         clf.transform(-X[:40])
     assert n_hooks(clf) == 0
 
