@@ -16,7 +16,7 @@ from torch import nn
 from skimbal.classifiers import CNN2DClassifier, CNN3DClassifier
 from skimbal.classifiers.inputs import from_paths
 from skimbal.datasets import DataCard
-from skimbal.losses import MixedLoss, get_loss
+from skimbal.losses import get_loss
 from skimbal.sampling import BatchSampler
 
 __all__ = [
@@ -214,7 +214,7 @@ def combine(
     terms: dict[str, set[str]] = {}
     for name, of_loss in params.items():
         loss = get_loss(of_loss.get("loss", final_step(estimator).loss), counts)
-        terms[name] = set(loss.factors) if isinstance(loss, MixedLoss) else set()
+        terms[name] = set(loss.factors)
         with_params(estimator, of_loss, None)  # unknown parameters
         if "sampler" in of_loss:
             raise ValueError(

@@ -66,9 +66,9 @@ class IncompleteBatches(Callback):  # type: ignore[misc]
         if share > 0.05:
             tqdm.write(  # next to a progress bar, if there is one
                 f"{share:.0%} of the batches lacked a class, which the loss "
-                f"'{net.criterion_.extra_repr()}' suffers from. What helps: a larger batch_size "
-                "(with micro_batch_size if memory is short); loss_statistics='moving'; for a loss "
-                "without 'ce', ce_warmup_epochs."
+                f"'{net.criterion_.name}' suffers from. What helps: a larger batch_size (with "
+                "micro_batch_size if memory is short); LossMix(..., statistics='moving'); for a "
+                "loss without 'ce', its warmup_epochs."
             )
 
 

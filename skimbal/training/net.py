@@ -22,7 +22,7 @@ from skorch.utils import get_map_location, to_tensor
 from torch import Tensor, nn
 
 from skimbal.augmentation import RandomCrop
-from skimbal.losses import MixedLoss
+from skimbal.losses import BatchLoss
 from skimbal.networks import fold_batch_norm
 from skimbal.training import processes as distributed
 from skimbal.training.batches import BlockIterator, TrainIterator
@@ -45,8 +45,6 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
         Makes the network.
     micro_batch_size : int, default=None
         Rows that are in memory at once, in samples; all of the batch if None.
-    ce_warmup_epochs : float, default=0
-        Epochs over which a cross-entropy gives way to a loss that could collapse without one.
     autocast : torch.dtype, default=None
         Low precision to compute the network in; the loss stays in float32.
     compiled : bool, default=False
@@ -69,7 +67,6 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
         module: Any,
         *args: Any,
         micro_batch_size: int | None = None,
-        ce_warmup_epochs: float = 0,
         autocast: torch.dtype | None = None,
         compiled: bool = False,
         feature_layer: str | None = None,
@@ -78,7 +75,6 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
     ) -> None:
         super().__init__(module, *args, **kwargs)
         self.micro_batch_size = micro_batch_size
-        self.ce_warmup_epochs = ce_warmup_epochs
         self.autocast = autocast
         self.compiled = compiled
         self.feature_layer = feature_layer
@@ -503,33 +499,22 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
         self, y_pred: Tensor, y_true: Tensor, X: Any, n_rows: int, training: bool
     ) -> Any:
         """Compute what some rows add to the loss of a batch of ``n_rows``, often all of them."""
-        criterion = self.criterion_
-        y_true = y_true.to(y_pred.device)
-        together = training and self.together_
-        weights: dict[str, Any] = {}
-        if isinstance(X, Mapping):
-            weights["sample_weight"] = X["sample_weight"].to(y_pred)
-        if not isinstance(criterion, MixedLoss):
-            if len(y_true) == 0:
-                return y_pred.sum()
-            loss = criterion(y_pred, y_true, **weights)
-            # What the mean over the processes makes the sum of all shares.
-            share = len(y_true) / n_rows * (distributed.n_processes() if together else 1)
-            return loss if share == 1 else loss * share
-        if together:
-            weights["process_group"] = torch.distributed.group.WORLD
-        if training and self.ce_warmup_epochs and criterion.may_collapse:
-            n_epochs = self.epochs_before_ + len(self.history) - 1 + self.progress_
-            weights["ce_share"] = max(0.0, 1 - n_epochs / self.ce_warmup_epochs)
-        # Weights have mean 1 over the training rows: a batch of light rows counts for less.
-        return criterion(y_pred, y_true, **weights, normalizer=n_rows)
+        criterion: BatchLoss = self.criterion_
+        n_epochs = self.epochs_before_ + len(self.history) - 1 + self.progress_
+        return criterion(
+            y_pred,
+            y_true.to(y_pred.device),
+            X["sample_weight"].to(y_pred) if isinstance(X, Mapping) else None,
+            # Weights have mean 1 over the training rows: a batch of light rows counts for less.
+            normalizer=n_rows,
+            ce_share=criterion.ce_share(n_epochs, self.max_epochs) if training else 0.0,
+            sum_over_parts=distributed.sum_over_parts if training and self.together_ else None,
+        )
 
     def _adds_up(self, X: Any) -> bool:
         """Tell whether the loss of a batch is the sum of what its parts add to it."""
-        if isinstance(self.criterion_, MixedLoss):
-            return not self.criterion_.needs_every_class
-        # A module of the user's may say so, but then does not say what it does with weights.
-        return getattr(self.criterion_, "mean_over_rows", False) and not isinstance(X, Mapping)
+        criterion: BatchLoss = self.criterion_
+        return criterion.adds_up(weighted=isinstance(X, Mapping))
 
     def train_step_single(self, batch: Any, **fit_params: Any) -> dict[str, Tensor]:
         """Compute the gradient of a batch in training mode."""

@@ -27,6 +27,7 @@ __all__ = [
     "own_rows",
     "rank",
     "share_buffers",
+    "sum_over_parts",
     "whole",
 ]
 
@@ -152,6 +153,36 @@ def largest(number: int, device: str) -> int:
     tensor = torch.tensor([number], device=device)
     dist.all_reduce(tensor, dist.ReduceOp.MAX)
     return int(tensor.item())
+
+
+class _Sum(torch.autograd.Function):
+    """The sum of what each process has. The gradient is for the sum of all their losses."""
+
+    @staticmethod
+    def forward(ctx: Any, part: Tensor) -> Tensor:
+        total = part.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, of_total: Tensor) -> Any:
+        return sum_over_parts(of_total)
+
+
+class _SumOverParts:
+    """The sum over the processes, as losses take it."""
+
+    @property
+    def n_parts(self) -> int:
+        return n_processes()
+
+    def __call__(self, part: Tensor, /) -> Tensor:
+        total: Tensor = _Sum.apply(part)  # type: ignore[no-untyped-call]
+        return total
+
+
+#: The differentiable sum over all processes, each of which has a part of the batch.
+sum_over_parts = _SumOverParts()
 
 
 def check_same(mark: Any, device: str) -> None:

@@ -33,7 +33,7 @@ from torch.utils.data import DataLoader
 import skimbal
 from skimbal.augmentation import RandomFlip, RandomGamma
 from skimbal.images import ImageFiles
-from skimbal.losses import get_loss
+from skimbal.losses import ModuleLoss, get_loss
 from skimbal.networks import SmallCNN
 from skimbal.training import (
     BlockIterator,
@@ -888,16 +888,16 @@ class OwnLoss(nn.Module):
 @pytest.mark.parametrize("micro_batch_size", [None, 4])
 def test_losses_of_others(micro_batch_size):
     data = draw()
-    net = make_net(data, criterion=OwnLoss(), micro_batch_size=micro_batch_size)
+    net = make_net(data, criterion=ModuleLoss(OwnLoss()), micro_batch_size=micro_batch_size)
     net.train_step_single(all_rows(data))
-    assert np.array_equal(net.criterion_.got, data.sample_weight)
+    assert np.array_equal(net.criterion_.module.got, data.sample_weight)
     like_ours = make_net(data, "ce")
     like_ours.train_step_single(all_rows(data))
     error = relative_error(gradient_of(net.module_), gradient_of(like_ours.module_))
     assert error <= 1e-12
 
     plain = draw(weighted=False)
-    net = make_net(plain, criterion=nn.CrossEntropyLoss, micro_batch_size=micro_batch_size)
+    net = make_net(plain, criterion=get_loss(nn.CrossEntropyLoss), micro_batch_size=micro_batch_size)
     net.train_epochs(plain, plain, 1)
     expected = cross_entropy(net.forward(plain), all_rows(plain)[1]).item()
     assert net.history[0, "valid_loss"] == pytest.approx(expected, rel=1e-12)
@@ -1036,7 +1036,8 @@ def test_a_module_that_is_a_mean_over_rows_takes_one_pass(mean_over_rows, weight
     data = draw(weighted=weighted)
     gradients, sizes = [], []
     for micro_batch_size in (None, 4):
-        net = make_net(data, criterion=RowMean(mean_over_rows), micro_batch_size=micro_batch_size)
+        loss = ModuleLoss(RowMean(mean_over_rows))
+        net = make_net(data, criterion=loss, micro_batch_size=micro_batch_size)
         net.module_.register_forward_hook(lambda module, args, out: sizes.append(len(out)))
         step = net.train_step_single(data.batch(np.arange(11)))
         gradients.append([step["loss"].detach(), *(p.grad for p in net.module_.parameters())])
@@ -1210,7 +1211,8 @@ def test_pickle_keeps_one_optimiser_and_goes_on(how):
     held = other.optimizer_.param_groups[0]["params"]
     assert [id(p) for p in held] == [id(p) for p in other.module_.parameters()]
     assert other.criterion_ is other.criterion, "a loss given as an instance is in it once"
-    assert torch.equal(other.criterion_.class_weight, net.criterion_.class_weight)
+    assert other.criterion_.class_vectors.keys() == {"wce"}
+    assert torch.equal(*(n.criterion_.class_vectors["wce"] for n in (other, net)))
     assert other.history == net.history
     assert len(other.history) == 3
     assert_same_state(state_of(other), state_of(net))
@@ -1278,7 +1280,7 @@ assert str(net.device) == "cpu", net.device
 assert all(value.is_cpu for value in net.module_.state_dict().values())
 moments = [value for state in net.optimizer_.state.values() for value in state.values()]
 assert moments and all(value.is_cpu for value in moments)
-assert net.criterion_.class_weight.is_cpu
+assert net.criterion_.class_vectors["wce"].is_cpu
 assert dict(net.callbacks_)["schedule"].lr_scheduler_.optimizer is net.optimizer_
 assert len(net.history) == 2
 np.save(folder / "proba.npy", net.predict_proba(np.load(folder / "X.npy")))
