@@ -18,7 +18,7 @@ class ParameterError(ValueError):
     got : object
         The value that was given. The message shows its ``repr``.
     remedy : str, default=""
-        What to do, in whole sentences.
+        Advice, in whole sentences.
 
     Attributes
     ----------
@@ -53,6 +53,21 @@ class ParameterError(ValueError):
             The error in words.
         """
         return f"{name} must be {self.expected}; got {self.got!r}. {self.remedy}".rstrip()
+
+    def within(self, name: str) -> "ParameterError":
+        """Return the error as a caller sees it, for whom this parameter is a part of another.
+
+        Parameters
+        ----------
+        name : str
+            Name of the outer parameter.
+
+        Returns
+        -------
+        error : ParameterError
+            The same error about ``name__parameter``, as scikit-learn names nested parameters.
+        """
+        return ParameterError(f"{name}__{self.parameter}", self.expected, self.got, self.remedy)
 
     def __reduce__(self) -> tuple[type["ParameterError"], tuple[str, str, object, str]]:
         """Return the parts, which an exception from another process is made of."""

@@ -51,6 +51,7 @@ __all__ = [
     "ModuleLoss",
     "SoftF1Loss",
     "SoftMCCLoss",
+    "SumOverParts",
     "Term",
     "f1_score_macro",
     "get_loss",

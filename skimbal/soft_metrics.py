@@ -387,7 +387,7 @@ class _Context(Protocol):
 
 
 class SetTerms(torch.autograd.Function):
-    """:func:`set_terms` with a gradient in closed form, which keeps the probabilities and no more."""
+    """:func:`set_terms` with a gradient in closed form, which keeps the probabilities alone."""
 
     @staticmethod
     def forward(

@@ -48,10 +48,11 @@ from skimbal.classifiers.parameters import (
     has_float64,
 )
 from skimbal.classifiers.splitting import groups_argument, is_fraction, with_seed
-from skimbal.images import ImageArray, ImageFiles
+from skimbal.exceptions import ParameterError
+from skimbal.images import ImageArray, ImageFiles, guess_axes
 from skimbal.losses import (
-    CollapseWarning,
     BatchLoss,
+    CollapseWarning,
     LossSpec,
     MixedLoss,
     ModuleLoss,
@@ -60,22 +61,29 @@ from skimbal.losses import (
     log_prior,
 )
 from skimbal.networks import BUILT_IN
-from skimbal.sampling import BatchSampler
+from skimbal.sampling import SamplerSpec, check_sampler, is_uniform
 from skimbal.training import (
+    Alone,
     BlockIterator,
     CosineSchedule,
     EpochProgress,
     ImageDataset,
     IncompleteBatches,
+    Processes,
     StandardizedModule,
     TrainingNet,
     TrainIterator,
     can_be_fused,
     channel_statistics,
+    device_type,
+    generator_states,
     isolated_random_state,
+    join,
+    release_memory,
+    restore,
     softmax,
+    takes_several_gradients,
 )
-from skimbal.training import processes as distributed
 
 __all__ = ["CNN2DClassifier", "CNN3DClassifier"]
 
@@ -261,7 +269,7 @@ class BaseCNNClassifier(
         loss: LossSpec = "ce+mcc",
         *,
         logit_adjustment: float = 0.0,
-        sampler: Any = None,
+        sampler: SamplerSpec = None,
         augment: Any = None,
         crop_size: int | Sequence[int] | None = None,
         n_tta: int = 1,
@@ -359,8 +367,8 @@ class BaseCNNClassifier(
         of_loss = [name for name in params if name.startswith("loss__")]
         if of_loss and not hasattr(loss, "set_params"):
             raise ValueError(
-                f"{of_loss[0]} sets a parameter of a LossMix, but loss={loss!r} is not one. Start from "
-                f"{type(self).__name__}(loss=LossMix(ce=1, mcc=1))."
+                f"{of_loss[0]} sets a parameter of a LossMix, but loss={loss!r} is not a LossMix. "
+                f"Start from {type(self).__name__}(loss=LossMix(ce=1, mcc=1))."
             )
         super().set_params(**params)
         if of_net:
@@ -599,9 +607,10 @@ class BaseCNNClassifier(
         partial: bool = False,
     ) -> "BaseCNNClassifier":
         first = not (resume and hasattr(self, "net_"))
-        device, together = self._check_params(), False
+        device = self._check_params()
+        processes: Processes = Alone()
         if self.distributed:
-            device, together = distributed.join(device)
+            device, processes = join(device)
         augmentation = get_augmentation(self.augment, len(self._axes))
         X, shape = self._check_X(X, reset=first)
         crop_size = self._check_crop_size(shape)
@@ -615,8 +624,7 @@ class BaseCNNClassifier(
             self._seed, n_epochs = self._draw_seed(), 0
         else:
             n_epochs = self._epochs_before + self.n_epochs_
-        if together:
-            self._seed, n_epochs = distributed.from_first((self._seed, n_epochs), device)
+        self._seed, n_epochs = processes.broadcast((self._seed, n_epochs))
         state = np.random.SeedSequence([self._seed, n_epochs]).generate_state(2)
         torch_seed, split_seed = (int(number) for number in state)
 
@@ -629,16 +637,9 @@ class BaseCNNClassifier(
         train, valid = self._apply_class_weight(train, valid, labels, mass)
         self._check_loss(loss, train, labels, once=first or not partial)
         if self.distributed:
-            self._check_distributed(loss, train, distributed.n_processes() if together else 1)
-        if together:
-            mark = (
-                labels.tolist(),
-                self.batch_size,
-                self.max_epochs,
-                checksum(train),
-                checksum(valid),
-            )
-            distributed.check_same(mark, device)
+            self._check_distributed(loss, train, labels, processes.n_processes)
+        numbers = labels.tolist(), self.batch_size, self.max_epochs
+        processes.check_same(lambda: (*numbers, checksum(train), checksum(valid)))
 
         with isolated_random_state(torch_seed, device):
             if partial and not first:
@@ -666,7 +667,7 @@ class BaseCNNClassifier(
             self.classes_, self.input_shape_, self.net_ = labels, shape, net
             self._class_mass = mass
             with self._told_about_memory():
-                net.train_epochs(train, valid, 1 if partial else self.max_epochs, together)
+                net.train_epochs(train, valid, 1 if partial else self.max_epochs, processes)
         return self
 
     @contextmanager
@@ -684,8 +685,7 @@ class BaseCNNClassifier(
                 "keeps the images off the device."
             ) from error
         finally:
-            if torch.device(self.net_.device).type == "cuda":
-                torch.cuda.empty_cache()  # for other processes
+            release_memory(self.net_.device)
 
     @contextmanager
     def _unchanged_by_errors(self) -> Iterator[None]:
@@ -860,7 +860,7 @@ class BaseCNNClassifier(
         dtype = self.dtype
         if dtype == "auto":
             is_float64 = train.dtype.newbyteorder("=") == np.float64
-            follows_float64 = is_float64 and torch.device(device).type == "cpu"
+            follows_float64 = is_float64 and device_type(device) == "cpu"
             dtype = "float64" if follows_float64 else "float32"
         low_precision = dtype in LOW_PRECISION
         module_dtype = torch.float32 if low_precision else DTYPES[dtype]
@@ -868,7 +868,10 @@ class BaseCNNClassifier(
         if self.standardize:
             own = options["iterator_train"] is TrainIterator
             n_workers = options.get("iterator_train__num_workers") if own else 0
-            mean, std = channel_statistics(train, n_workers)
+            try:
+                mean, std = channel_statistics(train, n_workers)
+            except ParameterError as error:
+                raise error.within("iterator_train") from None
         if mean is not None and std is not None:
             largest = np.abs([mean, std]).max()
             if not largest <= torch.finfo(module_dtype).max:
@@ -890,7 +893,7 @@ class BaseCNNClassifier(
             mean,
             std,
             # Which looks at gradients as one line of numbers, and cannot with another layout.
-            channels_last=self._optimizer() is not torch.optim.LBFGS,
+            channels_last=not takes_several_gradients(self._optimizer()),
             crop_size=crop_size,
         )
         net = TrainingNet(
@@ -957,9 +960,8 @@ class BaseCNNClassifier(
 
     def _check_output(self, net: TrainingNet, train: ImageDataset, n_classes: int) -> None:
         """Try the network on one row, so that a factory that does not fit fails at once."""
-        images, _ = train.batch(np.zeros(1, dtype=np.intp))
         try:
-            logits = net.try_out(images["X"] if isinstance(images, dict) else images)
+            logits = net.try_out(train.batch(np.zeros(1, dtype=np.intp)).images)
         except Exception as error:
             error.add_note(
                 f"module={self.module!r} failed in a trial with one sample of shape "
@@ -1038,7 +1040,7 @@ class BaseCNNClassifier(
         check_number("logit_adjustment", self.logit_adjustment, Real, 0)
         augments = self.augment is not None or self.crop_size is not None
         self._check_n_tta(augments)
-        if augments and self._optimizer() is torch.optim.LBFGS:
+        if augments and takes_several_gradients(self._optimizer()):
             raise ValueError(
                 "augment and crop_size change the images of a batch each time that they are seen, "
                 "but optimizer='lbfgs' computes the loss of a batch several times in a step; set "
@@ -1077,9 +1079,9 @@ class BaseCNNClassifier(
         self._optimizer()
         self._check_net_params()
         device = check_device(self.device)
-        self._check_precision(torch.device(device).type)
+        self._check_precision(device_type(device))
         if self.compile:
-            check_compiler(torch.device(device).type)
+            check_compiler(device_type(device))
         return device
 
     def _check_n_tta(self, augments: bool) -> int:
@@ -1104,10 +1106,9 @@ class BaseCNNClassifier(
 
     def _check_augmentation(self, net: TrainingNet, train: ImageDataset) -> None:
         """Try what is to change the images on some rows, so that it fails at once if it fails."""
-        images, _ = train.batch(np.arange(min(8, len(train))))
-        images = images["X"] if isinstance(images, dict) else images
+        images = train.batch(np.arange(min(8, len(train)))).images
         expected = (len(images), images.shape[1], *(net.module_.crop_size or images.shape[2:]))
-        state = net.random_state()
+        states = generator_states(net.device)
         try:
             changed = net.augmented(images)
         except Exception as error:
@@ -1117,7 +1118,7 @@ class BaseCNNClassifier(
                 "skimbal.augmentation.PerSample."
             )
             raise
-        wanted = expected, net.module_.dtype, torch.device(net.device).type
+        wanted = expected, net.module_.dtype, device_type(net.device)
         found: Any = type(changed)
         if isinstance(changed, torch.Tensor):
             found = tuple(changed.shape), changed.dtype, changed.device.type
@@ -1133,7 +1134,7 @@ class BaseCNNClassifier(
                 "with the first training rows. Change it, or the range of X."
             )
         if self.micro_batch_size is not None:
-            net.random_state(state)
+            restore(states, net.device)
             again = net.augmented(images)
             if (changed - again).abs().max() > 1e-3 * changed.abs().max():
                 raise ValueError(
@@ -1162,7 +1163,7 @@ class BaseCNNClassifier(
                 "gradients of convolutions over few voxels; use dtype='float32' or 'float16', or a "
                 "GPU."
             )
-        if self.dtype == "float16" and self._optimizer() is torch.optim.LBFGS:
+        if self.dtype == "float16" and takes_several_gradients(self._optimizer()):
             raise ValueError(
                 "dtype='float16' scales gradients, which optimizer='lbfgs' cannot do with the "
                 "several gradients of a step; use dtype='bfloat16' or another optimizer."
@@ -1201,7 +1202,7 @@ class BaseCNNClassifier(
                     f"net[{name!r}] would go round a parameter of {type(self).__name__}; set that "
                     "one, or see its documentation."
                 )
-        if "iterator_train" in options and self.sampler is not None:
+        if "iterator_train" in options and not is_uniform(self.sampler):
             raise ValueError(
                 f"net['iterator_train'] makes its own batches, so sampler={self.sampler!r} would "
                 "have no effect; use one of the two."
@@ -1308,7 +1309,8 @@ class BaseCNNClassifier(
                     f"X has sample shape {shape}, but {name} is expecting sample shape {expected} "
                     "as input."
                 )
-        elif X.shape[-1] in (1, 3, 4) and min(X.shape[1:-1]) > 4:
+        # An array that is refused here may be right, so more than a likely guess is needed.
+        elif guess_axes(X.shape).surely_channels_last:
             back = ", ".join(str(axis) for axis in range(1, X.ndim - 1))
             raise ValueError(
                 f"X of shape {X.shape} looks as if its channels came last; {name} takes them "
@@ -1426,7 +1428,7 @@ class BaseCNNClassifier(
                 f"the loss {loss.name} cannot take weights, but sample_weight or class_weight was "
                 "given. Let its forward take sample_weight, of shape (n_samples,)."
             )
-        if loss.statistics == "moving" and self._optimizer() is torch.optim.LBFGS:
+        if loss.statistics == "moving" and takes_several_gradients(self._optimizer()):
             raise ValueError(
                 "the moving statistics of the loss count a batch once, but optimizer='lbfgs' "
                 "computes its loss several times in a step. Use LossMix(..., statistics='batch') "
@@ -1434,9 +1436,7 @@ class BaseCNNClassifier(
             )
         if self.micro_batch_size is not None and not loss.factors:
             self._check_gradient(loss, train, len(labels))
-        if self.net is None or "iterator_train" not in self.net:
-            # For its checks alone: training makes its own.
-            BatchSampler(labels[train.y], self.batch_size, self.sampler)
+        strategy = check_sampler(self.sampler, labels[train.y])
         if not once:
             return
         if loss.may_collapse and not loss.ce_share(0, self.max_epochs):
@@ -1448,8 +1448,9 @@ class BaseCNNClassifier(
                 CollapseWarning,
                 stacklevel=4,
             )
-        by_class = isinstance(self.sampler, str) and self.sampler in ("balanced", "stratified")
-        if self.batch_size < len(labels) and (loss.suffers_from_small_batches or by_class):
+        if self.batch_size < len(labels) and (
+            loss.suffers_from_small_batches or strategy.needs_every_class
+        ):
             warnings.warn(
                 f"batch_size={self.batch_size} is less than the {len(labels)} classes, so no batch "
                 "can hold every class, which this loss or sampler needs; use a larger batch_size "
@@ -1484,7 +1485,9 @@ class BaseCNNClassifier(
         if gradient is None:
             raise ValueError(f"{expected}does not depend on them. {remedy}")
 
-    def _check_distributed(self, loss: BatchLoss, train: ImageDataset, n_processes: int) -> None:
+    def _check_distributed(
+        self, loss: BatchLoss, train: ImageDataset, labels: np.ndarray, n_processes: int
+    ) -> None:
         """Refuse what would not be one training if several processes share the batches."""
         if not loss.factors:
             if not loss.adds_up(weighted=False):
@@ -1501,11 +1504,12 @@ class BaseCNNClassifier(
                 )
         counts = np.bincount(train.y)
         rarest = counts[counts > 0].min()
-        if isinstance(self.sampler, str) and self.sampler == "balanced" and n_processes > rarest:
+        strategy = check_sampler(self.sampler, labels[train.y])
+        if strategy.equal_portions and n_processes > rarest:
             raise ValueError(
                 f"the rarest class has fewer training rows ({rarest}) than there are processes "
-                f"({n_processes}), so sampler='balanced' would fill them with copies of the same "
-                "rows. Launch fewer processes, or set sampler=None."
+                f"({n_processes}), so sampler={self.sampler!r} would fill them with copies of the "
+                "same rows. Launch fewer processes, or set sampler='uniform'."
             )
 
 

@@ -509,7 +509,7 @@ class NoWeights(nn.Module):
 
 
 TERMS = "ce, wce, focal, f1, mcc, la, balanced_softmax, ldam"
-SAMPLERS = ["None, 'balanced', 'stratified', 'weighted'", "RandomOverSampler"]
+SAMPLERS = ["sampler must be", "'uniform', 'balanced', 'stratified'", "RandomOverSampler"]
 FACTORY = "f(in_channels, n_classes)"
 BUILT = ["not a network", "wrap the call in a function", FACTORY]
 DEVICES = ["cannot be used here", "'cpu', 'auto'", "CUDA device(s) on this machine"]
@@ -530,8 +530,8 @@ BAD_PARAMS = [
     ({"sampler": True}, [*SAMPLERS, "True"]),
     ({"sampler": RandomOverSampler}, [*SAMPLERS, "an instance"]),
     ({"sampler": NDSampler(RandomOverSampler())}, [*SAMPLERS, "NDSampler"]),
-    ({"sampler": SMOTE()}, ["SMOTE() computes with the values", "(NDSampler(SMOTE()), ...)"]),
-    ({"sampler": NearMiss()}, ["NearMiss() computes with", "(NDSampler(NearMiss()), ...)"]),
+    ({"sampler": SMOTE()}, ["sampler must", "got SMOTE()", "(NDSampler(SMOTE()), ...)"]),
+    ({"sampler": NearMiss()}, ["sampler must", "got NearMiss()", "(NDSampler(NearMiss()), ...)"]),
     ({"module": "resnet50"}, ["'small', 'resnet18', 'resnet34'", FACTORY, "'resnet50'"]),
     ({"module": nn.Linear(2, 2)}, [*BUILT, "Linear"]),
     ({"module": None}, [*BUILT, "NoneType"]),
@@ -560,16 +560,19 @@ BAD_PARAMS = [
     ({"feature_layer": nn.Linear}, ["feature_layer must be the name of a layer", "Linear"]),
     (
         {"feature_layer": "clasifier"},
-        ["feature_layer='clasifier' is no layer", "Near names are ['classifier'"],
+        ["feature_layer must be", "got 'clasifier'", "Near names are ['classifier'"],
     ),
     (
         {"feature_layer": "xyzzy"},
-        ["feature_layer='xyzzy' is no layer", "'dropout', 'classifier'];", "named_modules()"],
+        ["feature_layer must be", "got 'xyzzy'", "'dropout', 'classifier'].", "named_modules()"],
     ),
-    ({"module": Unused, "net": None, "feature_layer": "spare"}, ["layer 'spare'", "does not run"]),
+    (
+        {"module": Unused, "net": None, "feature_layer": "spare"},
+        ["feature_layer='spare'", "does not run"],
+    ),
     (
         {"module": Unused, "net": None, "feature_layer": "turned"},
-        ["layer 'turned'", "a tensor with one entry", "gets something else"],
+        ["feature_layer='turned'", "a tensor with one entry", "gets something else"],
     ),
     ({"net": {"feature_layer": "classifier"}}, ["net['feature_layer']", "go round a parameter"]),
     ({"lr_schedule": "linear"}, ["None or 'cosine'", "'linear'"]),
@@ -630,7 +633,7 @@ BAD_PARAMS = [
         + ("module__factory", "iterator_train__sampler")
     ),
     ({"net": {"optimizer__lr": -1}}, ["learning rate", "-1"]),
-    ({"net": {"module__width": 0}}, ["widths", "positive integers", "got 0", "width=0"]),
+    ({"net": {"module__width": 0}}, ["width must be a positive integer", "got 0", "width=0"]),
     ({"net": {"callbacks__stop__patience": 2}}, ["net['callbacks__stop__patience']", "('stop',"]),
     (
         {"net": {"iterator_train": DataLoader}, "sampler": "balanced"},
@@ -1611,5 +1614,5 @@ def test_bad_paths(tmp_path):
     np.save(paths[0], np.zeros((7, 7), np.uint8))
     with pytest.raises(ValueError, match=r"sample shape \(1, 7, 7\).*expecting sample shape"):
         clf.predict(paths[:1])
-    with pytest.raises(ValueError, match="iterator_train__num_workers must be an integer"):
+    with pytest.raises(ValueError, match=r"^iterator_train__num_workers.*-1"):
         make(net={"iterator_train__num_workers": -1}).fit(X, Y)

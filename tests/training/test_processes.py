@@ -23,6 +23,7 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
+from sklearn.base import clone
 from skorch.callbacks import (
     Callback,
     Checkpoint,
@@ -30,15 +31,14 @@ from skorch.callbacks import (
     EpochScoring,
     GradientNormClipping,
 )
-from sklearn.base import clone
 from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader
 
 from skimbal import CNN2DClassifier, CollapseWarning, LossMix
 from skimbal.losses import get_loss
-from skimbal.training import TrainingNet
-from skimbal.training.processes import join, own_rows, sum_over_parts
+from skimbal.training import Together, join
+from skimbal.training.processes import SumOverProcesses
 
 #: Longest time for what takes some 20 seconds on two cores, in seconds.
 TIMEOUT = 120
@@ -220,12 +220,11 @@ def results_of(clf):
     }
 
 
-def local_share(self, y_pred, y_true, X, n_rows, training):
+def local_share(net, logits, labels, weight, n_rows, training):
     """Compute what plain data parallelism averages: the losses of the parts."""
-    weights = {"sample_weight": X["sample_weight"]} if isinstance(X, dict) else {}
-    if len(y_true) == 0:
-        return y_pred.sum()
-    return self.criterion_(y_pred, y_true, **weights, normalizer=len(y_true))
+    if len(labels) == 0:
+        return logits.sum()
+    return net.criterion_(logits, labels, sample_weight=weight, normalizer=len(labels))
 
 
 def draw_logits():
@@ -265,16 +264,16 @@ def work(folder, rank, world):
         if name in CASES:
             sums[f"{name}/gradient"] = first_gradient(options)
         if name in OF_SETS:
-            plain, TrainingNet._share_of_loss = TrainingNet._share_of_loss, local_share
-            sums[f"{name}/local"] = first_gradient(options)
-            TrainingNet._share_of_loss = plain
+            with mock.patch("skimbal.training.gradient.share_of_loss", local_share):
+                sums[f"{name}/local"] = first_gradient(options)
         back = pickle.loads(pickle.dumps(clf))
         assert np.array_equal(back.predict_proba(draw()[0]), sums[f"{name}/proba"])
     (folder / f"estimator{rank}.pickle").write_bytes(pickle.dumps(fit(CASES["ce+mcc"])))
 
     # The processes are a pair or a trio, of which the last has no row here.
     parts = [slice(0, 5), slice(5, 9), slice(9, 9)]
-    for i, (value, gradient, of_weight) in enumerate(loss_gradients(parts[rank], sum_over_parts)):
+    found = loss_gradients(parts[rank], SumOverProcesses(world))
+    for i, (value, gradient, of_weight) in enumerate(found):
         sums[f"loss {i}/value"] = value / world
         sums[f"loss {i}/gradient"] = gradient / world
         if of_weight is not None:
@@ -304,7 +303,7 @@ def work(folder, rank, world):
         fit({}, Interrupts())
 
     clf = CNN2DClassifier(module=Net, sampler="balanced", distributed=True)
-    with pytest.raises(ValueError, match="given different") as caught:
+    with pytest.raises(ValueError, match="same in all processes") as caught:
         clf.fit(X + (rank == 1), y)
     messages = {"data": str(caught.value)}
     with pytest.raises(ValueError, match="rarest class") as caught:
@@ -515,7 +514,7 @@ def test_a_checkpoint_of_the_first_process_is_loaded_in_all(processes):
 
 def test_bad_input_is_refused_in_all(processes):
     for messages in processes.messages:
-        assert "the processes were given different rows" in messages["data"]
+        assert "rows, labels, weights" in messages["data"]
         assert (
             f"fewer training rows (1) than there are processes ({processes.world})"
             in (messages["rare"])
@@ -538,7 +537,7 @@ def test_own_rows_are_all_rows_and_none_is_alone(monkeypatch):
             parts = []
             for rank in range(world):
                 monkeypatch.setattr(dist, "get_rank", lambda rank=rank: rank)
-                parts.append(np.arange(n_rows)[own_rows(n_rows)])
+                parts.append(np.arange(n_rows)[Together("cpu").own_rows(n_rows)])
             assert np.array_equal(np.sort(np.concatenate(parts)), np.arange(n_rows))
             assert n_rows == 1 or all(len(part) != 1 for part in parts)
             if n_rows >= 2 * world:
