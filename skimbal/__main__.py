@@ -142,14 +142,10 @@ def _default(argv: Sequence[str]) -> int:
     _check_choices(parser, args)
     data = _load(parser, args)
     rows, note = _rows(parser, args, data)
-    # The paper fits its losses without a warm-up.
-    losses = {
-        name: LossMix.from_expression(name, warmup_epochs=0) for name in args.losses or PAPER_LOSSES
-    }
     compare = functools.partial(
         compare_losses,
         **rows,
-        losses=losses,
+        losses=_as_proposed(args.losses or PAPER_LOSSES),
         samplers=args.samplers,
         estimator=_estimator(parser, args, data),
         n_repeats=args.n_repeats,
@@ -786,6 +782,13 @@ def _estimator(
     except ValueError as error:
         parser.refuse(error, args.data)
     return estimator
+
+
+def _as_proposed(losses: Sequence[str]) -> Sequence[str] | dict[str, LossMix]:
+    """Return the losses by their names, without the warm-up that the paper does not have."""
+    if len(set(losses)) < len(losses):
+        return losses  # which the study refuses
+    return {name: LossMix.from_expression(name, warmup_epochs=0) for name in losses}
 
 
 # The study -----------------------------------------------------------------------------------

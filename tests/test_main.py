@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from skorch.history import History
 
-from skimbal import CNN2DClassifier, CollapseWarning
+from skimbal import CNN2DClassifier, CollapseWarning, LossMix
 from skimbal.__main__ import main
 from skimbal.augmentation import RECIPES
 from skimbal.datasets import load_npz
@@ -252,6 +252,7 @@ def test_compare_cross_validates_files(capsys, fits, own):
     assert set(y) == {"benign", "malignant"}
     defaults = CNN2DClassifier()
     assert {classifier.loss for classifier, _, _ in fits} == {"ce", "ce+mcc"}
+    assert get_loss(classifier.loss).mix.warmup_epochs == LossMix().warmup_epochs
     for name in ("max_epochs", "batch_size", "module", "lr", "device"):
         assert getattr(classifier, name) == getattr(defaults, name), name
 
@@ -624,7 +625,7 @@ def test_output_that_becomes_unwritable(capsys, fits, own, tmp_path, monkeypatch
         (["compare", "digits", "--scoring", "f1"], "error: --scoring .*eight.*'f1'"),
         (["compare", "digits", "--device", "cuda:99"], "error: --device .*'cuda:99'"),
         (["compare", "digits", "--cv", "1"], "error: --cv .*2.* got 1"),
-        (["compare", "digits", "--cv", "55"], "error: --cv .*54.* 55.*eight"),
+        (["compare", "digits", "--cv", "55"], "error: --cv .*54.*eight.*55"),
         (["compare", "digits", "--cv", "3", "--test"], "--cv .*--test"),
         (["compare", "digits", "--repeats", "0"], "--repeats: .* 1; got '0'"),
         (["compare", "digits", "--jobs", "0"], "--jobs: .* 1; got '0'"),
