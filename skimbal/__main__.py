@@ -1,7 +1,6 @@
 """Compare losses and samplers on images: ``python -m skimbal``, or ``skimbal``."""
 
 import argparse
-import functools
 import importlib
 import math
 import os
@@ -9,6 +8,7 @@ import re
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn, TextIO, TypeAlias, TypedDict
 
@@ -142,7 +142,7 @@ def _default(argv: Sequence[str]) -> int:
     _check_choices(parser, args)
     data = _load(parser, args)
     rows, note = _rows(parser, args, data)
-    compare = functools.partial(
+    compare = partial(
         compare_losses,
         **rows,
         losses=_as_proposed(args.losses or PAPER_LOSSES),
@@ -187,7 +187,7 @@ def _compare(argv: Sequence[str]) -> int:
     _check_choices(parser, args)
     data = _load(parser, args)
     rows, note = _rows(parser, args, data)
-    compare = functools.partial(
+    compare = partial(
         compare_losses,
         **rows,
         losses=args.losses,
@@ -285,6 +285,12 @@ def _names(text: str) -> list[str]:
 
 # Options -------------------------------------------------------------------------------------
 
+
+def _option(names: str, words: str, **settings: object) -> tuple[str, Mapping[str, Any]]:
+    """Return the names of an option, and its settings for argparse with the words for --help."""
+    return names, {"help": words, **settings}
+
+
 _INTERRUPT = "Ctrl-C prints the finished part."
 _DATA = (
     "digits (8 x 8, in scikit-learn), a MedMNIST name such as pneumoniamnist or vesselmnist3d_64 "
@@ -292,117 +298,80 @@ _DATA = (
     "file"
 )
 _GROUPS: Options = {
-    "groups": (
+    "groups": _option(
         "--groups",
-        {
-            "metavar": "NAME",
-            "help": "array of the .npz file with the group of each image, such as a patient. A "
-            "file with splits has train_NAME, val_NAME and test_NAME",
-        },
+        "array of the .npz file with the group of each image, such as a patient. A "
+        "file with splits has train_NAME, val_NAME and test_NAME",
+        metavar="NAME",
     ),
 }
 #: Parameters of load_image_folder.
 _FOLDER: Options = {
-    "labels": (
-        "--labels",
-        {"type": Path, "metavar": "FILE.csv", "help": "table with a row for each image"},
+    "labels": _option("--labels", "table with a row for each image", type=Path, metavar="FILE.csv"),
+    "path_column": _option(
+        "--path-column", "column of paths, relative to the folder (default: path)", metavar="NAME"
     ),
-    "path_column": (
-        "--path-column",
-        {
-            "metavar": "NAME",
-            "help": "column of paths, relative to the folder (default: path)",
-        },
-    ),
-    "label_column": (
-        "--label-column",
-        {"metavar": "NAME", "help": "column of classes (default: label)"},
-    ),
-    "group_column": (
+    "label_column": _option("--label-column", "column of classes (default: label)", metavar="NAME"),
+    "group_column": _option(
         "--group-column",
-        {
-            "metavar": "NAME",
-            "help": "column of groups, such as patients. No group is on both sides of a split",
-        },
+        "column of groups, such as patients. No group is on both sides of a split",
+        metavar="NAME",
     ),
-    "split_column": (
-        "--split-column",
-        {"metavar": "NAME", "help": "column with train, val or test"},
-    ),
-    "size": (
+    "split_column": _option("--split-column", "column with train, val or test", metavar="NAME"),
+    "size": _option(
         "--size",
-        {
-            "nargs": "+",
-            "type": _count,
-            "action": _PerAxis,
-            "metavar": "N",
-            "help": "size of all images, in pixels: one number for all axes, or a number for each",
-        },
+        "size of all images, in pixels: one number for all axes, or a number for each",
+        nargs="+",
+        type=_count,
+        action=_PerAxis,
+        metavar="N",
     ),
-    "resize": (
+    "resize": _option(
         "--resize",
-        {
-            "choices": ("resample", "crop"),
-            "help": "interpolate, or crop to the centre (default: resample)",
-        },
+        "interpolate, or crop to the centre (default: resample)",
+        choices=("resample", "crop"),
     ),
-    "spacing": (
+    "spacing": _option(
         "--spacing",
-        {
-            "nargs": "+",
-            "type": _positive,
-            "action": _PerAxis,
-            "metavar": "MM",
-            "help": "resample NIfTI and DICOM to this voxel spacing, for all axes or each. With "
-            "--size, it needs --resize crop",
-        },
+        "resample NIfTI and DICOM to this voxel spacing, for all axes or each. With "
+        "--size, it needs --resize crop",
+        nargs="+",
+        type=_positive,
+        action=_PerAxis,
+        metavar="MM",
     ),
-    "channels": (
-        "--channels",
-        {"type": _count, "metavar": "N", "help": "convert pictures: 1 is grey, 3 RGB, 4 RGBA"},
+    "channels": _option(
+        "--channels", "convert pictures: 1 is grey, 3 RGB, 4 RGBA", type=_count, metavar="N"
     ),
-    "cache": (
+    "cache": _option(
         "--image-cache",
-        {
-            "metavar": "memory|FOLDER",
-            "help": "keep images after the first epoch, so that they are read once",
-        },
+        "keep images after the first epoch, so that they are read once",
+        metavar="memory|FOLDER",
     ),
-    "on_error": (
+    "on_error": _option(
         "--on-error",
-        {
-            "choices": ("raise", "skip"),
-            "help": "end at a file that cannot be read or has no label, or skip it (default: "
-            "raise)",
-        },
+        "end at a file that cannot be read or has no label, or skip it (default: raise)",
+        choices=("raise", "skip"),
     ),
 }
 #: Parameter of the classifiers that only a study sets.
 _LEARNING_RATE: Options = {
-    "lr": (
+    "lr": _option(
         "--lr",
-        {
-            "type": _positive,
-            "default": CNN2DClassifier().lr,
-            "metavar": "X",
-            "help": "learning rate (default: %(default)s)",
-        },
+        "learning rate (default: %(default)s)",
+        type=_positive,
+        default=CNN2DClassifier().lr,
+        metavar="X",
     ),
 }
 _OUTPUTS_OF_STUDY: Options = {
-    "html": (
+    "html": _option(
         "--html",
-        {
-            "type": Path,
-            "metavar": "FILE.html",
-            "help": "new file for a report with pictures and code. It needs "
-            "pip install 'skimbal[study]'",
-        },
+        "new file for a report with pictures and code. It needs pip install 'skimbal[study]'",
+        type=Path,
+        metavar="FILE.html",
     ),
-    "csv": (
-        "--csv",
-        {"type": Path, "metavar": "FILE.csv", "help": "new file for all scores, unrounded"},
-    ),
+    "csv": _option("--csv", "new file for all scores, unrounded", type=Path, metavar="FILE.csv"),
 }
 _CLASSIFIER = ("augment", "batch_size", "crop_size", "device", "lr", "max_epochs", "module")
 
@@ -423,169 +392,123 @@ def _add_data(parser: _Parser) -> None:
 
 def _options_of_default() -> Options:
     return {
-        "data": (
+        "data": _option(
             "--data",
-            {
-                "default": "digits",
-                "metavar": "NAME|FILE.npz",
-                "help": f"{_DATA} in the form of MedMNIST (default: %(default)s)",
-            },
+            f"{_DATA} in the form of MedMNIST (default: %(default)s)",
+            default="digits",
+            metavar="NAME|FILE.npz",
         ),
-        "n_repeats": (
+        "n_repeats": _option(
             "--seeds",
-            {
-                "type": _count,
-                "default": 3,
-                "metavar": "N",
-                "help": "fits of each configuration (default: %(default)s)",
-            },
+            "fits of each configuration (default: %(default)s)",
+            type=_count,
+            default=3,
+            metavar="N",
         ),
-        "output": (
+        "output": _option(
             "--output",
-            {
-                "type": Path,
-                "metavar": "FILE.csv",
-                "help": "new file for the table, unrounded. An existing file is not overwritten",
-            },
+            "new file for the table, unrounded. An existing file is not overwritten",
+            type=Path,
+            metavar="FILE.csv",
         ),
     }
 
 
 def _options_of_configurations(losses: str) -> Options:
     return {
-        "losses": (
+        "losses": _option(
             "--loss --losses",
-            {
-                "action": "extend",
-                "type": _names,
-                "metavar": "LOSS[,LOSS...]",
-                "help": "such as wce or ce+0.5*mcc. Repeat the option for more (default: "
-                f"{losses})",
-            },
+            f"such as wce or ce+0.5*mcc. Repeat the option for more (default: {losses})",
+            action="extend",
+            type=_names,
+            metavar="LOSS[,LOSS...]",
         ),
-        "samplers": (
+        "samplers": _option(
             "--sampler --samplers",
-            {
-                "action": "extend",
-                "type": _names,
-                "metavar": "SAMPLER[,SAMPLER...]",
-                "help": f"of {', '.join(STRATEGIES)}. Repeat the option for more (default: "
-                "uniform, balanced)",
-            },
+            f"of {', '.join(STRATEGIES)}. Repeat the option for more (default: uniform, balanced)",
+            action="extend",
+            type=_names,
+            metavar="SAMPLER[,SAMPLER...]",
         ),
     }
 
 
 def _options_of_study() -> Options:
     return {
-        "cv": (
-            "--cv",
-            {"type": _count, "metavar": "N", "help": "number of stratified folds (default: 5)"},
-        ),
-        "n_repeats": (
+        "cv": _option("--cv", "number of stratified folds (default: 5)", type=_count, metavar="N"),
+        "n_repeats": _option(
             "--repeats",
-            {
-                "type": _count,
-                "default": 1,
-                "metavar": "N",
-                "help": "number of times that the folds are drawn. With --test, number of seeds "
-                "(default: %(default)s)",
-            },
+            "number of times that the folds are drawn. With --test, number of seeds "
+            "(default: %(default)s)",
+            type=_count,
+            default=1,
+            metavar="N",
         ),
-        "test": (
+        "test": _option(
             "--test",
-            {
-                "action": "store_true",
-                "help": "fit on the training rows and judge on the test rows, instead of a "
-                "cross-validation",
-            },
+            "fit on the training rows and judge on the test rows, instead of a cross-validation",
+            action="store_true",
         ),
-        "baseline": (
+        "baseline": _option(
             "--baseline",
-            {
-                "metavar": "LOSS",
-                "help": "loss that all others are compared with (default: ce, and wce for losses "
-                "that add a term to wce)",
-            },
+            "loss that all others are compared with (default: ce, and wce for losses "
+            "that add a term to wce)",
+            metavar="LOSS",
         ),
-        "scoring": (
+        "scoring": _option(
             "--scoring",
-            {
-                "default": "balanced_accuracy",
-                "metavar": "NAME",
-                "help": f"score that ranks: {', '.join(SCORES)}, f1[CLASS] or a scorer of "
-                "scikit-learn (default: %(default)s)",
-            },
+            f"score that ranks: {', '.join(SCORES)}, f1[CLASS] or a scorer of "
+            "scikit-learn (default: %(default)s)",
+            default="balanced_accuracy",
+            metavar="NAME",
         ),
-        "n_jobs": (
-            "--jobs",
-            {
-                "type": _jobs,
-                "metavar": "N",
-                "help": "fits at a time, -1 for all processors (default: 1)",
-            },
+        "n_jobs": _option(
+            "--jobs", "fits at a time, -1 for all processors (default: 1)", type=_jobs, metavar="N"
         ),
-        "random_state": (
+        "random_state": _option(
             "--seed",
-            {
-                "type": _seed,
-                "default": 0,
-                "metavar": "N",
-                "help": "of folds, weights and batches (default: %(default)s)",
-            },
+            "of folds, weights and batches (default: %(default)s)",
+            type=_seed,
+            default=0,
+            metavar="N",
         ),
-        "cache_dir": (
+        "cache_dir": _option(
             "--cache",
-            {
-                "type": Path,
-                "metavar": "FOLDER",
-                "help": "folder that keeps every finished fit. It is new, or of an earlier run on "
-                "the same data",
-            },
+            "folder that keeps every finished fit. It is new, or of an earlier run on "
+            "the same data",
+            type=Path,
+            metavar="FOLDER",
         ),
     }
 
 
 def _options_of_classifiers(max_epochs: int) -> Options:
     return {
-        "max_epochs": (
-            "--epochs",
-            {"type": int, "default": max_epochs, "metavar": "N", "help": "default: %(default)s"},
+        "max_epochs": _option(
+            "--epochs", "default: %(default)s", type=int, default=max_epochs, metavar="N"
         ),
-        "batch_size": (
-            "--batch-size",
-            {"type": int, "default": 64, "metavar": "N", "help": "default: %(default)s"},
+        "batch_size": _option(
+            "--batch-size", "default: %(default)s", type=int, default=64, metavar="N"
         ),
-        "module": (
-            "--module",
-            {
-                "choices": tuple(BUILT_IN),
-                "default": "small",
-                "help": "network (default: %(default)s)",
-            },
+        "module": _option(
+            "--module", "network (default: %(default)s)", choices=tuple(BUILT_IN), default="small"
         ),
-        "augment": (
+        "augment": _option(
             "--augment",
-            {
-                "choices": tuple(RECIPES),
-                "help": "recipe that changes the training images in every epoch, such as random "
-                "flips, or all steps of the paper (default: none)",
-            },
+            "recipe that changes the training images in every epoch, such as random "
+            "flips, or all steps of the paper (default: none)",
+            choices=tuple(RECIPES),
         ),
-        "crop_size": (
+        "crop_size": _option(
             "--crop-size",
-            {
-                "nargs": "+",
-                "type": int,
-                "action": _PerAxis,
-                "metavar": "N",
-                "help": "train on random windows of this size, for all axes or each, and judge on "
-                "the centre",
-            },
+            "train on random windows of this size, for all axes or each, and judge on the centre",
+            nargs="+",
+            type=int,
+            action=_PerAxis,
+            metavar="N",
         ),
-        "device": (
-            "--device",
-            {"default": "cpu", "help": "cpu, cuda, cuda:1, auto, ... (default: %(default)s)"},
+        "device": _option(
+            "--device", "cpu, cuda, cuda:1, auto, ... (default: %(default)s)", default="cpu"
         ),
     }
 
@@ -596,14 +519,16 @@ def _options_of_classifiers(max_epochs: int) -> Options:
 def _check_choices(parser: _Parser, args: argparse.Namespace) -> None:
     """Refuse losses, samplers and parameters of the classifier that no data could suit."""
     # The class counts and labels of the data come later, and any will do here.
-    try:
-        for loss in args.losses or ():
-            get_loss(loss, [1, 1])
-        for sampler in args.samplers or ():
-            check_sampler(sampler, [0, 1])
-        check_parameters(CNN2DClassifier(**_params(args)))
-    except ValueError as error:
-        parser.refuse(error, parser.prog)
+    checks: dict[str, Callable[[], object]] = {
+        **{f"--loss {loss}": partial(get_loss, loss, [1, 1]) for loss in args.losses or ()},
+        **{f"--sampler {s}": partial(check_sampler, s, [0, 1]) for s in args.samplers or ()},
+        parser.prog: partial(check_parameters, CNN2DClassifier(**_params(args))),
+    }
+    for about, check in checks.items():
+        try:
+            check()
+        except ValueError as error:
+            parser.refuse(error, about)
 
 
 def _check_report(parser: _Parser, path: Path | None) -> None:
@@ -668,7 +593,7 @@ def _names_folder(data: str) -> bool:
     return Path(data).is_dir() and not re.fullmatch(r"digits|\w+mnist(3d)?(_\d+)?", data)
 
 
-def _folder_params(args: argparse.Namespace) -> dict[str, object]:
+def _folder_params(args: argparse.Namespace) -> dict[str, Any]:
     """Return the arguments of load_image_folder that were given."""
     given = {name: getattr(args, name, None) for name in _FOLDER}
     return {name: value for name, value in given.items() if value is not None}
@@ -683,7 +608,7 @@ def _load_folder(parser: _Parser, args: argparse.Namespace) -> Bunch:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("always")
-            warnings.showwarning = functools.partial(_show_once, set())
+            warnings.showwarning = partial(_show_once, set())
             data = load_image_folder(args.data, **_folder_params(args))
     except (ImportError, OSError, ValueError) as error:
         parser.refuse(error, args.data)
@@ -808,7 +733,7 @@ def _run(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("always", CollapseWarning)
-            warnings.showwarning = functools.partial(_show_once, set())
+            warnings.showwarning = partial(_show_once, set())
             study = compare()
     except (Exception, KeyboardInterrupt) as error:
         if not hasattr(error, "study"):
