@@ -26,9 +26,9 @@ __all__ = [
 
 
 class GuessedAxes(NamedTuple):
-    """What the shape of a stack of images says about its axes.
+    """Axes of a stack of images, guessed from its shape.
 
-    Attributes
+    Parameters
     ----------
     n_spatial : int
         Number of spatial axes, 2 or 3, of images whose channels come first.
@@ -36,6 +36,12 @@ class GuessedAxes(NamedTuple):
         Whether the last of four axes may count channels.
     surely_channels_last : bool
         Whether the last axis can hardly count anything but channels.
+
+    Examples
+    --------
+    >>> from skimbal.images import guess_axes
+    >>> guess_axes((100, 3, 64, 64)).n_spatial
+    2
     """
 
     n_spatial: int

@@ -77,12 +77,12 @@ class ResidualBlock(nn.Module):
 
         Parameters
         ----------
-        x : Tensor of shape (n_samples, in_channels, *spatial)
+        x : Tensor of shape (n_samples, in_channels, ...)
             Features.
 
         Returns
         -------
-        y : Tensor of shape (n_samples, out_channels, *spatial)
+        y : Tensor of shape (n_samples, out_channels, ...)
             Features, the spatial axes divided by the stride and rounded up.
         """
         y: Tensor = self.body(x)
@@ -117,7 +117,7 @@ class GridPool(nn.Module):
 
         Parameters
         ----------
-        x : Tensor of shape (n_samples, n_channels, *spatial)
+        x : Tensor of shape (n_samples, n_channels, ...)
             Features.
 
         Returns
