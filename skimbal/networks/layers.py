@@ -122,8 +122,8 @@ class GridPool(nn.Module):
 
         Returns
         -------
-        y : Tensor of shape (n_samples, n_channels, *grid)
-            Features.
+        y : Tensor of shape (n_samples, n_channels, ...)
+            Features, with ``grid`` as their spatial shape.
         """
         for axis, n_bins in enumerate(self.grid, start=2):
             size = x.shape[axis]
