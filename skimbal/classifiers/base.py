@@ -48,6 +48,7 @@ from skimbal.classifiers.parameters import (
     has_float64,
 )
 from skimbal.classifiers.splitting import groups_argument, is_fraction, with_seed
+from skimbal.exceptions import ParameterError
 from skimbal.images import ImageArray, ImageFiles, guess_axes
 from skimbal.losses import (
     CollapseWarning,
@@ -60,20 +61,27 @@ from skimbal.losses import (
 from skimbal.networks import BUILT_IN
 from skimbal.sampling import SamplerSpec, check_sampler, is_uniform
 from skimbal.training import (
+    Alone,
     BlockIterator,
     CosineSchedule,
     EpochProgress,
     ImageDataset,
     IncompleteBatches,
+    Processes,
     StandardizedModule,
     TrainingNet,
     TrainIterator,
     can_be_fused,
     channel_statistics,
+    device_type,
+    generator_states,
     isolated_random_state,
+    join,
+    release_memory,
+    restore,
     softmax,
+    takes_several_gradients,
 )
-from skimbal.training import processes as distributed
 
 __all__ = ["CNN2DClassifier", "CNN3DClassifier"]
 
@@ -610,9 +618,10 @@ class BaseCNNClassifier(
         partial: bool = False,
     ) -> "BaseCNNClassifier":
         first = not (resume and hasattr(self, "net_"))
-        device, together = self._check_params(), False
+        device = self._check_params()
+        processes: Processes = Alone()
         if self.distributed:
-            device, together = distributed.join(device)
+            device, processes = join(device)
         augmentation = get_augmentation(self.augment, len(self._axes))
         X, shape = self._check_X(X, reset=first)
         crop_size = self._check_crop_size(shape)
@@ -626,8 +635,7 @@ class BaseCNNClassifier(
             self._seed, n_epochs = self._draw_seed(), 0
         else:
             n_epochs = self._epochs_before + self.n_epochs_
-        if together:
-            self._seed, n_epochs = distributed.from_first((self._seed, n_epochs), device)
+        self._seed, n_epochs = processes.broadcast((self._seed, n_epochs))
         state = np.random.SeedSequence([self._seed, n_epochs]).generate_state(2)
         torch_seed, split_seed = (int(number) for number in state)
 
@@ -640,17 +648,9 @@ class BaseCNNClassifier(
         train, valid = self._apply_class_weight(train, valid, labels, mass)
         self._check_loss(loss, train, labels, once=first or not partial)
         if self.distributed:
-            n_processes = distributed.n_processes() if together else 1
-            self._check_distributed(loss, train, labels, n_processes)
-        if together:
-            mark = (
-                labels.tolist(),
-                self.batch_size,
-                self.max_epochs,
-                checksum(train),
-                checksum(valid),
-            )
-            distributed.check_same(mark, device)
+            self._check_distributed(loss, train, labels, processes.n_processes)
+        numbers = labels.tolist(), self.batch_size, self.max_epochs
+        processes.check_same(lambda: (*numbers, checksum(train), checksum(valid)))
 
         with isolated_random_state(torch_seed, device):
             if partial and not first:
@@ -679,7 +679,7 @@ class BaseCNNClassifier(
             self.classes_, self.input_shape_, self.net_ = labels, shape, net
             self._class_mass = mass
             with self._told_about_memory():
-                net.train_epochs(train, valid, 1 if partial else self.max_epochs, together)
+                net.train_epochs(train, valid, 1 if partial else self.max_epochs, processes)
         return self
 
     @contextmanager
@@ -697,8 +697,7 @@ class BaseCNNClassifier(
                 "keeps the images off the device."
             ) from error
         finally:
-            if torch.device(self.net_.device).type == "cuda":
-                torch.cuda.empty_cache()  # for other processes
+            release_memory(self.net_.device)
 
     @contextmanager
     def _unchanged_by_errors(self) -> Iterator[None]:
@@ -873,7 +872,7 @@ class BaseCNNClassifier(
         dtype = self.dtype
         if dtype == "auto":
             is_float64 = train.dtype.newbyteorder("=") == np.float64
-            follows_float64 = is_float64 and torch.device(device).type == "cpu"
+            follows_float64 = is_float64 and device_type(device) == "cpu"
             dtype = "float64" if follows_float64 else "float32"
         low_precision = dtype in LOW_PRECISION
         module_dtype = torch.float32 if low_precision else DTYPES[dtype]
@@ -881,7 +880,10 @@ class BaseCNNClassifier(
         if self.standardize:
             own = options["iterator_train"] is TrainIterator
             n_workers = options.get("iterator_train__num_workers") if own else 0
-            mean, std = channel_statistics(train, n_workers)
+            try:
+                mean, std = channel_statistics(train, n_workers)
+            except ParameterError as error:
+                raise error.within("iterator_train") from None
         if mean is not None and std is not None:
             largest = np.abs([mean, std]).max()
             if not largest <= torch.finfo(module_dtype).max:
@@ -903,7 +905,7 @@ class BaseCNNClassifier(
             mean,
             std,
             # Which looks at gradients as one line of numbers, and cannot with another layout.
-            channels_last=self._optimizer() is not torch.optim.LBFGS,
+            channels_last=not takes_several_gradients(self._optimizer()),
             crop_size=crop_size,
         )
         net = TrainingNet(
@@ -975,9 +977,8 @@ class BaseCNNClassifier(
 
     def _check_output(self, net: TrainingNet, train: ImageDataset, n_classes: int) -> None:
         """Try the network on one row, so that a factory that does not fit fails at once."""
-        images, _ = train.batch(np.zeros(1, dtype=np.intp))
         try:
-            logits = net.try_out(images["X"] if isinstance(images, dict) else images)
+            logits = net.try_out(train.batch(np.zeros(1, dtype=np.intp)).images)
         except Exception as error:
             error.add_note(
                 f"module={self.module!r} failed in a trial with one sample of shape "
@@ -1054,7 +1055,7 @@ class BaseCNNClassifier(
                     f"{self.micro_batch_size}."
                 )
         check_statistics(self.loss_statistics, self.loss_horizon)
-        if self.loss_statistics == "moving" and self._optimizer() is torch.optim.LBFGS:
+        if self.loss_statistics == "moving" and takes_several_gradients(self._optimizer()):
             raise ValueError(
                 "loss_statistics='moving' counts a batch once, but optimizer='lbfgs' computes its "
                 "loss several times in a step; use loss_statistics='batch' or another optimizer."
@@ -1063,7 +1064,7 @@ class BaseCNNClassifier(
         check_number("logit_adjustment", self.logit_adjustment, Real, 0)
         augments = self.augment is not None or self.crop_size is not None
         self._check_n_tta(augments)
-        if augments and self._optimizer() is torch.optim.LBFGS:
+        if augments and takes_several_gradients(self._optimizer()):
             raise ValueError(
                 "augment and crop_size change the images of a batch each time that they are seen, "
                 "but optimizer='lbfgs' computes the loss of a batch several times in a step; set "
@@ -1102,9 +1103,9 @@ class BaseCNNClassifier(
         self._optimizer()
         self._check_net_params()
         device = check_device(self.device)
-        self._check_precision(torch.device(device).type)
+        self._check_precision(device_type(device))
         if self.compile:
-            check_compiler(torch.device(device).type)
+            check_compiler(device_type(device))
         return device
 
     def _check_n_tta(self, augments: bool) -> int:
@@ -1129,10 +1130,9 @@ class BaseCNNClassifier(
 
     def _check_augmentation(self, net: TrainingNet, train: ImageDataset) -> None:
         """Try what is to change the images on some rows, so that it fails at once if it fails."""
-        images, _ = train.batch(np.arange(min(8, len(train))))
-        images = images["X"] if isinstance(images, dict) else images
+        images = train.batch(np.arange(min(8, len(train)))).images
         expected = (len(images), images.shape[1], *(net.module_.crop_size or images.shape[2:]))
-        state = net.random_state()
+        states = generator_states(net.device)
         try:
             changed = net.augmented(images)
         except Exception as error:
@@ -1142,7 +1142,7 @@ class BaseCNNClassifier(
                 "skimbal.augmentation.PerSample."
             )
             raise
-        wanted = expected, net.module_.dtype, torch.device(net.device).type
+        wanted = expected, net.module_.dtype, device_type(net.device)
         found: Any = type(changed)
         if isinstance(changed, torch.Tensor):
             found = tuple(changed.shape), changed.dtype, changed.device.type
@@ -1158,7 +1158,7 @@ class BaseCNNClassifier(
                 "with the first training rows. Change it, or the range of X."
             )
         if self.micro_batch_size is not None:
-            net.random_state(state)
+            restore(states, net.device)
             again = net.augmented(images)
             if (changed - again).abs().max() > 1e-3 * changed.abs().max():
                 raise ValueError(
@@ -1187,7 +1187,7 @@ class BaseCNNClassifier(
                 "gradients of convolutions over few voxels; use dtype='float32' or 'float16', or a "
                 "GPU."
             )
-        if self.dtype == "float16" and self._optimizer() is torch.optim.LBFGS:
+        if self.dtype == "float16" and takes_several_gradients(self._optimizer()):
             raise ValueError(
                 "dtype='float16' scales gradients, which optimizer='lbfgs' cannot do with the "
                 "several gradients of a step; use dtype='bfloat16' or another optimizer."
