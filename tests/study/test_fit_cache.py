@@ -109,7 +109,7 @@ def test_foreign_and_damaged_folders_are_refused(small, tmp_path):
     with pytest.raises(NotADirectoryError, match="cannot be written to"):
         compare(*small, cache_dir=file / "runs", estimator=estimator)
     (foreign / "study.json").write_text("{")
-    with pytest.raises(ValueError, match="study.json is damaged"):
+    with pytest.raises(ValueError, match=r"study.json is damaged"):
         compare(*small, cache_dir=foreign, estimator=estimator)
 
 
