@@ -182,7 +182,8 @@ def main() -> None:
     ]
     notes = [
         f"Process CPU time of one thread, {args.rounds} interleaved rounds, each case in a "
-        f"separate process. The {LIMIT}: channels last, inference mode, normalisation put into the "
+        "separate process. "
+        f"The {LIMIT}: channels last, inference mode, normalisation put into the "
         "convolutions, the best of three sizes of blocks, which all but skimbal take over; its "
         "images are standardised and in their layout before the clock starts, skimbal gets raw "
         "arrays and checks them.",

@@ -159,7 +159,8 @@ def main() -> None:
     ]
     notes = [
         f"Process CPU time of one thread, {args.rounds} interleaved rounds, each case in a "
-        f"separate process. The {LIMIT} has its images standardised and in their layout before the clock "
+        "separate process. "
+        f"The {LIMIT} has its images standardised and in their layout before the clock "
         "starts; skimbal gets raw arrays and does all its checks within the clock.",
         f"{TENSORFLOW} runs and is clocked in a separate process, which takes its turn with the "
         "others. It alone has its set-up before the clock starts: to build and trace the network "
