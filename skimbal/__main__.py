@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any, NoReturn, TextIO, TypeAlias, TypedDict
 
 import numpy as np
+import torch
 from sklearn.utils import Bunch
 from tqdm import tqdm
 
 from skimbal import CNN2DClassifier, CNN3DClassifier, CollapseWarning, LossMix, __version__
-from skimbal.augmentation import RECIPES
-from skimbal.classifiers.parameters import check_crop_size, check_parameters
+from skimbal.augmentation import RECIPES, CenterCrop
+from skimbal.classifiers.parameters import check_device
 from skimbal.datasets import (
     DataCard,
     load_image_folder,
@@ -73,14 +74,18 @@ class _Parser(argparse.ArgumentParser):
 
     def refuse(self, error: Exception, about: str) -> NoReturn:
         """End with code 2 and an error of the library, which is about an option or about data."""
-        option = error.parameter if isinstance(error, ParameterError) else ""
-        if isinstance(error, ParameterError) and option in self._option_of:
-            message = error.worded(self._option_of[option])
+        parameter = error.parameter if isinstance(error, ParameterError) else ""
+        if isinstance(error, ParameterError) and parameter in self._option_of:
+            message = error.worded(self._option_of[parameter])
         else:
             message = f"{about}: {error}"
+        # The remedy may name other parameters. Without "=", a name such as size is a word.
         words = {word.strip("(,.;") for word in message.replace("=", "= ").split()}
-        named = [f"{name}= is {option}" for name, option in self._option_of.items()]
-        named = [text for text in named if text.partition(" ")[0] in words]
+        named = [
+            f"{name} is {option}"
+            for name, option in self._option_of.items()
+            if f"{name}=" in words or ("_" in name and name in words)
+        ]
         self.error(f"{message} Here, {' and '.join(named)}." if named else message)
 
 
@@ -485,10 +490,10 @@ def _options_of_study() -> Options:
 def _options_of_classifiers(max_epochs: int) -> Options:
     return {
         "max_epochs": _option(
-            "--epochs", "default: %(default)s", type=int, default=max_epochs, metavar="N"
+            "--epochs", "default: %(default)s", type=_count, default=max_epochs, metavar="N"
         ),
         "batch_size": _option(
-            "--batch-size", "default: %(default)s", type=int, default=64, metavar="N"
+            "--batch-size", "default: %(default)s", type=_count, default=64, metavar="N"
         ),
         "module": _option(
             "--module", "network (default: %(default)s)", choices=tuple(BUILT_IN), default="small"
@@ -522,13 +527,32 @@ def _check_choices(parser: _Parser, args: argparse.Namespace) -> None:
     checks: dict[str, Callable[[], object]] = {
         **{f"--loss {loss}": partial(get_loss, loss, [1, 1]) for loss in args.losses or ()},
         **{f"--sampler {s}": partial(check_sampler, s, [0, 1]) for s in args.samplers or ()},
-        parser.prog: partial(check_parameters, CNN2DClassifier(**_params(args))),
+        f"--device {args.device}": partial(_check_device, args.device),
     }
     for about, check in checks.items():
         try:
             check()
         except ValueError as error:
             parser.refuse(error, about)
+
+
+def _check_device(device: str) -> None:
+    try:
+        torch.empty(0, device=check_device(device))
+    # torch raises AssertionError where it was built without CUDA.
+    except (AssertionError, RuntimeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise ParameterError("device", "a device that torch can use", device, reason) from None
+
+
+def _check_crop_size(crop_size: int | Sequence[int] | None, shape: Sequence[int]) -> None:
+    if crop_size is None:
+        return
+    try:
+        CenterCrop(crop_size)(torch.empty(1, *shape, device="meta"))
+    except ValueError as error:
+        expected = "a size within the images"
+        raise ParameterError("crop_size", expected, crop_size, str(error)) from None
 
 
 def _check_report(parser: _Parser, path: Path | None) -> None:
@@ -703,7 +727,7 @@ def _estimator(
     input_shape = shape if _is_folder(data) and data.ndim == 3 else None
     estimator = classifier(input_shape=input_shape, **_params(args))
     try:
-        check_crop_size(estimator, (1, *shape[-data.ndim :]))
+        _check_crop_size(args.crop_size, (1, *shape[-data.ndim :]))
     except ValueError as error:
         parser.refuse(error, args.data)
     return estimator

@@ -387,7 +387,7 @@ def test_files_that_are_skipped_are_told_in_a_line(capsys, fits, folder, table):
     argv = ["compare", folder, *table, "--size", "8", *PAIR, "--cv", "2"]
     assert "03.npy" in (err := check_refused(capsys, *argv))
     assert "on_error='skip'" in err
-    assert "on_error= is --on-error" in err
+    assert "on_error is --on-error" in err
     assert main([*argv, "--on-error", "skip"]) == 0
     lines = capsys.readouterr().err.splitlines()
     assert (
@@ -599,8 +599,8 @@ def test_output_that_becomes_unwritable(capsys, fits, own, tmp_path, monkeypatch
         (["--loss", "ce+-1*mcc"], "error: --loss .*-1"),
         (["--sampler", "none"], "error: --sampler .*'balanced', 'stratified', 'weighted'.*'none'"),
         (["--seeds", "0"], "--seeds: .* 1; got '0'"),
-        (["--epochs", "-1"], "error: --epochs .* 1; got -1"),
-        (["--batch-size", "0"], "error: --batch-size .* 1; got 0"),
+        (["--epochs", "-1"], "--epochs: .* 1; got '-1'"),
+        (["--batch-size", "0"], "--batch-size: .* 1; got '0'"),
         (["--batch-size", "2.5"], "--batch-size: .*'2.5'"),
         (["--module", "vgg"], "--module: .*'vgg'.*resnet18"),
         (["--data", "cifar"], "--data cifar: .*pneumoniamnist.*'cifar'"),
@@ -740,10 +740,7 @@ def test_groups_on_both_sides(capsys, never, split):
     path = split(test=range(17, 37))
     argv = ["compare", path, "--test", "--groups", "site"]
     err = check_refused(capsys, *argv)
-    assert (
-        f"{path}: groups_test must not hold a group of the training rows; it holds 3 group(s)"
-        in err
-    )
+    assert re.search(f"error: {path}: groups_test .*3.*group", err)
     assert "such as 17" in err
     assert "no array test_site" in check_refused(
         capsys, *["compare", split(test_site=None), "--test", "--groups", "site"]
@@ -768,7 +765,8 @@ def test_foreign_caches(capsys, fits, own, tmp_path):
     assert "seed (0 there, 1 now)" in check_refused(capsys, *argv, "--seed", "1")
     err = check_refused(capsys, *argv[:-1], str(tmp_path))
     assert re.search(f"error: --cache .*{tmp_path}", err)
-    assert re.search(f"--cache .*{own}", check_refused(capsys, *argv[:-1], own))
+    err = check_refused(capsys, *argv[:-1], own)
+    assert re.search(f"cache_dir .*{own}.*cache_dir is --cache", err)
     assert len(fits) == n_fits
 
 
