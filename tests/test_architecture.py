@@ -27,7 +27,7 @@ MAY_IMPORT["datasets"] = GROUND | {"images"}
 MAY_IMPORT["training"] = GROUND | {"losses", "sampling", "augmentation", "networks"}
 MAY_IMPORT["classifiers"] = MAY_IMPORT["training"] | {"images", "training"}
 MAY_IMPORT["study"] = MAY_IMPORT["classifiers"] | {"classifiers", "datasets", "displays"}
-MAY_IMPORT["__main__"] = MAY_IMPORT["study"] - {"training", "displays", "classifiers"}
+MAY_IMPORT["__main__"] = MAY_IMPORT["study"] - {"training", "displays"}
 MAY_IMPORT["__main__"] |= {"__init__", "study"}
 MAY_IMPORT["__init__"] = MAY_IMPORT["study"] | {"study"}
 
