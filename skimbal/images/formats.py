@@ -16,7 +16,7 @@ __all__ = ["FORMATS", "Format", "find_images", "read_image"]
 
 @dataclass(frozen=True)
 class Format:
-    """A row of :data:`FORMATS`: the files that have a format, and the function that reads them.
+    """The files that have a format, and their reader: a row of :data:`~skimbal.images.FORMATS`.
 
     Parameters
     ----------

@@ -32,9 +32,9 @@ _OR_LEAVE_OUT = "Otherwise leave this file out."
 
 
 class GuessedAxes(NamedTuple):
-    """Facts about the axes of a stack of images, guessed from its shape.
+    """Axes of a stack of images, guessed from its shape.
 
-    Attributes
+    Parameters
     ----------
     n_spatial : int
         Number of spatial axes, 2 or 3, of images whose channels come first.
@@ -42,6 +42,12 @@ class GuessedAxes(NamedTuple):
         Whether the last of four axes may count channels.
     surely_channels_last : bool
         Whether the last axis can hardly count anything but channels.
+
+    Examples
+    --------
+    >>> from skimbal.images import guess_axes
+    >>> guess_axes((100, 3, 64, 64)).n_spatial
+    2
     """
 
     n_spatial: int
