@@ -10,6 +10,8 @@ from imblearn.over_sampling import RandomOverSampler
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, clone
 from sklearn.utils import Tags, check_consistent_length, get_tags
 
+from skimbal.typing import OnDemandImages
+
 __all__ = ["BatchSampler", "NDSampler"]
 
 
@@ -273,7 +275,7 @@ class NDSampler(OneToOneFeatureMixin, BaseEstimator):  # type: ignore[misc]
     def _prepare(self, X: Any, y: Any) -> tuple[Any, Any, Callable[[Any], Any], int | None]:
         """Return a sampler, rows to give to it, what makes images of its answer, and their size."""
         sampler = clone(self._sampler())
-        if np.ndim(X) > 2 and _only_selects(sampler) and getattr(X, "reads_on_demand", False):
+        if np.ndim(X) > 2 and _only_selects(sampler) and isinstance(X, OnDemandImages):
             check_consistent_length(X, y)
             numbers = np.arange(len(X))[:, None]
             return sampler, numbers, lambda rows: X[rows[:, 0]], math.prod(X.shape[1:])

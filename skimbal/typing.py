@@ -13,6 +13,7 @@ __all__ = [
     "ClassWeight",
     "Classifier",
     "Estimator",
+    "Fingerprinted",
     "ImagesLike",
     "OnDemandImages",
     "PathLike",
@@ -31,7 +32,7 @@ ClassWeight: TypeAlias = Mapping[Any, float] | str | None
 
 @runtime_checkable
 class ArraySource(Protocol):
-    """An array that may be elsewhere, such as ``numpy.memmap``, ``zarr.Array``, ``h5py.Dataset``."""
+    """An array that may be on disk, such as ``numpy.memmap``, ``zarr.Array``, ``h5py.Dataset``."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -45,13 +46,28 @@ class ArraySource(Protocol):
         """Read entries."""
 
 
-class OnDemandImages(ArraySource, Protocol):
-    """Images that are read when a batch asks for them, as :mod:`skimbal.images` makes them."""
+@runtime_checkable
+class Fingerprinted(Protocol):
+    """Data that can be told from other data without reading it."""
 
-    #: Whether rows can be selected without a copy.
-    reads_on_demand: bool
-    #: Whether reading is slow enough to be done ahead, in threads.
-    has_files: bool
+    def fingerprint(self) -> Mapping[str, object] | None:
+        """Return facts that differ for other data, or None if only the contents differ."""
+
+
+@runtime_checkable
+class OnDemandImages(ArraySource, Fingerprinted, Protocol):
+    """Images that are read when a batch asks for them, as :mod:`skimbal.images` makes them.
+
+    Indexing by a slice, a mask or row numbers selects images and reads none of them.
+    """
+
+    @property
+    def has_files(self) -> bool:
+        """Whether images are decoded from files, which threads can do ahead."""
+
+    @property
+    def n_spatial(self) -> int | None:
+        """Number of spatial axes of an image, 2 or 3; None if it is not known."""
 
     def __len__(self) -> int:
         """Return the number of images."""

@@ -1,4 +1,4 @@
-"""Imports between the modules of the package run one way, and importing it is cheap in needs."""
+"""Imports run one way between rooms and files, and importing the package is cheap in needs."""
 
 import ast
 import importlib
@@ -11,68 +11,89 @@ import pytest
 import skimbal
 
 PACKAGE = Path(skimbal.__file__).parent
-MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")
+FILES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
 
-#: What a module may import from the package. "__init__" stands for the package's public names.
-MAY_IMPORT = {
-    "losses": set(),
-    "sampling": set(),
-    "networks": set(),
-    "datasets": {"images"},
-    "images": set(),
-    "augmentation": set(),
-    "displays": set(),
-    "distributed": set(),
-    "training": {"augmentation", "distributed", "losses", "sampling", "networks"},
-    "classifiers": {
-        "augmentation",
-        "distributed",
-        "images",
-        "losses",
-        "sampling",
-        "networks",
-        "training",
-    },
-    "report": {"displays"},
-    "fit_cache": {"images"},
-    "study": {"classifiers", "datasets", "displays", "fit_cache", "losses", "report", "sampling"},
-    "__main__": {"__init__", "augmentation", "datasets", "images", "losses", "study"},
-}
+#: Rooms by floor, the ground first, each with the rooms that it may import. A room is a folder or
+#: a file of the package; "__init__" stands for the public names of the package.
+MAY_IMPORT: dict[str, set[str]] = {"exceptions": set(), "typing": set()}
+GROUND = {"exceptions", "typing"}
+MAY_IMPORT["soft_metrics"] = GROUND
+MAY_IMPORT["losses"] = GROUND | {"soft_metrics"}
+for leaf in ("sampling", "augmentation", "networks", "images", "displays"):
+    MAY_IMPORT[leaf] = GROUND
+MAY_IMPORT["datasets"] = GROUND | {"images"}
+MAY_IMPORT["training"] = GROUND | {"losses", "sampling", "augmentation", "networks"}
+MAY_IMPORT["classifiers"] = MAY_IMPORT["training"] | {"images", "training"}
+MAY_IMPORT["study"] = MAY_IMPORT["classifiers"] | {"classifiers", "datasets", "displays"}
+MAY_IMPORT["__main__"] = MAY_IMPORT["study"] - {"training", "displays", "classifiers"}
+MAY_IMPORT["__main__"] |= {"__init__", "study"}
+MAY_IMPORT["__init__"] = MAY_IMPORT["study"] | {"study"}
+
 OPTIONAL = ("PIL", "jinja2", "matplotlib", "nibabel", "pandas", "pooch", "pydicom", "zarr")
 
 
-def imports_of(source):
-    """Return (module, name) for each import of the package, wherever in the source it stands."""
+def room_of(file):
+    """Return the room of a file of the package."""
+    return file.partition("/")[0].removesuffix(".py")
+
+
+def module_of(file):
+    name = "skimbal." + file.removesuffix(".py").replace("/", ".")
+    return name.removesuffix(".__init__")
+
+
+MODULES = {module_of(file): file for file in FILES}
+
+
+def imports_of(source, file="__main__.py"):
+    """Return (file, name) for each import of the package, wherever in the source it stands.
+
+    The name is None where a module is imported and nothing of it.
+    """
+    package = (
+        module_of(file) if file.endswith("__init__.py") else module_of(file).rpartition(".")[0]
+    )
     found = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             for alias in node.names:
-                root, _, rest = alias.name.partition(".")
-                if root == "skimbal":
-                    found.add((rest.partition(".")[0] or "__init__", None))
+                if alias.name.partition(".")[0] == "skimbal":
+                    found.add((MODULES[alias.name], None))
         elif isinstance(node, ast.ImportFrom):
-            origin = ".".join(["skimbal"] * (node.level > 0) + [node.module] * bool(node.module))
-            root, _, rest = origin.partition(".")
-            if root == "skimbal":
+            origin = node.module or ""
+            if node.level:
+                above = package.split(".")[: len(package.split(".")) - node.level + 1]
+                origin = ".".join([*above, *([origin] if origin else [])])
+            if origin.partition(".")[0] == "skimbal":
                 for alias in node.names:
-                    if rest:
-                        found.add((rest.partition(".")[0], alias.name))
-                    elif alias.name in MODULES:
-                        found.add((alias.name, None))
-                    else:
-                        found.add(("__init__", alias.name))
+                    module = f"{origin}.{alias.name}"
+                    is_module = module in MODULES
+                    found.add(
+                        (MODULES[module], None) if is_module else (MODULES[origin], alias.name)
+                    )
     return found
+
+
+def read(file):
+    return (PACKAGE / file).read_text("utf-8")
+
+
+ARROWS = {file: imports_of(read(file), file) for file in FILES}
 
 
 @pytest.mark.parametrize(
     ("source", "expected"),
     [
-        ("import numpy, skimbal", {("__init__", None)}),
-        ("import skimbal.losses as l", {("losses", None)}),
-        ("from skimbal import losses, LossMix", {("losses", None), ("__init__", "LossMix")}),
-        ("from skimbal.losses import get_loss", {("losses", "get_loss")}),
-        ("from . import sampling", {("sampling", None)}),
-        ("def f():\n    from .training import softmax", {("training", "softmax")}),
+        ("import numpy, skimbal", {("__init__.py", None)}),
+        ("import skimbal.losses as l", {("losses.py", None)}),
+        ("from skimbal import losses, LossMix", {("losses.py", None), ("__init__.py", "LossMix")}),
+        ("from skimbal.losses import get_loss", {("losses.py", "get_loss")}),
+        ("from . import sampling", {("sampling.py", None)}),
+        (
+            "def f():\n    from .training.forward import softmax",
+            {("training/forward.py", "softmax")},
+        ),
+        ("from skimbal.training import forward", {("training/forward.py", None)}),
         ("from skimbalance import losses", set()),
     ],
 )
@@ -80,23 +101,102 @@ def test_every_form_of_import_is_seen(source, expected):
     assert imports_of(source) == expected
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_imports_run_one_way(module):
-    assert module in MAY_IMPORT, "say in MAY_IMPORT which modules this one may import"
-    found = {origin for origin, _ in imports_of((PACKAGE / f"{module}.py").read_text("utf-8"))}
-    assert found <= MAY_IMPORT[module]
+def test_relative_imports_are_seen_from_their_folder():
+    expected = {("training/forward.py", "softmax"), ("losses.py", None)}
+    source = "from .forward import softmax\nfrom .. import losses"
+    assert imports_of(source, "training/net.py") == expected
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_no_arrow_runs_up(file):
+    room = room_of(file)
+    assert room in MAY_IMPORT, "say in MAY_IMPORT which rooms this one may import"
+    found = {room_of(origin) for origin, _ in ARROWS[file]} - {room}
+    assert found <= MAY_IMPORT[room]
+
+
+def test_floors_have_no_circle():
+    above = []
+    for room, below in MAY_IMPORT.items():
+        assert not below & set(above) or room == "__init__", room
+        assert room not in below
+    order = list(MAY_IMPORT)
+    for room, below in MAY_IMPORT.items():
+        if room not in ("__main__", "__init__"):
+            assert all(order.index(other) < order.index(room) for other in below), room
+
+
+def circles(arrows):
+    """Return the files that can be reached from themselves."""
+
+    def reached(file, seen):
+        for other in arrows[file] - seen:
+            seen.add(other)
+            reached(other, seen)
+        return seen
+
+    return sorted(file for file in arrows if file in reached(file, set()))
+
+
+def test_files_have_no_circle():
+    # The names that a folder hands out are for other rooms: its own files import one another.
+    arrows = {
+        file: {origin for origin, _ in found if origin != "__init__.py"} - {file}
+        for file, found in ARROWS.items()
+        if file not in ("__init__.py", "__main__.py")
+    }
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c"]
+    assert circles(arrows) == []
+
+
+def is_private(name):
+    return name is not None and name.startswith("_") and not name.endswith("__")
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_no_private_name_is_imported(file):
+    """Neither an underscored name, nor anything of an underscored file of another folder."""
+    for origin, name in ARROWS[file]:
+        assert not is_private(name), f"{origin}: {name}"
+        in_folder = "/" in origin and room_of(origin) == room_of(file)
+        assert in_folder or not is_private(Path(origin).stem), origin
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_no_private_attribute_of_an_import_is_read(file):
+    tree = ast.parse(read(file))
+    modules = {
+        alias.asname or alias.name.partition(".")[0]
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for alias in node.names
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and is_private(node.attr):
+            root = ast.unparse(node.value).partition(".")[0]
+            allowed = {"torch"}  # torch._dynamo has no public door for marks of shapes
+            assert root not in modules - allowed, ast.unparse(node)
 
 
 def test_command_line_uses_public_names_only():
-    source = (PACKAGE / "__main__.py").read_text("utf-8")
-    imports = imports_of(source)
-    assert ("__init__", "CNN2DClassifier") in imports
+    imports = ARROWS["__main__.py"]
+    assert ("__init__.py", "CNN2DClassifier") in imports
     for origin, name in imports:
-        public = "skimbal" if origin == "__init__" else f"skimbal.{origin}"
-        assert name in importlib.import_module(public).__all__, (origin, name)
-    for node in ast.walk(ast.parse(source)):
+        if name is not None:
+            assert name in importlib.import_module(module_of(origin)).__all__, (origin, name)
+    for node in ast.walk(ast.parse(read("__main__.py"))):
         if isinstance(node, ast.Attribute) and ast.unparse(node.value) != "self":
-            assert not node.attr.startswith("_") or node.attr.endswith("__"), ast.unparse(node)
+            assert not is_private(node.attr), ast.unparse(node)
+
+
+def test_folders_hand_out_their_public_names():
+    for file in FILES:
+        if file.endswith("/__init__.py"):
+            module = importlib.import_module(module_of(file))
+            assert module.__doc__, file
+            for name in module.__all__:
+                assert not is_private(name), (file, name)
+                assert hasattr(module, name), (file, name)
 
 
 def test_import_asks_for_nothing_optional():

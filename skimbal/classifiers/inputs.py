@@ -22,7 +22,7 @@ from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from skimbal.classifiers.parameters import CNNClassifier
 from skimbal.exceptions import ParameterError
-from skimbal.images import ImageArray, ImageFiles
+from skimbal.images import ImageArray, ImageFiles, guess_axes
 from skimbal.losses import inverse_frequency
 from skimbal.training import ImageDataset
 from skimbal.typing import ArrayLike, ClassWeight, ImagesLike
@@ -209,7 +209,7 @@ def _check_pixels(estimator: InputClassifier, images: np.ndarray | ImageArray) -
     # Files are checked whenever they are read, which should not happen once more for this.
     if images.dtype.kind != "f" or isinstance(images, ImageFiles):
         return
-    for rows in ImageDataset(images).blocks():
+    for rows in ImageDataset(images).blocks():  # type: ignore[arg-type]
         block = np.asarray(images[rows[0] : rows[-1] + 1])
         assert_all_finite(block, estimator_name=type(estimator).__name__, input_name="X")
 
@@ -249,7 +249,7 @@ def _shape_of_images(
                 f"X has sample shape {shape}, but {name} is expecting sample shape {expected} as "
                 "input."
             )
-    elif images.shape[-1] in (1, 3, 4) and min(images.shape[1:-1]) > 4:
+    elif guess_axes(images.shape).surely_channels_last:
         back = ", ".join(str(axis) for axis in range(1, images.ndim - 1))
         raise ValueError(
             f"X must have its channels first; got the shape {images.shape}, which looks as if they "

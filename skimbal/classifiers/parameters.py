@@ -15,9 +15,9 @@ from torch import nn
 
 from skimbal.augmentation import CenterCrop
 from skimbal.exceptions import ParameterError
+from skimbal.losses import LossMix
 from skimbal.networks import BUILT_IN
 from skimbal.training import StandardizedModule
-from skimbal.losses import LossMix
 from skimbal.typing import ClassWeight, RandomState, Resampler
 
 __all__ = [

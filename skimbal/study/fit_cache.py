@@ -15,6 +15,7 @@ from sklearn.base import BaseEstimator
 from torch import Tensor, nn
 
 from skimbal.images import ImageArray
+from skimbal.typing import Fingerprinted
 
 __all__ = ["FitCache", "describe", "describe_images", "digest"]
 
@@ -108,7 +109,8 @@ class FitCache:
 
 def describe_images(images: Any) -> Any:
     """Return what tells images apart: what they say themselves, or a sum of all."""
-    return describe(images.fingerprint()) if hasattr(images, "fingerprint") else digest(images)
+    facts = images.fingerprint() if isinstance(images, Fingerprinted) else None
+    return digest(images) if facts is None else describe(facts)
 
 
 def digest(*arrays: Any) -> str | None:

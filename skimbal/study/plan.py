@@ -16,8 +16,10 @@ from torch import nn
 from skimbal.classifiers import CNN2DClassifier, CNN3DClassifier
 from skimbal.classifiers.inputs import from_paths
 from skimbal.datasets import DataCard
+from skimbal.images import guess_axes
 from skimbal.losses import MixedLoss, get_loss
 from skimbal.sampling import BatchSampler
+from skimbal.typing import OnDemandImages
 
 __all__ = [
     "Configuration",
@@ -130,11 +132,9 @@ def check_data(
 
 def check_estimator(estimator: Any, X: Any) -> Any:
     if estimator is None:
-        n_axes = getattr(X, "n_spatial", None)  # image files know
-        is_2d = X.ndim <= 3 or (X.ndim == 4 and X.shape[1] in (1, 3))
-        if n_axes is not None:
-            is_2d = n_axes == 2
-        return CNN2DClassifier() if is_2d else CNN3DClassifier()
+        known = X.n_spatial if isinstance(X, OnDemandImages) else None
+        n_spatial = guess_axes(X.shape).n_spatial if known is None else known
+        return CNN2DClassifier() if n_spatial == 2 else CNN3DClassifier()
     if not isinstance(final_step(estimator), CNN2DClassifier | CNN3DClassifier):
         raise ValueError(
             "estimator must be a CNN2DClassifier, a CNN3DClassifier, or a Pipeline that ends in "

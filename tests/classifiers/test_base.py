@@ -131,7 +131,7 @@ def seen(clf):
 @BOTH
 @pytest.mark.parametrize("n_classes", [2, 3])
 def test_learns_and_its_outputs_agree(classifier, n_classes):
-    X, y = images(ndim=len(classifier._axes), n_classes=n_classes)
+    X, y = images(ndim=len(classifier.spatial_axes), n_classes=n_classes)
     clf = small(classifier, max_epochs=8).fit(X, y)
     assert clf.score(X, y) > 0.95
     probability, decision = clf.predict_proba(X), clf.decision_function(X)
@@ -159,7 +159,7 @@ def test_learns_and_its_outputs_agree(classifier, n_classes):
     ],
 )
 def test_every_sampler_trains(classifier, sampler, n_rows):
-    X, y = images(ndim=len(classifier._axes))
+    X, y = images(ndim=len(classifier.spatial_axes))
     assert np.bincount(y).tolist() == [56, 24]
     clf = small(classifier, sampler=sampler, max_epochs=8).fit(X, y)
     assert clf.score(X, y) > 0.9
@@ -336,7 +336,7 @@ def test_warm_up_and_moving_statistics_go_on_in_partial_fit():
     ],
 )
 def test_logit_adjustment_is_its_formula(classifier, dtype, n_classes):
-    X, y = images(n=60, ndim=len(classifier._axes), n_classes=n_classes, share=0.8)
+    X, y = images(n=60, ndim=len(classifier.spatial_axes), n_classes=n_classes, share=0.8)
     weight = np.random.default_rng(0).uniform(0.2, 3, len(y))
     clf = small(classifier, max_epochs=1, dtype=dtype, logit_adjustment=0.7)
     clf.fit(X, y, sample_weight=weight)
@@ -530,7 +530,7 @@ def test_float64_is_augmented_in_float64():
 
 @BOTH
 def test_draws_differ_by_epoch_and_image_and_repeat_by_seed(classifier):
-    shape = (6,) * len(classifier._axes)
+    shape = (6,) * len(classifier.spatial_axes)
     X, y = images(n=8, ndim=len(shape))
     fits = []
     for seed in (0, 0, 1):
@@ -616,7 +616,7 @@ def test_partial_fit_augments():
 def test_crops_are_random_in_training_and_central_after_it(
     classifier, size, standardize, network_inputs, rng
 ):
-    n_axes = len(classifier._axes)
+    n_axes = len(classifier.spatial_axes)
     size = size if size == 4 else (3, 4, 5)[:n_axes]
     sizes = (4,) * n_axes if size == 4 else size
     X = rng.normal(3, 2, size=(20, 2, *[7] * n_axes)).astype(np.float32)
@@ -798,14 +798,14 @@ def n_hooks(clf):
 @pytest.mark.parametrize("module", ["small", "resnet18"])
 @pytest.mark.parametrize("norm", ["group", "batch"])
 def test_logits_are_the_last_layer_of_the_features(norm, module, n_classes, classifier):
-    X, y = images(ndim=len(classifier._axes), n_classes=n_classes)
+    X, y = images(ndim=len(classifier.spatial_axes), n_classes=n_classes)
     net = {"module__width": 8, "module__norm": norm}
     clf = small(classifier, module=module, net=net, max_epochs=1).fit(X.astype(np.float64), y)
     for dtype in (np.float64, np.float32):
         features = clf.transform(X.astype(dtype))
         assert features.dtype == np.float64
         assert_allclose(classified(clf, features), clf.decision_function(X), rtol=1e-10, atol=1e-12)
-    width = {"small": 8 * 4 * 2 ** len(classifier._axes), "resnet18": 64}[module]
+    width = {"small": 8 * 4 * 2 ** len(classifier.spatial_axes), "resnet18": 64}[module]
     assert features.shape == (len(X), width)
     prefix = classifier.__name__.lower()
     assert clf.get_feature_names_out().tolist() == [f"{prefix}{i}" for i in range(width)]
@@ -1037,7 +1037,7 @@ def test_features_of_a_compiled_network():
 
 @BOTH
 def test_features_in_pipelines(classifier):
-    X, y = images(n=120, ndim=len(classifier._axes), n_classes=3)
+    X, y = images(n=120, ndim=len(classifier.spatial_axes), n_classes=3)
     cnn = small(classifier, max_epochs=3)
     pipeline = make_pipeline(cnn, PCA(4), LogisticRegression()).fit(X, y)
     by_hand = clone(cnn).fit(X, y)
@@ -1228,7 +1228,7 @@ class Twice(torch.optim.SGD):
 
 @BOTH
 def test_channels_are_innermost(classifier):
-    ndim = len(classifier._axes)
+    ndim = len(classifier.spatial_axes)
     X, y = images(ndim=ndim)
     layout = {2: torch.channels_last, 3: torch.channels_last_3d}[ndim]
 
@@ -1418,7 +1418,7 @@ def test_balanced_batches_raise_the_recall_of_a_rare_class():
 def test_every_candidate_of_a_search_is_what_was_fitted(
     search_by, classifier, params, name, values, fitted, expected
 ):
-    X, y = images(ndim=len(classifier._axes))
+    X, y = images(ndim=len(classifier.spatial_axes))
     base = small(classifier, **params)
 
     def scoring(clf, X, y):
@@ -1492,7 +1492,7 @@ def test_pipelines():
 
 @BOTH
 def test_pipelines_are_their_steps_one_by_one(classifier):
-    X, y = images(ndim=len(classifier._axes))
+    X, y = images(ndim=len(classifier.spatial_axes))
     rows, shape = X.reshape(len(X), -1), X.shape[1:]
     clf = small(classifier, input_shape=shape)
     scaled = make_pipeline(StandardScaler(), clf).fit(rows, y)
@@ -1651,7 +1651,7 @@ def test_random_states():
     ],
 )
 def test_the_seed_decides_everything(classifier, sampler):
-    X, y = images(ndim=len(classifier._axes))
+    X, y = images(ndim=len(classifier.spatial_axes))
     params = {"sampler": sampler, "batch_size": 8, "max_epochs": 2, "train_split": 0.25}
     params["callbacks"] = [("seen", Seen())]
     clf = small(classifier, **params).fit(X, y)
@@ -1900,8 +1900,8 @@ def test_meta_estimators_on_images_with_any_labels(labels):
     ],
 )
 def test_meta_estimators_with_three_classes(classifier, labels):
-    X, y = images(n=90, ndim=len(classifier._axes), n_classes=3, share=0.4)
-    X_new, y_new = images(n=90, ndim=len(classifier._axes), n_classes=3, share=0.4, seed=1)
+    X, y = images(n=90, ndim=len(classifier.spatial_axes), n_classes=3, share=0.4)
+    X_new, y_new = images(n=90, ndim=len(classifier.spatial_axes), n_classes=3, share=0.4, seed=1)
     if classifier is CNN2DClassifier:  # with an axis of channels
         X, X_new = X[:, None], X_new[:, None]
     y, y_new = labels[y], labels[y_new]
@@ -1959,7 +1959,7 @@ def test_data_frame_rows_keep_their_names():
 
 @BOTH
 def test_warm_start_keeps_weights_and_begins_a_history(classifier):
-    X, y = images(ndim=len(classifier._axes), n_classes=3)
+    X, y = images(ndim=len(classifier.spatial_axes), n_classes=3)
     clf = small(classifier, warm_start=True).fit(X, y)
     before = clf.decision_function(X)
     still = copy.deepcopy(clf).set_params(lr=1e-12, max_epochs=2).fit(X, y)
@@ -1993,7 +1993,7 @@ class Drawn(Callback):
 
 @BOTH
 def test_partial_fit_is_one_epoch_at_a_constant_rate(classifier, capsys):
-    X, y = images(ndim=len(classifier._axes))
+    X, y = images(ndim=len(classifier.spatial_axes))
     clf = small(classifier, verbose=1, batch_size=8, callbacks=[("drawn", Drawn())])
     for n_calls in (1, 2, 3):
         assert clf.partial_fit(X, y, classes=[0, 1]).n_epochs_ == n_calls
@@ -2626,7 +2626,7 @@ def test_factories():
 @pytest.mark.parametrize("module", ["resnet18", "resnet34"])
 @BOTH
 def test_resnets_fit(classifier, module):
-    X, y = images(n=48, ndim=len(classifier._axes))
+    X, y = images(n=48, ndim=len(classifier.spatial_axes))
     # So deep a network for so small an image takes its time; a plain pattern is quickly learnt.
     X *= 0.2
     X[y == 1, :3] += 1
@@ -2908,7 +2908,7 @@ def test_cuda_agrees_with_the_cpu_and_searches():
 @pytest.mark.parametrize("micro_batch_size", [None, 5])
 @BOTH
 def test_cuda_equals_the_cpu_in_float64(classifier, micro_batch_size):
-    X, y = images(ndim=len(classifier._axes), n_classes=3, share=0.5)
+    X, y = images(ndim=len(classifier.spatial_axes), n_classes=3, share=0.5)
     weight = np.random.default_rng(0).uniform(0, 2, size=len(y))
     params = {"dtype": "float64", "sampler": "balanced", "batch_size": 16, "train_split": 0.25}
     on_cpu = small(classifier, **params).fit(X, y, sample_weight=weight)
