@@ -1,8 +1,10 @@
 """Types that several rooms share: values that users pass, and objects of other packages."""
 
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol, Self, TypeAlias, runtime_checkable
+from numbers import Integral, Real
+from typing import Any, Protocol, Self, TypeAlias, TypeGuard, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +22,8 @@ __all__ = [
     "RandomState",
     "Resampler",
     "Splitter",
+    "is_integer",
+    "is_number",
 ]
 
 ArrayLike: TypeAlias = npt.ArrayLike
@@ -107,6 +111,9 @@ class Resampler(Protocol):
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return the parameters."""
 
+    def fit(self, X: Any, y: Any, /, **params: Any) -> Self:
+        """Check the data and learn how many rows to make of each class."""
+
     def fit_resample(self, X: Any, y: Any, /, **params: Any) -> tuple[Any, Any]:
         """Return other rows with their labels."""
 
@@ -121,3 +128,13 @@ class Splitter(Protocol):
 
     def get_n_splits(self, X: Any = None, y: Any = None, groups: Any = None, /) -> int:
         """Return the number of splits."""
+
+
+def is_integer(value: object) -> TypeGuard[int]:
+    """Tell whether a value is an integer, of Python or NumPy, but not a bool."""
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """Tell whether a value is a finite number, of Python or NumPy, but not a bool."""
+    return not isinstance(value, bool) and isinstance(value, Real) and math.isfinite(value)

@@ -221,8 +221,7 @@ def _net_options(
     ):
         options["optimizer__fused"] = True
     if options["iterator_train"] is TrainIterator:
-        uniform = isinstance(estimator.sampler, str) and estimator.sampler == "uniform"
-        options["iterator_train__sampler"] = None if uniform else estimator.sampler
+        options["iterator_train__sampler"] = estimator.sampler
         if estimator.epoch_length == "uniform":
             options["iterator_train__uniform_length"] = True
         options["iterator_train__classes"] = plan.train.labels

@@ -17,7 +17,7 @@ from sklearn.utils.validation import check_is_fitted
 from skorch.history import History
 from torch import nn
 
-from skimbal.augmentation import get_augmentation
+from skimbal.augmentation import AugmentSpec, get_augmentation
 from skimbal.classifiers.assembly import NewNet, Plan, SameNet, WarmNet
 from skimbal.classifiers.inputs import (
     check_class_argument,
@@ -33,9 +33,15 @@ from skimbal.classifiers.parameters import (
     check_parameters,
 )
 from skimbal.classifiers.splitting import split_rows
-from skimbal.classifiers.trials import check_loss, try_augmentation, warn_of_known_trouble
+from skimbal.classifiers.trials import (
+    check_loss,
+    check_processes,
+    try_augmentation,
+    warn_of_known_trouble,
+)
 from skimbal.exceptions import ParameterError
 from skimbal.losses import LossMix, get_loss, log_prior
+from skimbal.sampling import SamplerSpec, check_sampler
 from skimbal.training import (
     BlockIterator,
     ImageDataset,
@@ -44,7 +50,7 @@ from skimbal.training import (
     softmax,
 )
 from skimbal.training import processes as distributed
-from skimbal.typing import ArrayLike, ClassWeight, ImagesLike, RandomState, Resampler, Splitter
+from skimbal.typing import ArrayLike, ClassWeight, ImagesLike, RandomState, Splitter
 
 __all__ = ["BaseCNNClassifier", "CNN2DClassifier", "CNN3DClassifier"]
 
@@ -244,9 +250,9 @@ class BaseCNNClassifier(
         logit_adjustment: float = 0.0,
         class_weight: ClassWeight = None,
         # Data
-        sampler: str | Resampler | None = "uniform",
+        sampler: SamplerSpec = "uniform",
         epoch_length: int | str | None = None,
-        augment: str | Callable[..., object] | Sequence[object] | None = None,
+        augment: AugmentSpec = None,
         crop_size: int | Sequence[int] | None = None,
         n_tta: int = 1,
         train_split: float | Splitter | Callable[..., object] | None = None,
@@ -626,12 +632,13 @@ class BaseCNNClassifier(
         mass = train.class_mass + start.class_mass
         loss = get_loss(self.loss, mass, statistics=self.loss_statistics, horizon=self.loss_horizon)
         train, valid = weighted_by_class(self.class_weight, train, valid, mass)
-        n_processes = None
+        strategy = check_sampler(self.sampler, rows.labels[train.data.y])
+        check_loss(self, loss, train)
         if self.distributed:
             n_processes = distributed.n_processes() if together else 1
-        check_loss(self, loss, train, n_processes)
+            check_processes(self, loss, strategy, train, n_processes)
         if start.warns:
-            warn_of_known_trouble(self, loss, len(rows.labels))
+            warn_of_known_trouble(self, loss, strategy, len(rows.labels))
         if together:
             mark = (rows.labels.tolist(), self.batch_size, self.max_epochs, train.checksum)
             distributed.check_same((*mark, valid and valid.checksum), device)

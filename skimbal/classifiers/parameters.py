@@ -13,12 +13,13 @@ from sklearn.utils._param_validation import Interval, StrOptions, make_constrain
 from skorch.callbacks import Callback
 from torch import nn
 
-from skimbal.augmentation import CenterCrop
+from skimbal.augmentation import AugmentSpec, CenterCrop
 from skimbal.exceptions import ParameterError
 from skimbal.losses import LossMix
 from skimbal.networks import BUILT_IN
+from skimbal.sampling import SamplerSpec, is_uniform
 from skimbal.training import StandardizedModule
-from skimbal.typing import ClassWeight, RandomState, Resampler
+from skimbal.typing import ClassWeight, RandomState
 
 __all__ = [
     "CONSTRAINTS",
@@ -58,10 +59,10 @@ class CNNClassifier(Protocol):
     ce_warmup_epochs: float
     logit_adjustment: float
     class_weight: ClassWeight
-    sampler: str | Resampler | None
+    sampler: SamplerSpec
     epoch_length: int | str | None
     train_split: object
-    augment: object
+    augment: AugmentSpec
     crop_size: int | Sequence[int] | None
     n_tta: int
     input_shape: Sequence[int] | None
@@ -209,9 +210,9 @@ def check_crop_size(estimator: CNNClassifier, shape: tuple[int, ...]) -> tuple[i
         return None
     try:
         cropped = CenterCrop(estimator.crop_size)(torch.empty(1, *shape, device="meta"))
-    except ValueError as error:
+    except ParameterError as error:
         raise ParameterError(
-            "crop_size", f"a size within images of shape {shape}", estimator.crop_size, str(error)
+            "crop_size", error.expected, estimator.crop_size, error.remedy
         ) from None
     return tuple(cropped.shape[2:])
 
@@ -298,16 +299,17 @@ def _check_net(estimator: CNNClassifier) -> None:
                 name,
                 "Other options have a parameter of the classifier, or the fit sets them.",
             )
-    if brings_batches:
-        for name, default in (("sampler", "uniform"), ("epoch_length", None)):
-            value = getattr(estimator, name)
-            if value is not None and not (isinstance(value, str) and value == default):
-                raise ParameterError(
-                    name,
-                    f"{default!r} with net['iterator_train']",
-                    value,
-                    "That iterator makes the batches, so this value would have no effect.",
-                )
+    for name, expected, is_default in (
+        ("sampler", "'uniform'", is_uniform(estimator.sampler)),
+        ("epoch_length", "None", estimator.epoch_length is None),
+    ):
+        if brings_batches and not is_default:
+            raise ParameterError(
+                name,
+                f"{expected} with net['iterator_train']",
+                getattr(estimator, name),
+                "That iterator makes the batches, so this value would have no effect.",
+            )
     for name in _NET_NAMES:
         if estimator.distributed and name in options:
             raise ParameterError(

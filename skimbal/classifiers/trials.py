@@ -12,10 +12,16 @@ from skimbal.classifiers.inputs import Rows
 from skimbal.classifiers.parameters import CNNClassifier
 from skimbal.exceptions import CollapseWarning
 from skimbal.losses import MixedLoss
-from skimbal.sampling import BatchSampler
+from skimbal.sampling import Strategy
 from skimbal.training import ImageDataset, TrainingNet, isolated_random_state
 
-__all__ = ["check_loss", "try_augmentation", "try_network", "warn_of_known_trouble"]
+__all__ = [
+    "check_loss",
+    "check_processes",
+    "try_augmentation",
+    "try_network",
+    "warn_of_known_trouble",
+]
 
 
 def _images_of(train: ImageDataset, n_rows: int) -> torch.Tensor:
@@ -95,10 +101,8 @@ def try_augmentation(estimator: CNNClassifier, net: TrainingNet, train: Rows) ->
             )
 
 
-def check_loss(
-    estimator: CNNClassifier, loss: nn.Module, train: Rows, n_processes: int | None
-) -> None:
-    """Refuse a loss that cannot take the weights, the micro-batches or the processes."""
+def check_loss(estimator: CNNClassifier, loss: nn.Module, train: Rows) -> None:
+    """Refuse a loss that cannot take the weights or the micro-batches."""
     if (
         train.weight is not None
         and "sample_weight" not in inspect.signature(loss.forward).parameters
@@ -109,15 +113,6 @@ def check_loss(
         )
     if estimator.micro_batch_size is not None and not isinstance(loss, MixedLoss):
         _try_gradient(estimator, loss, train)
-    if estimator.net is None or "iterator_train" not in estimator.net:
-        uniform = isinstance(estimator.sampler, str) and estimator.sampler == "uniform"
-        BatchSampler(
-            train.labels[train.data.y],
-            estimator.batch_size,
-            None if uniform else estimator.sampler,
-        )
-    if n_processes is not None:
-        _check_processes(estimator, loss, train, n_processes)
 
 
 def _try_gradient(estimator: CNNClassifier, loss: nn.Module, train: Rows) -> None:
@@ -143,8 +138,8 @@ def _try_gradient(estimator: CNNClassifier, loss: nn.Module, train: Rows) -> Non
         raise ValueError(f"{expected}does not depend on them. {remedy}")
 
 
-def _check_processes(
-    estimator: CNNClassifier, loss: nn.Module, train: Rows, n_processes: int
+def check_processes(
+    estimator: CNNClassifier, loss: nn.Module, strategy: Strategy, train: Rows, n_processes: int
 ) -> None:
     """Refuse a fit that would not be one training if several processes share the batches."""
     if not isinstance(loss, MixedLoss):
@@ -162,19 +157,17 @@ def _check_processes(
             )
     counts = np.bincount(train.data.y)
     rarest = counts[counts > 0].min()
-    if (
-        isinstance(estimator.sampler, str)
-        and estimator.sampler == "balanced"
-        and n_processes > rarest
-    ):
+    if strategy.equal_portions and n_processes > rarest:
         raise ValueError(
             f"the rarest class has fewer training rows ({rarest}) than there are processes "
-            f"({n_processes}), so sampler='balanced' would fill them with copies of the same rows. "
-            "Launch fewer processes, or set sampler='uniform'."
+            f"({n_processes}), so sampler={estimator.sampler!r} would fill them with copies of the "
+            "same rows. Launch fewer processes, or set sampler='uniform'."
         )
 
 
-def warn_of_known_trouble(estimator: CNNClassifier, loss: nn.Module, n_classes: int) -> None:
+def warn_of_known_trouble(
+    estimator: CNNClassifier, loss: nn.Module, strategy: Strategy, n_classes: int
+) -> None:
     """Warn of a loss that may collapse, and of batches that cannot hold every class."""
     suffers = isinstance(loss, MixedLoss) and loss.suffers_from_small_batches
     if isinstance(loss, MixedLoss) and loss.may_collapse and not estimator.ce_warmup_epochs:
@@ -187,11 +180,7 @@ def warn_of_known_trouble(estimator: CNNClassifier, loss: nn.Module, n_classes: 
             CollapseWarning,
             stacklevel=4,
         )
-    by_class = isinstance(estimator.sampler, str) and estimator.sampler in (
-        "balanced",
-        "stratified",
-    )
-    if estimator.batch_size < n_classes and (suffers or by_class):
+    if estimator.batch_size < n_classes and (suffers or strategy.needs_every_class):
         warnings.warn(
             f"batch_size={estimator.batch_size} is less than the {n_classes} classes, so no batch "
             "can hold every class, but this loss or sampler needs every class. Use a larger "

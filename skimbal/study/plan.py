@@ -18,7 +18,7 @@ from skimbal.classifiers.inputs import from_paths
 from skimbal.datasets import DataCard
 from skimbal.images import guess_axes
 from skimbal.losses import MixedLoss, get_loss
-from skimbal.sampling import BatchSampler
+from skimbal.sampling import check_sampler, is_uniform
 from skimbal.typing import OnDemandImages
 
 __all__ = [
@@ -221,7 +221,7 @@ def combine(
                 f"losses[{name!r}] sets a sampler, which the study does: give it as samplers."
             )
     for sampler in by_sampler.values():
-        BatchSampler(y, 2, None if _is_uniform(sampler) else sampler)
+        check_sampler(sampler, y)
     if baseline is not None and baseline not in params:
         raise ValueError(f"baseline must be one of the losses {list(params)}, got {baseline!r}.")
 
@@ -235,7 +235,7 @@ def combine(
     return [
         Configuration(loss, sampler, reference(loss), {**params[loss], "sampler": value})
         for sampler, given in by_sampler.items()
-        for value in [None if _is_uniform(given) else given]
+        for value in [None if is_uniform(given) else given]
         for loss in (*by_loss, *(extra if sampler == "uniform" else ()))
     ]
 
@@ -260,10 +260,6 @@ def groups_argument(model: Any, groups: np.ndarray | None) -> dict[str, Any]:
     if groups is None or final_step(model).train_split is None:
         return {}
     return {f"{model.steps[-1][0]}__groups" if isinstance(model, Pipeline) else "groups": groups}
-
-
-def _is_uniform(sampler: Any) -> bool:
-    return sampler is None or (isinstance(sampler, str) and sampler == "uniform")
 
 
 def draw_seed(random_state: Any) -> int:

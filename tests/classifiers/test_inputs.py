@@ -204,13 +204,33 @@ def test_what_may_be_channels_first_is_taken_so(cls, shape):
         (CNN2DClassifier, (0, 3, 6, 6), ["0 sample(s)", "minimum of 1"]),
         (CNN2DClassifier, (0, 36), ["0 sample(s)", "minimum of 1"]),
         (CNN2DClassifier, (N, 0), ["0 feature(s)", "minimum of 1"]),
-        (CNN2DClassifier, (N, 0, 6), ["X must have a size of at least 1", "(12, 0, 6)", "at least 1"]),
-        (CNN2DClassifier, (N, 0, 6, 6), ["X must have a size of at least 1", "(12, 0, 6, 6)", "at least 1"]),
-        (CNN2DClassifier, (N, 1, 6, 0), ["X must have a size of at least 1", "(12, 1, 6, 0)", "at least 1"]),
+        (
+            CNN2DClassifier,
+            (N, 0, 6),
+            ["X must have a size of at least 1", "(12, 0, 6)", "at least 1"],
+        ),
+        (
+            CNN2DClassifier,
+            (N, 0, 6, 6),
+            ["X must have a size of at least 1", "(12, 0, 6, 6)", "at least 1"],
+        ),
+        (
+            CNN2DClassifier,
+            (N, 1, 6, 0),
+            ["X must have a size of at least 1", "(12, 1, 6, 0)", "at least 1"],
+        ),
         (CNN3DClassifier, (0, 6, 6, 6), ["0 sample(s)", "minimum of 1"]),
         (CNN3DClassifier, (N, 0), ["0 feature(s)", "minimum of 1"]),
-        (CNN3DClassifier, (N, 6, 0, 6), ["X must have a size of at least 1", "(12, 6, 0, 6)", "at least 1"]),
-        (CNN3DClassifier, (N, 0, 6, 6, 6), ["X must have a size of at least 1", "(12, 0, 6, 6, 6)", "at least 1"]),
+        (
+            CNN3DClassifier,
+            (N, 6, 0, 6),
+            ["X must have a size of at least 1", "(12, 6, 0, 6)", "at least 1"],
+        ),
+        (
+            CNN3DClassifier,
+            (N, 0, 6, 6, 6),
+            ["X must have a size of at least 1", "(12, 0, 6, 6, 6)", "at least 1"],
+        ),
     ],
 )
 def test_nothing_there(refused, cls, shape, fragments):
@@ -537,8 +557,8 @@ BAD_PARAMS = [
     ({"loss": LossMix(ce=np.nan)}, ["ce must be a finite number of at least 0", "nan"]),
     *refuses("sampler", "smote", True, RandomOverSampler),
     ({"sampler": NDSampler(RandomOverSampler())}, ["sampler must be ", "NDSampler"]),
-    ({"sampler": SMOTE()}, ["SMOTE() computes with the values", "(NDSampler(SMOTE()), ...)"]),
-    ({"sampler": NearMiss()}, ["NearMiss() computes with", "(NDSampler(NearMiss()), ...)"]),
+    ({"sampler": SMOTE()}, ["sampler must", "got SMOTE()", "(NDSampler(SMOTE()), ...)"]),
+    ({"sampler": NearMiss()}, ["sampler must", "got NearMiss()", "(NDSampler(NearMiss()), ...)"]),
     *refuses("epoch_length", 0, -1, 2.5, True, "long"),
     *refuses("standardize", "yes", None),
     *refuses("warm_start", "yes", None),
@@ -632,8 +652,10 @@ BAD_PARAMS = [
     ({"net": {"optimizer__lr": -1}}, ["learning rate", "-1"]),
     ({"net": {"module__width": 0}}, ["width", "got 0", "width=0"]),
     refuses_option("callbacks__stop__patience", 2),
-    ({"net": {"iterator_train": DataLoader}, "sampler": "balanced"}, ["sampler must be ", "'balanced'"]),
-    ({"net": {"iterator_train": DataLoader}, "epoch_length": 3}, ["epoch_length must be ", "got 3"]),
+    *(
+        ({"net": {"iterator_train": DataLoader}, name: value}, [f"{name} must be ", repr(value)])
+        for name, value in (("sampler", "balanced"), ("epoch_length", 3))
+    ),
     ({"callbacks": EarlyStopping()}, ["callbacks must be ", "EarlyStopping"]),
     ({"callbacks": {"stop": EarlyStopping()}}, ["callbacks must be ", "stop"]),
     ({"callbacks": ["stop"]}, ["callbacks must be ", "entry 'stop'"]),
@@ -718,7 +740,7 @@ def test_loss_factor_of_a_loss_without_factors():
     for loss in ("ce+mcc", SoftMCCLoss(), nn.CrossEntropyLoss):
         with pytest.raises(ValueError, match=r"(?s)loss must be .*loss__mcc.*LossMix\(ce=1"):
             make(loss=loss).set_params(loss__mcc=0.5)
-    with pytest.raises(ValueError, match="loss must be a LossMix to set loss__mcc; got 'ce'"):
+    with pytest.raises(ValueError, match=r"loss must be .* loss__mcc; got 'ce'"):
         make(loss=LossMix(ce=1)).set_params(loss="ce", loss__mcc=1)
     with pytest.raises(ValueError, match=r"'mc' for estimator LossMix.*'mcc'"):
         make(loss=LossMix(ce=1)).set_params(loss__mc=1)
@@ -1010,7 +1032,7 @@ def test_prediction_of_another_shape(method):
     ]:
         with pytest.raises(ValueError, match=words):
             getattr(clf, method)(np.zeros(shape, dtype=np.float32))
-    with pytest.raises(ValueError, match="X must hold real numbers.*datetime64"):
+    with pytest.raises(ValueError, match=r"X must hold real numbers.*datetime64"):
         getattr(flat, method)(np.zeros((3, 6, 6), dtype="M8[D]"))
     with pytest.raises(ValueError, match="numeric values"):
         getattr(flat, method)(np.full((3, 6, 6), "a"))

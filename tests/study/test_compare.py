@@ -808,7 +808,7 @@ def test_a_damaged_line_is_named(small, tmp_path):
         ({"losses": ["ce", "ce"]}, "losses holds 'ce' twice"),
         ({"losses": {"x": {"loss": "ce", "lrr": 1}}}, "lrr"),
         ({"losses": {"x": {"loss": "ce", "sampler": "balanced"}}}, "sets a sampler"),
-        ({"samplers": ["balance"]}, "sampler must be None, 'balanced'"),
+        ({"samplers": ["balance"]}, r"sampler .*'uniform', 'balanced'.*'balance'"),
         ({"samplers": [SMOTE()]}, "NDSampler"),
         ({"baseline": "focal"}, r"baseline must be one of the losses \['ce', 'ce\+mcc'\]"),
         ({"scoring": "auc"}, "scoring must be one of balanced_accuracy"),
