@@ -142,7 +142,7 @@ def adjust_sigmoid(images: Tensor, gain: Tensor, cutoff: float = 0.5) -> Tensor:
 
 
 def gaussian_blur(images: Tensor, sigma: Tensor) -> Tensor:
-    """Blur each image by a Gaussian of its own width, along all spatial axes.
+    """Blur images by Gaussians, each with its width, along all spatial axes.
 
     The result is the same as of ``scipy.ndimage.gaussian_filter`` with its defaults: the kernel
     ends at four standard deviations, and an image is mirrored at its edges.

@@ -71,7 +71,7 @@ class OnDemandImages(ArraySource, Fingerprinted, Protocol):
 
     @property
     def n_spatial(self) -> int | None:
-        """Number of spatial axes of an image, 2 or 3; None if it is not known."""
+        """Number of spatial axes of an image, 2 or 3, or None if it is not known."""
 
     def __len__(self) -> int:
         """Return the number of images."""
