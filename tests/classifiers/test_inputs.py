@@ -130,7 +130,6 @@ def test_channels_last_is_refused_with_both_ways_out(refused, monkeypatch, cls, 
     text = refused(
         lambda: make(cls).fit(X, Y),
         f"X must have its channels first; got the shape {X.shape}",
-        f"{cls.__name__} takes them first",
         way_out,
         f"input_shape={X.shape[1:]}",
     )
@@ -149,7 +148,6 @@ def test_bfloat16_of_volumes_on_the_cpu_is_refused(refused):
         lambda: make(CNN3DClassifier, dtype="bfloat16").fit(X, Y),
         "dtype must be ",
         "got 'bfloat16'",
-        "use dtype='float32' or 'float16', or a GPU",
     )
 
 
@@ -786,7 +784,7 @@ def test_rows_without_weight_may_hold_labels_of_their_own():
 
 def test_loss_that_cannot_take_weights(refused, monkeypatch):
     X = images()
-    fragments = ["NoWeights cannot take weights", "let its forward take sample_weight"]
+    fragments = ["NoWeights cannot take weights", "sample_weight"]
     for loss in (NoWeights, NoWeights()):
         refused(lambda loss=loss: make(loss=loss).fit(X, Y, np.ones(N)), *fragments)
         refused(lambda loss=loss: make(loss=loss, class_weight="balanced").fit(X, Y), *fragments)
@@ -868,13 +866,13 @@ MIXED = "cannot be sorted. Give every group the same type, such as str, and drop
     [
         (np.arange(5), ["inconsistent", "[12, 5]"]),
         (np.ones((N, 2)), ["groups must have one entry for each row of X", "(12, 2)"]),
-        (7, ["groups must have one entry for each row of X", "got ()"]),
+        (7, ["groups must have one entry for each row of X", "got the shape ()"]),
         ([1, np.nan] * 6, ["groups contains NaN"]),
         (["a", np.nan] * 6, ["groups mixes groups", "float, str", MIXED]),
         (np.array(["a", np.nan] * 6, dtype=object), ["groups mixes groups", "float, str", MIXED]),
         (["a", None] * 6, ["groups mixes groups of the types NoneType, str", MIXED]),
         (pd.Series(["a", None] * 6, dtype="string"), ["groups mixes groups", MIXED]),
-        (pd.to_datetime(["2020-01-01", None] * 6), ["groups contains NaT", "drop the rows"]),
+        (pd.to_datetime(["2020-01-01", None] * 6), ["groups contains NaT", "Drop the rows"]),
     ],
 )
 def test_groups_that_are_none(refused, groups, fragments, train_split):
@@ -1469,7 +1467,7 @@ def test_batches_that_cannot_hold_every_class(params, classes, warns):
         assert warning.filename == __file__
         text = str(warning.message)
         assert f"batch_size={params['batch_size']} is less than the {classes} classes" in text
-        assert "use a larger batch_size" in text
+        assert "Use a larger batch_size" in text
 
 
 # Anything at all ----------------------------------------------------------------------------
