@@ -16,7 +16,6 @@ from skimbal.classifiers.parameters import (
     LOW_PRECISION,
     CNNClassifier,
     find_optimizer,
-    takes_several_gradients,
 )
 from skimbal.classifiers.trials import try_network
 from skimbal.exceptions import ParameterError
@@ -33,7 +32,9 @@ from skimbal.training import (
     TrainIterator,
     can_be_fused,
     channel_statistics,
+    device_type,
     softmax,
+    takes_several_gradients,
 )
 
 __all__ = ["NewNet", "Plan", "SameNet", "WarmNet", "make_net"]
@@ -117,7 +118,7 @@ class SameNet(NewNet):
 
     @property
     def warns(self) -> bool:
-        """Whether known trouble with the loss is worth a warning; the first call has warned."""
+        """Whether known trouble with the loss is worth a warning. The first call has warned."""
         return False
 
 
@@ -159,7 +160,7 @@ def _dtypes(dtype: str, plan: Plan) -> tuple[torch.dtype, torch.dtype | None]:
     """Return the dtype of the parameters, and the dtype of autocast if there is autocast."""
     if dtype == "auto":
         is_float64 = plan.train.data.dtype.newbyteorder("=") == np.float64
-        follows_float64 = is_float64 and torch.device(plan.device).type == "cpu"
+        follows_float64 = is_float64 and device_type(plan.device) == "cpu"
         dtype = "float64" if follows_float64 else "float32"
     return (torch.float32, DTYPES[dtype]) if dtype in LOW_PRECISION else (DTYPES[dtype], None)
 
@@ -178,8 +179,8 @@ def _module_factory(
     if isinstance(factory, str):
         spatial_shape = plan.crop_size or data.sample_shape[1:]
         factory = functools.partial(BUILT_IN[factory], spatial_shape=tuple(spatial_shape))
-    # Not as module__factory: skorch pickles what begins with module_ on its own, even for a copy,
-    # and a lambda as a factory cannot be pickled.
+    # Not as module__factory: skorch pickles attributes that begin with module_ separately, even for
+    # a copy, and a lambda as a factory cannot be pickled.
     return functools.partial(
         StandardizedModule,
         factory,
@@ -200,7 +201,10 @@ def _statistics(
     """Return mean and standard deviation of each channel, within the range of the dtype."""
     is_ours = options["iterator_train"] is TrainIterator
     n_workers = options.get("iterator_train__num_workers") if is_ours else 0
-    mean, std = channel_statistics(data, n_workers)
+    try:
+        mean, std = channel_statistics(data, n_workers)
+    except ParameterError as error:
+        raise error.within("iterator_train") from None
     if not np.abs([mean, std]).max() <= torch.finfo(dtype).max:
         raise ValueError(
             "the pixels of X are too large to be standardised: mean or standard deviation is "
@@ -222,8 +226,7 @@ def _net_options(
         options["optimizer__fused"] = True
     if options["iterator_train"] is TrainIterator:
         options["iterator_train__sampler"] = estimator.sampler
-        if estimator.epoch_length == "uniform":
-            options["iterator_train__uniform_length"] = True
+        options["iterator_train__epoch_length"] = estimator.epoch_length
         options["iterator_train__classes"] = plan.train.labels
     return options
 

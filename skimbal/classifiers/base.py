@@ -43,13 +43,16 @@ from skimbal.exceptions import ParameterError
 from skimbal.losses import LossMix, get_loss, log_prior
 from skimbal.sampling import SamplerSpec, check_sampler
 from skimbal.training import (
+    Alone,
     BlockIterator,
     ImageDataset,
+    Processes,
     TrainingNet,
     isolated_random_state,
+    join,
+    release_memory,
     softmax,
 )
-from skimbal.training import processes as distributed
 from skimbal.typing import ArrayLike, ClassWeight, ImagesLike, RandomState, Splitter
 
 __all__ = ["BaseCNNClassifier", "CNN2DClassifier", "CNN3DClassifier"]
@@ -80,9 +83,10 @@ class BaseCNNClassifier(
         ``"mcc"`` (soft multi-class MCC), ``"la"`` (cross-entropy of logits plus log prior),
         ``"balanced_softmax"`` (the same as ``"la"`` with its default strength), ``"ldam"``
         (cross-entropy with a margin that is larger for rare classes), or a sum of them such as
-        ``"ce + 0.5*mcc"``; a :class:`~skimbal.LossMix`, whose parameters a search sets as
-        ``loss__mcc``; or a module that maps (logits, target) to a scalar. Training uses a copy of
-        the module.
+        ``"ce + 0.5*mcc"``. A :class:`~skimbal.LossMix` has parameters that a search can set, such
+        as ``loss__mcc`` and ``loss__statistics``. A module maps (logits, target) to a scalar, and
+        training uses a copy of it. ``"f1"`` and ``"mcc"`` alone begin with a warm-up of
+        cross-entropy, the ``warmup_epochs`` of a :class:`~skimbal.LossMix`.
     logit_adjustment : float, default=0.0
         Strength :math:`\tau` of a correction for class frequency at prediction, dimensionless, at
         least 0: ``decision_function``, ``predict_proba`` and ``predict`` use
@@ -122,7 +126,7 @@ class BaseCNNClassifier(
         ``transform`` computes the features of the first pass.
     train_split : float, int, cross-validation splitter or callable, default=None
         Validation rows for ``valid_loss`` and early stopping: a share of the rows or a number of
-        folds of which one is used, both stratified; a splitter, of which the first split is used;
+        folds of which one is used, both stratified, a splitter, of which the first split is used,
         or a callable of skorch (``ValidSplit``, ``predefined_split(Dataset(X, y))``). If None, all
         rows train. With the ``groups`` of ``fit``, shares and folds keep each group on one side. A
         share then means one of ``round(1 / share)`` folds, as close to it as whole groups allow.
@@ -147,7 +151,7 @@ class BaseCNNClassifier(
         Learning rate, dimensionless.
     lr_schedule : {"cosine"} or None, default="cosine"
         Cosine annealing to 0 over ``max_epochs``, or a constant rate. An ``LRScheduler`` among
-        the callbacks takes its place; ``partial_fit`` keeps the rate constant.
+        the callbacks takes its place. ``partial_fit`` keeps the rate constant.
     max_epochs : int, default=30
         Number of epochs that ``fit`` trains.
     batch_size : int, default=64
@@ -168,12 +172,12 @@ class BaseCNNClassifier(
         Further arguments of the skorch net, such as ``{"optimizer__weight_decay": 1e-4}``. A
         search sets them as ``net__optimizer__weight_decay``.
     device : str, default="cpu"
-        Where to train and predict: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ...; ``"auto"`` is CUDA
+        Where to train and predict: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ... ``"auto"`` is CUDA
         if there is a CUDA device, else the CPU.
     dtype : {"auto", "float32", "float64", "bfloat16", "float16"}, default="auto"
         Precision of the network. ``"auto"`` is float64, which is slower, for float64 input on the
         CPU, and float32 otherwise. ``"bfloat16"`` and ``"float16"`` keep parameters and loss in
-        float32; ``"float16"`` scales the gradients as well.
+        float32. ``"float16"`` scales the gradients as well.
         ``"bfloat16"`` is refused for volumes on the CPU, where torch computes wrong gradients.
     compile : bool, default=False
         Whether :func:`torch.compile` translates the network, with options from
@@ -192,15 +196,15 @@ class BaseCNNClassifier(
         Class labels, sorted.
     class_prior_ : ndarray of shape (n_classes,)
         Share of each class in the training rows by ``sample_weight``, dimensionless, with sum 1.
-        Over all calls of ``partial_fit``; before ``sampler`` and ``class_weight``.
+        Over all calls of ``partial_fit``, before ``sampler`` and ``class_weight``.
     n_features_in_ : int
         Number of pixels times channels of an image.
     feature_names_in_ : ndarray of shape (n_features,)
-        Column names; only if X was a DataFrame whose columns are named by text.
+        Column names, only if X was a DataFrame whose columns are named by text.
     input_shape_ : tuple of int
         Shape of an image, channels first.
     net_ : skorch.NeuralNetClassifier
-        The fitted net; its ``module_`` is the network.
+        The fitted net. Its ``module_`` is the network.
     history_ : skorch.history.History
         Losses, scores and durations of each epoch, and the number of its batches that lacked a
         class (``incomplete_batch_count``) or held a single class (``one_class_batch_count``).
@@ -333,7 +337,7 @@ class BaseCNNClassifier(
         return params
 
     def set_params(self, **params: object) -> Self:
-        """Set parameters; ``net__...`` goes to the skorch net.
+        """Set parameters, among them options of the skorch net as ``net__...``.
 
         Parameters
         ----------
@@ -367,7 +371,7 @@ class BaseCNNClassifier(
         return self
 
     def __sklearn_tags__(self) -> Tags:
-        """Return what the estimator can do: rows as well as images, which dtypes it keeps."""
+        """Return the abilities: rows as well as images, and the dtypes that are kept."""
         tags = super().__sklearn_tags__()
         tags.input_tags.three_d_array = True
         preserved = ["float64" if self.dtype == "float64" else "float32"]
@@ -390,8 +394,8 @@ class BaseCNNClassifier(
         Parameters
         ----------
         X : array-like of shape (n_samples, ...)
-            Images, with or without a channel axis, or rows of pixels; any real dtype. Memory maps
-            and arrays of zarr or h5py are read batch by batch, see also
+            Images, with or without a channel axis, or rows of pixels, of any real dtype. Memory
+            maps and arrays of zarr or h5py are read batch by batch, see also
             :class:`~skimbal.images.ImageArray`. So are image files, given as
             :class:`~skimbal.images.ImageFiles` or as a list, array or column of their paths.
         y : array-like of shape (n_samples,)
@@ -401,7 +405,7 @@ class BaseCNNClassifier(
             weight 0 has no effect.
         groups : array-like of shape (n_samples,), default=None
             Group of each row, such as the patient of the image: numbers or text. A group is not on
-            both sides of ``train_split``. Not used if ``train_split`` is None. Metadata routing
+            both sides of ``train_split``. ``train_split=None`` does not use them. Metadata routing
             passes the groups on unless ``set_fit_request(groups=False)`` was called.
 
         Returns
@@ -413,7 +417,7 @@ class BaseCNNClassifier(
         ------
         ValueError
             If a parameter or the data cannot be used, or ``groups`` leave no split with every class
-            on both sides; before any training.
+            on both sides. The error comes before any training.
 
         Warns
         -----
@@ -447,7 +451,7 @@ class BaseCNNClassifier(
         y : array-like of shape (n_samples,)
             Class labels.
         classes : array-like of shape (n_classes,), default=None
-            All labels that any call will bring; needed in the first call.
+            All labels that any call will bring. The first call needs them.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights, dimensionless and not negative.
         groups : array-like of shape (n_samples,), default=None
@@ -544,7 +548,7 @@ class BaseCNNClassifier(
         Raises
         ------
         ValueError
-            If the network has no linear layer and ``feature_layer`` is None, or X does not fit.
+            If ``feature_layer=None`` and the network has no linear layer, or X does not fit.
         """
         check_is_fitted(self, "net_")
         return self._in_blocks(X, self.net_.features_of_rows)
@@ -595,7 +599,7 @@ class BaseCNNClassifier(
     # Inside ----------------------------------------------------------------------------------
 
     def _past(self) -> dict[str, Any]:
-        """Return what a fit needs to go on from the calls before."""
+        """Return the state that a fit goes on from."""
         return {
             "labels": self.classes_,
             "previous": self.net_,
@@ -613,19 +617,17 @@ class BaseCNNClassifier(
         groups: ArrayLike | None,
     ) -> Self:
         """Train a net for some epochs, or for one if None, after which others may follow."""
-        device, together = check_parameters(self), False
+        device = check_parameters(self)
+        processes: Processes = Alone()
         if self.distributed:
-            device, together = distributed.join(device)
+            device, processes = join(device)
         augmentation = get_augmentation(self.augment, len(self.spatial_axes))
         is_first = start.previous is None
         rows = check_rows(self, X, y, sample_weight, groups, labels=start.labels, reset=is_first)
         crop_size = check_crop_size(self, rows.data.sample_shape)
         seed = _draw_seed(self.random_state) if start.seed is None else start.seed
-        n_epochs = start.n_epochs
-        if together:
-            seed, n_epochs = distributed.from_first((seed, n_epochs), device)
-        self._seed = seed
-        state = np.random.SeedSequence([seed, n_epochs]).generate_state(2)
+        self._seed, n_epochs = processes.broadcast((seed, start.n_epochs))
+        state = np.random.SeedSequence([self._seed, n_epochs]).generate_state(2)
         torch_seed, split_seed = (int(number) for number in state)
 
         train, valid = split_rows(self, rows, split_seed)
@@ -635,13 +637,11 @@ class BaseCNNClassifier(
         strategy = check_sampler(self.sampler, rows.labels[train.data.y])
         check_loss(self, loss, train)
         if self.distributed:
-            n_processes = distributed.n_processes() if together else 1
-            check_processes(self, loss, strategy, train, n_processes)
+            check_processes(self, loss, strategy, train, processes.n_processes)
         if start.warns:
             warn_of_known_trouble(self, loss, strategy, len(rows.labels))
-        if together:
-            mark = (rows.labels.tolist(), self.batch_size, self.max_epochs, train.checksum)
-            distributed.check_same((*mark, valid and valid.checksum), device)
+        numbers = rows.labels.tolist(), self.batch_size, self.max_epochs
+        processes.check_same(lambda: (*numbers, train.checksum, valid and valid.checksum))
 
         plan = Plan(train, loss, crop_size, device, epochs, n_epochs)
         with isolated_random_state(torch_seed, device):
@@ -656,7 +656,7 @@ class BaseCNNClassifier(
             self._epochs_before = net.epochs_before_
             with _explained_out_of_memory(self):
                 valid_data = None if valid is None else valid.data
-                net.train_epochs(train.data, valid_data, epochs or 1, together)
+                net.train_epochs(train.data, valid_data, epochs or 1, processes)
         return self
 
     def _predict(
@@ -733,8 +733,7 @@ def _explained_out_of_memory(estimator: BaseCNNClassifier) -> Iterator[None]:
             "keeps the images off the device."
         ) from error
     finally:
-        if torch.device(estimator.net_.device).type == "cuda":
-            torch.cuda.empty_cache()  # for other processes
+        release_memory(estimator.net_.device)
 
 
 C = TypeVar("C", bound=type[BaseCNNClassifier])

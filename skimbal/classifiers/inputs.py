@@ -74,7 +74,7 @@ class Rows:
 
     @property
     def checksum(self) -> tuple[int, int]:
-        """Numbers that most likely differ for other rows; two of the images count."""
+        """Numbers that most likely differ for other rows. Two of the images count."""
         checksum = 0
         ends = self.data.take(np.array([0, -1])).X
         for array in (self.data.rows, self.data.y, self.weight, ends):
@@ -116,7 +116,7 @@ def check_rows(
         )
     _refuse_unknown_labels(targets[rows], labels)
     encoded = np.searchsorted(labels, targets)
-    encoded[encoded == len(labels)] = 0  # rows without weight may hold labels of their own
+    encoded[encoded == len(labels)] = 0  # rows without weight may hold other labels
     data = ImageDataset(images, encoded, sample_weight=weight, sample_shape=shape, rows=rows)
     return Rows(data, labels, group_of_row)
 
@@ -140,7 +140,7 @@ def check_foreign_rows(
 def check_images(
     estimator: InputClassifier, X: ImagesLike, *, reset: bool
 ) -> tuple[np.ndarray, tuple[int, ...]]:
-    """Check the images or rows; return them as they are, with the shape of an image."""
+    """Check the images or rows, and return them as they are, with the shape of an image."""
     images = _as_array(from_paths(X))
     # Not np.ndim, which containers that are not arrays may refuse.
     if (images.ndim if hasattr(images, "ndim") else np.asarray(images).ndim) <= 2:
@@ -176,7 +176,7 @@ def from_paths(X: ImagesLike) -> ImagesLike:
 
 
 def _as_array(data: ImagesLike | ArrayLike) -> Any:
-    """Bring a tensor of any device to numpy, and leave all else; read no array that is elsewhere.
+    """Bring a tensor of any device to numpy, and leave all else, without reading it.
 
     Arrays of zarr and h5py are files, which ``np.asarray`` would read as a whole.
     """
@@ -327,7 +327,7 @@ def _check_groups(images: np.ndarray, groups: ArrayLike | None) -> np.ndarray | 
 
 
 def check_class_argument(classes: ArrayLike | None, known: np.ndarray | None) -> np.ndarray:
-    """Return the labels that ``classes`` of ``partial_fit`` holds, or those of the first call."""
+    """Return the labels in ``classes`` of ``partial_fit``, or the labels of the first call."""
     if classes is None:
         if known is None:
             raise ValueError("classes must be passed on the first call to partial_fit.")
@@ -344,7 +344,7 @@ def check_class_argument(classes: ArrayLike | None, known: np.ndarray | None) ->
 
 
 def _sorted_distinct(labels: np.ndarray, name: str, what: str = "label") -> np.ndarray:
-    """Sort the distinct labels; refuse labels that are missing or have no order."""
+    """Sort the distinct labels, and refuse labels that are missing or have no order."""
     try:
         distinct: np.ndarray = np.unique(labels)
     except TypeError:

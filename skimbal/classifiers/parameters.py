@@ -18,7 +18,7 @@ from skimbal.exceptions import ParameterError
 from skimbal.losses import LossMix
 from skimbal.networks import BUILT_IN
 from skimbal.sampling import SamplerSpec, is_uniform
-from skimbal.training import StandardizedModule
+from skimbal.training import StandardizedModule, device_type, takes_several_gradients
 from skimbal.typing import ClassWeight, RandomState
 
 __all__ = [
@@ -101,7 +101,7 @@ class _AtLeast(Interval):  # type: ignore[misc]
 
 
 class _OneOf(StrOptions):  # type: ignore[misc]
-    """Some names; the keys of a table stay up to date with the table."""
+    """Some names. The keys of a table stay up to date with the table."""
 
     def __str__(self) -> str:
         return ", ".join(map(repr, self.options))
@@ -110,8 +110,8 @@ class _OneOf(StrOptions):  # type: ignore[misc]
 _POSITIVE = _AtLeast(Integral, 1)
 _NAMES_OF_NETWORKS = _OneOf(BUILT_IN.keys())
 
-#: What scikit-learn's :meth:`_validate_params` checks too. Losses, samplers and augmentation check
-#: their own specifications, and the data decide about the rest.
+#: The constraints of scikit-learn. Losses, samplers and augmentation check their specifications
+#: themselves, and the checks of the data refuse the rest.
 CONSTRAINTS: dict[str, list[object]] = {
     "logit_adjustment": [_AtLeast(Real, 0)],
     "epoch_length": [None, _OneOf({"uniform"}), _POSITIVE],
@@ -173,9 +173,9 @@ def check_parameters(estimator: CNNClassifier) -> str:
     _check_net(estimator)
     _check_callbacks(estimator)
     device = _check_device(estimator.device)
-    _check_precision(estimator, torch.device(device).type)
+    _check_precision(estimator, device_type(device))
     if estimator.compile:
-        _check_compiler(torch.device(device).type)
+        _check_compiler(device_type(device))
     return device
 
 
@@ -235,13 +235,8 @@ def find_optimizer(optimizer: str | type[torch.optim.Optimizer]) -> type[torch.o
     )
 
 
-def takes_several_gradients(optimizer: type[torch.optim.Optimizer]) -> bool:
-    """Tell whether a step computes the gradient several times."""
-    return issubclass(optimizer, torch.optim.LBFGS)
-
-
 def _check_optimizer(estimator: CNNClassifier, augments: bool) -> None:
-    """Refuse what a step with several gradients cannot do."""
+    """Refuse parameters that a step with several gradients cannot honour."""
     optimizer = find_optimizer(estimator.optimizer)
     if not takes_several_gradients(optimizer):
         return
@@ -322,7 +317,7 @@ def _check_net(estimator: CNNClassifier) -> None:
 
 
 def _check_callbacks(estimator: CNNClassifier) -> None:
-    """Refuse entries that are no callbacks, and monitors of rows that are not there."""
+    """Refuse other entries than callbacks, and monitors that miss their rows."""
     for entry in estimator.callbacks or ():
         callback = entry[1] if isinstance(entry, tuple) and len(entry) == 2 else entry
         is_class = isinstance(callback, type) and issubclass(callback, Callback)
@@ -346,7 +341,7 @@ def _check_callbacks(estimator: CNNClassifier) -> None:
 
 
 def _monitors(estimator: CNNClassifier) -> Iterator[tuple[str, object]]:
-    """Yield the name of each callback, and what it monitors."""
+    """Yield the name and the monitor of each callback."""
     options = estimator.net or {}
     for entry in estimator.callbacks or ():
         name, callback = entry if isinstance(entry, tuple) else (None, entry)

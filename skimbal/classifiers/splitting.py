@@ -64,7 +64,7 @@ def _foreign_rows(estimator: InputClassifier, valid: object, labels: np.ndarray)
 
 
 def _call_split(split: object, rows: Rows, seed: int) -> object:
-    """Return what ``train_split`` makes of the rows, a pair of subsets unless it is wrong."""
+    """Return the result of ``train_split``, a pair of subsets unless it is wrong."""
     y, groups = rows.data.y, rows.group_of_row
     with warnings.catch_warnings():
         # A splitter that ignores groups matters only if it separates a group. That comes later.
@@ -109,8 +109,8 @@ def _split_by_group(split: float, rows: Rows, seed: int) -> tuple[np.ndarray, np
     raise ValueError(
         f"train_split={split!r} with groups finds no fold of whole groups, among {n_folds}, with "
         "every class in both the training and the validation rows. The class in the fewest groups "
-        f"is {rows.labels.tolist()[rarest]!r}, in {count}; it needs at least 2. Use fewer folds or "
-        "a larger share, merge classes, or set train_split=None."
+        f"is {rows.labels.tolist()[rarest]!r}, in {count}, but needs at least 2. Use fewer folds "
+        "or a larger share, merge classes, or set train_split=None."
     )
 
 

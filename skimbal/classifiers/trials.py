@@ -13,7 +13,14 @@ from skimbal.classifiers.parameters import CNNClassifier
 from skimbal.exceptions import CollapseWarning
 from skimbal.losses import MixedLoss
 from skimbal.sampling import Strategy
-from skimbal.training import ImageDataset, TrainingNet, isolated_random_state
+from skimbal.training import (
+    ImageDataset,
+    TrainingNet,
+    device_type,
+    generator_states,
+    isolated_random_state,
+    restore,
+)
 
 __all__ = [
     "check_loss",
@@ -26,9 +33,7 @@ __all__ = [
 
 def _images_of(train: ImageDataset, n_rows: int) -> torch.Tensor:
     """Return the images of the first rows."""
-    batch, _ = train.batch(np.arange(min(n_rows, len(train))))
-    images: torch.Tensor = batch["X"] if isinstance(batch, dict) else batch
-    return images
+    return train.batch(np.arange(min(n_rows, len(train)))).images
 
 
 def try_network(estimator: CNNClassifier, net: TrainingNet, train: Rows) -> None:
@@ -64,7 +69,7 @@ def try_augmentation(estimator: CNNClassifier, net: TrainingNet, train: Rows) ->
     """Try the augmentation on some rows, so that it fails at once if it fails."""
     images = _images_of(train.data, 8)
     shape = (len(images), images.shape[1], *(net.module_.crop_size or images.shape[2:]))
-    state = net.random_state()
+    states = generator_states(net.device)
     try:
         changed = net.augmented(images)
     except Exception as error:
@@ -74,13 +79,13 @@ def try_augmentation(estimator: CNNClassifier, net: TrainingNet, train: Rows) ->
             "skimbal.augmentation.PerSample."
         )
         raise
-    expected = shape, net.module_.dtype, torch.device(net.device).type
+    expected = shape, net.module_.dtype, device_type(net.device)
     found: object = type(changed)
     if isinstance(changed, torch.Tensor):
         found = tuple(changed.shape), changed.dtype, changed.device.type
     if found != expected:
         raise ValueError(
-            "augment must keep the shape, dtype and device of a batch of images; in a trial it "
+            "augment must keep the shape, dtype and device of a batch of images. In a trial it "
             f"made {found} of {expected}. Put a transform that takes one image at a time into "
             "skimbal.augmentation.PerSample. To crop, set crop_size."
         )
@@ -90,7 +95,7 @@ def try_augmentation(estimator: CNNClassifier, net: TrainingNet, train: Rows) ->
             "trial with the first training rows. Change it, or the range of X."
         )
     if estimator.micro_batch_size is not None:
-        net.random_state(state)
+        restore(states, net.device)
         again = net.augmented(images)
         if (changed - again).abs().max() > 1e-3 * changed.abs().max():
             raise ValueError(
@@ -122,7 +127,7 @@ def _try_gradient(estimator: CNNClassifier, loss: nn.Module, train: Rows) -> Non
     weights = {} if train.weight is None else {"sample_weight": torch.ones(len(y))}
     expected = (
         f"micro_batch_size={estimator.micro_batch_size} needs a loss that can be differentiated by "
-        f"the logits alone; {type(loss).__name__} "
+        f"the logits alone. {type(loss).__name__} "
     )
     remedy = "Let its forward compute a scalar of (logits, target), or set micro_batch_size=None."
     with isolated_random_state(0, "cpu"):
