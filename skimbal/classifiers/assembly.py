@@ -17,7 +17,7 @@ from skimbal.classifiers.parameters import (
     CNNClassifier,
     find_optimizer,
 )
-from skimbal.classifiers.trials import try_network
+from skimbal.classifiers.trials import try_augmentation, try_network
 from skimbal.exceptions import ParameterError
 from skimbal.losses import MixedLoss
 from skimbal.networks import BUILT_IN
@@ -37,7 +37,7 @@ from skimbal.training import (
     takes_several_gradients,
 )
 
-__all__ = ["NewNet", "Plan", "SameNet", "WarmNet", "make_net"]
+__all__ = ["NewNet", "Plan", "SameNet", "WarmNet", "prepare_net"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +47,7 @@ class Plan:
     train: Rows
     loss: nn.Module
     crop_size: tuple[int, ...] | None
+    augmentation: nn.Sequential | None
     device: str
     #: Epochs of the fit, or None for one epoch after which others may follow.
     epochs: int | None
@@ -69,7 +70,7 @@ class NewNet:
 
     def net(self, estimator: CNNClassifier, plan: Plan) -> TrainingNet:
         """Return the net to train."""
-        return make_net(estimator, plan)
+        return _make_net(estimator, plan)
 
     @property
     def warns(self) -> bool:
@@ -122,7 +123,17 @@ class SameNet(NewNet):
         return False
 
 
-def make_net(estimator: CNNClassifier, plan: Plan) -> TrainingNet:
+def prepare_net(estimator: CNNClassifier, start: NewNet, plan: Plan) -> TrainingNet:
+    """Return the net to train, with an augmentation that works."""
+    net = start.net(estimator, plan)
+    net.augmentation = () if plan.augmentation is None else tuple(plan.augmentation)
+    if plan.augmentation is not None:
+        plan.augmentation.to(device=net.device, dtype=net.module_.dtype)
+        try_augmentation(estimator, net, plan.train)
+    return net
+
+
+def _make_net(estimator: CNNClassifier, plan: Plan) -> TrainingNet:
     """Make a net with new weights, and try it on a row."""
     optimizer = find_optimizer(estimator.optimizer)
     options = _net_options(estimator, optimizer, plan)

@@ -18,7 +18,7 @@ from skorch.history import History
 from torch import nn
 
 from skimbal.augmentation import AugmentSpec, get_augmentation
-from skimbal.classifiers.assembly import NewNet, Plan, SameNet, WarmNet
+from skimbal.classifiers.assembly import NewNet, Plan, SameNet, WarmNet, prepare_net
 from skimbal.classifiers.inputs import (
     check_class_argument,
     check_images,
@@ -36,7 +36,6 @@ from skimbal.classifiers.splitting import split_rows
 from skimbal.classifiers.trials import (
     check_loss,
     check_processes,
-    try_augmentation,
     warn_of_known_trouble,
 )
 from skimbal.exceptions import ParameterError
@@ -46,7 +45,6 @@ from skimbal.training import (
     Alone,
     BlockIterator,
     ImageDataset,
-    Processes,
     TrainingNet,
     isolated_random_state,
     join,
@@ -618,9 +616,7 @@ class BaseCNNClassifier(
     ) -> Self:
         """Train a net for some epochs, or for one if None, after which others may follow."""
         device = check_parameters(self)
-        processes: Processes = Alone()
-        if self.distributed:
-            device, processes = join(device)
+        device, processes = join(device) if self.distributed else (device, Alone())
         augmentation = get_augmentation(self.augment, len(self.spatial_axes))
         is_first = start.previous is None
         rows = check_rows(self, X, y, sample_weight, groups, labels=start.labels, reset=is_first)
@@ -643,19 +639,15 @@ class BaseCNNClassifier(
         numbers = rows.labels.tolist(), self.batch_size, self.max_epochs
         processes.check_same(lambda: (*numbers, train.checksum, valid and valid.checksum))
 
-        plan = Plan(train, loss, crop_size, device, epochs, n_epochs)
+        plan = Plan(train, loss, crop_size, augmentation, device, epochs, n_epochs)
         with isolated_random_state(torch_seed, device):
-            net = start.net(self, plan)
-            net.augmentation = () if augmentation is None else tuple(augmentation)
-            if augmentation is not None:
-                augmentation.to(device=net.device, dtype=net.module_.dtype)
-                try_augmentation(self, net, train)
+            net = prepare_net(self, start, plan)
             # Set before training, so that an interrupted fit leaves the epochs so far.
             self.classes_, self.input_shape_ = rows.labels, rows.data.sample_shape
             self.net_, self._class_mass = net, mass
             self._epochs_before = net.epochs_before_
+            valid_data = None if valid is None else valid.data
             with _explained_out_of_memory(self):
-                valid_data = None if valid is None else valid.data
                 net.train_epochs(train.data, valid_data, epochs or 1, processes)
         return self
 

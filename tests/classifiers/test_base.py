@@ -3,10 +3,12 @@
 import copy
 import functools
 import gc
+import inspect
 import io
 import os
 import pickle
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -166,6 +168,27 @@ def test_every_sampler_trains(classifier, sampler, n_rows):
     assert clf.score(X, y) > 0.9
     sizes = [sum(batch["train_batch_size"] for batch in row["batches"]) for row in clf.history_]
     assert sizes == [n_rows] * 8
+
+
+@pytest.mark.parametrize(("epoch_length", "n_batches"), [(None, 4), ("uniform", 3), (2, 2), (7, 7)])
+def test_epochs_are_as_long_as_asked_for(epoch_length, n_batches):
+    X, y = images()
+    clf = small(sampler="balanced", epoch_length=epoch_length, max_epochs=2).fit(X, y)
+    assert clf.history_[:, "train_batch_count"] == [n_batches] * 2
+
+
+@BOTH
+def test_docstring_has_its_summary_and_the_shared_parameters(classifier):
+    doc = inspect.getdoc(classifier)
+    assert doc.startswith("Convolutional network for ")
+    names = re.findall(r"^(\w+) : ", doc.partition("Attributes\n")[0], flags=re.MULTILINE)
+    assert names == list(inspect.signature(classifier).parameters)
+    assert f">>> from skimbal import {classifier.__name__}\n" in doc.rpartition("Examples\n")[2]
+    assert {len(re.findall(rf"^{name}\n-+$", doc, flags=re.M)) for name in SECTIONS} == {1}
+    assert inspect.getdoc(type("Subclass", (classifier,), {})) == doc
+
+
+SECTIONS = ["Parameters", "Attributes", "See Also", "References", "Examples"]
 
 
 def mcc_by_hand(p, hot):
@@ -1228,7 +1251,10 @@ def test_optimizer_is_fused_unless_told_otherwise():
 
 
 class OwnLBFGS(torch.optim.LBFGS):
-    """A subclass, which needs what its base needs."""
+    """A subclass needs several gradients, too."""
+
+
+LBFGS = ["lbfgs", OwnLBFGS]
 
 
 class Twice(torch.optim.SGD):
@@ -1249,10 +1275,12 @@ def test_channels_are_innermost(classifier):
         weights = clf.fit(X, y).net_.module_.parameters()
         return [weight for weight in weights if weight.ndim == ndim + 2 and weight.shape[1] > 1]
 
-    assert all(weight.is_contiguous(memory_format=layout) for weight in kernels(small(classifier)))
-    assert all(weight.is_contiguous() for weight in kernels(small(classifier, optimizer="lbfgs")))
-    module = small(classifier, max_epochs=1).fit(X, y).net_.module_
-    prepared = module.prepare(torch.from_numpy(X)[:, None])
+    usual = small(classifier, max_epochs=1)
+    assert all(weight.is_contiguous(memory_format=layout) for weight in kernels(usual))
+    net = {"module__width": 8, "optimizer__max_iter": 1}
+    others = [small(classifier, optimizer=name, max_epochs=1, net=net) for name in LBFGS]
+    assert all(weight.is_contiguous() for clf in others for weight in kernels(clf))
+    prepared = usual.net_.module_.prepare(torch.from_numpy(X)[:, None])
     # One channel is contiguous in any layout, so it is the strides that tell.
     assert prepared.stride(1) == 1
 
@@ -1261,9 +1289,9 @@ def test_optimizer_that_computes_gradients_itself():
     X, y = images()
     clf = small(optimizer=Twice, standardize=False).fit(X, y)
     assert len(clf.history_[0, "batches"]) == 3
-    one = small(optimizer="lbfgs", max_epochs=2, lr=0.1).fit(X, y)
-    other = small(optimizer=OwnLBFGS, max_epochs=2, lr=0.1).fit(X, y)
-    assert_same_weights(one, other)
+    net = {"module__width": 8, "optimizer__max_iter": 5}
+    one, other = (small(optimizer=name, max_epochs=2, lr=0.1, net=net) for name in LBFGS)
+    assert_same_weights(one.fit(X, y), other.fit(X, y))
 
 
 def test_train_step_of_ones_own_is_used(monkeypatch):
@@ -1376,14 +1404,14 @@ def test_balanced_batches_raise_the_recall_of_a_rare_class():
     ("params", "name", "values", "fitted", "expected"),
     [
         (
-            {},
+            {"max_epochs": 1},
             "loss",
             ["wce", "focal", "ce + 0.5*mcc"],
             lambda net: net.criterion_.extra_repr(),
             ["wce", "focal", "ce + 0.5*mcc"],
         ),
         (
-            {"loss": LossMix(ce=1)},
+            {"loss": LossMix(ce=1), "max_epochs": 1},
             "loss__mcc",
             [0, 0.25, 1],
             lambda net: net.criterion_.factors.get("mcc"),
@@ -1397,14 +1425,14 @@ def test_balanced_batches_raise_the_recall_of_a_rare_class():
             [5, 7, 3],
         ),
         (
-            {},
+            {"max_epochs": 1},
             "net__optimizer__weight_decay",
             [0, 0.1, 0.3],
             lambda net: net.optimizer_.param_groups[0]["weight_decay"],
             [0, 0.1, 0.3],
         ),
         (
-            {},
+            {"max_epochs": 1},
             "net__module__width",
             [4, 6, 8],
             lambda net: net.module_.network.features[0].out_channels,

@@ -676,12 +676,18 @@ BAD_PARAMS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("cls", BOTH)
 @pytest.mark.parametrize(("params", "fragments"), BAD_PARAMS, ids=lambda value: str(value)[:60])
-def test_bad_parameters(refused, cls, params, fragments):
-    clf = make(cls, **copy.deepcopy(params))  # the constructor takes them all
-    refused(lambda: clf.fit(images(cls), Y), *fragments)
-    refused(lambda: clf.partial_fit(images(cls), Y, classes=[0, 1]), *fragments)
+def test_bad_parameters(refused, params, fragments):
+    clf = make(**copy.deepcopy(params))  # the constructor takes them all
+    refused(lambda: clf.fit(images(), Y), *fragments)
+    refused(lambda: clf.partial_fit(images(), Y, classes=[0, 1]), *fragments)
+
+
+def test_bad_parameters_for_volumes(refused):
+    X = images(CNN3DClassifier)
+    for params, fragments in BAD_PARAMS[::10]:
+        clf = make(CNN3DClassifier, **copy.deepcopy(params))
+        refused(lambda clf=clf: clf.fit(X, Y), *fragments)
 
 
 @pytest.mark.parametrize("cls", BOTH)
