@@ -19,7 +19,7 @@ from skimbal.classifiers.parameters import (
 )
 from skimbal.classifiers.trials import try_augmentation, try_network
 from skimbal.exceptions import ParameterError
-from skimbal.losses import MixedLoss
+from skimbal.losses import MixedLoss, ModuleLoss
 from skimbal.networks import BUILT_IN
 from skimbal.training import (
     BlockIterator,
@@ -45,7 +45,7 @@ class Plan:
     """The decisions of a fit that its net depends on."""
 
     train: Rows
-    loss: nn.Module
+    loss: MixedLoss | ModuleLoss
     crop_size: tuple[int, ...] | None
     augmentation: nn.Sequential | None
     device: str
@@ -112,8 +112,7 @@ class SameNet(NewNet):
             )
         net.end_schedule()
         loss = plan.loss.to(net.device, net.module_.dtype)
-        if isinstance(loss, MixedLoss) and isinstance(net.criterion_, MixedLoss):
-            loss.moving = net.criterion_.moving
+        loss.carry_on_from(net.criterion_)
         net.criterion_ = loss
         return net
 
@@ -146,7 +145,6 @@ def _make_net(estimator: CNNClassifier, plan: Plan) -> TrainingNet:
         max_epochs=estimator.max_epochs,
         batch_size=estimator.batch_size,
         micro_batch_size=estimator.micro_batch_size,
-        ce_warmup_epochs=_n_warmup_epochs(estimator),
         autocast=autocast,
         compiled=estimator.compile,
         feature_layer=estimator.feature_layer,
@@ -251,8 +249,7 @@ def _callbacks(estimator: CNNClassifier, plan: Plan) -> list[object]:
         callbacks.insert(0, ("lr_schedule", cosine))
     if estimator.verbose == 1 and plan.epochs is not None:
         callbacks.append(("progress", EpochProgress(plan.epochs)))
-    loss = plan.loss
-    if estimator.verbose and isinstance(loss, MixedLoss) and loss.suffers_from_small_batches:
+    if estimator.verbose and plan.loss.suffers_from_small_batches:
         callbacks.append(("incomplete_batches", IncompleteBatches()))
     return callbacks
 
@@ -268,8 +265,3 @@ def _check_callback_options(net: TrainingNet, options: dict[str, Any]) -> None:
                 name,
                 f"Add ({parts[1]!r}, callback) to callbacks.",
             )
-
-
-def _n_warmup_epochs(estimator: CNNClassifier) -> float:
-    share = estimator.ce_warmup_epochs
-    return share * estimator.max_epochs if share < 1 else share

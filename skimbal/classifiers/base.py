@@ -39,7 +39,7 @@ from skimbal.classifiers.trials import (
     warn_of_known_trouble,
 )
 from skimbal.exceptions import ParameterError
-from skimbal.losses import LossMix, get_loss, log_prior
+from skimbal.losses import LossSpec, get_loss, log_prior
 from skimbal.sampling import SamplerSpec, check_sampler
 from skimbal.training import (
     Alone,
@@ -244,11 +244,8 @@ class BaseCNNClassifier(
     def __init__(
         self,
         # Loss
-        loss: str | LossMix | nn.Module | type[nn.Module] = "ce+mcc",
+        loss: LossSpec = "ce+mcc",
         *,
-        loss_statistics: str = "batch",
-        loss_horizon: float = 512,
-        ce_warmup_epochs: float = 0.5,
         logit_adjustment: float = 0.0,
         class_weight: ClassWeight = None,
         # Data
@@ -282,9 +279,6 @@ class BaseCNNClassifier(
         verbose: int = 0,
     ) -> None:
         self.loss = loss
-        self.loss_statistics = loss_statistics
-        self.loss_horizon = loss_horizon
-        self.ce_warmup_epochs = ce_warmup_epochs
         self.logit_adjustment = logit_adjustment
         self.class_weight = class_weight
         self.sampler = sampler
@@ -628,7 +622,7 @@ class BaseCNNClassifier(
 
         train, valid = split_rows(self, rows, split_seed)
         mass = train.class_mass + start.class_mass
-        loss = get_loss(self.loss, mass, statistics=self.loss_statistics, horizon=self.loss_horizon)
+        loss = get_loss(self.loss, mass)
         train, valid = weighted_by_class(self.class_weight, train, valid, mass)
         strategy = check_sampler(self.sampler, rows.labels[train.data.y])
         check_loss(self, loss, train)

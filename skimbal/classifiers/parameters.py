@@ -15,7 +15,7 @@ from torch import nn
 
 from skimbal.augmentation import AugmentSpec, CenterCrop
 from skimbal.exceptions import ParameterError
-from skimbal.losses import LossMix
+from skimbal.losses import LossSpec
 from skimbal.networks import BUILT_IN
 from skimbal.sampling import SamplerSpec, is_uniform
 from skimbal.training import StandardizedModule, device_type, takes_several_gradients
@@ -54,9 +54,7 @@ class CNNClassifier(Protocol):
     """The parameters of a classifier, which the functions of this folder read."""
 
     spatial_axes: tuple[str, ...]
-    loss: str | LossMix | nn.Module | type[nn.Module]
-    loss_statistics: str
-    ce_warmup_epochs: float
+    loss: LossSpec
     logit_adjustment: float
     class_weight: ClassWeight
     sampler: SamplerSpec

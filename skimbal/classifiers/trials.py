@@ -1,17 +1,15 @@
 """Trials of the network, the augmentation and the loss on the training rows, before training."""
 
 import copy
-import inspect
 import warnings
 
 import numpy as np
 import torch
-from torch import nn
 
 from skimbal.classifiers.inputs import Rows
-from skimbal.classifiers.parameters import CNNClassifier
-from skimbal.exceptions import CollapseWarning
-from skimbal.losses import MixedLoss
+from skimbal.classifiers.parameters import CNNClassifier, find_optimizer
+from skimbal.exceptions import CollapseWarning, ParameterError
+from skimbal.losses import MixedLoss, ModuleLoss
 from skimbal.sampling import Strategy
 from skimbal.training import (
     ImageDataset,
@@ -20,6 +18,7 @@ from skimbal.training import (
     generator_states,
     isolated_random_state,
     restore,
+    takes_several_gradients,
 )
 
 __all__ = [
@@ -106,28 +105,33 @@ def try_augmentation(estimator: CNNClassifier, net: TrainingNet, train: Rows) ->
             )
 
 
-def check_loss(estimator: CNNClassifier, loss: nn.Module, train: Rows) -> None:
+def check_loss(estimator: CNNClassifier, loss: MixedLoss | ModuleLoss, train: Rows) -> None:
     """Refuse a loss that cannot take the weights or the micro-batches."""
-    if (
-        train.weight is not None
-        and "sample_weight" not in inspect.signature(loss.forward).parameters
-    ):
+    if train.weight is not None and not loss.takes_weights:
         raise ValueError(
-            f"the loss {type(loss).__name__} cannot take weights, but sample_weight or "
+            f"the loss {loss.name} cannot take weights, but sample_weight or "
             "class_weight was given. Let its forward take sample_weight, of shape (n_samples,)."
         )
-    if estimator.micro_batch_size is not None and not isinstance(loss, MixedLoss):
+    if loss.statistics == "moving" and takes_several_gradients(find_optimizer(estimator.optimizer)):
+        raise ParameterError(
+            "statistics",
+            "'batch' for this optimizer",
+            loss.statistics,
+            "Moving statistics count a batch once, but the optimizer computes the loss of a batch "
+            "several times in a step. Use LossMix(..., statistics='batch') or another optimizer.",
+        )
+    if estimator.micro_batch_size is not None and not loss.factors:
         _try_gradient(estimator, loss, train)
 
 
-def _try_gradient(estimator: CNNClassifier, loss: nn.Module, train: Rows) -> None:
+def _try_gradient(estimator: CNNClassifier, loss: MixedLoss | ModuleLoss, train: Rows) -> None:
     """Try a loss module by itself: in micro-batches it does not see the network."""
     y = torch.from_numpy(train.data.y[: estimator.batch_size])
     logits = torch.zeros(len(y), len(train.labels), requires_grad=True)
     weights = {} if train.weight is None else {"sample_weight": torch.ones(len(y))}
     expected = (
         f"micro_batch_size={estimator.micro_batch_size} needs a loss that can be differentiated by "
-        f"the logits alone. {type(loss).__name__} "
+        f"the logits alone. {loss.name} "
     )
     remedy = "Let its forward compute a scalar of (logits, target), or set micro_batch_size=None."
     with isolated_random_state(0, "cpu"):
@@ -144,19 +148,23 @@ def _try_gradient(estimator: CNNClassifier, loss: nn.Module, train: Rows) -> Non
 
 
 def check_processes(
-    estimator: CNNClassifier, loss: nn.Module, strategy: Strategy, train: Rows, n_processes: int
+    estimator: CNNClassifier,
+    loss: MixedLoss | ModuleLoss,
+    strategy: Strategy,
+    train: Rows,
+    n_processes: int,
 ) -> None:
     """Refuse a fit that would not be one training if several processes share the batches."""
-    if not isinstance(loss, MixedLoss):
-        if not getattr(loss, "mean_over_rows", False):
+    if not loss.factors:
+        if not loss.adds_up(weighted=False):
             raise ValueError(
-                f"distributed=True cannot split the loss {type(loss).__name__} over processes "
+                f"distributed=True cannot split the loss {loss.name} over processes "
                 "without knowing that it is a mean over the rows of a batch. If it is a mean, give "
                 "it an attribute mean_over_rows = True. Otherwise use a loss of skimbal."
             )
         if train.weight is not None:
             raise ValueError(
-                f"distributed=True cannot split the loss {type(loss).__name__} with weights, as it "
+                f"distributed=True cannot split the loss {loss.name} with weights, as it "
                 "does not say which sum divides them. Leave sample_weight and class_weight out, or "
                 "use a loss of skimbal."
             )
@@ -171,26 +179,26 @@ def check_processes(
 
 
 def warn_of_known_trouble(
-    estimator: CNNClassifier, loss: nn.Module, strategy: Strategy, n_classes: int
+    estimator: CNNClassifier, loss: MixedLoss | ModuleLoss, strategy: Strategy, n_classes: int
 ) -> None:
     """Warn of a loss that may collapse, and of batches that cannot hold every class."""
-    suffers = isinstance(loss, MixedLoss) and loss.suffers_from_small_batches
-    if isinstance(loss, MixedLoss) and loss.may_collapse and not estimator.ce_warmup_epochs:
+    if loss.may_collapse and not loss.ce_share(0, estimator.max_epochs):
         warnings.warn(
             f"loss={estimator.loss!r} alone is known to collapse to one class: constant "
             "predictions are a plateau of it, above all with small batches (Scholz et al. 2024, "
             "Table 6). "
             f"A mix avoids that, loss='ce+{next(iter(loss.factors))}', or a warm-up with "
-            "cross-entropy, ce_warmup_epochs=0.5.",
+            "cross-entropy, LossMix(..., warmup_epochs=0.5).",
             CollapseWarning,
             stacklevel=4,
         )
-    if estimator.batch_size < n_classes and (suffers or strategy.needs_every_class):
+    needs_every_class = loss.suffers_from_small_batches or strategy.needs_every_class
+    if estimator.batch_size < n_classes and needs_every_class:
         warnings.warn(
             f"batch_size={estimator.batch_size} is less than the {n_classes} classes, so no batch "
             "can hold every class, but this loss or sampler needs every class. Use a larger "
-            "batch_size (with micro_batch_size if memory is short), or loss_statistics='moving' "
-            "for the loss.",
+            "batch_size (with micro_batch_size if memory is short), or "
+            "LossMix(..., statistics='moving').",
             UserWarning,
             stacklevel=4,
         )
