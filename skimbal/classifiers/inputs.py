@@ -3,7 +3,7 @@
 import math
 import os
 import zlib
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from numbers import Real
 from typing import Any, Protocol
@@ -25,7 +25,7 @@ from skimbal.exceptions import ParameterError
 from skimbal.images import ImageArray, ImageFiles, guess_axes
 from skimbal.losses import inverse_frequency
 from skimbal.training import ImageDataset
-from skimbal.typing import ArrayLike, ClassWeight, ImagesLike
+from skimbal.typing import ArrayLike, ArraySource, ClassWeight, ImagesLike, PathLike, is_integer
 
 __all__ = [
     "InputClassifier",
@@ -171,8 +171,8 @@ def from_paths(X: ImagesLike) -> ImagesLike:
         and getattr(getattr(X, "dtype", None), "kind", "") in ("O", "U", "T")
     ):
         return X
-    entries: Iterable[object] = X  # type: ignore[assignment]
-    return ImageFiles(X) if any(isinstance(one, str | os.PathLike) for one in entries) else X
+    entries: Collection[PathLike] = X  # type: ignore[assignment]
+    return ImageFiles(entries) if any(isinstance(e, str | os.PathLike) for e in entries) else X
 
 
 def _as_array(data: ImagesLike | ArrayLike) -> Any:
@@ -183,7 +183,7 @@ def _as_array(data: ImagesLike | ArrayLike) -> Any:
     if isinstance(data, torch.Tensor):
         return (data.float() if data.dtype == torch.bfloat16 else data).numpy(force=True)
     is_known = isinstance(data, np.ndarray | ImageArray)
-    if not is_known and getattr(data, "ndim", 0) > 2 and hasattr(data, "dtype"):
+    if not is_known and getattr(data, "ndim", 0) > 2 and isinstance(data, ArraySource):
         return ImageArray(data)
     return data
 
@@ -265,8 +265,7 @@ def _given_shape(estimator: CNNClassifier) -> tuple[int, ...]:
     if (
         not isinstance(given, list | tuple)
         or len(given) not in (n_axes, n_axes + 1)
-        or not all(hasattr(size, "__index__") and size > 0 for size in given)
-        or any(isinstance(size, bool) for size in given)
+        or not all(is_integer(size) and size > 0 for size in given)
     ):
         axes = ", ".join(estimator.spatial_axes)
         raise ParameterError(

@@ -19,7 +19,7 @@ from skimbal.losses import LossSpec
 from skimbal.networks import BUILT_IN
 from skimbal.sampling import SamplerSpec, is_uniform
 from skimbal.training import StandardizedModule, device_type, takes_several_gradients
-from skimbal.typing import ClassWeight, RandomState
+from skimbal.typing import ClassWeight, RandomState, is_number
 
 __all__ = [
     "CONSTRAINTS",
@@ -91,7 +91,7 @@ class _AtLeast(Interval):  # type: ignore[misc]
         super().__init__(kind, bound, None, closed="neither" if open_end else "left")
 
     def is_satisfied_by(self, value: object) -> bool:
-        return not isinstance(value, bool) and bool(super().is_satisfied_by(value))
+        return is_number(value) and bool(super().is_satisfied_by(value))
 
     def __str__(self) -> str:
         kind = "an integer" if self.type is Integral else "a finite number"
