@@ -7,7 +7,6 @@ from functools import partial
 from typing import Any, TypeAlias, TypeGuard
 
 import numpy as np
-from imblearn.over_sampling import RandomOverSampler
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, clone
 from sklearn.utils import Tags, check_consistent_length, get_tags
 
@@ -535,6 +534,9 @@ def _is_resampler(sampler: object) -> TypeGuard[Resampler]:
 
 def _checked_resampler(sampler: Resampler | None) -> Resampler:
     if sampler is None:
+        # imbalanced-learn imports every estimator of scikit-learn, and most fits do not need it.
+        from imblearn.over_sampling import RandomOverSampler
+
         sampler = RandomOverSampler()
     if not _is_resampler(sampler):
         raise TypeError(

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from skorch.history import History
 
-from skimbal import CNN2DClassifier, CollapseWarning
+from skimbal import CNN2DClassifier, CollapseWarning, LossMix
 from skimbal.__main__ import main
 from skimbal.datasets import load_npz
 from skimbal.images import ImageFiles
+from skimbal.losses import get_loss
 
 ROOT = Path(__file__).parents[1]
 QUICK = ("--epochs", "1", "--seeds", "1", "--sampler", "uniform")
@@ -33,8 +34,9 @@ class StubClassifier(CNN2DClassifier):
     def fit(self, X, y):
         self.fits.append((self, X, y))
         self.classes_ = np.unique(y)
-        if self.loss in ("f1", "mcc") and not self.ce_warmup_epochs:
-            warnings.warn(f"{self.loss}\ncollapses", CollapseWarning, stacklevel=2)
+        loss = get_loss(self.loss, class_counts=[1, 1])
+        if loss.may_collapse and not loss.ce_share(0, self.max_epochs):
+            warnings.warn(f"{loss.name}\ncollapses", CollapseWarning, stacklevel=2)
         return self
 
     def predict_proba(self, X):
@@ -212,7 +214,7 @@ def test_default_run_compares_the_losses_as_they_were_proposed(capsys, fits):
     assert pairs == [[loss, sampler] for sampler in ("uniform", "balanced") for loss in losses]
     assert len(fits) == 12 * 3
     for classifier, X, _ in fits:
-        assert classifier.ce_warmup_epochs == 0
+        assert classifier.loss.warmup_epochs == 0
         assert classifier.max_epochs == 8
         assert len(X) == 518
 
@@ -245,7 +247,8 @@ def test_compare_cross_validates_files_of_ones_own(capsys, fits, own):
     assert len(X) == 32
     assert set(y) == {"benign", "malignant"}
     defaults = CNN2DClassifier()
-    for name in ("ce_warmup_epochs", "max_epochs", "batch_size", "module", "lr", "device"):
+    assert get_loss(classifier.loss).mix.warmup_epochs == LossMix().warmup_epochs
+    for name in ("max_epochs", "batch_size", "module", "lr", "device"):
         assert getattr(classifier, name) == getattr(defaults, name), name
 
 

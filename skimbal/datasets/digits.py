@@ -2,7 +2,6 @@
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.datasets import load_digits
 from sklearn.utils import Bunch, check_random_state
 
 from skimbal.datasets.npz import SPLITS, Splits, make_bunch
@@ -61,6 +60,9 @@ def load_imbalanced_digits(
     if not 5 <= imbalance <= 36:
         raise ValueError(f"imbalance must be from 5 to 36, got {imbalance!r}")
     rng = check_random_state(random_state)
+    # The module imports the loaders of all data sets, which would make `import skimbal` slower.
+    from sklearn.datasets import load_digits
+
     digits = load_digits()
     labels = np.maximum(digits.target - 7, 0)
     parts: dict[str, list[npt.NDArray[np.int64]]] = {split: [] for split in SPLITS}

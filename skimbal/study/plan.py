@@ -390,7 +390,7 @@ def _check_loss(name: str, given: object, estimator: Classifier) -> dict[str, An
 
 def _terms(params: Mapping[str, Any], data: StudyData, estimator: Classifier) -> frozenset[str]:
     loss = get_loss(params.get("loss", final_step(estimator).loss), data.counts)
-    return frozenset(getattr(loss, "factors", ()))
+    return frozenset(loss.factors)
 
 
 def _plainest(

@@ -74,9 +74,9 @@ class IncompleteBatches(Callback):  # type: ignore[misc]
         if share > 0.05:
             tqdm.write(  # next to a progress bar, if there is one
                 f"{share:.0%} of the batches lacked a class, which biases the loss "
-                f"'{net.criterion_.extra_repr()}'. Set a larger batch_size (with micro_batch_size "
-                "if memory is short), loss_statistics='moving', or ce_warmup_epochs for a loss "
-                "without 'ce'."
+                f"'{net.criterion_.name}'. Set a larger batch_size (with micro_batch_size if "
+                "memory is short), LossMix(..., statistics='moving'), or warmup_epochs of a "
+                "LossMix without 'ce'."
             )
 
 

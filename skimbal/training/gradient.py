@@ -6,7 +6,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from skimbal.losses import MixedLoss
+from skimbal.losses import BatchLoss
 from skimbal.training.dataset import Batch
 from skimbal.training.devices import device_type
 from skimbal.training.forward import Net
@@ -26,12 +26,12 @@ __all__ = [
 class TrainableNet(Net, Protocol):
     """The parts of a :class:`~skimbal.training.TrainingNet` that compute a gradient."""
 
-    criterion_: Any
+    criterion_: BatchLoss
     optimizer_: torch.optim.Optimizer
     scaler_: torch.amp.GradScaler | None
     processes_: Processes
     micro_batch_size: int | None
-    ce_warmup_epochs: float
+    max_epochs: int
     classes: Any
     history: Any
     epochs_before_: int
@@ -58,7 +58,8 @@ def compute_gradient(net: TrainableNet, batch: Batch) -> dict[str, Tensor]:
         _back_propagate(net, loss)
     else:
         parts = own.split(-(-len(labels) // net.micro_batch_size))
-        in_parts = _in_one_pass if _adds_up(net, own) else _in_two_passes
+        adds_up = net.criterion_.adds_up(weighted=own.weight is not None)
+        in_parts = _in_one_pass if adds_up else _in_two_passes
         loss, logits = in_parts(net, own, parts, n_rows)
     parameters = (p for _, p in net.get_all_learnable_params() if p.requires_grad)
     loss = net.processes_.average_gradients(parameters, loss)
@@ -77,27 +78,16 @@ def share_of_loss(
     training: bool,
 ) -> Tensor:
     """Compute what some rows add to the loss of a batch of ``n_rows``, often all of them."""
-    criterion = net.criterion_
-    labels = labels.to(logits.device)
-    sum_over_parts = net.processes_.sum_over_parts if training else None
-    options: dict[str, Any] = {}
-    if weight is not None:
-        options["sample_weight"] = weight.to(logits)
-    if not isinstance(criterion, MixedLoss):
-        if len(labels) == 0:
-            return logits.sum()
-        loss: Tensor = criterion(logits, labels, **options)
-        # What the mean over the processes makes the sum of all shares.
-        share = len(labels) / n_rows * (sum_over_parts.n_parts if sum_over_parts else 1)
-        return loss if share == 1 else loss * share
-    if sum_over_parts is not None:
-        options["process_group"] = torch.distributed.group.WORLD
-    if training and net.ce_warmup_epochs and criterion.may_collapse:
-        n_epochs = net.epochs_before_ + len(net.history) - 1 + net.progress_
-        options["ce_share"] = max(0.0, 1 - n_epochs / net.ce_warmup_epochs)
-    # Weights have mean 1 over the training rows: a batch of light rows counts for less.
-    loss = criterion(logits, labels, **options, normalizer=n_rows)
-    return loss
+    n_epochs = net.epochs_before_ + len(net.history) - 1 + net.progress_
+    return net.criterion_(
+        logits,
+        labels.to(logits.device),
+        None if weight is None else weight.to(logits),
+        # Weights have mean 1 over the training rows: a batch of light rows counts for less.
+        normalizer=n_rows,
+        ce_share=net.criterion_.ce_share(n_epochs, net.max_epochs) if training else 0.0,
+        sum_over_parts=net.processes_.sum_over_parts if training else None,
+    )
 
 
 def no_logits(net: TrainableNet) -> Tensor:
@@ -123,14 +113,6 @@ def step_optimizer(net: TrainableNet) -> None:
     else:
         net.scaler_.step(net.optimizer_)
         net.scaler_.update()
-
-
-def _adds_up(net: TrainableNet, batch: Batch) -> bool:
-    """Tell whether the loss of a batch is the sum of what its parts add to it."""
-    if isinstance(net.criterion_, MixedLoss):
-        return not net.criterion_.needs_every_class
-    # A module of the user may say so, but then does not say what it does with weights.
-    return getattr(net.criterion_, "mean_over_rows", False) and batch.weight is None
 
 
 def _in_one_pass(

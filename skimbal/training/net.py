@@ -36,8 +36,6 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
         Makes the network.
     micro_batch_size : int, default=None
         Rows that are in memory at once, in samples. All of the batch if None.
-    ce_warmup_epochs : float, default=0
-        Epochs over which a loss that may collapse takes over from a cross-entropy.
     autocast : torch.dtype, default=None
         Low precision to compute the network in. The loss stays in float32.
     compiled : bool, default=False
@@ -62,7 +60,6 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
         module: Callable[..., nn.Module],
         *args: object,
         micro_batch_size: int | None = None,
-        ce_warmup_epochs: float = 0,
         autocast: torch.dtype | None = None,
         compiled: bool = False,
         feature_layer: str | None = None,
@@ -71,7 +68,6 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
     ) -> None:
         super().__init__(module, *args, **kwargs)
         self.micro_batch_size = micro_batch_size
-        self.ce_warmup_epochs = ce_warmup_epochs
         self.autocast = autocast
         self.compiled = compiled
         self.feature_layer = feature_layer

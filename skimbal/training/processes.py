@@ -19,6 +19,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 
+from skimbal.losses import SumOverParts
 from skimbal.training.devices import is_cuda
 from skimbal.training.random_state import seed_torch
 
@@ -28,16 +29,6 @@ __all__ = ["Alone", "Processes", "SumOverProcesses", "Together", "join"]
 _TIMEOUT = datetime.timedelta(minutes=10)
 
 _Value = TypeVar("_Value")
-
-
-class SumOverParts(Protocol):
-    """A function that sums over all parts of a batch, and carries the gradient back to each."""
-
-    #: Number of parts.
-    n_parts: int
-
-    def __call__(self, part: Tensor, /) -> Tensor:
-        """Return the sum of the tensors of all parts."""
 
 
 class Processes(Protocol):

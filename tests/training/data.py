@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from skorch.callbacks import Callback, EarlyStopping, LRScheduler
 
-from skimbal.losses import get_loss
+from skimbal.losses import LossMix, get_loss
 from skimbal.networks import SmallCNN
 from skimbal.training import (
     BlockIterator,
@@ -41,12 +41,13 @@ def make_net(data, loss="ce+mcc", *, factory=None, n_classes=3, seed=0, **option
     """Make a net as the classifiers do, small and in float64."""
     if factory is None:
         factory = small_network(data)
+    mix = LossMix.from_expression(loss, warmup_epochs=0)
     arguments = {
         "module__factory": factory,
         "module__in_channels": data.sample_shape[0],
         "module__n_classes": n_classes,
         "module__dtype": torch.float64,
-        "criterion": get_loss(loss, class_counts=range(1, n_classes + 1)),
+        "criterion": get_loss(mix, class_counts=range(1, n_classes + 1)),
         "optimizer": torch.optim.SGD,
         "lr": 0.1,
         "batch_size": len(data),

@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from skimbal.augmentation import RandomFlip, RandomGamma
+from skimbal.losses import ModuleLoss, get_loss
 from skimbal.networks import SmallCNN
 from skimbal.training import generator_states, isolated_random_state
 from tests.training.data import (
@@ -82,16 +83,18 @@ class OwnLoss(nn.Module):
 @pytest.mark.parametrize("micro_batch_size", [None, 4])
 def test_losses_of_others(micro_batch_size):
     data = draw()
-    net = make_net(data, criterion=OwnLoss(), micro_batch_size=micro_batch_size)
+    net = make_net(data, criterion=ModuleLoss(OwnLoss()), micro_batch_size=micro_batch_size)
     net.train_step_single(all_rows(data))
-    assert np.array_equal(net.criterion_.got, data.sample_weight)
+    assert np.array_equal(net.criterion_.module.got, data.sample_weight)
     like_ours = make_net(data, "ce")
     like_ours.train_step_single(all_rows(data))
     error = relative_error(gradient_of(net.module_), gradient_of(like_ours.module_))
     assert error <= 1e-12
 
     plain = draw(weighted=False)
-    net = make_net(plain, criterion=nn.CrossEntropyLoss, micro_batch_size=micro_batch_size)
+    net = make_net(
+        plain, criterion=get_loss(nn.CrossEntropyLoss), micro_batch_size=micro_batch_size
+    )
     net.train_epochs(plain, plain, 1)
     expected = cross_entropy(net.forward(plain), all_rows(plain)[1]).item()
     assert net.history[0, "valid_loss"] == pytest.approx(expected, rel=1e-12)
@@ -228,7 +231,8 @@ def test_a_module_that_is_a_mean_over_rows_takes_one_pass(mean_over_rows, weight
     data = draw(weighted=weighted)
     gradients, sizes = [], []
     for micro_batch_size in (None, 4):
-        net = make_net(data, criterion=RowMean(mean_over_rows), micro_batch_size=micro_batch_size)
+        loss = ModuleLoss(RowMean(mean_over_rows))
+        net = make_net(data, criterion=loss, micro_batch_size=micro_batch_size)
         net.module_.register_forward_hook(lambda module, args, out: sizes.append(len(out)))
         step = net.train_step_single(data.batch(np.arange(11)))
         gradients.append([step["loss"].detach(), *(p.grad for p in net.module_.parameters())])

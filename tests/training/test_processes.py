@@ -23,6 +23,7 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
+from sklearn.base import clone
 from skorch.callbacks import (
     Callback,
     Checkpoint,
@@ -37,6 +38,7 @@ from torch.utils.data import DataLoader
 from skimbal import CNN2DClassifier, CollapseWarning, LossMix
 from skimbal.losses import get_loss
 from skimbal.training import Together, join
+from skimbal.training.processes import SumOverProcesses
 
 #: Longest time for what takes some 20 seconds on two cores, in seconds.
 TIMEOUT = 120
@@ -141,10 +143,7 @@ CASES = {
     "two passes, weights": {"loss": "ce+mcc+f1", "micro_batch_size": 3, "weighted": True},
     "one pass, weights": {"loss": "ce+focal+la+ldam", "micro_batch_size": 3, "weighted": True},
     "moving, warm-up": {
-        "loss": "mcc",
-        "loss_statistics": "moving",
-        "loss_horizon": 40,
-        "ce_warmup_epochs": 2,
+        "loss": LossMix(mcc=1, statistics="moving", horizon=40, warmup_epochs=2),
         "batch_size": 5,
     },
     "empty parts": {"batch_size": 3, "weighted": True},
@@ -188,7 +187,10 @@ def fit(options, *more_callbacks, **more):
 
 def first_gradient(options):
     # Without a warm-up, which begins with a loss that is a mean over rows.
-    clf = fit(options, ("first", FirstGradient()), max_epochs=1, ce_warmup_epochs=0)
+    loss = clone(options.get("loss", "ce+mcc"), safe=False)
+    if isinstance(loss, LossMix):
+        loss.set_params(warmup_epochs=0)
+    clf = fit({**options, "loss": loss}, ("first", FirstGradient()), max_epochs=1)
     return dict(clf.net_.callbacks_)["first"].gradient
 
 
@@ -234,17 +236,17 @@ def draw_logits():
 LOSSES = ["ce", "ce+mcc", "ce+wce+f1", "la+ldam", "balanced_softmax+mcc", "moving"]
 
 
-def loss_gradients(rows, process_group=None):
+def loss_gradients(rows, sum_over_parts=None):
     """Compute losses and gradients of some rows, without and with weights that are learnt."""
     logits, target, weight = draw_logits()
     found = []
     for name in LOSSES:
-        moving = {"statistics": "moving", "horizon": 9} if name == "moving" else {}
-        loss = get_loss("ce+mcc" if moving else name, class_counts=[5, 3, 1], **moving)
+        moving = LossMix(ce=1, mcc=1, statistics="moving", horizon=9)
+        loss = get_loss(moving if name == "moving" else name, class_counts=[5, 3, 1])
         for is_weighted, is_learnt in [(False, False), (True, False), (True, True)]:
             z = logits[rows].clone().requires_grad_()
             w = weight[rows].clone().requires_grad_(is_learnt) if is_weighted else None
-            value = loss(z, target[rows], w, process_group=process_group)
+            value = loss(z, target[rows], w, sum_over_parts=sum_over_parts)
             value.backward()
             found.append([value.detach(), z.grad, w.grad if is_learnt else None])
     return found
@@ -270,7 +272,8 @@ def work(folder, rank, world):
 
     # The processes are a pair or a trio, of which the last has no row here.
     parts = [slice(0, 5), slice(5, 9), slice(9, 9)]
-    for i, (value, gradient, of_weight) in enumerate(loss_gradients(parts[rank], dist.group.WORLD)):
+    found = loss_gradients(parts[rank], SumOverProcesses(world))
+    for i, (value, gradient, of_weight) in enumerate(found):
         sums[f"loss {i}/value"] = value / world
         sums[f"loss {i}/gradient"] = gradient / world
         if of_weight is not None:
