@@ -26,6 +26,7 @@ from skimbal.datasets import (
     load_medmnist,
     load_npz,
 )
+from skimbal.exceptions import ParameterError
 from skimbal.images import ImageArray, concatenate
 from skimbal.losses import LossMix, get_loss
 from skimbal.networks import BUILT_IN
@@ -563,6 +564,9 @@ def _load_folder(parser: argparse.ArgumentParser, args: argparse.Namespace) -> B
             warnings.simplefilter("always")
             warnings.showwarning = functools.partial(_show_once, set())
             data = load_image_folder(args.data, **options)
+    except ParameterError as error:
+        name = _OF_FOLDERS.get(error.parameter, error.parameter)
+        parser.error(f"{args.data}: {error.worded(name)}")
     except (ImportError, OSError, ValueError) as error:
         # Names with "=" and a value, and those that are no words of their own.
         message = re.sub(

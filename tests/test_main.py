@@ -596,9 +596,9 @@ def test_output_that_becomes_unwritable(capsys, fits, own, tmp_path, monkeypatch
         (["--epochs", "-1"], "--epochs"),
         (["--batch-size", "2.5"], "--batch-size"),
         (["--module", "vgg"], "resnet18"),
-        (["--data", "cifar"], "--data cifar: unknown MedMNIST data set"),
-        (["--data", "vesselmnist3d_128"], "sizes 28, 64, got 128"),
-        (["--data", "absent.npz"], "no such file"),
+        (["--data", "cifar"], "--data cifar: name must be one of adrenalmnist3d"),
+        (["--data", "vesselmnist3d_128"], "28 or 64 for vesselmnist3d; got 128"),
+        (["--data", "absent.npz"], "exists; got absent.npz"),
         (["--device", "abacus"], "--device abacus cannot be used here"),
         # An index that no machine has, so that the test says the same on machines with CUDA.
         (["--device", "cuda:99"], "cannot be used here"),
@@ -607,8 +607,8 @@ def test_output_that_becomes_unwritable(capsys, fits, own, tmp_path, monkeypatch
         (["comapre"], "unknown command 'comapre': expected compare, info"),
         (["compare"], "DATA"),
         (["info"], "DATA"),
-        (["compare", "absent.npz"], "absent.npz: expected an npz file at absent.npz"),
-        (["info", "absent.npz", "--groups", "site"], "absent.npz --groups site: expected an npz"),
+        (["compare", "absent.npz"], "absent.npz: path must be an npz file"),
+        (["info", "absent.npz", "--groups", "site"], "absent.npz --groups site: path must be"),
         (["compare", "digits", "--groups", "site"], "--groups site: digits has no groups"),
         (["compare", "digits", "--losses", "ce,hinge"], "unknown term 'hinge'"),
         (["compare", "digits", "--losses", "ce,"], "--loss"),
@@ -639,15 +639,15 @@ def test_wrong_arguments(capsys, never, argv, said):
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
-        ([], "--size to bring all to one, with --resize resample or --resize crop to say how"),
-        (["--size", "8", "8", "8"], "expected 3 spatial axes, for --size 8 8 8; got an image of"),
-        (["--size", "8", "--spacing", "1"], "Use --resize crop, or one of the two"),
+        ([], "--size must be given for images of different shapes"),
+        (["--size", "8", "8", "8"], "--size must be a number for each of 2 spatial axes"),
+        (["--size", "8", "--spacing", "1"], "--resize must be 'crop' if spacing and size"),
         (["--size", "0"], "--size: expected a whole number from 1"),
         (["--spacing", "x"], "--spacing: expected a number above 0, got 'x'"),
         (["--size", "8", "--groups", "patient"], "but {folder} is a folder: give --labels"),
-        (["--size", "8", "--label-column", "label"], "has no column 'label'; its columns are"),
+        (["--size", "8", "--label-column", "label"], "'patient', 'part'; got 'label'"),
         (["--size", "8", "--split-column", "patient"], "its parts are 'p0', 'p1'"),
-        (["--size", "8", "--split-column", "site"], "with --path-column, --label-column, --group-"),
+        (["--size", "8", "--split-column", "site"], "--split-column must be a column of"),
         (["--size", "8", "--test"], "{folder} has no test split to judge on"),
         (["--size", "8", "--split-column", "part", "--test"], "5 group(s)"),
         (["--size", "8", "--crop-size", "9"], "error: --crop-size 9: "),
@@ -717,10 +717,7 @@ def test_groups_on_both_sides(capsys, never, split):
     path = split(test=range(17, 37))
     argv = ["compare", path, "--test", "--groups", "site"]
     err = check_refused(capsys, *argv)
-    assert (
-        f"{path}: groups_test must not hold a group of the training rows; it holds 3 group(s)"
-        in err
-    )
+    assert f"{path}: groups_test must not hold a group of the training rows; got 3 group(s)" in err
     assert "such as 17" in err
     assert "no array test_site" in check_refused(
         capsys, *["compare", split(test_site=None), "--test", "--groups", "site"]
@@ -740,11 +737,13 @@ def test_foreign_caches(capsys, fits, own, tmp_path):
     capsys.readouterr()
     n_fits = len(fits)
     err = check_refused(capsys, *argv, "--epochs", "7")
-    assert f"error: --cache '{cache}' is of another study" in err
+    assert "error: --cache must be a folder of the same study" in err
+    assert f"'{cache}'" in err
     assert "estimator.max_epochs (30 there, 7 now)" in err
     assert "seed (0 there, 1 now)" in check_refused(capsys, *argv, "--seed", "1")
     err = check_refused(capsys, *argv[:-1], str(tmp_path))
-    assert f"--cache '{tmp_path}' holds files, but none of a study" in err
+    assert "--cache must be a new or empty folder" in err
+    assert f"'{tmp_path}'" in err
     assert "is a file" in check_refused(capsys, *argv[:-1], own)
     assert len(fits) == n_fits
 

@@ -16,15 +16,15 @@ __all__ = ["FORMATS", "Format", "find_images", "read_image"]
 
 @dataclass(frozen=True)
 class Format:
-    """A row of :data:`FORMATS`: the files that have a format, and the function that reads them.
+    """The files that have a format, and their reader: a row of :data:`~skimbal.images.FORMATS`.
 
     Parameters
     ----------
     read : callable
         ``read(path, channels, header_only)`` returns a :class:`DecodedImage`. ``channels`` is the
-        number of channels that the user asks for, or None; a reader may convert to it.
-        ``header_only`` says that shape and dtype are enough; a reader may ignore it, at the price
-        of decoding each file once more.
+        number of channels that the user asks for, or None. A reader may convert to it.
+        ``header_only`` says that shape and dtype are enough. A reader may ignore it, and then
+        every file is decoded once more.
     suffixes : tuple of str, default=()
         Ends of the names of files, in lower case. The longest suffix in the table that fits a name
         decides, and the last row among equal suffixes.
@@ -38,7 +38,7 @@ class Format:
         ``read_series(paths, channels, header_only)`` returns a :class:`DecodedImage` of the files
         of this format in one folder, sorted by name: the slices of a volume.
     index_files : tuple of str, default=()
-        Names, in lower case, of files that list other files and are no images themselves.
+        Names, in lower case, of files that list other files and are not images.
 
     Examples
     --------
@@ -149,7 +149,7 @@ def read_image(path: str, channels: int | None, header_only: bool) -> DecodedIma
                 "leave it out."
             )
         raise FileNotFoundError(
-            f"there is no file {path}. Check the path, and the folder that it is relative to."
+            f"{path} does not exist. Check the path, and the folder that it is relative to."
         )
     if os.path.isdir(path):
         return _read_folder(path, channels, header_only)

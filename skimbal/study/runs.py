@@ -39,7 +39,7 @@ def run_fits(
     n_jobs: int | None,
     verbose: int,
 ) -> None:
-    """Fit what is not done yet. Add each finished fit to the study, and to the cache."""
+    """Run the fits that are not done yet. Add each finished fit to the study and the cache."""
     todo = []
     for split in splits:
         for configuration in study.configurations:
@@ -86,7 +86,7 @@ def _key(configuration: Configuration, split: Split, scorers: Mapping[str, Score
         describe(configuration.params),
         split.repeat,
         split.fold,
-        # A fit has all other scores whatever the study ranks by.
+        # Every fit has all other scores.
         next(iter(scorers), None),
     )
     return json.dumps(parts)
@@ -137,7 +137,7 @@ def _fit(
 def study_fingerprint(
     data: StudyData, estimator: Classifier, splits: list[Split], seed: int
 ) -> dict[str, Any]:
-    """Return what must be the same for fits to belong together. Errors show it."""
+    """Describe a study. Fits belong together if the descriptions are equal. Errors show them."""
     # The seed decides about the folds of later repeats, whose number may grow.
     folds = [rows for split in splits if split.repeat == 0 for rows in (split.train, split.test)]
     return {

@@ -1602,9 +1602,9 @@ def test_labels_of_text_are_no_paths(tmp_path):
 
 def test_bad_paths(tmp_path):
     X, paths = save_images(tmp_path)
-    with pytest.raises(TypeError, match=r"paths alone.*at index 2 is of type ndarray"):
+    with pytest.raises(TypeError, match=r"paths.*ndarray at index 2"):
         make().fit([*paths[:2], X[2], *paths[3:]], Y)
-    with pytest.raises(FileNotFoundError, match=r"there is no file .*nowhere\.npy"):
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.npy"):
         make().fit([*paths[:-1], tmp_path / "nowhere.npy"], Y)
     with pytest.raises(ValueError, match="inconsistent numbers of samples"):
         make().fit(paths, Y[:-1])

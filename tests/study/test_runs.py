@@ -256,7 +256,7 @@ def test_a_cache_of_another_study_is_refused(small, tmp_path, change, named):
         X = X + np.uint8(change.pop("X"))
     if "y" in change:
         y = np.roll(y, change.pop("y"))
-    with pytest.raises(ValueError, match=f"is of another study.*{named}"):
+    with pytest.raises(ValueError, match=f"cache_dir must be .*same study.*{named}"):
         compare(X, y, cache_dir=tmp_path, **change)
     assert sorted((path.name, path.read_bytes()) for path in tmp_path.iterdir()) == before
 
@@ -314,5 +314,5 @@ def test_a_cache_of_other_files_is_refused(files, tmp_path, options, named):
     if not options:
         np.save(paths[3], np.load(paths[4]))
         os.utime(paths[3], ns=(1, 1))
-    with pytest.raises(ValueError, match=f"is of another study.*{named}"):
+    with pytest.raises(ValueError, match=f"cache_dir must be .*same study.*{named}"):
         compare(ImageFiles(paths, **options), y, cache_dir=tmp_path / "runs")
