@@ -214,8 +214,8 @@ def test_training_is_a_plain_loop(loss, sampler, monkeypatch):
     )
     X, y = images(n=50, n_classes=3, share=0.5)
     X = X.astype(np.float64)
-    loss = LossMix.from_expression(loss, warmup_epochs=0)
-    clf = small(loss=loss, sampler=sampler, max_epochs=3, batch_size=16)
+    mix = LossMix.from_expression(loss, warmup_epochs=0)
+    clf = small(loss=mix, sampler=sampler, max_epochs=3, batch_size=16)
     clf.set_params(callbacks=[("first", FirstWeights())]).fit(X, y)
 
     network = SmallCNN(1, 3, (6, 6), width=8).double()
