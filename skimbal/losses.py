@@ -79,7 +79,7 @@ class RowLoss(Protocol):
 
 @dataclass(frozen=True)
 class Term:
-    """A loss that has a name: a row of :data:`TERMS`.
+    """A loss that has a name: a row of :data:`~skimbal.losses.TERMS`.
 
     A term is the mean over the rows of a ``row_loss``, or one minus a ``score`` of the whole batch.
 
@@ -941,7 +941,7 @@ class ModuleLoss(nn.Module):
 
 
 class BatchLoss(Protocol):
-    """What training and its checks ask of a loss, see :class:`MixedLoss`."""
+    """What training and its checks ask of a loss, see :class:`~skimbal.losses.MixedLoss`."""
 
     @property
     def factors(self) -> Mapping[str, float]:
