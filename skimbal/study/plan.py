@@ -301,7 +301,7 @@ def equal_epochs(classifier: BaseCNNClassifier) -> dict[str, object]:
     """
     if "iterator_train" in (classifier.net or {}):
         return {}
-    return {"net__iterator_train__epoch_length": "uniform"}
+    return {"epoch_length": "uniform"}
 
 
 def combine(
