@@ -30,7 +30,7 @@ _N_HEADER_THREADS = 4
 
 
 class ImageOptions(TypedDict, total=False):
-    """Parameters of :class:`~skimbal.images.ImageFiles` that say how images are read."""
+    """Parameters of :class:`~skimbal.images.ImageFiles` that control the reading of images."""
 
     size: int | Sequence[int] | None
     resize: str
