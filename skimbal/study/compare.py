@@ -160,10 +160,10 @@ def compare_losses(
     >>> data = load_imbalanced_digits()
     >>> study = compare_losses(
     ...     data.X_train, data.y_train, losses=["ce", "ce+mcc"], samplers=["balanced"],
-    ...     estimator=CNN2DClassifier(max_epochs=2), cv=3, random_state=0, verbose=0,
+    ...     estimator=CNN2DClassifier(max_epochs=1), cv=2, random_state=0, verbose=0,
     ... )
     >>> [(e.loss, e.sampler, e.n_fits) for e in study.estimates()]
-    [('ce', 'balanced', 3), ('ce+mcc', 'balanced', 3)]
+    [('ce', 'balanced', 2), ('ce+mcc', 'balanced', 2)]
     """
     data = check_data(X, y, groups, X_test, y_test, groups_test)
     estimator = check_estimator(estimator, data.X)

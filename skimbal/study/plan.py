@@ -24,7 +24,7 @@ from skimbal.classifiers.inputs import from_paths
 from skimbal.datasets import DataCard
 from skimbal.exceptions import ParameterError
 from skimbal.images import guess_axes
-from skimbal.losses import LossMix, get_loss
+from skimbal.losses import LossMix, LossSpec, get_loss
 from skimbal.sampling import SamplerSpec, check_sampler, is_uniform
 from skimbal.typing import (
     ArrayLike,
@@ -65,7 +65,7 @@ _PAPER_WEIGHTED_LOSSES = ("wce", "wce+f1", "wce+mcc")
 _PAPER_SAMPLERS = ("uniform", "balanced")
 
 #: A value of ``loss=`` of the classifiers, or several parameters of the classifiers.
-Loss: TypeAlias = object | Mapping[str, object]
+Loss: TypeAlias = LossSpec | Mapping[str, object]
 #: A list, or a mapping from the names that tables show.
 Losses: TypeAlias = Sequence[Loss] | Mapping[str, Loss]
 Samplers: TypeAlias = Sequence[SamplerSpec] | Mapping[str, SamplerSpec]
@@ -374,7 +374,7 @@ def _name(value: object) -> str:
     return type(value).__name__ if isinstance(value, nn.Module) else repr(value)
 
 
-def _check_loss(name: str, given: object, estimator: Classifier) -> dict[str, Any]:
+def _check_loss(name: str, given: Loss, estimator: Classifier) -> dict[str, Any]:
     """Return the parameters of the classifier for a loss."""
     params = dict(given) if isinstance(given, Mapping) else {"loss": given}
     with_params(estimator, params)  # refuses unknown parameters

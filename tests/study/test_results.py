@@ -2,7 +2,7 @@ import pandas as pd
 import pytest
 
 from skimbal import CNN2DClassifier, LossMix
-from tests.study.data import compare, made_up, quick
+from tests.study.data import PAIR, compare, made_up, quick
 
 
 def test_pairs_are_taken_split_by_split():
@@ -12,7 +12,7 @@ def test_pairs_are_taken_split_by_split():
 
 
 def test_frames(small):
-    study = compare(*small)
+    study = compare(*small, losses=PAIR)
     frame = study.to_frame()
     assert list(frame.index) == [("ce", "uniform"), ("ce+mcc", "uniform")]
     row = frame.loc[("ce+mcc", "uniform")]
@@ -38,7 +38,7 @@ def test_frames_name_their_extra(monkeypatch):
 
 
 def test_csv_is_the_frame(small, tmp_path):
-    study = compare(*small)
+    study = compare(*small, losses=PAIR)
     study.to_csv(tmp_path / "table.csv")
     table = pd.read_csv(tmp_path / "table.csv", index_col=["loss", "sampler"])
     pd.testing.assert_frame_equal(table, study.to_frame(), check_exact=True)
