@@ -1162,14 +1162,13 @@ def _parse(expression: str) -> dict[str, float]:
 
 
 def _known_terms() -> str:
-    return f"Known terms: {', '.join(TERMS)}; an expression joins them, as in 'ce + 0.5*mcc'."
+    return f"Known terms: {', '.join(TERMS)}. An expression joins them, as in 'ce + 0.5*mcc'."
 
 
 def _unknown_term(name: str) -> str:
     return (
-        f"There is no term {name!r}. {_known_terms()} A term that is added by "
-        f"skimbal.losses.TERMS[{name!r}] = Term(...) must be added in every process, such as by "
-        "a module that the workers import."
+        f"There is no term {name!r}. {_known_terms()} Add your terms to skimbal.losses.TERMS in "
+        "every process, in a module that the workers import."
     )
 
 
