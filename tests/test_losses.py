@@ -12,11 +12,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.base import BaseEstimator, clone
-from sklearn.model_selection import ParameterGrid
+from sklearn.model_selection import GridSearchCV, ParameterGrid
 from torch import nn
 from torch.nn.functional import cross_entropy, one_hot
 
 import skimbal
+from skimbal import CNN2DClassifier
+from skimbal.losses import TERMS as TERM_TABLE
 from skimbal.losses import (
     CollapseWarning,
     FocalLoss,
@@ -25,6 +27,7 @@ from skimbal.losses import (
     ModuleLoss,
     SoftF1Loss,
     SoftMCCLoss,
+    Term,
     f1_score_macro,
     get_loss,
     inverse_frequency,
@@ -905,6 +908,157 @@ def test_modules_are_their_names(module, name):
 def test_repr_of_a_loss_is_its_expression():
     assert repr(get_loss("0.5*mcc+ce")) == "MixedLoss(ce + 0.5*mcc)"
     assert repr(SoftMCCLoss()) == "SoftMCCLoss(mcc)"
+
+
+# --- Terms of users --------------------------------------------------------------------------
+
+
+def recall(tp, predicted, true):
+    """Compute the macro recall of the classes in the batch."""
+    return (tp / (true + (true == 0))).sum() / (true > 0).sum()
+
+
+def squared_miss(logits, target, nll, of_classes, mix):
+    return of_classes[target] * (1 - (-nll).exp()) ** 2
+
+
+def rarity(mix, class_counts):
+    return 1 / np.asarray(class_counts, dtype=float)
+
+
+@pytest.fixture
+def own_terms(monkeypatch):
+    """Add a score and a loss of rows."""
+    monkeypatch.setitem(TERM_TABLE, "recall", Term(score=recall))
+    miss = Term(row_loss=squared_miss, of_classes=rarity, takes_nll=True)
+    monkeypatch.setitem(TERM_TABLE, "miss", miss)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("weighted", [False, True])
+def test_a_score_of_a_user_is_its_formula(own_terms, weighted, dtype, rng):
+    logits, target = make_batch(40, 4, shares=[0.6, 0.3, 0.1, 0.0])
+    logits, weight = logits.to(dtype), torch.from_numpy(rng.uniform(0.1, 3, 40))
+    leaf = logits.double().requires_grad_()
+    p = leaf.softmax(1)[torch.arange(40), target]
+    w = weight if weighted else torch.ones(40).double()
+    of_classes = [(w * p)[target == k].sum() / w[target == k].sum() for k in range(3)]
+    expected = 1 - sum(of_classes) / len(target.unique())
+    (exact,) = torch.autograd.grad(expected, leaf)
+    for uses_numpy in (True, False):
+        loss = get_loss("recall")
+        loss.uses_numpy = uses_numpy
+        found = value_and_gradient(loss, logits, target, weight if weighted else None)
+        assert found[0].item() == pytest.approx(expected.item(), rel=1e-6)
+        assert relative_error(found[1], exact) <= GRADIENT_ERROR[dtype]
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_derivatives_of_terms_of_users(own_terms, weighted):
+    logits, target = make_batch(5, 3, seed=3)
+    weight = torch.tensor([0.5, 0, 2, 1, 3]).double() if weighted else None
+    loss = get_loss("ce + 0.5*recall + 2*miss + mcc", [1, 2, 3])
+    logits.requires_grad_()
+    assert torch.autograd.gradcheck(lambda z: loss(z, target, weight), logits)
+    assert torch.autograd.gradgradcheck(lambda z: loss(z, target, weight), logits)
+    if weighted:
+        weight.requires_grad_()
+        assert torch.autograd.gradcheck(lambda w: loss(logits.detach(), target, w), weight)
+
+
+def test_a_term_of_a_user_is_in_every_form_of_a_loss(own_terms):
+    logits, target = make_batch(20, 3)
+    loss = get_loss("ce + 0.5*recall")
+    parts = [get_loss(name)(logits, target) for name in ("ce", "recall")]
+    assert_same(loss(logits, target), parts[0] + 0.5 * parts[1])
+    assert repr(loss) == "MixedLoss(ce + 0.5*recall)"
+    assert loss.suffers_from_small_batches
+    assert get_loss("recall").may_collapse
+    assert not get_loss("miss", [1, 2, 3]).may_collapse
+    mix = LossMix(ce=1, recall=0.5)
+    assert repr(mix) == "LossMix(ce=1, recall=0.5)"
+    assert clone(mix).get_params() == mix.get_params()
+    assert get_loss(mix)(logits, target) == loss(logits, target)
+    with pytest.raises(ValueError, match=r"class_counts .*'miss'"):
+        get_loss("miss")
+    hits = moving("recall", 3)
+    hits(logits, target)
+    sums = torch.stack(soft_confusion(logits, target))
+    assert_same(hits.moving, sums)
+    with torch.inference_mode():
+        assert get_loss("recall")(logits, target) == parts[1]
+
+
+def test_a_search_sets_the_factor_of_a_term_of_a_user(own_terms):
+    mix = LossMix(ce=1)
+    assert repr(mix) == "LossMix(ce=1)", "a factor that nobody set"
+    assert mix.get_params()["recall"] == Holder(mix).get_params()["loss__recall"] == 0
+    found = [
+        get_loss(clone(Holder(mix)).set_params(**params).loss).factors
+        for params in ParameterGrid({"loss__recall": [0, 0.5]})
+    ]
+    assert found == [{"ce": 1}, {"ce": 1, "recall": 0.5}]
+
+
+def test_a_classifier_trains_with_a_term_of_a_user(own_terms):
+    rng = np.random.default_rng(0)
+    y = np.arange(24) % 3
+    X = rng.normal(size=(24, 6, 6)) + y[:, None, None]
+    clf = CNN2DClassifier(LossMix(ce=1), batch_size=12, max_epochs=1, random_state=0)
+    search = GridSearchCV(clf, {"loss__recall": [0, 0.5]}, cv=2, error_score="raise").fit(X, y)
+    assert search.best_params_["loss__recall"] in (0, 0.5)
+    clf.set_params(loss__recall=1, dtype="float64")
+    proba = [
+        clone(clf).set_params(micro_batch_size=n).fit(X, y).predict_proba(X) for n in (None, 5)
+    ]
+    np.testing.assert_allclose(*proba, rtol=1e-6)
+
+
+def test_a_module_takes_its_terms_with_it_and_a_mix_does_not(monkeypatch):
+    logits, target = make_batch(20, 3)
+    with monkeypatch.context() as patch:
+        patch.setitem(TERM_TABLE, "recall", Term(score=recall))
+        loss, mix = get_loss("ce+recall"), LossMix(ce=1, recall=0.5)
+        expected = value_and_gradient(loss, logits, target)
+        blobs = [pickle.dumps(value) for value in (loss, mix)]
+    # As in a process that has not added the term.
+    found = value_and_gradient(pickle.loads(blobs[0]), logits, target)
+    for one, other in zip(found, expected, strict=True):
+        assert torch.equal(one, other)
+    again = pickle.loads(blobs[1])
+    assert again.get_params(deep=False)["recall"] == 0.5
+    for attempt in (lambda: get_loss(again), lambda: get_loss("ce+0.5*recall")):
+        with pytest.raises(ValueError, match=r"no term 'recall'.*every process"):
+            attempt()
+    for attempt in (lambda: clone(again), lambda: LossMix(recall=1)):
+        with pytest.raises(TypeError, match=r"no term 'recall'.*every process"):
+            attempt()
+    with pytest.raises(ValueError, match=r"'recall'.*every process"):
+        LossMix(ce=1).set_params(recall=1)
+    assert get_loss(again.set_params(recall=0)).factors == {"ce": 1}
+
+
+@pytest.mark.parametrize(
+    ("options", "got"),
+    [({}, "none"), ({"score": recall, "row_loss": squared_miss}, "row_loss and score")],
+)
+def test_a_term_is_one_thing(options, got):
+    with pytest.raises(TypeError, match=f"exactly one .*got {got}"):
+        Term(**options)
+
+
+@pytest.mark.parametrize(
+    ("score", "message"),
+    [
+        (lambda tp, predicted, true: tp / true, r"one number; got \(3,\)"),
+        (lambda tp, predicted, true: 0.5, "one number; got float"),
+        (lambda tp, predicted, true: true.max(), "differentiable .*got a constant"),
+    ],
+)
+def test_a_score_that_cannot_be(score, message, monkeypatch):
+    monkeypatch.setitem(TERM_TABLE, "odd", Term(score=score))
+    with pytest.raises(TypeError, match=message):
+        get_loss("odd")(*make_batch(9, 3))
 
 
 # --- LossMix as a scikit-learn object --------------------------------------------------------
