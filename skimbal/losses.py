@@ -79,7 +79,7 @@ class RowLoss(Protocol):
 
 @dataclass(frozen=True)
 class Term:
-    """A loss that has a name: a row of :data:`TERMS`.
+    """A loss that has a name: a row of :data:`~skimbal.losses.TERMS`.
 
     A term is the mean over the rows of a ``row_loss``, or one minus a ``score`` of the whole batch.
 
@@ -965,7 +965,7 @@ class ModuleLoss(nn.Module):
 
 
 class BatchLoss(Protocol):
-    """What training and its checks ask of a loss, see :class:`MixedLoss`."""
+    """The interface of a loss for training, see :class:`~skimbal.losses.MixedLoss`."""
 
     @property
     def factors(self) -> Mapping[str, float]:
@@ -1013,7 +1013,7 @@ class BatchLoss(Protocol):
         """Compute the loss of a batch, or the share of some rows."""
 
 
-#: What ``loss=`` of the classifiers takes.
+#: Values of ``loss=``: a name or an expression, a mix, a module or its class.
 LossSpec: TypeAlias = str | LossMix | nn.Module | type[nn.Module]
 
 
@@ -1026,7 +1026,8 @@ def get_loss(spec: LossSpec, class_counts: ArrayLike | None = None) -> MixedLoss
         A name (``"ce"``, ``"wce"``, ``"focal"``, ``"f1"``, ``"mcc"``, ``"la"``,
         ``"balanced_softmax"``, ``"ldam"``), an expression of terms joined by ``+``, each with an
         optional factor (``"ce + 0.5*mcc"``), a :class:`LossMix`, a module that maps
-        (logits, target) to a scalar (it is deep-copied), or its class. :data:`TERMS` has all names.
+        (logits, target) to a scalar (it is deep-copied), or its class.
+        :data:`~skimbal.losses.TERMS` has all names.
     class_counts : array-like of shape (n_classes,), default=None
         Number (or total weight) of training rows per class, in samples. ``"wce"``, ``"la"``,
         ``"balanced_softmax"`` and ``"ldam"`` need it.
@@ -1034,7 +1035,7 @@ def get_loss(spec: LossSpec, class_counts: ArrayLike | None = None) -> MixedLoss
     Returns
     -------
     loss : MixedLoss or ModuleLoss
-        A :class:`ModuleLoss` around modules that are not a :class:`MixedLoss`.
+        A :class:`~skimbal.losses.ModuleLoss` around modules that are not a :class:`MixedLoss`.
 
     Raises
     ------

@@ -126,14 +126,14 @@ def load_image_folder(
     else:
         for name in ("group_column", "split_column"):
             if columns[name] is not None:
-                remedy = "It names a column of the table that labels names."
+                remedy = "It names a column of a table. Give the table as labels=."
                 raise ParameterError(name, "None without a table", columns[name], remedy)
         rows, unusable = _rows_of_folders(root, any_file)
     _refuse_or_warn(unusable, root, on_error)
     if not rows:
         raise ValueError(f"{root} must hold images with labels; got none.")
     X = ImageFiles([row.path for row in rows], on_error=on_error, **options)
-    data = _bunch(X, [rows[i] for i in X.kept], root, has_groups=group_column is not None)
+    data = _bunch_of_rows(X, [rows[i] for i in X.kept], root, has_groups=group_column is not None)
     data.filename, data.name = str(root), root.resolve().name
     data.license = data.citation = "not stated in the folder"
     data.DESCR = f"{data.name}: {data.card}\nSource: {root}\n"
@@ -157,7 +157,7 @@ def _refuse_or_warn(unusable: Mapping[str, str], root: Path, on_error: str) -> N
     )
 
 
-def _bunch(X: ImageFiles, rows: list[_Row], root: Path, has_groups: bool) -> Bunch:
+def _bunch_of_rows(X: ImageFiles, rows: list[_Row], root: Path, has_groups: bool) -> Bunch:
     """Put images, class numbers and groups under their keys, for each part of a split."""
     names = {row.label for row in rows}
     target_names = sorted(names, key=_sort_key(names))
@@ -193,7 +193,7 @@ def _sort_key(names: set[str]) -> Callable[[str], int | str]:
 
 def _rows_of_folders(root: Path, any_file: bool) -> tuple[list[_Row], dict[str, str]]:
     """Return a row for each image in the folders of classes, and the reasons against others."""
-    top = _folders(root)
+    top = _list_folders(root)
     # Folders of splits are not classes.
     has_splits = {"train", "test"} <= set(top) <= set(SPLITS)
     depth = 2 if has_splits else 1
@@ -212,14 +212,14 @@ def _rows_of_folders(root: Path, any_file: bool) -> tuple[list[_Row], dict[str, 
         if len(Path(name).parts) > depth:  # notes may lie beside the folders of the classes
             unusable[str(root / name)] = "a file that is not an image, by its extension"
     for where in [root / split for split in top] if has_splits else [root]:
-        for label in _folders(where):
+        for label in _list_folders(where):
             parent = os.path.relpath(where / label, root) + os.sep
             if not any(name.startswith(parent) for name in (*images, *others)):
                 unusable[str(where / label)] = "the folder of a class without an image"
     return rows, unusable
 
 
-def _folders(where: Path) -> list[str]:
+def _list_folders(where: Path) -> list[str]:
     return sorted(p.name for p in where.iterdir() if p.is_dir() and not p.name.startswith("."))
 
 

@@ -125,7 +125,7 @@ def _find_or_download(file: str, md5: str, data_home: PathLike | None, download:
     ]
     found = next(filter(Path.is_file, candidates), None)
     if found is None:
-        cache = Path(_pooch().os_cache("skimbal") if data_home is None else data_home)
+        cache = Path(_import_pooch().os_cache("skimbal") if data_home is None else data_home)
         found = cache / file
         if not found.is_file():
             if not download:
@@ -146,7 +146,9 @@ def _find_or_download(file: str, md5: str, data_home: PathLike | None, download:
 
 def _download(file: str, md5: str, cache: Path) -> None:
     try:
-        _pooch().retrieve(f"{URL}/{file}", f"md5:{md5}", fname=file, path=cache, progressbar=True)
+        _import_pooch().retrieve(
+            f"{URL}/{file}", f"md5:{md5}", fname=file, path=cache, progressbar=True
+        )
     # pooch raises ValueError for a download whose md5 sum is wrong.
     except (OSError, ValueError) as error:
         raise OSError(
@@ -155,7 +157,7 @@ def _download(file: str, md5: str, cache: Path) -> None:
         ) from error
 
 
-def _pooch() -> ModuleType:
+def _import_pooch() -> ModuleType:
     try:
         import pooch
     except ImportError as error:

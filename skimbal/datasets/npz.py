@@ -110,7 +110,7 @@ def read_splits(
     for split, (images, labels) in form.items():
         try:
             X = _channels_first(arrays[images])
-            splits[split] = X, _labels(arrays[labels], len(X))
+            splits[split] = X, _check_labels(arrays[labels], len(X))
             if groups is not None:
                 name = f"{split}_{groups}" if split else groups
                 if name not in names and split != "test":
@@ -120,7 +120,7 @@ def read_splits(
                         groups,
                         f"The groups of {split or 'all rows'} are read from {name!r}.",
                     )
-                of_groups[split] = _groups(arrays[name], len(X)) if name in arrays else None
+                of_groups[split] = _check_groups(arrays[name], len(X)) if name in arrays else None
         except ParameterError:
             raise
         except ValueError as error:
@@ -128,7 +128,7 @@ def read_splits(
     shapes = {split: X.shape[1:] for split, (X, _) in splits.items()}
     if len(set(shapes.values())) > 1:
         raise ValueError(f"{path}: images must have one shape in all splits; got {shapes}.")
-    return *_numbered(path, splits), of_groups
+    return *_number_classes(path, splits), of_groups
 
 
 def _read_arrays(
@@ -145,7 +145,7 @@ def _read_arrays(
         try:
             with np.load(stream, allow_pickle=False) as npz:
                 names = list(npz.files)
-                form = next((form for form in _FORMS if not _missing(form, names)), None)
+                form = next((form for form in _FORMS if not _missing_arrays(form, names)), None)
                 wanted = [name for pair in (form or {}).values() for name in pair]
                 if groups is not None:
                     wanted += [f"{split}_{groups}" if split else groups for split in form or {}]
@@ -163,7 +163,7 @@ def _read_arrays(
 
 def _describe_missing(path: Path, names: list[str]) -> str:
     """Say which arrays a file must hold."""
-    missing = _missing(_SPLIT_FORM, names)
+    missing = _missing_arrays(_SPLIT_FORM, names)
     keys = ", ".join(name for pair in _SPLIT_FORM.values() for name in pair)
     if len(missing) < 2 * len(SPLITS):
         return f"{path} must hold the arrays {keys}; got none for {', '.join(missing)}."
@@ -173,11 +173,11 @@ def _describe_missing(path: Path, names: list[str]) -> str:
     )
 
 
-def _missing(form: _Form, names: list[str]) -> list[str]:
+def _missing_arrays(form: _Form, names: list[str]) -> list[str]:
     return [name for pair in form.values() for name in pair if name not in names]
 
 
-def _numbered(
+def _number_classes(
     path: Path, splits: dict[str, tuple[npt.NDArray[Any], npt.NDArray[Any]]]
 ) -> tuple[Splits, list[str]]:
     """Return the splits with class numbers for labels, and the name of each class."""
@@ -192,7 +192,7 @@ def _numbered(
     return splits, [str(k) for k in range(1 + int(labels.max()))]
 
 
-def _groups(groups: npt.NDArray[Any], n_images: int) -> npt.NDArray[Any]:
+def _check_groups(groups: npt.NDArray[Any], n_images: int) -> npt.NDArray[Any]:
     if groups.size != n_images or groups.shape not in ((n_images,), (n_images, 1)):
         raise ValueError(
             f"groups must have one entry for each of {n_images} images, shape ({n_images},); got "
@@ -220,7 +220,7 @@ def _channels_first(images: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return images
 
 
-def _labels(labels: npt.NDArray[Any], n_images: int) -> npt.NDArray[Any]:
+def _check_labels(labels: npt.NDArray[Any], n_images: int) -> npt.NDArray[Any]:
     """Return class numbers, int64, or class names, of shape (n,)."""
     if labels.ndim == 2 and labels.shape[1] > 1:
         raise ValueError(

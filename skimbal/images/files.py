@@ -30,7 +30,7 @@ _N_HEADER_THREADS = 4
 
 
 class ImageOptions(TypedDict, total=False):
-    """Parameters of :class:`ImageFiles` that say how images are read."""
+    """Parameters of :class:`~skimbal.images.ImageFiles` that control the reading of images."""
 
     size: int | Sequence[int] | None
     resize: str
@@ -195,7 +195,7 @@ class ImageFiles(ImageArray):
         kept = np.arange(len(files.paths))
         if on_error == "skip":
             kept = files.drop_unreadable()
-        files.learn_shape_and_dtype(None if dtype is None else np.dtype(dtype))
+        files.learn_shape_and_dtype(_real_dtype(dtype))
         super().__init__(files)
         self._kept = kept
 
@@ -333,8 +333,6 @@ class _Files:
 
     def learn_shape_and_dtype(self, dtype: np.dtype[Any] | None) -> None:
         """Learn shape and dtype from the headers, or without headers from the first image."""
-        if dtype is not None and dtype.kind not in "biuf":
-            raise ParameterError("dtype", "a dtype of real numbers", dtype)
         if self.spec.reader is None:
             with ThreadPoolExecutor(_N_HEADER_THREADS) as pool:
                 heads = list(pool.map(self.spec.header, self.paths))
@@ -398,6 +396,18 @@ class _Files:
             image = self.spec.image(path)
             self.cache.put(key, image)
         return image
+
+
+def _real_dtype(dtype: npt.DTypeLike | None) -> np.dtype[Any] | None:
+    if dtype is None:
+        return None
+    try:
+        checked: np.dtype[Any] = np.dtype(dtype)
+    except TypeError as error:
+        raise ParameterError("dtype", "a dtype of real numbers", dtype) from error
+    if checked.kind not in "biuf":
+        raise ParameterError("dtype", "a dtype of real numbers", dtype)
+    return checked
 
 
 def _as_paths(paths: Collection[PathLike] | np.ndarray, absolute: bool) -> list[str]:

@@ -116,6 +116,7 @@ def find_images(
     """
     images: list[str] = []
     others: list[str] = []
+    index_files = _index_files()
     for where, folders, names in os.walk(folder):
         below = [name for name in folders if not name.startswith(".")]
         whole = {
@@ -128,7 +129,7 @@ def find_images(
         is_series = False
         for name in names:
             path = os.path.join(where, name)
-            if name.startswith(".") or _is_index(name):
+            if name.startswith(".") or name.lower() in index_files:
                 continue
             row = None if any_file else _file_format(path)
             if row is not None and row.read_series is not None and series_here:
@@ -184,13 +185,14 @@ def _read_folder(path: str, channels: int | None, header_only: bool) -> DecodedI
 def _file_format(path: str) -> Format | None:
     """Return the format of a file, by its name or else by its contents."""
     name = os.path.basename(path).lower()
-    fitting = {
-        suffix: row for row in FORMATS.values() for suffix in row.suffixes if name.endswith(suffix)
-    }
-    if fitting:
-        return fitting[max(fitting, key=len)]
-    if _is_index(name):
-        return None
+    found, length = None, 0
+    for row in FORMATS.values():
+        if name.endswith(row.suffixes):
+            longest = max(len(suffix) for suffix in row.suffixes if name.endswith(suffix))
+            if longest >= length:
+                found, length = row, longest
+    if found is not None or name in _index_files():
+        return found
     return next((row for row in FORMATS.values() if row.is_file and row.is_file(path)), None)
 
 
@@ -198,5 +200,5 @@ def _folder_format(path: str) -> Format | None:
     return next((row for row in FORMATS.values() if row.is_folder and row.is_folder(path)), None)
 
 
-def _is_index(name: str) -> bool:
-    return any(name.lower() in row.index_files for row in FORMATS.values())
+def _index_files() -> set[str]:
+    return {name for row in FORMATS.values() for name in row.index_files}

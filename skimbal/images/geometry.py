@@ -138,7 +138,7 @@ class ImageSpec:
         if shape[-axes:] == other_shape[-axes:] or len(shape) != len(other_shape):
             remedy = "It gives all images the same number of channels."
             return ParameterError("channels", differ, self.channels, remedy)
-        remedy = "It brings all images to one shape, and resize says how: 'resample' or 'crop'."
+        remedy = "It brings all images to one shape, by resize='resample' or resize='crop'."
         return ParameterError("size", differ, self.size, remedy)
 
     def n_spatial(self, path: str, image: np.ndarray) -> int:

@@ -129,8 +129,7 @@ def test_channels_last_is_refused_with_both_ways_out(refused, monkeypatch, cls, 
     way_out = {2: "X.transpose(0, 3, 1, 2)", 3: "X.transpose(0, 4, 1, 2, 3)"}[n_axes]
     text = refused(
         lambda: make(cls).fit(X, Y),
-        f"X of shape {X.shape} looks as if its channels came last",
-        f"{cls.__name__} takes them first",
+        f"X must have its channels first; got the shape {X.shape}",
         way_out,
         f"input_shape={X.shape[1:]}",
     )
@@ -147,8 +146,8 @@ def test_bfloat16_of_volumes_on_the_cpu_is_refused(refused):
     X = np.zeros((N, 6, 6, 6), dtype=np.uint8)
     refused(
         lambda: make(CNN3DClassifier, dtype="bfloat16").fit(X, Y),
-        "dtype='bfloat16' is not for volumes on the CPU",
-        "use dtype='float32' or 'float16', or a GPU",
+        "dtype must be ",
+        "got 'bfloat16'",
     )
 
 
@@ -157,14 +156,14 @@ def test_channels_last_without_a_channel_axis_for_the_class(refused, monkeypatch
     X = np.zeros((N, 8, 8, 3), dtype=np.uint8)
     refused(
         lambda: make(CNN3DClassifier).fit(X, Y),
-        "(12, 8, 8, 3) looks as if its channels came last; CNN3DClassifier takes them first",
+        "X must have its channels first; got the shape (12, 8, 8, 3)",
         "X.transpose(0, 3, 1, 2) with the classifier for its spatial axes",
         "input_shape=(1, 8, 8, 3)",
     )
     small = np.zeros((N, 5, 5, 3), dtype=np.uint8)
-    refused(lambda: make().fit(small, Y), "channels came last", "input_shape=(5, 5, 3)")
+    refused(lambda: make().fit(small, Y), "channels first", "input_shape=(5, 5, 3)")
     line = np.zeros((N, 8, 3), dtype=np.uint8)
-    refused(lambda: make().fit(line, Y), "channels came last", "input_shape=(1, 8, 3)")
+    refused(lambda: make().fit(line, Y), "channels first", "input_shape=(1, 8, 3)")
     monkeypatch.undo()
     for shape in [(8, 8, 3), (1, 8, 8, 3), [8, 8, 3]]:
         clf = make(CNN3DClassifier, input_shape=shape).fit(X, Y)
@@ -203,13 +202,33 @@ def test_what_may_be_channels_first_is_taken_so(cls, shape):
         (CNN2DClassifier, (0, 3, 6, 6), ["0 sample(s)", "minimum of 1"]),
         (CNN2DClassifier, (0, 36), ["0 sample(s)", "minimum of 1"]),
         (CNN2DClassifier, (N, 0), ["0 feature(s)", "minimum of 1"]),
-        (CNN2DClassifier, (N, 0, 6), ["size 0", "(12, 0, 6)", "at least 1"]),
-        (CNN2DClassifier, (N, 0, 6, 6), ["size 0", "(12, 0, 6, 6)", "at least 1"]),
-        (CNN2DClassifier, (N, 1, 6, 0), ["size 0", "(12, 1, 6, 0)", "at least 1"]),
+        (
+            CNN2DClassifier,
+            (N, 0, 6),
+            ["X must have a size of at least 1", "(12, 0, 6)", "at least 1"],
+        ),
+        (
+            CNN2DClassifier,
+            (N, 0, 6, 6),
+            ["X must have a size of at least 1", "(12, 0, 6, 6)", "at least 1"],
+        ),
+        (
+            CNN2DClassifier,
+            (N, 1, 6, 0),
+            ["X must have a size of at least 1", "(12, 1, 6, 0)", "at least 1"],
+        ),
         (CNN3DClassifier, (0, 6, 6, 6), ["0 sample(s)", "minimum of 1"]),
         (CNN3DClassifier, (N, 0), ["0 feature(s)", "minimum of 1"]),
-        (CNN3DClassifier, (N, 6, 0, 6), ["size 0", "(12, 6, 0, 6)", "at least 1"]),
-        (CNN3DClassifier, (N, 0, 6, 6, 6), ["size 0", "(12, 0, 6, 6, 6)", "at least 1"]),
+        (
+            CNN3DClassifier,
+            (N, 6, 0, 6),
+            ["X must have a size of at least 1", "(12, 6, 0, 6)", "at least 1"],
+        ),
+        (
+            CNN3DClassifier,
+            (N, 0, 6, 6, 6),
+            ["X must have a size of at least 1", "(12, 0, 6, 6, 6)", "at least 1"],
+        ),
     ],
 )
 def test_nothing_there(refused, cls, shape, fragments):
@@ -350,7 +369,7 @@ def test_pixels_of_a_dtype_without_real_numbers(refused, cls, as_rows):
         return X.reshape(N, -1) if as_rows else X
 
     X = images(cls)
-    real, text = "X must hold real numbers, got dtype", "Convert your data to numeric values"
+    real, text = "X must hold real numbers; got dtype", "Convert your data to numeric values"
     for data, *fragments in [
         (X * 1j, "Complex data not supported"),
         (X.astype(str), text),
@@ -508,64 +527,60 @@ class NoWeights(nn.Module):
         return nn.functional.cross_entropy(y_pred, target)
 
 
+class OwnLBFGS(torch.optim.LBFGS):
+    pass
+
+
 TERMS = "ce, wce, focal, f1, mcc, la, balanced_softmax, ldam"
-SAMPLERS = ["sampler must be", "'uniform', 'balanced', 'stratified'", "RandomOverSampler"]
 FACTORY = "f(in_channels, n_classes)"
-BUILT = ["not a network", "wrap the call in a function", FACTORY]
-DEVICES = ["cannot be used here", "'cpu', 'auto'", "CUDA device(s) on this machine"]
-WHOLE = "must be an integer at least"
-WEIGHTS = "class_weight must hold finite weights of at least 0"
-CALLBACKS = "callbacks must be a list of skorch callbacks or (name, callback) pairs"
-VALID = ["monitors 'valid_loss", "needs validation rows", "train_split=0.2", "train_loss"]
+
+
+def refuses(name, *values):
+    """Return the cases of one parameter: the message names it and shows the value."""
+    return [({name: value}, [f"{name} must be ", f"got {value!r}"]) for value in values]
+
+
+def refuses_option(name, value=1):
+    """Return the case of one option of the net."""
+    return {"net": {name: value}}, ["net must be ", f"got {name!r}"]
+
 
 BAD_PARAMS = [
-    ({"loss": "mse"}, ["loss must be", "got 'mse'", TERMS]),
-    ({"loss": "CE"}, ["loss must be", "got 'CE'", TERMS]),
-    ({"loss": ""}, ["loss must be", "got ''", TERMS]),
-    ({"loss": "ce-mcc"}, ["loss must be", "got 'ce-mcc'", TERMS]),
-    ({"loss": "0*ce"}, ["loss must be a mix with a factor above 0", "got LossMix()"]),
-    ({"loss": LossMix()}, ["loss must be a mix with a factor above 0", "got LossMix()"]),
+    *(
+        ({"loss": loss}, ["loss must be ", f"got {loss!r}", TERMS])
+        for loss in ("mse", "CE", "", "ce-mcc", LossMix())
+    ),
+    ({"loss": "0*ce"}, ["loss must be ", "got LossMix()"]),
     ({"loss": LossMix(ce=np.nan)}, ["ce must be a finite number of at least 0", "nan"]),
-    ({"sampler": "smote"}, [*SAMPLERS, "'smote'"]),
-    ({"sampler": True}, [*SAMPLERS, "True"]),
-    ({"sampler": RandomOverSampler}, [*SAMPLERS, "an instance"]),
-    ({"sampler": NDSampler(RandomOverSampler())}, [*SAMPLERS, "NDSampler"]),
+    *refuses("sampler", "smote", True, RandomOverSampler),
+    ({"sampler": NDSampler(RandomOverSampler())}, ["sampler must be ", "NDSampler"]),
     ({"sampler": SMOTE()}, ["sampler must", "got SMOTE()", "(NDSampler(SMOTE()), ...)"]),
     ({"sampler": NearMiss()}, ["sampler must", "got NearMiss()", "(NDSampler(NearMiss()), ...)"]),
-    ({"module": "resnet50"}, ["'small', 'resnet18', 'resnet34'", FACTORY, "'resnet50'"]),
-    ({"module": nn.Linear(2, 2)}, [*BUILT, "Linear"]),
-    ({"module": None}, [*BUILT, "NoneType"]),
-    ({"module": 18}, [*BUILT, "int"]),
-    ({"module": ["small"]}, [*BUILT, "list"]),
-    ({"optimizer": "adamm"}, ["torch.optim.Optimizer class", "'adam'", "'adamm'"]),
-    ({"optimizer": torch.optim.SGD([torch.ones(1)])}, ["torch.optim.Optimizer class", "SGD"]),
-    ({"optimizer": torch.optim.Optimizer}, ["'adam'", "got <class", "options are set through net"]),
-    ({"optimizer": nn.Linear}, ["torch.optim.Optimizer class", "Linear"]),
-    ({"optimizer": None}, ["torch.optim.Optimizer class", "None"]),
-    ({"device": "gpu"}, ["device='gpu'", *DEVICES]),
-    ({"device": ""}, ["device=''", *DEVICES]),
-    ({"device": None}, ["device=None", *DEVICES]),
-    ({"device": -1}, ["device=-1", *DEVICES]),
-    ({"device": 3.5}, ["device=3.5", *DEVICES]),
-    ({"device": "meta"}, ["device='meta'", *DEVICES]),
-    ({"device": ["cpu"]}, ["device=['cpu']", *DEVICES]),
-    ({"dtype": "half"}, ["'auto', 'float32', 'float64', 'bfloat16', 'float16'", "'half'"]),
-    ({"dtype": "float16", "optimizer": "lbfgs"}, ["dtype='float16'", "optimizer='lbfgs'"]),
-    ({"compile": "yes"}, ["compile must be True or False", "'yes'"]),
-    ({"compile": None}, ["compile must be True or False", "None"]),
-    ({"dtype": None}, ["'auto', 'float32', 'float64', 'bfloat16'", "None"]),
-    ({"dtype": torch.float32}, ["'auto', 'float32', 'float64', 'bfloat16'", "torch.float32"]),
-    ({"dtype": ["float32"]}, ["'auto', 'float32', 'float64', 'bfloat16'", "['float32']"]),
-    ({"feature_layer": 3}, ["feature_layer must be the name of a layer", "got 3"]),
-    ({"feature_layer": nn.Linear}, ["feature_layer must be the name of a layer", "Linear"]),
-    (
-        {"feature_layer": "clasifier"},
-        ["feature_layer must be", "got 'clasifier'", "Near names are ['classifier'"],
+    *refuses("epoch_length", 0, -1, 2.5, True, "long"),
+    *refuses("standardize", "yes", None),
+    *refuses("warm_start", "yes", None),
+    ({"module": "resnet50"}, ["module must be 'small', 'resnet18', 'resnet34'", "got 'resnet50'"]),
+    ({"module": nn.Linear(2, 2)}, ["module must be ", "Linear", FACTORY, "in a function"]),
+    *refuses("module", None, 18, ["small"]),
+    ({"optimizer": "adamm"}, ["optimizer must be ", "'adam'", "'adamm'"]),
+    ({"optimizer": torch.optim.SGD([torch.ones(1)])}, ["optimizer must be ", "SGD"]),
+    *refuses("optimizer", torch.optim.Optimizer, nn.Linear, None),
+    *refuses("device", "gpu", "", None, -1, 3.5, "meta", ["cpu"]),
+    *refuses("dtype", "half", None, torch.float32, ["float32"]),
+    *(
+        ({"optimizer": optimizer, **params}, [f"{name} must be ", repr(params[name])])
+        for optimizer in ("lbfgs", OwnLBFGS)
+        for name, params in (
+            ("dtype", {"dtype": "float16"}),
+            ("augment", {"augment": "flip"}),
+            ("crop_size", {"crop_size": 4}),
+        )
     ),
-    (
-        {"feature_layer": "xyzzy"},
-        ["feature_layer must be", "got 'xyzzy'", "'dropout', 'classifier'].", "named_modules()"],
-    ),
+    *refuses("compile", "yes", None),
+    *refuses("distributed", "yes", None),
+    *refuses("feature_layer", 3, nn.Linear),
+    ({"feature_layer": "clasifier"}, ["feature_layer", "'clasifier'", "'classifier'"]),
+    ({"feature_layer": "xyzzy"}, ["feature_layer", "'xyzzy'", "'dropout', 'classifier'"]),
     (
         {"module": Unused, "net": None, "feature_layer": "spare"},
         ["feature_layer='spare'", "does not run"],
@@ -574,91 +589,100 @@ BAD_PARAMS = [
         {"module": Unused, "net": None, "feature_layer": "turned"},
         ["feature_layer='turned'", "a tensor with one entry", "gets something else"],
     ),
-    ({"net": {"feature_layer": "classifier"}}, ["net['feature_layer']", "go round a parameter"]),
-    ({"lr_schedule": "linear"}, ["None or 'cosine'", "'linear'"]),
-    ({"lr_schedule": 0.1}, ["None or 'cosine'", "0.1"]),
+    *refuses("lr_schedule", "linear", 0.1),
+    *refuses("lr", np.nan, -1e-3, 0, np.inf, "0.1", None, True, [0.1]),
     *(
-        ({"lr": value}, ["lr must be a finite number greater than 0", f"got {value!r}"])
-        for value in (np.nan, -1e-3, 0, np.inf, "0.1", None, True, [0.1])
+        case
+        for name in ("batch_size", "max_epochs", "micro_batch_size", "n_tta")
+        for case in refuses(name, 0, -3, 1.5, 2.0, True, "32", np.nan)
     ),
-    *(
-        ({name: value}, [f"{name} {WHOLE} 1", f"got {value!r}"])
-        for name in ("batch_size", "max_epochs", "micro_batch_size")
-        for value in (0, -3, 1.5, 2.0, True, "32", np.nan)
+    *refuses("batch_size", None),
+    *refuses("max_epochs", None),
+    *refuses("n_tta", None, 3),
+    (
+        {"micro_batch_size": 9, "batch_size": 8},
+        ["micro_batch_size must be ", "batch_size=8", "got 9"],
     ),
-    ({"batch_size": None}, [f"batch_size {WHOLE} 1", "None"]),
-    ({"max_epochs": None}, [f"max_epochs {WHOLE} 1", "None"]),
-    ({"micro_batch_size": 9, "batch_size": 8}, ["micro_batch_size", "at most batch_size=8", "9"]),
     *(
         ({"loss": LossMix(mcc=1, **{name: value})}, [f"{name} must be", f"got {value!r}"])
         for name, value in (("statistics", "global"), ("horizon", 0), ("warmup_epochs", -1))
     ),
     (
         {"loss": LossMix(mcc=1, statistics="moving"), "optimizer": "lbfgs"},
-        ["several times in a step", "optimizer='lbfgs'", "statistics='batch'"],
+        ["statistics must be ", "got 'moving'"],
     ),
-    *(
-        ({"logit_adjustment": value}, ["logit_adjustment must be a finite number", repr(value)])
-        for value in (-1, np.nan, np.inf, "1", None, True, [1])
-    ),
+    *refuses("logit_adjustment", -1, np.nan, np.inf, "1", None, True, [1]),
     ({"loss": LossMix(la=1, la_tau=-1)}, ["la_tau must be", "got -1"]),
     *(
         ({"loss": loss, "micro_batch_size": 2}, ["micro_batch_size=2", "logits alone", *words])
         for loss, words in (
             (Odd("needs more"), ["Odd failed in a trial", "missing"]),
-            (Odd("counts"), ["Odd gave shape () without a way back"]),
+            (Odd("counts"), ["Odd gave shape ()"]),
             (Odd("rows"), ["Odd gave shape (", "scalar"]),
             (Odd("number"), ["Odd gave 1.0"]),
             (Odd("own"), ["Odd does not depend on them"]),
         )
     ),
-    ({"verbose": -1}, [f"verbose {WHOLE} 0", "-1"]),
+    *refuses("verbose", -1, True),
     ({"random_state": "seed"}, ["'seed' cannot be used to seed"]),
     ({"class_weight": "even"}, ["class_weight", "'dict'", "'balanced'", "None", "'even'"]),
     ({"class_weight": [1, 2]}, ["class_weight", "'dict'", "'balanced'", "None", "[1, 2]"]),
     ({"class_weight": {7: 1.0}}, ["[0, 1]", "not in class_weight"]),
-    ({"class_weight": {0: -1, 1: 1}}, [WEIGHTS, "{0: -1, 1: 1}"]),
-    ({"class_weight": {0: np.nan}}, [WEIGHTS, "nan"]),
-    ({"class_weight": {0: np.inf}}, [WEIGHTS, "inf"]),
-    ({"class_weight": {0: 0, 1: 0}}, [WEIGHTS, "not all of them zero"]),
-    ({"class_weight": {0: "heavy", 1: 1}}, [WEIGHTS, "'heavy'"]),
-    ({"net": "adam"}, ["net must be a dict", "optimizer__weight_decay", "'adam'"]),
-    ({"net": [("lr", 1)]}, ["net must be a dict", "optimizer__weight_decay"]),
-    ({"net": {1: 2}}, ["net must have names as keys", "1"]),
-    ({"net": {"leraning_rate": 1}}, ["unexpected argument", "leraning_rate"]),
-    *(
-        ({"net": {name: 1}}, [f"net[{name!r}]", "go round a parameter", "set that one"])
-        for name in ("lr", "batch_size", "criterion", "module", "device", "callbacks", "classes")
-        + ("train_split", "max_epochs", "optimizer", "micro_batch_size", "module__n_classes")
-        + ("module__factory", "iterator_train__sampler")
+    *refuses(
+        "class_weight",
+        {0: -1, 1: 1},
+        {0: np.nan},
+        {0: np.inf},
+        {0: 0, 1: 0},
+        {0: "heavy", 1: 1},
+    ),
+    *refuses("net", "adam", [("lr", 1)]),
+    ({"net": {1: 2}}, ["net must be ", "got 1"]),
+    *map(
+        refuses_option,
+        ("lr", "batch_size", "criterion", "module", "device", "callbacks", "classes")
+        + ("train_split", "max_epochs", "optimizer", "micro_batch_size", "feature_layer")
+        + ("leraning_rate", "module__n_classes", "module__factory", "module__mean")
+        + ("iterator_train__sampler", "iterator_train__classes", "iterator_train__epoch_length"),
     ),
     ({"net": {"optimizer__lr": -1}}, ["learning rate", "-1"]),
-    ({"net": {"module__width": 0}}, ["width must be a positive integer", "got 0", "width=0"]),
-    ({"net": {"callbacks__stop__patience": 2}}, ["net['callbacks__stop__patience']", "('stop',"]),
-    (
-        {"net": {"iterator_train": DataLoader}, "sampler": "balanced"},
-        ["net['iterator_train']", "sampler='balanced' would have no effect", "one of the two"],
+    ({"net": {"module__width": 0}}, ["width", "got 0", "width=0"]),
+    refuses_option("callbacks__stop__patience", 2),
+    *(
+        ({"net": {"iterator_train": DataLoader}, name: value}, [f"{name} must be ", repr(value)])
+        for name, value in (("sampler", "balanced"), ("epoch_length", 3))
     ),
-    ({"callbacks": EarlyStopping()}, [CALLBACKS, "EarlyStopping"]),
-    ({"callbacks": {"stop": EarlyStopping()}}, [CALLBACKS, "stop"]),
-    ({"callbacks": ["stop"]}, [CALLBACKS, "its entry 'stop'"]),
-    ({"callbacks": [("stop",)]}, [CALLBACKS, "its entry ('stop',)"]),
-    ({"callbacks": [EarlyStopping()]}, ["EarlyStopping", *VALID]),
-    ({"callbacks": [("stop", EarlyStopping())]}, ["EarlyStopping", *VALID]),
-    ({"callbacks": [EarlyStopping]}, ["EarlyStopping", *VALID]),
-    ({"callbacks": [Checkpoint(monitor="valid_loss_best")]}, ["Checkpoint", *VALID]),
+    ({"callbacks": EarlyStopping()}, ["callbacks must be ", "EarlyStopping"]),
+    ({"callbacks": {"stop": EarlyStopping()}}, ["callbacks must be ", "stop"]),
+    ({"callbacks": ["stop"]}, ["callbacks must be ", "entry 'stop'"]),
+    ({"callbacks": [("stop",)]}, ["callbacks must be ", "entry ('stop',)"]),
+    *(
+        ({"callbacks": [callback]}, ["train_split must be ", name, "'valid_loss", "got None"])
+        for name, callback in (
+            ("EarlyStopping", EarlyStopping()),
+            ("EarlyStopping", ("stop", EarlyStopping())),
+            ("EarlyStopping", EarlyStopping),
+            ("Checkpoint", Checkpoint(monitor="valid_loss_best")),
+        )
+    ),
     ({"module": one_output, "net": None}, ["(n_samples, n_classes), here (1, 2)", "shape (1, 1)"]),
     ({"module": no_logits, "net": None}, ["(n_samples, n_classes)", "got <class 'dict'>", FACTORY]),
     ({"module": nan_outputs, "net": None}, ["into NaN before any training", "nan_outputs"]),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("cls", BOTH)
 @pytest.mark.parametrize(("params", "fragments"), BAD_PARAMS, ids=lambda value: str(value)[:60])
-def test_bad_parameters(refused, cls, params, fragments):
-    clf = make(cls, **copy.deepcopy(params))  # the constructor takes them all
-    refused(lambda: clf.fit(images(cls), Y), *fragments)
-    refused(lambda: clf.partial_fit(images(cls), Y, classes=[0, 1]), *fragments)
+def test_bad_parameters(refused, params, fragments):
+    clf = make(**copy.deepcopy(params))  # the constructor takes them all
+    refused(lambda: clf.fit(images(), Y), *fragments)
+    refused(lambda: clf.partial_fit(images(), Y, classes=[0, 1]), *fragments)
+
+
+def test_bad_parameters_for_volumes(refused):
+    X = images(CNN3DClassifier)
+    for params, fragments in BAD_PARAMS[::10]:
+        clf = make(CNN3DClassifier, **copy.deepcopy(params))
+        refused(lambda clf=clf: clf.fit(X, Y), *fragments)
 
 
 @pytest.mark.parametrize("cls", BOTH)
@@ -701,8 +725,8 @@ def test_factories_that_do_not_fit(refused, cls):
 def test_cuda_where_there_is_none(refused, device):
     refused(
         lambda: make(device=device).fit(images(), Y),
-        f"device={device!r} cannot be used here",
-        "use 'cpu', 'auto'",
+        "device must be 'cpu', 'auto'",
+        f"got {device!r}",
         "0 CUDA device(s)",
     )
 
@@ -716,9 +740,9 @@ def test_devices_that_are_there(device):
 
 def test_loss_factor_of_a_loss_without_factors():
     for loss in ("ce+mcc", SoftMCCLoss(), nn.CrossEntropyLoss):
-        with pytest.raises(ValueError, match=r"(?s)loss__mcc .*\(loss=LossMix\(ce=1, mcc=1\)"):
+        with pytest.raises(ValueError, match=r"(?s)loss must be .*loss__mcc.*LossMix\(ce=1"):
             make(loss=loss).set_params(loss__mcc=0.5)
-    with pytest.raises(ValueError, match=r"loss__mcc .*loss='ce'"):
+    with pytest.raises(ValueError, match=r"loss must be .* loss__mcc; got 'ce'"):
         make(loss=LossMix(ce=1)).set_params(loss="ce", loss__mcc=1)
     with pytest.raises(ValueError, match=r"'mc' for estimator LossMix.*'mcc'"):
         make(loss=LossMix(ce=1)).set_params(loss__mc=1)
@@ -764,7 +788,7 @@ def test_rows_without_weight_may_hold_labels_of_their_own():
 
 def test_loss_that_cannot_take_weights(refused, monkeypatch):
     X = images()
-    fragments = ["NoWeights cannot take weights", "Let its forward take sample_weight"]
+    fragments = ["NoWeights cannot take weights", "sample_weight"]
     for loss in (NoWeights, NoWeights()):
         refused(lambda loss=loss: make(loss=loss).fit(X, Y, np.ones(N)), *fragments)
         refused(lambda loss=loss: make(loss=loss, class_weight="balanced").fit(X, Y), *fragments)
@@ -779,8 +803,8 @@ def test_both_weights_together_leave_nothing(refused):
 
 # Validation ---------------------------------------------------------------------------------
 
-PAIR = "train_split must return a pair, the training rows and the validation rows"
-ROWS = "train_split must return the training rows as a torch Subset of the data set"
+PAIR = "train_split must be a split that returns a pair"
+ROWS = "train_split must be a split whose training rows"
 
 
 @pytest.mark.parametrize(
@@ -790,8 +814,8 @@ ROWS = "train_split must return the training rows as a torch Subset of the data 
         (lambda data, y: (data, None, None), [PAIR]),
         (lambda data, y: data, [PAIR, "ImageDataset"]),
         (lambda data, y: (None, data), [ROWS, "got None"]),
-        (lambda data, y: (np.arange(6), None), [ROWS, "at least one row"]),
-        (lambda data, y: (Subset(data, []), data), [ROWS, "at least one row"]),
+        (lambda data, y: (np.arange(6), None), [ROWS]),
+        (lambda data, y: (Subset(data, []), data), [ROWS]),
         (lambda data, y: (Subset(Subset(data, [2, 3, 4]), [0, 1]), None), [ROWS]),
         ("holdout", ["cv", "holdout"]),
         (0, ["cv", "0"]),
@@ -846,13 +870,13 @@ MIXED = "cannot be sorted. Give every group the same type, such as str, and drop
     [
         (np.arange(5), ["inconsistent", "[12, 5]"]),
         (np.ones((N, 2)), ["groups must have one entry for each row of X", "(12, 2)"]),
-        (7, ["groups must have one entry for each row of X", "got ()"]),
+        (7, ["groups must have one entry for each row of X", "got the shape ()"]),
         ([1, np.nan] * 6, ["groups contains NaN"]),
         (["a", np.nan] * 6, ["groups mixes groups", "float, str", MIXED]),
         (np.array(["a", np.nan] * 6, dtype=object), ["groups mixes groups", "float, str", MIXED]),
         (["a", None] * 6, ["groups mixes groups of the types NoneType, str", MIXED]),
         (pd.Series(["a", None] * 6, dtype="string"), ["groups mixes groups", MIXED]),
-        (pd.to_datetime(["2020-01-01", None] * 6), ["groups contains NaT", "drop the rows"]),
+        (pd.to_datetime(["2020-01-01", None] * 6), ["groups contains NaT", "Drop the rows"]),
     ],
 )
 def test_groups_that_are_none(refused, groups, fragments, train_split):
@@ -864,11 +888,15 @@ def test_groups_that_are_none(refused, groups, fragments, train_split):
 @pytest.mark.parametrize(
     ("split", "groups", "fragments"),
     [
-        (0.5, Y, ["in the fewest groups is 'a', in 1; it needs at least 2", "among 2, with every"]),
+        (
+            0.5,
+            Y,
+            ["in the fewest groups is 'a', in 1, but needs at least 2", "among 2, with every"],
+        ),
         (2, np.minimum(np.arange(N), 1), ["finds no fold of whole groups", "train_split=None"]),
-        (0.6, np.arange(N), ["at most 0.5", "round(1 / share) folds", "got 0.6"]),
-        (-0.5, np.arange(N), ["greater than 0", "got -0.5"]),
-        (np.nan, np.arange(N), ["greater than 0", "got nan"]),
+        (0.6, np.arange(N), ["train_split must be ", "at most 0.5", "got 0.6"]),
+        (-0.5, np.arange(N), ["train_split must be ", "got -0.5"]),
+        (np.nan, np.arange(N), ["train_split must be ", "got nan"]),
         (1, np.arange(N), ["n_splits=2 or more", "n_splits=1"]),
         (13, np.arange(N), ["n_splits=13", "n_samples=12"]),
     ],
@@ -917,8 +945,11 @@ def test_later_calls_that_contradict_the_first(refused, monkeypatch):
     refused(lambda: clf.partial_fit(X, Y + 1), *text)
     refused(lambda: clf.partial_fit(X, Y.astype(str)), "[0, 1]: ['0', '1']")
     for classes in ([0, 2], [0, 1, 2], ["0", "1"], [0]):
-        differs = f"classes={classes!r} differs from those of the first call, [0, 1]"
-        refused(lambda classes=classes: clf.partial_fit(X, Y, classes=classes), differs, "fit anew")
+        refused(
+            lambda classes=classes: clf.partial_fit(X, Y, classes=classes),
+            "classes must be [0, 1]",
+            f"got {classes!r}",
+        )
     refused(lambda: clf.partial_fit(X, Y, classes=["a", None]), "classes mixes labels")
     shapes = ["sample shape (1, 5, 6)", "expecting sample shape (1, 6, 6)"]
     refused(lambda: clf.partial_fit(X[:, 1:], Y), *shapes)
@@ -980,7 +1011,7 @@ def test_prediction_before_fit(cls, method):
 @pytest.mark.parametrize("method", ["predict", "predict_proba", "decision_function"])
 def test_logit_adjustment_is_checked_where_it_is_read(method):
     clf = make().fit(images(), Y).set_params(logit_adjustment=-1)
-    with pytest.raises(ValueError, match=r"logit_adjustment must be a finite .* least 0, got -1"):
+    with pytest.raises(ValueError, match=r"logit_adjustment must be .* got -1"):
         getattr(clf, method)(images())
 
 
@@ -998,7 +1029,7 @@ def test_prediction_of_another_shape(method):
         (flat, (3, 1, 1, 6, 6), "got an array with 5 axes"),
         (flat, (0, 6, 6), r"0 sample\(s\)"),
         (flat, (0, 36), r"0 sample\(s\)"),
-        (flat, (3, 6, 0), "size 0"),
+        (flat, (3, 6, 0), "size of at least 1"),
         (rows, (3, 35), "X has 35 features, but CNN2DClassifier is expecting 36 features"),
         (rows, (3, 4, 9), r"sample shape \(1, 4, 9\).*expecting sample shape \(1, 6, 6\)"),
         (deep, (3, 6, 6, 5), r"shape \(1, 6, 6, 5\), but CNN3DClassifier.*\(1, 6, 6, 6\)"),
@@ -1007,7 +1038,7 @@ def test_prediction_of_another_shape(method):
     ]:
         with pytest.raises(ValueError, match=words):
             getattr(clf, method)(np.zeros(shape, dtype=np.float32))
-    with pytest.raises(ValueError, match="X must hold real numbers, got dtype datetime64"):
+    with pytest.raises(ValueError, match=r"X must hold real numbers.*datetime64"):
         getattr(flat, method)(np.zeros((3, 6, 6), dtype="M8[D]"))
     with pytest.raises(ValueError, match="numeric values"):
         getattr(flat, method)(np.full((3, 6, 6), "a"))
@@ -1366,16 +1397,20 @@ def caught(call, category=Warning):
     return [item for item in log if issubclass(item.category, category)]
 
 
-PURE = [LossMix.from_expression(spec, warmup_epochs=0) for spec in ("mcc", "f1+mcc")]
-PURE += [MixedLoss(mix) for mix in (LossMix(mcc=0.5, warmup_epochs=0), PURE[1])]
-MIXES = ["mcc", "f1+mcc", SoftMCCLoss(), SoftMCCLoss, SoftF1Loss(), SoftF1Loss]  # with a warm-up
-MIXES += ["la", "ldam", "balanced_softmax+mcc", "f1+la"]
+PURE = ["mcc", "f1", "f1+mcc", "0.5*mcc", LossMix(mcc=1), LossMix(f1=2, mcc=1)]
+PURE += [SoftMCCLoss(), SoftMCCLoss, SoftF1Loss(), SoftF1Loss]
+COLD = [
+    LossMix.from_expression(loss, warmup_epochs=0)
+    for loss in ("mcc", "f1", "f1+mcc", "0.5*mcc", "2*f1+mcc")
+]
+COLD += [MixedLoss(LossMix(mcc=1, warmup_epochs=0)), MixedLoss(LossMix(f1=1, warmup_epochs=0))]
+MIXES = ["la", "ldam", "balanced_softmax+mcc", "f1+la"]
 MIXES += ["ce", "wce", "focal", "ce+mcc", "wce+f1", "mcc+focal", "0.001*ce + mcc + f1"]
 MIXES += [LossMix(ce=0.1, mcc=1), FocalLoss(), nn.CrossEntropyLoss, nn.CrossEntropyLoss()]
 
 
 @pytest.mark.parametrize("cls", BOTH)
-@pytest.mark.parametrize("loss", PURE, ids=str)
+@pytest.mark.parametrize("loss", COLD, ids=str)
 def test_collapse_warning_once_per_fit(cls, loss):
     X = images(cls)
     clf = make(cls, loss=loss, max_epochs=3, batch_size=4)
@@ -1384,11 +1419,17 @@ def test_collapse_warning_once_per_fit(cls, loss):
         assert warning.category is CollapseWarning
         assert warning.filename == __file__
         text = str(warning.message)
-        assert f"loss={loss!r}" in text
+        assert f"loss={clf.loss!r}" in text
         assert "collapse to one class" in text
     mix = re.search(r"loss='(ce\+(?:mcc|f1))'", text)[1]
     assert caught(lambda: make(cls, loss=mix).fit(X, Y)) == []
     assert "warmup_epochs=0.5" in text
+
+
+@pytest.mark.parametrize("cls", BOTH)
+@pytest.mark.parametrize("loss", PURE, ids=str)
+def test_no_collapse_warning_with_a_warm_up(cls, loss):
+    assert caught(lambda: make(cls, loss=loss).fit(images(cls), Y)) == []
 
 
 def test_collapse_warning_in_the_first_call_of_partial_fit_only():
@@ -1398,7 +1439,7 @@ def test_collapse_warning_in_the_first_call_of_partial_fit_only():
 
 
 @pytest.mark.parametrize("loss", MIXES, ids=str)
-def test_no_collapse_warning_for_losses_with_a_term_per_row_or_a_warmup(loss):
+def test_no_collapse_warning_for_losses_with_a_term_per_row(loss):
     assert caught(lambda: make(loss=loss).fit(images(), Y)) == []
 
 
@@ -1444,7 +1485,7 @@ def test_batches_that_cannot_hold_every_class(params, classes, warns):
         assert warning.filename == __file__
         text = str(warning.message)
         assert f"batch_size={params['batch_size']} is less than the {classes} classes" in text
-        assert "use a larger batch_size" in text
+        assert "Use a larger batch_size" in text
 
 
 # Anything at all ----------------------------------------------------------------------------

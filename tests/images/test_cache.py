@@ -95,7 +95,7 @@ def test_a_cache_removes_no_file_of_others(tmp_path):
     assert all(path.exists() for path in mine)
 
 
-def test_names_that_are_no_files_have_a_fingerprint_and_a_cache():
+def test_names_that_are_not_files_have_a_fingerprint_and_a_cache():
     images = {"a": np.zeros((4, 4)), "b": np.ones((4, 4))}
     X = ImageFiles(list(images), reader=images.__getitem__, cache="memory")
     assert_array_equal(X, [images["a"], images["b"]])
@@ -144,7 +144,7 @@ def check_entries_of_a_killed_program(folder, paths, values):
     assert not left.exists()
 
 
-def test_an_entry_that_is_not_completed_is_no_entry(tmp_path, monkeypatch):
+def test_an_entry_that_is_not_complete_is_not_an_entry(tmp_path, monkeypatch):
     paths, values, _ = draw_files(tmp_path, 3, shape=(64, 64))
     folder = tmp_path / "cache"
     save = np.save

@@ -1,7 +1,12 @@
+import dataclasses
+import json
+
+import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 
 from skimbal import CNN2DClassifier, LossMix
+from skimbal.study import Fit
 from tests.study.data import PAIR, compare, made_up, quick
 
 
@@ -9,6 +14,40 @@ def test_pairs_are_taken_split_by_split():
     study = made_up({("ce", "x", None): [0.1, 0.2, 0.3], ("f1", "x", "ce"): [0.2, 0.3]})
     (difference,) = study.differences()
     assert difference.mean == pytest.approx(0.1)
+
+
+def test_a_fit_is_made_of_what_json_keeps():
+    (fit,) = made_up({("ce", "x", None): [0.1]}).fits
+    assert Fit.from_dict(json.loads(json.dumps(fit.to_dict()))) == fit
+    fields = fit.to_dict()
+    fields["scores"].clear()
+    assert fit.scores
+    with pytest.raises(TypeError, match="scores2"):
+        Fit.from_dict({**fields, "scores2": {}})
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        fit.seed = 1
+
+
+def test_scores_have_titles():
+    study = made_up({("ce", "x", None): [0.1]}, scoring="f1[1]")
+    assert study.title() == study.title("f1[1]") == "f1[1]"
+    assert study.title("matthews_corrcoef") == "MCC"
+    assert study.class_scores() == {"0": "f1[0]", "1": "f1[1]"}
+    assert study.class_names == ["0", "1"]
+    with pytest.raises(ValueError, match=r"score must be .* got 'mcc'"):
+        study.title("mcc")
+
+
+def test_pictures_group_losses_by_their_terms(small):
+    losses = {"weighted": "wce", "plain": "ce", "ce without wce": "ce"}
+    study = compare(*small, losses=losses)
+    assert [d.reference for d in study.differences()] == ["plain", "plain"]
+    display = study.plot()
+    labels = [label.get_text() for label in display.ax_.get_yticklabels()]
+    start = labels.index("uniform + weights")
+    assert labels[start + 1 :] == ["weighted"]
+    assert sorted(labels[:start]) == ["ce without wce", "plain", "uniform"]
+    plt.close(display.figure_)
 
 
 def test_frames(small):
