@@ -299,13 +299,7 @@ class _Files:
         return files
 
     def drop_unreadable(self) -> np.ndarray:
-        """Read every file, leave out those that cannot be read, and return the numbers of the rest.
-
-        Returns
-        -------
-        kept : ndarray of int
-            Numbers of the files that stay.
-        """
+        """Read every file, leave out unreadable files, and return the numbers of the others."""
 
         def failure(path: str) -> Exception | None:
             try:
