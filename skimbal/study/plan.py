@@ -318,27 +318,16 @@ def combine(
         check_sampler(sampler, data.y)
     if baseline is not None and baseline not in params:
         raise ParameterError("baseline", f"one of the losses {list(params)}", baseline)
-    # The loss itself tells whether it is plain cross-entropy. Its name may say something else.
-    plainest = {
-        term: min(
-            (name for name in params if terms[name] == {term}),
-            key=lambda name: _n_settings(params[name], classifiers[name].loss),
-            default=None,
-        )
-        for term in ("ce", "wce")
+    n_settings = {name: _n_settings(params[name], classifiers[name].loss) for name in params}
+    references = {
+        name: _reference(name, terms, n_settings) if baseline is None else baseline
+        for name in params
     }
-
-    def reference(name: str) -> str | None:
-        chosen = baseline
-        if chosen is None:
-            chosen = plainest["wce" if terms[name] > {"wce"} else "ce"]
-        return None if chosen == name else chosen
-
     return [
         Configuration(
             loss,
             name,
-            reference(loss),
+            None if references[loss] == loss else references[loss],
             params[loss] | _sampling(sampler, classifiers[loss]),
             terms[loss],
         )
@@ -389,6 +378,17 @@ def _name(value: object) -> str:
     if isinstance(value, type):
         return value.__name__
     return type(value).__name__ if isinstance(value, nn.Module) else repr(value)
+
+
+def _reference(
+    name: str, terms: Mapping[str, frozenset[str]], n_settings: Mapping[str, int]
+) -> str | None:
+    """Return the plainest cross-entropy, or the plainest ``wce`` for a loss that adds a term to it.
+
+    Terms matter, names do not: a loss that is called "ce" may be another loss.
+    """
+    only = {"wce"} if terms[name] > {"wce"} else {"ce"}
+    return min((n for n in terms if terms[n] == only), key=n_settings.__getitem__, default=None)
 
 
 def _params(name: str, loss: Loss) -> dict[str, Any]:
