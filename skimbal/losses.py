@@ -12,7 +12,6 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from numbers import Real
 from typing import Any, Protocol, Self, TypeAlias
 
 import numpy as np
@@ -38,7 +37,7 @@ from skimbal.soft_metrics import (
     set_terms,
     soft_confusion,
 )
-from skimbal.typing import ArrayLike
+from skimbal.typing import ArrayLike, is_number
 
 __all__ = [
     "TERMS",
@@ -1207,9 +1206,9 @@ def _options(mix: LossMix) -> dict[str, Any]:
     statistics = mix.statistics
     if not isinstance(statistics, str) or statistics not in ("batch", "moving"):
         raise ParameterError("statistics", "'batch' or 'moving'", statistics)
-    if not _is_number(mix.horizon) or not 0 < mix.horizon < float("inf"):
+    if not is_number(mix.horizon) or mix.horizon <= 0:
         raise ParameterError("horizon", "a positive, finite number of samples", mix.horizon)
-    if not _is_number(mix.warmup_epochs) or not 0 <= mix.warmup_epochs < float("inf"):
+    if not is_number(mix.warmup_epochs) or mix.warmup_epochs < 0:
         raise ParameterError(
             "warmup_epochs", "a finite number of epochs, at least 0", mix.warmup_epochs
         )
@@ -1219,10 +1218,6 @@ def _options(mix: LossMix) -> dict[str, Any]:
         "horizon": float(mix.horizon),
         "warmup_epochs": float(mix.warmup_epochs),
     }
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def _number(name: str, value: Any) -> float:
