@@ -195,8 +195,8 @@ def _info(argv: Sequence[str]) -> int:
     """Print the contents of a data set."""
     parser = _Parser(
         "skimbal info",
-        "Show the contents of a data set: images of each class in each split, their shape and number "
-        "type, the size of the file or the number of files. Nothing is fitted.",
+        "Show the contents of a data set: images of each class in each split, their shape and "
+        "number type, the size of the file or the number of files. Nothing is fitted.",
     )
     _add_data(parser)
     args = parser.parse_args(argv)
