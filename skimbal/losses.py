@@ -327,6 +327,30 @@ class LossMix(BaseEstimator):  # type: ignore[misc]
             params.setdefault(name, getattr(self, name, 0.0))
         return params
 
+    def set_params(self, **params: float | str) -> Self:
+        """Set parameters.
+
+        Parameters
+        ----------
+        **params : dict
+            Names and values.
+
+        Returns
+        -------
+        self : LossMix
+            The same mix.
+
+        Raises
+        ------
+        ValueError
+            If a name is neither a parameter nor a term.
+        """
+        try:
+            super().set_params(**params)
+        except ValueError as error:
+            raise ValueError(f"{error} {_ADD_EVERYWHERE}") from None
+        return self
+
 
 class MixedLoss(nn.Module):
     r"""The module behind every loss name: a weighted sum of terms over one softmax.
@@ -1161,16 +1185,17 @@ def _parse(expression: str) -> dict[str, float]:
     return factors
 
 
+_ADD_EVERYWHERE = (
+    "Add your terms to skimbal.losses.TERMS in every process, in a module that the workers import."
+)
+
+
 def _known_terms() -> str:
-    return f"Known terms: {', '.join(TERMS)}; an expression joins them, as in 'ce + 0.5*mcc'."
+    return f"Known terms: {', '.join(TERMS)}. An expression joins them, as in 'ce + 0.5*mcc'."
 
 
 def _unknown_term(name: str) -> str:
-    return (
-        f"There is no term {name!r}. {_known_terms()} A term that is added by "
-        f"skimbal.losses.TERMS[{name!r}] = Term(...) must be added in every process, such as by "
-        "a module that the workers import."
-    )
+    return f"There is no term {name!r}. {_known_terms()} {_ADD_EVERYWHERE}"
 
 
 #: Parameters of LossMix that are not factors.
