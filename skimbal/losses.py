@@ -573,8 +573,8 @@ class MixedLoss(nn.Module):
             ``f(tensor)`` returns the differentiable sum over all parts, and the attribute
             ``n_parts`` is their number. The means of value and gradient over the processes, such as
             DistributedDataParallel takes, equal value and gradient of the whole batch. This costs
-            one message with the three vectors. ``normalizer`` then is the divisor of the whole batch, and its number
-            of rows. None costs a second message.
+            one message with the three vectors. ``normalizer`` is then the divisor of the whole
+            batch, and its number of rows. Without ``normalizer`` there is a second message.
 
         Returns
         -------
