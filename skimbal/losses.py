@@ -213,9 +213,9 @@ class LossMix(BaseEstimator):  # type: ignore[misc]
       al., 2019) and :math:`C` such that the largest margin is ``ldam_margin``.
 
     In the paper of ``ldam`` the last layer has normalised features and weights, and its cosines
-    less the margin are multiplied by :math:`s = 30`. Here the logits are the output of the network.
+    less the margin are multiplied by :math:`s = 30`. Here the logits are not scaled.
     A network whose logits are :math:`s` times a cosine has the loss of the paper where
-    ``ldam_margin`` is :math:`s` times the margin of the paper.  The re-weighting that the paper
+    ``ldam_margin`` is :math:`s` times the margin of the paper. The re-weighting that the paper
     defers to late epochs is not part of the term.
 
     A class without training rows counts as the rarest one that has some.
@@ -1045,7 +1045,7 @@ def get_loss(spec: LossSpec, class_counts: ArrayLike | None = None) -> MixedLoss
         If a term is unknown or named twice, the expression is malformed, a factor is negative or
         not finite, all factors are zero, an option is out of range, or class counts are missing.
     TypeError
-        If ``spec`` is something else.
+        If ``spec`` has another type.
 
     Examples
     --------

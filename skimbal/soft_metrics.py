@@ -331,7 +331,7 @@ def by_autograd(score: Score) -> ClosedForm:
 
 
 class SetOptions(NamedTuple):
-    """The scores that :class:`SetTerms` computes, and how.
+    """Options of :class:`SetTerms`.
 
     Parameters
     ----------
@@ -377,7 +377,7 @@ def set_terms(
 
 
 class _Context(Protocol):
-    """The context that torch hands to a function with its own gradient."""
+    """The context that torch passes to a function with its own gradient."""
 
     saved_tensors: tuple[Any, ...]
     options: SetOptions
