@@ -121,7 +121,7 @@ def _default(argv: Sequence[str]) -> int:
         usage="skimbal [options]\n       skimbal compare DATA [options]\n       skimbal info DATA",
         epilog="Each command has its own --help. 'skimbal compare DATA' finds the loss for your "
         "data, by cross-validation or on the test split, with intervals and a report. "
-        f"'skimbal info DATA' shows the contents of a data set and fits nothing. {_INTERRUPT}",
+        f"'skimbal info DATA' lists the content of a data set and fits nothing. {_INTERRUPT}",
     )
     parser.add_options(_options_of_default())
     parser.add_options(_options_of_configurations(", ".join(PAPER_LOSSES)))
@@ -192,10 +192,10 @@ def _compare(argv: Sequence[str]) -> int:
 
 
 def _info(argv: Sequence[str]) -> int:
-    """Print the contents of a data set."""
+    """Print the content of a data set."""
     parser = _Parser(
         "skimbal info",
-        "Show the contents of a data set: images of each class in each split, their shape and "
+        "List the content of a data set: images of each class in each split, their shape and "
         "number type, the size of the file or the number of files. Nothing is fitted.",
     )
     _add_data(parser)
