@@ -28,6 +28,7 @@ __all__ = [
     "CNNClassifier",
     "check_constraints",
     "check_crop_size",
+    "check_device",
     "check_n_tta",
     "check_parameters",
     "find_optimizer",
@@ -170,7 +171,7 @@ def check_parameters(estimator: CNNClassifier) -> str:
     _check_optimizer(estimator, augments)
     _check_net(estimator)
     _check_callbacks(estimator)
-    device = _check_device(estimator.device)
+    device = check_device(estimator.device)
     _check_precision(estimator, device_type(device))
     if estimator.compile:
         _check_compiler(device_type(device))
@@ -351,7 +352,8 @@ def _monitors(estimator: CNNClassifier) -> Iterator[tuple[str, object]]:
         yield kind.__name__, options.get(f"callbacks__{name or kind.__name__}__monitor", monitor)
 
 
-def _check_device(device: object) -> str:
+def check_device(device: object) -> str:
+    """Return a device that torch can use here, by its name."""
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
