@@ -10,16 +10,15 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn, TextIO, TypeAlias, TypedDict
+from typing import Any, NoReturn, TypeAlias
 
 import numpy as np
-import torch
 from sklearn.utils import Bunch
 from tqdm import tqdm
 
 from skimbal import CNN2DClassifier, CNN3DClassifier, CollapseWarning, LossMix, __version__
-from skimbal.augmentation import RECIPES, CenterCrop
-from skimbal.classifiers.parameters import check_device
+from skimbal.augmentation import RECIPES
+from skimbal.classifiers.parameters import check_crop_size, check_parameters
 from skimbal.datasets import (
     DataCard,
     load_image_folder,
@@ -37,17 +36,6 @@ from skimbal.study.scores import SCORES
 
 #: Names of parameters of the library, each with its options and the settings of argparse.
 Options: TypeAlias = Mapping[str, tuple[str, Mapping[str, Any]]]
-
-
-class _Rows(TypedDict, total=False):
-    """The rows for :func:`compare_losses`."""
-
-    X: np.ndarray | ImageArray
-    y: np.ndarray
-    groups: np.ndarray | None
-    X_test: np.ndarray | ImageArray
-    y_test: np.ndarray
-    groups_test: np.ndarray | None
 
 
 class _Parser(argparse.ArgumentParser):
@@ -133,7 +121,7 @@ def _default(argv: Sequence[str]) -> int:
         usage="skimbal [options]\n       skimbal compare DATA [options]\n       skimbal info DATA",
         epilog="Each command has its own --help. 'skimbal compare DATA' finds the loss for your "
         "data, by cross-validation or on the test split, with intervals and a report. "
-        f"'skimbal info DATA' shows what a data set contains and fits nothing. {_INTERRUPT}",
+        f"'skimbal info DATA' lists the content of a data set and fits nothing. {_INTERRUPT}",
     )
     parser.add_options(_options_of_default())
     parser.add_options(_options_of_configurations(", ".join(PAPER_LOSSES)))
@@ -204,11 +192,11 @@ def _compare(argv: Sequence[str]) -> int:
 
 
 def _info(argv: Sequence[str]) -> int:
-    """Print what a data set contains."""
+    """Print the content of a data set."""
     parser = _Parser(
         "skimbal info",
-        "Show what a data set contains: images of each class in each split, their shape and number "
-        "type, the size of the file or the number of files. Nothing is fitted.",
+        "List the content of a data set: images of each class in each split, their shape and "
+        "number type, the size of the file or the number of files. Nothing is fitted.",
     )
     _add_data(parser)
     args = parser.parse_args(argv)
@@ -293,8 +281,15 @@ def _names(text: str) -> list[str]:
 
 def _option(names: str, words: str, **settings: object) -> tuple[str, Mapping[str, Any]]:
     """Return the names of an option, and its settings for argparse with the words for --help."""
+    if "default" in settings:
+        words = f"{words} (default: %(default)s)"
     return names, {"help": words, **settings}
 
+
+#: Settings that several options have.
+_N = {"type": _count, "metavar": "N"}
+_PER_AXIS = {"nargs": "+", "action": _PerAxis, "metavar": "N"}
+_FILE = {"type": Path, "metavar": "FILE.csv"}
 
 _INTERRUPT = "Ctrl-C prints the finished part."
 _DATA = (
@@ -312,7 +307,7 @@ _GROUPS: Options = {
 }
 #: Parameters of load_image_folder.
 _FOLDER: Options = {
-    "labels": _option("--labels", "table with a row for each image", type=Path, metavar="FILE.csv"),
+    "labels": _option("--labels", "table with a row for each image", **_FILE),
     "path_column": _option(
         "--path-column", "column of paths, relative to the folder (default: path)", metavar="NAME"
     ),
@@ -326,10 +321,8 @@ _FOLDER: Options = {
     "size": _option(
         "--size",
         "size of all images, in pixels: one number for all axes, or a number for each",
-        nargs="+",
         type=_count,
-        action=_PerAxis,
-        metavar="N",
+        **_PER_AXIS,
     ),
     "resize": _option(
         "--resize",
@@ -340,14 +333,10 @@ _FOLDER: Options = {
         "--spacing",
         "resample NIfTI and DICOM to this voxel spacing, for all axes or each. With "
         "--size, it needs --resize crop",
-        nargs="+",
         type=_positive,
-        action=_PerAxis,
-        metavar="MM",
+        **_PER_AXIS | {"metavar": "MM"},
     ),
-    "channels": _option(
-        "--channels", "convert pictures: 1 is grey, 3 RGB, 4 RGBA", type=_count, metavar="N"
-    ),
+    "channels": _option("--channels", "convert pictures: 1 is grey, 3 RGB, 4 RGBA", **_N),
     "cache": _option(
         "--image-cache",
         "keep images after the first epoch, so that they are read once",
@@ -362,11 +351,7 @@ _FOLDER: Options = {
 #: Parameter of the classifiers that only a study sets.
 _LEARNING_RATE: Options = {
     "lr": _option(
-        "--lr",
-        "learning rate (default: %(default)s)",
-        type=_positive,
-        default=CNN2DClassifier().lr,
-        metavar="X",
+        "--lr", "learning rate", type=_positive, default=CNN2DClassifier().lr, metavar="X"
     ),
 }
 _OUTPUTS_OF_STUDY: Options = {
@@ -376,7 +361,7 @@ _OUTPUTS_OF_STUDY: Options = {
         type=Path,
         metavar="FILE.html",
     ),
-    "csv": _option("--csv", "new file for all scores, unrounded", type=Path, metavar="FILE.csv"),
+    "csv": _option("--csv", "new file for all scores, unrounded", **_FILE),
 }
 _CLASSIFIER = ("augment", "batch_size", "crop_size", "device", "lr", "max_epochs", "module")
 
@@ -398,23 +383,13 @@ def _add_data(parser: _Parser) -> None:
 def _options_of_default() -> Options:
     return {
         "data": _option(
-            "--data",
-            f"{_DATA} in the form of MedMNIST (default: %(default)s)",
-            default="digits",
-            metavar="NAME|FILE.npz",
+            "--data", f"{_DATA} in the form of MedMNIST", default="digits", metavar="NAME|FILE.npz"
         ),
-        "n_repeats": _option(
-            "--seeds",
-            "fits of each configuration (default: %(default)s)",
-            type=_count,
-            default=3,
-            metavar="N",
-        ),
+        "n_repeats": _option("--seeds", "fits of each configuration", default=3, **_N),
         "output": _option(
             "--output",
             "new file for the table, unrounded. An existing file is not overwritten",
-            type=Path,
-            metavar="FILE.csv",
+            **_FILE,
         ),
     }
 
@@ -440,14 +415,12 @@ def _options_of_configurations(losses: str) -> Options:
 
 def _options_of_study() -> Options:
     return {
-        "cv": _option("--cv", "number of stratified folds (default: 5)", type=_count, metavar="N"),
+        "cv": _option("--cv", "number of stratified folds (default: 5)", **_N),
         "n_repeats": _option(
             "--repeats",
-            "number of times that the folds are drawn. With --test, number of seeds "
-            "(default: %(default)s)",
-            type=_count,
+            "number of times that the folds are drawn. With --test, number of seeds",
             default=1,
-            metavar="N",
+            **_N,
         ),
         "test": _option(
             "--test",
@@ -462,8 +435,7 @@ def _options_of_study() -> Options:
         ),
         "scoring": _option(
             "--scoring",
-            f"score that ranks: {', '.join(SCORES)}, f1[CLASS] or a scorer of "
-            "scikit-learn (default: %(default)s)",
+            f"score that ranks: {', '.join(SCORES)}, f1[CLASS] or a scorer of scikit-learn",
             default="balanced_accuracy",
             metavar="NAME",
         ),
@@ -471,11 +443,7 @@ def _options_of_study() -> Options:
             "--jobs", "fits at a time, -1 for all processors (default: 1)", type=_jobs, metavar="N"
         ),
         "random_state": _option(
-            "--seed",
-            "of folds, weights and batches (default: %(default)s)",
-            type=_seed,
-            default=0,
-            metavar="N",
+            "--seed", "of folds, weights and batches", type=_seed, default=0, metavar="N"
         ),
         "cache_dir": _option(
             "--cache",
@@ -489,15 +457,9 @@ def _options_of_study() -> Options:
 
 def _options_of_classifiers(max_epochs: int) -> Options:
     return {
-        "max_epochs": _option(
-            "--epochs", "default: %(default)s", type=_count, default=max_epochs, metavar="N"
-        ),
-        "batch_size": _option(
-            "--batch-size", "default: %(default)s", type=_count, default=64, metavar="N"
-        ),
-        "module": _option(
-            "--module", "network (default: %(default)s)", choices=tuple(BUILT_IN), default="small"
-        ),
+        "max_epochs": _option("--epochs", "epochs of a fit", default=max_epochs, **_N),
+        "batch_size": _option("--batch-size", "images in a batch", default=64, **_N),
+        "module": _option("--module", "network", choices=tuple(BUILT_IN), default="small"),
         "augment": _option(
             "--augment",
             "recipe that changes the training images in every epoch, such as random "
@@ -507,14 +469,10 @@ def _options_of_classifiers(max_epochs: int) -> Options:
         "crop_size": _option(
             "--crop-size",
             "train on random windows of this size, for all axes or each, and judge on the centre",
-            nargs="+",
             type=int,
-            action=_PerAxis,
-            metavar="N",
+            **_PER_AXIS,
         ),
-        "device": _option(
-            "--device", "cpu, cuda, cuda:1, auto, ... (default: %(default)s)", default="cpu"
-        ),
+        "device": _option("--device", "cpu, cuda, cuda:1, auto, ...", default="cpu"),
     }
 
 
@@ -527,23 +485,13 @@ def _check_choices(parser: _Parser, args: argparse.Namespace) -> None:
     checks: dict[str, Callable[[], object]] = {
         **{f"--loss {loss}": partial(get_loss, loss, [1, 1]) for loss in args.losses or ()},
         **{f"--sampler {s}": partial(check_sampler, s, [0, 1]) for s in args.samplers or ()},
-        f"--device {args.device}": partial(check_device, args.device),
+        parser.prog: partial(check_parameters, CNN2DClassifier(**_params(args))),
     }
     for about, check in checks.items():
         try:
             check()
         except ValueError as error:
             parser.refuse(error, about)
-
-
-def _check_crop_size(crop_size: int | Sequence[int] | None, shape: Sequence[int]) -> None:
-    if crop_size is None:
-        return
-    try:
-        CenterCrop(crop_size)(torch.empty(1, *shape, device="meta"))
-    except ValueError as error:
-        expected = "a size within the images"
-        raise ParameterError("crop_size", expected, crop_size, str(error)) from None
 
 
 def _check_report(parser: _Parser, path: Path | None) -> None:
@@ -658,7 +606,7 @@ def _joined(data: Bunch, key: str, splits: Sequence[str]) -> np.ndarray | ImageA
     return concatenate(arrays) if files else np.concatenate(arrays)
 
 
-def _rows(parser: _Parser, args: argparse.Namespace, data: Bunch) -> tuple[_Rows, str]:
+def _rows(parser: _Parser, args: argparse.Namespace, data: Bunch) -> tuple[dict[str, Any], str]:
     """Return the rows that compare_losses divides or judges on, and a note on the other rows."""
     parts = _parts(data)
     if args.test and "test" not in parts:
@@ -672,7 +620,7 @@ def _rows(parser: _Parser, args: argparse.Namespace, data: Bunch) -> tuple[_Rows
         return _rows_of_test(parser, args, data)
     n = {split: len(data[f"y_{split}"]) for split in parts}
     used = [split for split in parts if split != "test"]
-    rows: _Rows = {
+    rows = {
         "X": _joined(data, "X", used),
         "y": _named(data, np.concatenate([data[f"y_{split}"] for split in used])),
     }
@@ -684,7 +632,9 @@ def _rows(parser: _Parser, args: argparse.Namespace, data: Bunch) -> tuple[_Rows
     return rows, note
 
 
-def _rows_of_test(parser: _Parser, args: argparse.Namespace, data: Bunch) -> tuple[_Rows, str]:
+def _rows_of_test(
+    parser: _Parser, args: argparse.Namespace, data: Bunch
+) -> tuple[dict[str, Any], str]:
     groups = data.get("groups_train")
     if groups is not None and data.groups_test is None:
         parser.error(
@@ -718,7 +668,7 @@ def _estimator(
     input_shape = shape if _is_folder(data) and data.ndim == 3 else None
     estimator = classifier(input_shape=input_shape, **_params(args))
     try:
-        _check_crop_size(args.crop_size, (1, *shape[-data.ndim :]))
+        check_crop_size(estimator, (1, *shape[-data.ndim :]))
     except ValueError as error:
         parser.refuse(error, args.data)
     return estimator
@@ -777,13 +727,7 @@ def _run(
 
 
 def _show_once(
-    shown: set[object],
-    message: Warning | str,
-    category: type[Warning],
-    filename: str,
-    lineno: int,
-    file: TextIO | None = None,
-    line: str | None = None,
+    shown: set[object], message: Warning | str, category: type[Warning], *_: object
 ) -> None:
     """Show a warning as a line above the progress bar unless it is in `shown`."""
     # The advice on collapse differs from loss to loss. The first is enough.

@@ -2,8 +2,8 @@
 
 The soft metrics rest on one statistic, three vectors with one entry per class
 (:func:`soft_confusion`): the true positive mass ``TP``, the predicted mass ``q`` and the true mass
-``t``.  A score is a short function of them, a loss is one minus the score, and whatever splits a
-batch (micro-batches, devices) has only these vectors to add up.
+``t``.  A score is a short function of them, and a loss is one minus the score. Parts of a batch
+(micro-batches, devices) only add up these vectors.
 """
 
 import copy
@@ -12,7 +12,6 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from numbers import Real
 from typing import Any, Protocol, Self, TypeAlias
 
 import numpy as np
@@ -38,7 +37,7 @@ from skimbal.soft_metrics import (
     set_terms,
     soft_confusion,
 )
-from skimbal.typing import ArrayLike
+from skimbal.typing import ArrayLike, is_number
 
 __all__ = [
     "TERMS",
@@ -211,9 +210,9 @@ class LossMix(BaseEstimator):  # type: ignore[misc]
       al., 2019) and :math:`C` such that the largest margin is ``ldam_margin``.
 
     In the paper of ``ldam`` the last layer has normalised features and weights, and its cosines
-    less the margin are multiplied by :math:`s = 30`. Here the logits are those of the network as
-    it is. A network whose logits are :math:`s` times a cosine has the loss of the paper where
-    ``ldam_margin`` is :math:`s` times the margin of the paper.  The re-weighting that the paper
+    less the margin are multiplied by :math:`s = 30`. Here the logits are not scaled.
+    A network whose logits are :math:`s` times a cosine has the loss of the paper where
+    ``ldam_margin`` is :math:`s` times the margin of the paper. The re-weighting that the paper
     defers to late epochs is not part of the term.
 
     A class without training rows counts as the rarest one that has some.
@@ -328,6 +327,30 @@ class LossMix(BaseEstimator):  # type: ignore[misc]
             params.setdefault(name, getattr(self, name, 0.0))
         return params
 
+    def set_params(self, **params: float | str) -> Self:
+        """Set parameters.
+
+        Parameters
+        ----------
+        **params : dict
+            Names and values.
+
+        Returns
+        -------
+        self : LossMix
+            The same mix.
+
+        Raises
+        ------
+        ValueError
+            If a name is neither a parameter nor a term.
+        """
+        try:
+            super().set_params(**params)
+        except ValueError as error:
+            raise ValueError(f"{error} {_ADD_EVERYWHERE}") from None
+        return self
+
 
 class MixedLoss(nn.Module):
     r"""The module behind every loss name: a weighted sum of terms over one softmax.
@@ -369,8 +392,8 @@ class MixedLoss(nn.Module):
     value is :math:`f(u)` and the gradient
     :math:`f'(u)\, \partial v / n`, in which sums divided by their total correct the bias of an
     average that began at 0. This is stochastic compositional gradient descent with its inner
-    function tracked by a moving average (Wang et al., 2017). Only training mode moves the sums;
-    in evaluation mode the value is that of the batch.
+    function tracked by a moving average (Wang et al., 2017). Only training mode moves the sums.
+    In evaluation mode the value is the value of the batch.
 
     See Also
     --------
@@ -549,9 +572,9 @@ class MixedLoss(nn.Module):
             Where several processes hold a part of the batch each, which may be empty:
             ``f(tensor)`` returns the differentiable sum over all parts, and the attribute
             ``n_parts`` is their number. The means of value and gradient over the processes, such as
-            DistributedDataParallel takes, are those of the whole batch. This costs one message with
-            the three vectors. ``normalizer`` then is the divisor of the whole batch, and its number
-            of rows. None costs a second message.
+            DistributedDataParallel takes, equal value and gradient of the whole batch. This costs
+            one message with the three vectors. ``normalizer`` is then the divisor of the whole
+            batch, and its number of rows. Without ``normalizer`` there is a second message.
 
         Returns
         -------
@@ -627,7 +650,7 @@ class MixedLoss(nn.Module):
         return loss, nll
 
     def _past(self, logits: Tensor, n_rows: float) -> Tensor:
-        """Return what the moving sums leave of the batches before one of so many rows."""
+        """Return the moving sums of the batches before, faded by a batch of so many rows."""
         if self.moving is None:
             # MPS has no float64.
             wide = torch.float32 if logits.device.type == "mps" else torch.float64
@@ -941,7 +964,7 @@ class ModuleLoss(nn.Module):
 
 
 class BatchLoss(Protocol):
-    """What training and its checks ask of a loss, see :class:`~skimbal.losses.MixedLoss`."""
+    """The interface of a loss for training, see :class:`~skimbal.losses.MixedLoss`."""
 
     @property
     def factors(self) -> Mapping[str, float]:
@@ -989,7 +1012,7 @@ class BatchLoss(Protocol):
         """Compute the loss of a batch, or the share of some rows."""
 
 
-#: What ``loss=`` of the classifiers takes.
+#: Values of ``loss=``: a name or an expression, a mix, a module or its class.
 LossSpec: TypeAlias = str | LossMix | nn.Module | type[nn.Module]
 
 
@@ -1002,7 +1025,8 @@ def get_loss(spec: LossSpec, class_counts: ArrayLike | None = None) -> MixedLoss
         A name (``"ce"``, ``"wce"``, ``"focal"``, ``"f1"``, ``"mcc"``, ``"la"``,
         ``"balanced_softmax"``, ``"ldam"``), an expression of terms joined by ``+``, each with an
         optional factor (``"ce + 0.5*mcc"``), a :class:`LossMix`, a module that maps
-        (logits, target) to a scalar (it is deep-copied), or its class. :data:`TERMS` has all names.
+        (logits, target) to a scalar (it is deep-copied), or its class.
+        :data:`~skimbal.losses.TERMS` has all names.
     class_counts : array-like of shape (n_classes,), default=None
         Number (or total weight) of training rows per class, in samples. ``"wce"``, ``"la"``,
         ``"balanced_softmax"`` and ``"ldam"`` need it.
@@ -1010,7 +1034,7 @@ def get_loss(spec: LossSpec, class_counts: ArrayLike | None = None) -> MixedLoss
     Returns
     -------
     loss : MixedLoss or ModuleLoss
-        A :class:`ModuleLoss` around modules that are not a :class:`MixedLoss`.
+        A :class:`~skimbal.losses.ModuleLoss` around modules that are not a :class:`MixedLoss`.
 
     Raises
     ------
@@ -1018,7 +1042,7 @@ def get_loss(spec: LossSpec, class_counts: ArrayLike | None = None) -> MixedLoss
         If a term is unknown or named twice, the expression is malformed, a factor is negative or
         not finite, all factors are zero, an option is out of range, or class counts are missing.
     TypeError
-        If ``spec`` is none of the above.
+        If ``spec`` has another type.
 
     Examples
     --------
@@ -1161,16 +1185,17 @@ def _parse(expression: str) -> dict[str, float]:
     return factors
 
 
+_ADD_EVERYWHERE = (
+    "Add your terms to skimbal.losses.TERMS in every process, in a module that the workers import."
+)
+
+
 def _known_terms() -> str:
-    return f"Known terms: {', '.join(TERMS)}; an expression joins them, as in 'ce + 0.5*mcc'."
+    return f"Known terms: {', '.join(TERMS)}. An expression joins them, as in 'ce + 0.5*mcc'."
 
 
 def _unknown_term(name: str) -> str:
-    return (
-        f"There is no term {name!r}. {_known_terms()} A term that is added by "
-        f"skimbal.losses.TERMS[{name!r}] = Term(...) must be added in every process, such as by "
-        "a module that the workers import."
-    )
+    return f"There is no term {name!r}. {_known_terms()} {_ADD_EVERYWHERE}"
 
 
 #: Parameters of LossMix that are not factors.
@@ -1206,9 +1231,9 @@ def _options(mix: LossMix) -> dict[str, Any]:
     statistics = mix.statistics
     if not isinstance(statistics, str) or statistics not in ("batch", "moving"):
         raise ParameterError("statistics", "'batch' or 'moving'", statistics)
-    if not _is_number(mix.horizon) or not 0 < mix.horizon < float("inf"):
+    if not is_number(mix.horizon) or mix.horizon <= 0:
         raise ParameterError("horizon", "a positive, finite number of samples", mix.horizon)
-    if not _is_number(mix.warmup_epochs) or not 0 <= mix.warmup_epochs < float("inf"):
+    if not is_number(mix.warmup_epochs) or mix.warmup_epochs < 0:
         raise ParameterError(
             "warmup_epochs", "a finite number of epochs, at least 0", mix.warmup_epochs
         )
@@ -1218,10 +1243,6 @@ def _options(mix: LossMix) -> dict[str, Any]:
         "horizon": float(mix.horizon),
         "warmup_epochs": float(mix.warmup_epochs),
     }
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def _number(name: str, value: Any) -> float:

@@ -3,7 +3,7 @@
 import copy
 import functools
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -59,6 +59,8 @@ class Plan:
 class NewNet:
     """The start of a fit with new weights."""
 
+    #: Whether known trouble with the loss is worth a warning.
+    warns: ClassVar[bool] = True
     #: Classes that the rows may hold, or None for the classes that the rows do hold.
     labels: np.ndarray | None = None
     #: Net and seed of the earlier calls, and the epochs that they trained.
@@ -71,11 +73,6 @@ class NewNet:
     def net(self, estimator: CNNClassifier, plan: Plan) -> TrainingNet:
         """Return the net to train."""
         return _make_net(estimator, plan)
-
-    @property
-    def warns(self) -> bool:
-        """Whether known trouble with the loss is worth a warning."""
-        return True
 
 
 class WarmNet(NewNet):
@@ -99,6 +96,9 @@ class WarmNet(NewNet):
 class SameNet(NewNet):
     """The start of a later call of ``partial_fit``, with the net of the calls before."""
 
+    #: The first call has warned.
+    warns = False
+
     def net(self, estimator: CNNClassifier, plan: Plan) -> TrainingNet:
         """Return the net to train."""
         net = self.previous
@@ -115,11 +115,6 @@ class SameNet(NewNet):
         loss.carry_on_from(net.criterion_)
         net.criterion_ = loss
         return net
-
-    @property
-    def warns(self) -> bool:
-        """Whether known trouble with the loss is worth a warning. The first call has warned."""
-        return False
 
 
 def prepare_net(estimator: CNNClassifier, start: NewNet, plan: Plan) -> TrainingNet:

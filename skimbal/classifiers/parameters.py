@@ -132,8 +132,12 @@ CONSTRAINTS: dict[str, list[object]] = {
     "verbose": [_AtLeast(Integral, 0)],
 }
 #: Constraints whose words differ from the words of scikit-learn.
-_WORDS = {"boolean": "True or False", callable: "a callable", str: "text", dict: "a dict"} | {
+_WORDS: dict[object, str] = {
+    "boolean": "True or False",
+    callable: "a callable",
+    dict: "a dict",
     list: "a list",
+    str: "text",
     tuple: "a tuple",
 }
 _REMEDIES = {

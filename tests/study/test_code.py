@@ -63,14 +63,6 @@ def test_code_of_samplers_weights_and_numbers():
     assert clf.lr == float("inf")
 
 
-@pytest.mark.parametrize("in_params", [False, True])
-def test_code_leaves_an_iterator_of_the_user_alone(in_params):
-    net = {"iterator_train": torch.utils.data.DataLoader}
-    estimator = None if in_params else CNN2DClassifier(net=net)
-    study = reported(estimator=estimator, params={"net": net} if in_params else None)
-    assert "epoch_length" not in write_code(study, "ce+mcc", "balanced")
-
-
 class OwnLoss(nn.Module):
     pass
 

@@ -37,7 +37,7 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader
 
 from skimbal import CNN2DClassifier, CollapseWarning, LossMix
-from skimbal.losses import get_loss
+from skimbal.losses import TERMS, Term, get_loss
 from skimbal.training import Together, join
 from skimbal.training.processes import SumOverProcesses
 
@@ -256,7 +256,11 @@ def draw_logits():
     return logits, torch.tensor([0, 0, 1, 2, 0, 1, 0, 0, 1]), torch.from_numpy(rng.uniform(size=9))
 
 
-LOSSES = ["ce", "ce+mcc", "ce+wce+f1", "la+ldam", "balanced_softmax+mcc", "moving"]
+LOSSES = ["ce", "ce+mcc", "ce+wce+f1", "la+ldam", "balanced_softmax+mcc", "moving", "ce+recall"]
+
+
+def recall(tp, predicted, true):
+    return (tp / (true + (true == 0))).mean()
 
 
 def loss_gradients(rows, sum_over_parts=None):
@@ -265,7 +269,8 @@ def loss_gradients(rows, sum_over_parts=None):
     found = []
     for name in LOSSES:
         moving = LossMix(ce=1, mcc=1, statistics="moving", horizon=9)
-        loss = get_loss(moving if name == "moving" else name, class_counts=[5, 3, 1])
+        with mock.patch.dict(TERMS, recall=Term(score=recall)):
+            loss = get_loss(moving if name == "moving" else name, class_counts=[5, 3, 1])
         for is_weighted, is_learnt in [(False, False), (True, False), (True, True)]:
             z = logits[rows].clone().requires_grad_()
             w = weight[rows].clone().requires_grad_(is_learnt) if is_weighted else None
