@@ -131,13 +131,13 @@ def rows(study: LossStudy) -> list[dict]:
                 row["reference"] = d.reference
                 row[f"gain_{score}"] = [d.mean, d.low, d.high, d.p_value]
         matrix = study.confusion_matrix(*names)
-        fits = [fit for fit in study.fits if (fit["loss"], fit["sampler"]) == names]
+        fits = [fit for fit in study.fits if (fit.loss, fit.sampler) == names]
         row["collapsed"] = sum(
-            sum(sum(column) > 0 for column in zip(*fit["confusion_matrix"], strict=True)) == 1
+            sum(sum(column) > 0 for column in zip(*fit.confusion_matrix, strict=True)) == 1
             for fit in fits
         )
         row["confusion_matrix"] = matrix.tolist()
-        row["steps"] = sorted({fit["n_steps"] for fit in fits})
+        row["steps"] = sorted({fit.n_steps for fit in fits})
         result.append(row)
     return result
 
@@ -260,14 +260,14 @@ def main() -> None:
     for name, done in studies.items():
         network, options, epochs = DATA_SETS[name][args.full]
         width = f", width {options['width']}" if options else ""
-        recipe = f"{network}{width}, {epochs} epochs of {done.fits[0]['n_steps'] // epochs} steps"
+        recipe = f"{network}{width}, {epochs} epochs of {done.fits[0].n_steps // epochs} steps"
         results[name] = {
             "recipe": recipe,
             "counts": done.data.counts,
             "rows": rows(done),
-            "fits": done.fits,
+            "fits": [fit.to_dict() for fit in done.fits],
         }
-    minutes = sum(fit["fit_time"] for done in studies.values() for fit in done.fits) / 60
+    minutes = sum(fit.fit_time for done in studies.values() for fit in done.fits) / 60
     described = {**machine(), "device": args.device, "minutes in fits": round(minutes)}
     args.output.write_text(json.dumps({"machine": described, **results}, indent=1))
     args.output.with_suffix(".rst").write_text(report(results, described))

@@ -1,7 +1,7 @@
-"""Sphinx configuration. The build needs no network, and fails on whatever is not as it should be.
+"""Sphinx configuration. The build needs no network.
 
-That is: a public name without documentation, a cross reference or a local link that leads nowhere,
-a warning in an example of the gallery.
+It fails on a public name without documentation, a cross reference or a local link without a target,
+and a warning in an example of the gallery.
 """
 
 import importlib
@@ -39,15 +39,18 @@ templates_path = ["_templates"]
 html_theme = "pydata_sphinx_theme"
 html_title = "skimbal"
 html_show_sourcelink = False
+html_static_path = ["_static"]
+html_css_files = ["landing.css"]
 html_theme_options = {
     "show_prev_next": False,
     "secondary_sidebar_items": ["page-toc"],
 }
-# Pages without sub-pages have no use for a column of them; their tables have.
+# Pages without sub-pages use the width of that column for their tables.
 html_sidebars = {
     page: []
     for page in (
         *(
+            "index",
             "user_guide",
             "image_files",
             "study",
@@ -65,8 +68,8 @@ html_sidebars = {
 autosummary_generate = True
 autodoc_typehints = "none"
 numpydoc_show_class_members = True
-# What classes inherit from torch or scikit-learn's base classes is documented there; what the
-# classifiers inherit is theirs.
+# torch and scikit-learn document the members that classes inherit from their base classes. The
+# members that the classifiers inherit from this package are shown.
 numpydoc_show_inherited_class_members = dict.fromkeys(
     [
         "skimbal.LossMix",
@@ -83,7 +86,9 @@ numpydoc_show_inherited_class_members = dict.fromkeys(
         "skimbal.losses.MixedLoss",
         "skimbal.losses.SoftF1Loss",
         "skimbal.losses.SoftMCCLoss",
+        "skimbal.networks.GridPool",
         "skimbal.networks.ResNet",
+        "skimbal.networks.ResidualBlock",
         "skimbal.networks.SmallCNN",
         "skimbal.study.Difference",
         "skimbal.study.Estimate",
@@ -113,10 +118,9 @@ numpydoc_validation_exclude = {
     r"Sampler\.\w+$",
     r"Study\.\w+$",
     r"study\.(Difference|Estimate)\.\w+$",
-    r"CNN\.\w+$",
-    r"Net\.\w+$",
+    r"(CNN|GridPool|Net|ResidualBlock)\.\w+$",
     r"Display\.\w+$",
-    r"BUILT_IN$",
+    r"(AugmentSpec|BUILT_IN|RECIPES|STRATEGIES|SamplerSpec)$",
 }
 
 
@@ -128,7 +132,7 @@ def _reachable(host):
     return True
 
 
-# Cross references to other projects are a service, not a need.
+# Cross references to other projects are optional.
 intersphinx_mapping = {
     name: (f"https://{url}/", None)
     for name, url in {
@@ -141,13 +145,12 @@ intersphinx_mapping = {
     if _reachable(url.split("/")[0])
 }
 
-# A reference that leads nowhere is an error, also one to a name of this package. What belongs to
-# others can be found only where there is a network, so their names, which are written in full here,
-# are left in peace.
+# A reference without a target is an error. Names of other packages, which are written in full, can
+# be resolved only with a network, so they are exempt.
 nitpicky = True
 nitpick_ignore_regex = [
     ("py:.*", r"(functools|imblearn|numpy|sklearn|skorch|torch)\..*"),
-    # Inherited from scikit-learn, with texts that rest on its glossary.
+    # Inherited from scikit-learn, with texts that refer to its glossary.
     ("py:obj", r"skimbal\..*\.(get_metadata_routing|set_output|set_\w+_request)"),
 ]
 
@@ -177,7 +180,7 @@ _filters = {}
 
 
 def _start_example(gallery_conf, fname, when):
-    """Give each example the style of the figures, and let a warning be its end."""
+    """Give each example the style of the figures, and turn its warnings into errors."""
     if when == "before":
         matplotlib.rcParams.update(_STYLE)
         _filters[fname] = warnings.filters[:]
@@ -186,7 +189,7 @@ def _start_example(gallery_conf, fname, when):
         warnings.filters[:] = _filters.pop(fname)
 
 
-# A function among its values makes Sphinx read all pages in each build, which it does anyway here.
+# The configuration contains a function, so Sphinx reads all pages in each build.
 suppress_warnings = ["config.cache"]
 sphinx_gallery_conf = {
     "abort_on_example_error": True,
@@ -226,7 +229,7 @@ def _require_every_public_name(app, env):
 
 
 class _Page(HTMLParser):
-    """What a page links to, and what can be linked to in it."""
+    """The links of a page, and the anchors in it."""
 
     def __init__(self, path):
         super().__init__()
@@ -247,7 +250,7 @@ def _check_local_links(app, exception):
         return
     logger = logging.getLogger(__name__)
     out = Path(app.outdir).resolve()
-    # What themes keep among their static files are no pages.
+    # Static files of the theme are not pages.
     paths = (path for path in out.rglob("*.html") if "_static" not in path.parts)
     pages = {path: _Page(path) for path in paths}
     for path, page in pages.items():

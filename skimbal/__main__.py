@@ -18,7 +18,7 @@ from sklearn.utils import Bunch
 from tqdm import tqdm
 
 from skimbal import CNN2DClassifier, CNN3DClassifier, CollapseWarning, __version__
-from skimbal.augmentation import CenterCrop
+from skimbal.augmentation import RECIPES, CenterCrop
 from skimbal.datasets import (
     DataCard,
     load_image_folder,
@@ -28,10 +28,11 @@ from skimbal.datasets import (
 )
 from skimbal.images import ImageArray, concatenate
 from skimbal.losses import get_loss
+from skimbal.networks import BUILT_IN
+from skimbal.sampling import STRATEGIES
 from skimbal.study import LossStudy, compare_losses
 
 _LOSSES = ("ce", "focal", "f1", "mcc", "ce+f1", "ce+mcc")
-_SAMPLERS = ("uniform", "balanced", "stratified", "weighted")
 _DATA = (
     "digits (8 x 8, in scikit-learn), a MedMNIST name such as pneumoniamnist or vesselmnist3d_64 "
     "(downloaded unless it is in a folder that SKIMBAL_DATA names), or an .npz file"
@@ -383,7 +384,7 @@ def _add_configurations(parser: argparse.ArgumentParser, *, losses: str) -> None
         action="extend",
         type=_samplers,
         metavar="SAMPLER[,SAMPLER...]",
-        help=f"of {', '.join(_SAMPLERS)}; can be given again for more (default: uniform, balanced)",
+        help=f"of {', '.join(STRATEGIES)}; can be given again for more (default: uniform, balanced)",
     )
 
 
@@ -393,15 +394,15 @@ def _add_classifier(parser: argparse.ArgumentParser, *, max_epochs: int) -> None
     add("--batch-size", type=_count, default=64, metavar="N", help="default: %(default)s")
     add(
         "--module",
-        choices=("small", "resnet18", "resnet34"),
+        choices=tuple(BUILT_IN),
         default="small",
         help="network (default: %(default)s)",
     )
     add(
         "--augment",
-        choices=("flip", "paper"),
-        help="change the training images in every epoch: flips, or the recipe of the paper "
-        "(default: not at all)",
+        choices=tuple(RECIPES),
+        help="change the training images in every epoch, such as by flips, or by the recipe of the "
+        "paper (default: not at all)",
     )
     add(
         "--crop-size",
@@ -425,9 +426,9 @@ def _losses(text: str) -> list[str]:
 
 def _samplers(text: str) -> list[str]:
     for sampler in text.split(","):
-        if sampler not in _SAMPLERS:
+        if sampler not in STRATEGIES:
             raise argparse.ArgumentTypeError(
-                f"expected {', '.join(map(repr, _SAMPLERS))}, got {sampler!r}"
+                f"expected {', '.join(map(repr, STRATEGIES))}, got {sampler!r}"
             )
     return text.split(",")
 

@@ -1,19 +1,22 @@
 """Random changes to whole batches of images on their device, with a draw for each image.
 
-Every operation is a draw, made on the CPU so that it is the same for every device, and a function
-of images and draw without any randomness.
+Every operation has two parts: a draw, and a function of images and draw without any randomness. The
+CPU makes the draw, so that it is the same for every device.
 """
 
 import copy
-import math
 from collections.abc import Callable, Sequence
-from numbers import Integral, Real
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
+from skimbal.exceptions import ParameterError
+from skimbal.typing import ArrayLike, is_integer, is_number
+
 __all__ = [
+    "RECIPES",
+    "AugmentSpec",
     "CenterCrop",
     "PerSample",
     "RandomCrop",
@@ -30,8 +33,14 @@ __all__ = [
 ]
 
 
+#: Values of ``augment=``: a name of :data:`RECIPES`, a callable that maps a batch of images to
+#: another, a list of these, or None.
+AugmentStep: TypeAlias = str | Callable[[Tensor], Any]
+AugmentSpec: TypeAlias = AugmentStep | Sequence[AugmentStep] | None
+
+
 def flip(images: Tensor, flipped: Tensor) -> Tensor:
-    """Mirror each image along spatial axes of its own.
+    """Mirror each image along its own choice of spatial axes.
 
     Parameters
     ----------
@@ -43,7 +52,7 @@ def flip(images: Tensor, flipped: Tensor) -> Tensor:
     Returns
     -------
     images : Tensor of shape (n, c, ...)
-        The images, in a tensor of their own.
+        The images, in a new tensor.
 
     Examples
     --------
@@ -88,7 +97,7 @@ def adjust_gamma(images: Tensor, gamma: Tensor) -> Tensor:
     tensor([[[ 0.0000,  2.5000, 10.0000]]])
     """
     low, extent = _range(images)
-    # Rounding may leave a value a little below the lowest one, and powers of it are no numbers.
+    # Rounding may leave a value a little below the lowest one, and its powers are not numbers.
     unit = ((images - low) / _not_zero(extent)).clamp_(0, 1)
     return unit.pow_(_per_image(gamma, images)).mul_(extent).add_(low)
 
@@ -107,7 +116,7 @@ def adjust_sigmoid(images: Tensor, gain: Tensor, cutoff: float = 0.5) -> Tensor:
     gain : Tensor of shape (n,)
         Steepness for each image, dimensionless.
     cutoff : float, default=0.5
-        Where the sigmoid has its centre, as a share of the range.
+        Centre of the sigmoid, as a share of the range.
 
     Returns
     -------
@@ -133,10 +142,10 @@ def adjust_sigmoid(images: Tensor, gain: Tensor, cutoff: float = 0.5) -> Tensor:
 
 
 def gaussian_blur(images: Tensor, sigma: Tensor) -> Tensor:
-    """Blur each image by a Gaussian of its own, along all spatial axes.
+    """Blur images by Gaussians, each with its width, along all spatial axes.
 
-    It computes what ``scipy.ndimage.gaussian_filter`` does with its defaults: the kernel ends
-    at four standard deviations, and beyond its edges an image goes on as its mirror image.
+    The result is the same as of ``scipy.ndimage.gaussian_filter`` with its defaults: the kernel
+    ends at four standard deviations, and an image is mirrored at its edges.
 
     Parameters
     ----------
@@ -162,7 +171,7 @@ def gaussian_blur(images: Tensor, sigma: Tensor) -> Tensor:
     weights = kernels.reshape(*kernels.shape, *[1] * (images.ndim - 1)).unbind(1)
     for axis, size in enumerate(images.shape[2:], start=2):
         place = torch.arange(-radius, size + radius, device=images.device) % (2 * size)
-        # Padding of torch has no mirror that repeats the voxel at the edge.
+        # The padding modes of torch do not repeat the voxel at the edge.
         padded = images.index_select(axis, torch.minimum(place, 2 * size - 1 - place))
         # A sum of shifted images: convolution by as many kernels as there are images is slower.
         images = padded.narrow(axis, 0, size) * weights[0]
@@ -172,7 +181,7 @@ def gaussian_blur(images: Tensor, sigma: Tensor) -> Tensor:
 
 
 def crop(images: Tensor, start: Tensor, size: Sequence[int]) -> Tensor:
-    """Cut a window out of each image, at a place of its own.
+    """Cut a window out of each image, each at its own place.
 
     Parameters
     ----------
@@ -209,9 +218,14 @@ class RandomFlip(nn.Module):
     Parameters
     ----------
     axes : sequence of int, default=None
-        Spatial axes, from 0, or from -1 backwards; all of them if None.
+        Spatial axes, from 0, or from -1 backwards. If None, all spatial axes.
     p : float, default=0.5
         Probability to mirror an image along an axis, in [0, 1].
+
+    Raises
+    ------
+    ParameterError
+        If ``axes`` is not a list of integers, or ``p`` is not a number in [0, 1].
 
     Examples
     --------
@@ -224,9 +238,9 @@ class RandomFlip(nn.Module):
     def __init__(self, axes: Sequence[int] | None = None, p: float = 0.5) -> None:
         super().__init__()
         if axes is not None and not (
-            isinstance(axes, list | tuple) and all(_is_integer(axis) for axis in axes)
+            isinstance(axes, list | tuple) and all(is_integer(axis) for axis in axes)
         ):
-            raise ValueError(f"axes must be None or a list of integers, got {axes!r}.")
+            raise ParameterError("axes", "None or a list of integers", axes)
         self.axes = None if axes is None else tuple(axes)
         self.p = _probability(p)
 
@@ -235,9 +249,11 @@ class RandomFlip(nn.Module):
         n_axes = images.ndim - 2
         axes = range(n_axes) if self.axes is None else self.axes
         if not all(-n_axes <= axis < n_axes for axis in axes):
-            raise ValueError(
-                f"axes={self.axes} has an axis that images of shape {tuple(images.shape)} lack: "
-                f"their spatial axes are {list(range(n_axes))}."
+            raise ParameterError(
+                "axes",
+                f"spatial axes of the images, from {-n_axes} to {n_axes - 1}",
+                self.axes,
+                f"The images have shape {tuple(images.shape)}.",
             )
         wanted = torch.zeros(n_axes, dtype=torch.bool)
         wanted[list(axes)] = True
@@ -255,32 +271,32 @@ class RandomFlip(nn.Module):
 class _RandomIntensity(nn.Module):
     """Change the intensities of each image with some probability, by a number from a range."""
 
-    #: Name of the range, and what its values must be greater than, or at least.
+    #: Name of the range, and whether its values must be greater than 0.
     _name: str
-    _open_bound: bool
+    _positive: bool
 
     def __init__(self, bounds: Sequence[float], p: float) -> None:
         super().__init__()
-        self.bounds = _bounds(self._name, bounds, self._open_bound)
+        self.bounds = _bounds(self._name, bounds, self._positive)
         self.p = _probability(p)
 
     def draw(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Draw the numbers of the images that are changed, and the parameter of each of these."""
+        """Draw the numbers of the images to change, and a parameter for each of these images."""
         rows = (torch.rand(len(images)) < self.p).nonzero()[:, 0]
         low, high = self.bounds
-        # One for each image, so that what is drawn next does not depend on how many are changed.
+        # One for each image, so that later draws do not depend on the number of changed images.
         parameter = torch.rand(len(images), dtype=torch.float64) * (high - low) + low
         return rows, parameter[rows]
 
     def change(self, images: Tensor, parameter: Tensor) -> Tensor:
-        """Change all of some images."""
+        """Change every one of these images, each by its parameter."""
         raise NotImplementedError
 
     def forward(self, images: Tensor) -> Tensor:
         """Change some of the images of shape (n, c, ...), in a floating dtype."""
         if not images.is_floating_point():
             raise TypeError(
-                f"{type(self).__name__} computes with images in a floating dtype, got "
+                f"images for {type(self).__name__} must be in a floating dtype; got "
                 f"{images.dtype}. Convert them first, with images.float()."
             )
         rows, parameter = self.draw(images)
@@ -297,14 +313,19 @@ class _RandomIntensity(nn.Module):
 class RandomGamma(_RandomIntensity):
     """Raise the intensities of images to a random power.
 
-    The change is that of :func:`~skimbal.augmentation.adjust_gamma`.
+    The images are changed by :func:`~skimbal.augmentation.adjust_gamma`.
 
     Parameters
     ----------
     gamma : (float, float), default=(0.5, 1.5)
-        Range of the power, dimensionless, positive; drawn uniformly for each image.
+        Range of the power, dimensionless, positive. It is drawn uniformly for each image.
     p : float, default=0.5
         Probability to change an image, in [0, 1].
+
+    Raises
+    ------
+    ParameterError
+        If ``gamma`` is not a range of positive numbers, or ``p`` is not a number in [0, 1].
 
     Examples
     --------
@@ -314,27 +335,33 @@ class RandomGamma(_RandomIntensity):
     tensor([[[0.0000, 0.2500, 1.0000]]])
     """
 
-    _name, _open_bound = "gamma", True
+    _name, _positive = "gamma", True
 
     def __init__(self, gamma: Sequence[float] = (0.5, 1.5), p: float = 0.5) -> None:
         super().__init__(gamma, p)
 
     def change(self, images: Tensor, parameter: Tensor) -> Tensor:
-        """Change all of some images."""
+        """Change every one of these images, each by its parameter."""
         return adjust_gamma(images, parameter)
 
 
 class RandomGaussianBlur(_RandomIntensity):
     """Blur images by a Gaussian of random width.
 
-    The change is that of :func:`~skimbal.augmentation.gaussian_blur`.
+    The images are changed by :func:`~skimbal.augmentation.gaussian_blur`.
 
     Parameters
     ----------
     sigma : (float, float), default=(0, 1.5)
-        Range of the standard deviation, in voxels, at least 0; drawn uniformly for each image.
+        Range of the standard deviation, in voxels, at least 0. It is drawn uniformly for each
+        image.
     p : float, default=0.5
         Probability to blur an image, in [0, 1].
+
+    Raises
+    ------
+    ParameterError
+        If ``sigma`` is not a range of numbers from 0, or ``p`` is not a number in [0, 1].
 
     Examples
     --------
@@ -344,29 +371,35 @@ class RandomGaussianBlur(_RandomIntensity):
     tensor([[[0.5024, 0.3417, 0.5024]]])
     """
 
-    _name, _open_bound = "sigma", False
+    _name, _positive = "sigma", False
 
     def __init__(self, sigma: Sequence[float] = (0, 1.5), p: float = 0.5) -> None:
         super().__init__(sigma, p)
 
     def change(self, images: Tensor, parameter: Tensor) -> Tensor:
-        """Change all of some images."""
+        """Change every one of these images, each by its parameter."""
         return gaussian_blur(images, parameter)
 
 
 class RandomSigmoidContrast(_RandomIntensity):
     """Raise the contrast of images by a sigmoid of random gain.
 
-    The change is that of :func:`~skimbal.augmentation.adjust_sigmoid`.
+    The images are changed by :func:`~skimbal.augmentation.adjust_sigmoid`.
 
     Parameters
     ----------
     gain : (float, float), default=(5, 10)
-        Range of the gain, dimensionless, positive; drawn uniformly for each image.
+        Range of the gain, dimensionless, positive. It is drawn uniformly for each image.
     cutoff : float, default=0.5
-        Where the sigmoid has its centre, as a share of the range of the intensities.
+        Centre of the sigmoid, as a share of the range of the intensities.
     p : float, default=0.5
         Probability to change an image, in [0, 1].
+
+    Raises
+    ------
+    ParameterError
+        If ``gain`` is not a range of positive numbers, ``cutoff`` is not a finite number, or ``p``
+        is not a number in [0, 1].
 
     Examples
     --------
@@ -376,18 +409,18 @@ class RandomSigmoidContrast(_RandomIntensity):
     tensor([[[0.0067, 0.1192, 0.9933]]])
     """
 
-    _name, _open_bound = "gain", True
+    _name, _positive = "gain", True
 
     def __init__(
         self, gain: Sequence[float] = (5, 10), cutoff: float = 0.5, p: float = 0.5
     ) -> None:
         super().__init__(gain, p)
-        if not _is_number(cutoff):
-            raise ValueError(f"cutoff must be a finite number, got {cutoff!r}.")
+        if not is_number(cutoff):
+            raise ParameterError("cutoff", "a finite number", cutoff)
         self.cutoff = cutoff
 
     def change(self, images: Tensor, parameter: Tensor) -> Tensor:
-        """Change all of some images."""
+        """Change every one of these images, each by its parameter."""
         return adjust_sigmoid(images, parameter, self.cutoff)
 
     def extra_repr(self) -> str:
@@ -402,6 +435,11 @@ class RandomCrop(nn.Module):
     ----------
     size : int or sequence of int
         Size of the window, in voxels, along every or along each axis.
+
+    Raises
+    ------
+    ParameterError
+        If ``size`` is not made of positive integers, or does not fit the images.
 
     Examples
     --------
@@ -419,7 +457,7 @@ class RandomCrop(nn.Module):
         """Draw the first voxel of each window, of shape (n, n_spatial_axes)."""
         room = torch.tensor(_room(images, self.size))
         start = (torch.rand(len(images), len(room), dtype=torch.float64) * (room + 1)).long()
-        return torch.minimum(start, room)  # what rounding may take to the end
+        return torch.minimum(start, room)  # rounding may give the end itself
 
     def forward(self, images: Tensor) -> Tensor:
         """Cut windows out of images of shape (n, c, ...)."""
@@ -437,8 +475,13 @@ class CenterCrop(nn.Module):
     Parameters
     ----------
     size : int or sequence of int
-        Size of the window, in voxels, along every or along each axis. Where the centre lies between
+        Size of the window, in voxels, along every or along each axis. If the centre lies between
         two voxels, the window begins at the first.
+
+    Raises
+    ------
+    ParameterError
+        If ``size`` is not made of positive integers, or does not fit the images.
 
     Examples
     --------
@@ -467,19 +510,25 @@ class CenterCrop(nn.Module):
 
 
 class PerSample(nn.Module):
-    """Apply a transform to one image after the other, as those of TorchIO and MONAI want it.
+    """Apply a transform to one image after the other.
 
-    Images go through the memory of the CPU, in which such transforms compute.
+    Transforms of TorchIO and MONAI need this. The images are copied to the memory of the CPU, in
+    which such transforms compute.
 
     Parameters
     ----------
     transform : callable
-        Maps an image of shape (c, ...) to one of the same shape, as a tensor or an array.
+        Maps an image of shape (c, ...) to an image of the same shape, as a tensor or an array.
+
+    Raises
+    ------
+    ParameterError
+        If ``transform`` is not callable.
 
     Notes
     -----
-    A transform that draws from the global generators of torch, numpy or python is repeatable as it
-    is. One with a method ``set_random_state(seed)``, such as those of MONAI, is seeded from torch's
+    A transform that draws from the global generators of torch, numpy or Python is repeatable as it
+    is. A transform with a method ``set_random_state(seed)``, as in MONAI, is seeded from torch's
     generator for each batch.
 
     Examples
@@ -491,10 +540,10 @@ class PerSample(nn.Module):
               [1, 0]]]])
     """
 
-    def __init__(self, transform: Callable[[Tensor], Any]) -> None:
+    def __init__(self, transform: Callable[[Tensor], ArrayLike]) -> None:
         super().__init__()
         if not callable(transform):
-            raise ValueError(f"transform must be callable with an image, got {transform!r}.")
+            raise ParameterError("transform", "callable with an image", transform)
         self.transform = transform
 
     def forward(self, images: Tensor) -> Tensor:
@@ -502,11 +551,11 @@ class PerSample(nn.Module):
         if hasattr(self.transform, "set_random_state"):
             self.transform.set_random_state(seed=int(torch.randint(2**31 - 1, ())))
         changed = [torch.as_tensor(self.transform(image)) for image in images.cpu()]
-        # MONAI gives out tensors that know where they come from; these are plain.
+        # MONAI returns tensors of a subclass with metadata. These tensors are plain.
         return torch.stack([image.as_subclass(Tensor) for image in changed]).to(images)
 
     def extra_repr(self) -> str:
-        """Return the transform, unless it is a module, which is shown by itself."""
+        """Return the transform, unless it is a module, which torch shows."""
         return "" if isinstance(self.transform, nn.Module) else repr(self.transform)
 
 
@@ -524,18 +573,37 @@ class _Function(nn.Module):
         return repr(self.function)
 
 
-def get_augmentation(spec: Any, n_axes: int) -> nn.Sequential | None:
+def _flips(n_axes: int) -> list[nn.Module]:
+    return [RandomFlip()]
+
+
+def _paper(n_axes: int) -> list[nn.Module]:
+    return [
+        RandomGamma(),
+        RandomGaussianBlur() if n_axes == 3 else RandomSigmoidContrast(),
+        RandomFlip(),
+    ]
+
+
+#: Recipes that ``augment=`` knows by name: functions that map the number of spatial axes to a list
+#: of modules. It is read when an augmentation is made, so a row that is added is known to the
+#: classifiers, to studies and to the command line.
+RECIPES: dict[str, Callable[[int], list[nn.Module]]] = {"flip": _flips, "paper": _paper}
+
+
+def get_augmentation(spec: AugmentSpec, n_axes: int) -> nn.Sequential | None:
     """Make a module that augments batches.
 
     Parameters
     ----------
     spec : None, str, callable, or list of str and callables
-        ``"flip"`` mirrors along every axis with probability 0.5. ``"paper"`` is the recipe of
-        Scholz et al. (2024), each step with probability 0.5: gamma from 0.5 to 1.5, then Gaussian
-        blur with a standard deviation of up to 1.5 voxels (volumes) or sigmoid contrast with a gain
-        from 5 to 10 (2D images), then flips along every axis. Callables, modules of torch among
-        them, map a floating tensor of shape (n, c, ...) to one of the same shape and dtype; the
-        module holds copies of them. Those of a list follow one another.
+        Names are rows of :data:`RECIPES`. ``"flip"`` mirrors along every axis with probability
+        0.5. ``"paper"`` is the recipe of Scholz et al. (2024), each step with probability 0.5:
+        gamma from 0.5 to 1.5, then Gaussian blur with a standard deviation of up to 1.5 voxels
+        (volumes) or sigmoid contrast with a gain from 5 to 10 (2D images), then flips along every
+        axis. Callables, modules of torch among them, map a floating tensor of shape (n, c, ...) to
+        a tensor of the same shape and dtype. The module holds copies of them. The entries of a
+        list follow one another.
     n_axes : int
         Number of spatial axes.
 
@@ -546,8 +614,8 @@ def get_augmentation(spec: Any, n_axes: int) -> nn.Sequential | None:
 
     Raises
     ------
-    ValueError
-        If ``spec`` is none of these.
+    ParameterError
+        If ``spec`` is anything else. The error calls it ``augment``.
 
     References
     ----------
@@ -568,26 +636,25 @@ def get_augmentation(spec: Any, n_axes: int) -> nn.Sequential | None:
         return None
     steps: list[nn.Module] = []
     for step in spec if isinstance(spec, list | tuple) else [spec]:
-        if isinstance(step, str) and step == "flip":
-            steps.append(RandomFlip())
-        elif isinstance(step, str) and step == "paper":
-            second = RandomGaussianBlur() if n_axes == 3 else RandomSigmoidContrast()
-            steps += [RandomGamma(), second, RandomFlip()]
+        if isinstance(step, str) and step in RECIPES:
+            steps += RECIPES[step](n_axes)
         elif isinstance(step, nn.Module):
             steps.append(copy.deepcopy(step).train())
         elif callable(step) and not isinstance(step, type):
             steps.append(_Function(copy.deepcopy(step)))
         else:
-            hint = f"; make an instance of {step.__name__}" if isinstance(step, type) else ""
-            raise ValueError(
-                "augment must be None, 'flip', 'paper', a callable that maps a tensor of shape "
-                f"(n, c, ...) to another, or a list of these; got {step!r}{hint}."
+            raise ParameterError(
+                "augment",
+                f"None, {', '.join(map(repr, RECIPES))}, a callable that maps a tensor of shape "
+                "(n, c, ...) to another, or a list of these",
+                step,
+                f"Make an instance of {step.__name__}." if isinstance(step, type) else "",
             )
     return nn.Sequential(*steps) if steps else None
 
 
 def _range(images: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the lowest value of each channel of each image, and how far the highest is from it."""
+    """Return the lowest value and the range of each channel of each image."""
     axes = tuple(range(2, images.ndim))
     low = images.amin(axes, keepdim=True)
     return low, images.amax(axes, keepdim=True).sub_(low)
@@ -602,11 +669,11 @@ def _per_image(parameter: Tensor, images: Tensor) -> Tensor:
 
 
 def _gaussian_kernels(sigma: Tensor) -> Tensor:
-    """Return a kernel for each image, of as many taps as the widest needs, in float64."""
+    """Return a kernel for each image, all with the taps of the widest, in float64."""
     sigma = sigma.cpu().double()[:, None]
     radius = (4 * sigma + 0.5).floor()
     tap = torch.arange(-int(radius.max()), int(radius.max()) + 1)
-    # A width of zero has the one tap in the middle, whatever is divided by.
+    # A width of zero has only the tap in the middle, so any divisor does.
     kernels = (-0.5 * (tap / torch.where(sigma > 0, sigma, 1)) ** 2).exp() * (tap.abs() <= radius)
     return kernels / kernels.sum(1, keepdim=True)
 
@@ -616,58 +683,41 @@ def _room(images: Tensor, size: int | tuple[int, ...]) -> list[int]:
     shape = images.shape[2:]
     room = [have - want for have, want in zip(shape, _each_axis(size, len(shape)), strict=True)]
     if min(room) < 0:
-        raise ValueError(
-            f"a crop of size {size} does not fit into images of size {tuple(shape)}; no axis of it "
-            "may be larger than that of the images."
-        )
+        raise ParameterError("size", f"at most the size {tuple(shape)} of the images", size)
     return room
 
 
 def _each_axis(size: int | tuple[int, ...], n_axes: int) -> tuple[int, ...]:
     sizes = (size,) * n_axes if isinstance(size, int) else size
     if len(sizes) != n_axes:
-        raise ValueError(
-            f"a crop of size {size} has {len(sizes)} axes, but images have {n_axes} spatial axes. "
-            "Give a number for each, or one for all."
+        raise ParameterError(
+            "size", f"one number, or one for each of the {n_axes} spatial axes of the images", size
         )
     return sizes
 
 
-def _crop_size(size: Any) -> int | tuple[int, ...]:
-    sizes = size if isinstance(size, list | tuple) else [size]
-    if not sizes or not all(_is_integer(length) and length > 0 for length in sizes):
-        raise ValueError(
-            f"the size of a crop must be a positive integer or a list of them, got {size!r}."
-        )
-    return tuple(int(n) for n in size) if isinstance(size, list | tuple) else int(size)
+def _crop_size(size: int | Sequence[int]) -> int | tuple[int, ...]:
+    if is_integer(size) and size > 0:
+        return int(size)
+    if isinstance(size, list | tuple) and size and all(is_integer(n) and n > 0 for n in size):
+        return tuple(map(int, size))
+    raise ParameterError("size", "a positive integer or a list of positive integers", size)
 
 
-def _bounds(name: str, bounds: Any, open_bound: bool) -> tuple[float, float]:
+def _bounds(name: str, bounds: Sequence[float], positive: bool) -> tuple[float, float]:
     if (
         not isinstance(bounds, list | tuple)
         or len(bounds) != 2
-        or not all(map(_is_number, bounds))
+        or not all(map(is_number, bounds))
         or not 0 <= bounds[0] <= bounds[1]
-        or (open_bound and bounds[0] == 0)
+        or (positive and bounds[0] == 0)
     ):
-        sign = "positive" if open_bound else "not negative"
-        raise ValueError(
-            f"{name} must be a pair (lowest, highest) of finite numbers that are {sign}, got "
-            f"{bounds!r}."
-        )
+        least = "above 0" if positive else "of at least 0"
+        raise ParameterError(name, f"a pair (lowest, highest) of finite numbers {least}", bounds)
     return float(bounds[0]), float(bounds[1])
 
 
-def _probability(p: Any) -> float:
-    if not _is_number(p) or not 0 <= p <= 1:
-        raise ValueError(f"p must be a number in [0, 1], got {p!r}.")
+def _probability(p: float) -> float:
+    if not is_number(p) or not 0 <= p <= 1:
+        raise ParameterError("p", "a number in [0, 1]", p)
     return float(p)
-
-
-def _is_number(value: Any) -> bool:
-    is_bool = isinstance(value, bool)
-    return not is_bool and isinstance(value, Real) and math.isfinite(value)
-
-
-def _is_integer(value: Any) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool)

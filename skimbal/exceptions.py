@@ -18,7 +18,7 @@ class ParameterError(ValueError):
     got : object
         The value that was given. The message shows its ``repr``.
     remedy : str, default=""
-        What to do, in whole sentences.
+        Advice, in whole sentences.
 
     Attributes
     ----------

@@ -1,8 +1,10 @@
 """Types that several rooms share: values that users pass, and objects of other packages."""
 
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol, Self, TypeAlias, runtime_checkable
+from numbers import Integral, Real
+from typing import Any, Protocol, Self, TypeAlias, TypeGuard, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -13,12 +15,15 @@ __all__ = [
     "ClassWeight",
     "Classifier",
     "Estimator",
+    "Fingerprinted",
     "ImagesLike",
     "OnDemandImages",
     "PathLike",
     "RandomState",
     "Resampler",
     "Splitter",
+    "is_integer",
+    "is_number",
 ]
 
 ArrayLike: TypeAlias = npt.ArrayLike
@@ -31,7 +36,7 @@ ClassWeight: TypeAlias = Mapping[Any, float] | str | None
 
 @runtime_checkable
 class ArraySource(Protocol):
-    """An array that may be elsewhere, such as ``numpy.memmap``, ``zarr.Array``, ``h5py.Dataset``."""
+    """An array that may be on disk, such as ``numpy.memmap``, ``zarr.Array``, ``h5py.Dataset``."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -45,13 +50,28 @@ class ArraySource(Protocol):
         """Read entries."""
 
 
-class OnDemandImages(ArraySource, Protocol):
-    """Images that are read when a batch asks for them, as :mod:`skimbal.images` makes them."""
+@runtime_checkable
+class Fingerprinted(Protocol):
+    """Data that can be told from other data without reading it."""
 
-    #: Whether rows can be selected without a copy.
-    reads_on_demand: bool
-    #: Whether reading is slow enough to be done ahead, in threads.
-    has_files: bool
+    def fingerprint(self) -> Mapping[str, object] | None:
+        """Return facts that differ for other data, or None if only the contents differ."""
+
+
+@runtime_checkable
+class OnDemandImages(ArraySource, Fingerprinted, Protocol):
+    """Images that are read when a batch asks for them, as :mod:`skimbal.images` makes them.
+
+    Indexing by a slice, a mask or row numbers selects images and reads none of them.
+    """
+
+    @property
+    def has_files(self) -> bool:
+        """Whether images are decoded from files, which threads can do ahead."""
+
+    @property
+    def n_spatial(self) -> int | None:
+        """Number of spatial axes of an image, 2 or 3, or None if it is not known."""
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -91,6 +111,9 @@ class Resampler(Protocol):
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return the parameters."""
 
+    def fit(self, X: Any, y: Any, /, **params: Any) -> Self:
+        """Check the data and learn how many rows to make of each class."""
+
     def fit_resample(self, X: Any, y: Any, /, **params: Any) -> tuple[Any, Any]:
         """Return other rows with their labels."""
 
@@ -105,3 +128,13 @@ class Splitter(Protocol):
 
     def get_n_splits(self, X: Any = None, y: Any = None, groups: Any = None, /) -> int:
         """Return the number of splits."""
+
+
+def is_integer(value: object) -> TypeGuard[int]:
+    """Tell whether a value is an integer, of Python or NumPy, but not a bool."""
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """Tell whether a value is a finite number, of Python or NumPy, but not a bool."""
+    return not isinstance(value, bool) and isinstance(value, Real) and math.isfinite(value)

@@ -1,6 +1,8 @@
 """Each operation against the same formula elsewhere, on the same parameters; draws; adapters."""
 
+import math
 import random
+import re
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from scipy import ndimage, stats
 from torch import nn
 
 from skimbal.augmentation import (
+    RECIPES,
     CenterCrop,
     PerSample,
     RandomCrop,
@@ -23,6 +26,7 @@ from skimbal.augmentation import (
     gaussian_blur,
     get_augmentation,
 )
+from skimbal.exceptions import ParameterError
 
 SHAPES = [(5, 3, 9, 12), (4, 2, 7, 8, 6)]
 #: One of each that changes images with a probability.
@@ -258,46 +262,50 @@ def test_a_gpu_gives_the_same_images(rng, n_axes):
 
 
 @pytest.mark.parametrize(
-    ("make", "message"),
+    ("make", "parameter", "got"),
     [
-        (lambda: RandomFlip(p=1.5), r"p must be a number in \[0, 1\], got 1.5"),
-        (lambda: RandomFlip(p=True), "p must be a number"),
-        (lambda: RandomFlip(axes=1), "axes must be None or a list of integers, got 1"),
-        (lambda: RandomFlip(axes=[0.5]), "axes must be None or a list of integers"),
-        (lambda: RandomGamma(gamma=(0, 1)), "gamma must be a pair .* positive, got"),
-        (lambda: RandomGamma(gamma=(1.5, 0.5)), "gamma must be a pair"),
-        (lambda: RandomGamma(gamma=0.5), "gamma must be a pair"),
-        (lambda: RandomGaussianBlur(sigma=(-1, 1)), "sigma must be .* not negative, got"),
-        (lambda: RandomGaussianBlur(sigma=(0, float("inf"))), "sigma must be a pair"),
-        (lambda: RandomSigmoidContrast(gain=(5, "10")), "gain must be a pair"),
-        (lambda: RandomSigmoidContrast(cutoff=float("nan")), "cutoff must be a finite number"),
-        (lambda: RandomCrop(0), "size of a crop must be a positive integer or a list"),
-        (lambda: CenterCrop([4, 2.5]), "size of a crop must be a positive integer or a list"),
-        (lambda: PerSample(None), "transform must be callable"),
+        (lambda: RandomFlip(p=1.5), "p", 1.5),
+        (lambda: RandomFlip(p=True), "p", True),
+        (lambda: RandomFlip(axes=1), "axes", 1),
+        (lambda: RandomFlip(axes=[0.5]), "axes", [0.5]),
+        (lambda: RandomGamma(gamma=(0, 1)), "gamma", (0, 1)),
+        (lambda: RandomGamma(gamma=(1.5, 0.5)), "gamma", (1.5, 0.5)),
+        (lambda: RandomGamma(gamma=0.5), "gamma", 0.5),
+        (lambda: RandomGaussianBlur(sigma=(-1, 1)), "sigma", (-1, 1)),
+        (lambda: RandomGaussianBlur(sigma=(0, math.inf)), "sigma", (0, math.inf)),
+        (lambda: RandomSigmoidContrast(gain=(5, "10")), "gain", (5, "10")),
+        (lambda: RandomSigmoidContrast(cutoff=math.nan), "cutoff", math.nan),
+        (lambda: RandomCrop(0), "size", 0),
+        (lambda: CenterCrop([4, 2.5]), "size", [4, 2.5]),
+        (lambda: CenterCrop(True), "size", True),
+        (lambda: PerSample(None), "transform", None),
     ],
 )
-def test_parameters_that_cannot_work_are_refused(make, message):
-    with pytest.raises(ValueError, match=message):
+def test_parameters_that_cannot_work_are_refused(make, parameter, got):
+    with pytest.raises(ParameterError, match=f"{parameter} .*{re.escape(repr(got))}") as error:
         make()
+    assert error.value.parameter == parameter
+    assert error.value.got is got or error.value.got == got
 
 
 @pytest.mark.parametrize(
-    ("module", "message"),
+    ("module", "parameter", "values"),
     [
-        (RandomFlip(axes=[2]), r"axes=\(2,\) has an axis that images of shape \(2, 1, 5, 6\) lack"),
-        (RandomCrop(6), r"crop of size 6 does not fit into images of size \(5, 6\)"),
-        (CenterCrop((4, 7)), r"crop of size \(4, 7\) does not fit into images of size \(5, 6\)"),
-        (RandomCrop((4, 4, 4)), "has 3 axes, but images have 2 spatial axes"),
+        (RandomFlip(axes=[2]), "axes", ["(2,)", "(2, 1, 5, 6)"]),
+        (RandomCrop(6), "size", ["6", "(5, 6)"]),
+        (CenterCrop((4, 7)), "size", ["(4, 7)", "(5, 6)"]),
+        (RandomCrop((4, 4, 4)), "size", ["(4, 4, 4)", "2 spatial axes"]),
     ],
 )
-def test_images_that_do_not_fit_are_refused(module, message):
-    with pytest.raises(ValueError, match=message):
+def test_images_that_do_not_fit_are_refused(module, parameter, values):
+    with pytest.raises(ParameterError, match=f"^{parameter} ") as error:
         module(torch.zeros(2, 1, 5, 6))
+    assert all(value in str(error.value) for value in values)
 
 
 @pytest.mark.parametrize("name", ["gamma", "blur", "sigmoid"])
 def test_intensities_change_in_floating_dtypes_only(name):
-    with pytest.raises(TypeError, match=r"floating dtype, got torch.uint8. Convert .*images.float"):
+    with pytest.raises(TypeError, match=r"images .*torch.uint8"):
         RANDOM[name]()(torch.zeros(2, 1, 5, 6, dtype=torch.uint8))
 
 
@@ -354,17 +362,27 @@ def test_nothing_to_do(spec):
 
 
 @pytest.mark.parametrize(
-    ("spec", "message"),
-    [
-        ("flips", r"augment must be None, 'flip', 'paper', a callable .* got 'flips'\."),
-        (["flip", 3], r"got 3\."),
-        (RandomFlip, "make an instance of RandomFlip"),
-        (True, "got True"),
-    ],
+    ("spec", "got"),
+    [("flips", "'flips'"), (["flip", 3], "3"), (RandomFlip, "RandomFlip"), (1, "1")],
 )
-def test_specifications_that_are_none(spec, message):
-    with pytest.raises(ValueError, match=message):
+def test_wrong_specifications(spec, got):
+    with pytest.raises(ParameterError, match=f"augment .*{got}") as error:
         get_augmentation(spec, 2)
+    assert error.value.parameter == "augment"
+    assert all(repr(name) in error.value.expected for name in RECIPES)
+
+
+def test_classes_in_place_of_modules_are_explained():
+    with pytest.raises(ParameterError, match="instance of RandomFlip"):
+        get_augmentation(["flip", RandomFlip], 2)
+
+
+def test_a_row_of_the_table_is_a_recipe(monkeypatch):
+    monkeypatch.setitem(RECIPES, "last axis", lambda n_axes: [RandomFlip([n_axes - 1])])
+    assert repr(get_augmentation(["last axis"], 3)[0]) == "RandomFlip(axes=(2,), p=0.5)"
+    with pytest.raises(ParameterError, match="'last'") as error:
+        get_augmentation("last", 3)
+    assert "'last axis'" in error.value.expected
 
 
 # Transforms of one image -----------------------------------------------------------------

@@ -20,7 +20,7 @@ PATTERNS = {
     "of your own": r"\b(of\s+(one's|your|their|its|his|her|our|my)\s+own|one's\s+own)\b",
     "what, who(ever) as noun": r"\b(what|whatever|whoever|whichever)\b"
     r"|((^|[.;:(]\s+)|\b(and|so|of|to|for|from|by|with|that|not|as|than|on)\s+)who\b",
-    "odd forms": r"\b(is|are|was|were)\s+(no(?!\s+longer)|none)\b"
+    "odd forms": r"(?<!\bthere\s)\b(is|are|was|were)\s+(no(?!\s+longer)|none)\b"
     r"|\b(has|have|had)\s+to\s+be\b|\b(is|are|was|were)\s+to\s+be\b",
     # Errors say "X must be Y; got Z."
     "semicolons": r";(?!\s+got\b)",
@@ -237,7 +237,7 @@ def test_checker_catches(name, caught):
     [
         "What is a batch? Who reads it?",
         "The users who have images. A patient, who has two of them.",
-        "The rate is no longer constant, and your own data must be images.",
+        "The rate is no longer constant, there is no gap, and your own data must be images.",
         "A line ``with; code of your own`` and :math:`a; b`.",
         "Code::\n\n    what; is = that of",
         ".. code-block:: python\n\n    what; is = that of",

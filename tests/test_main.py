@@ -560,7 +560,7 @@ def test_real_error_in_a_fit(capsys, own):
     assert main(["compare", own, *PAIR, "--lr", "1e30", "--epochs", "2", "--cv", "2"]) == 1
     out, err = capsys.readouterr()
     assert out == ""
-    assert "skimbal: error: the fitted network predicts probabilities that are not finite" in err
+    assert "skimbal: error: the fitted network must predict finite probabilities" in err
 
 
 def test_output_that_becomes_unwritable(capsys, fits, own, tmp_path, monkeypatch):
@@ -612,11 +612,11 @@ def test_output_that_becomes_unwritable(capsys, fits, own, tmp_path, monkeypatch
         (["compare", "digits", "--samplers", "uniform,x"], "got 'x'"),
         (["compare", "digits", "--baseline", "x"], "error: --baseline must be one of the losses"),
         (["compare", "digits", "--scoring", "x"], "error: --scoring must be one of balanced_acc"),
-        (["compare", "digits", "--scoring", "f1"], "error: --scoring 'f1' cannot judge the class"),
+        (["compare", "digits", "--scoring", "f1"], "error: --scoring must be a score for"),
         (["compare", "digits", "--device", "cuda:99"], "--device cuda:99 cannot be used here"),
-        (["compare", "digits", "--cv", "1"], "error: --cv must be at least 2 folds, got 1"),
-        (["compare", "digits", "--cv", "55"], "digits: class eight has 54 members, fewer than the "
-         "55 folds, so some fold would lack it; use --cv 54 or less"),
+        (["compare", "digits", "--cv", "1"], "error: --cv must be at least 2 folds; got 1"),
+        (["compare", "digits", "--cv", "55"], "--cv must be at most 54 folds, because class eight "
+         "has 54 members and every fold needs one; got 55."),
         (["compare", "digits", "--cv", "3", "--test"], "--cv divides the rows, but --test"),
         (["compare", "digits", "--repeats", "0"], "--repeats: expected a whole number from 1"),
         (["compare", "digits", "--jobs", "0"], "--jobs: expected a whole number from 1"),
@@ -646,7 +646,7 @@ def test_wrong_arguments(capsys, never, argv, said):
         (["--size", "8", "--split-column", "patient"], "its parts are 'p0', 'p1'"),
         (["--size", "8", "--split-column", "site"], "with --path-column, --label-column, --group-"),
         (["--size", "8", "--test"], "{folder} has no test split to judge on"),
-        (["--size", "8", "--split-column", "part", "--test"], "5 group(s) are in the training and"),
+        (["--size", "8", "--split-column", "part", "--test"], "5 group(s)"),
         (["--size", "8", "--crop-size", "9"], "error: --crop-size 9: "),
         (["--size", "8", "--crop-size", "4", "4", "4"], "error: --crop-size 4 4 4: "),
         (["--augment", "mixup"], "--augment"),
@@ -705,14 +705,19 @@ def test_files_without_a_test_split(capsys, never, own):
 
 def test_one_class(capsys, never, make_npz):
     path = make_npz(X=np.zeros((4, 8, 8)), y=np.zeros(4, int))
-    assert f"{path}: y must hold at least 2 classes" in check_refused(capsys, "compare", path)
+    assert f"{path}: y must be labels of at least 2 classes" in check_refused(
+        capsys, "compare", path
+    )
 
 
 def test_groups_on_both_sides(capsys, never, split):
     path = split(test=range(17, 37))
     argv = ["compare", path, "--test", "--groups", "site"]
     err = check_refused(capsys, *argv)
-    assert f"{path}: 3 group(s) are in the training and the test rows" in err
+    assert (
+        f"{path}: groups_test must not hold a group of the training rows; it holds 3 group(s)"
+        in err
+    )
     assert "such as 17" in err
     assert "no array test_site" in check_refused(
         capsys, *["compare", split(test_site=None), "--test", "--groups", "site"]

@@ -3,6 +3,7 @@
 import copy
 import pickle
 import random
+import re
 import tracemalloc
 from collections import Counter
 
@@ -37,10 +38,19 @@ from sklearn.utils import estimator_checks as sklearn_checks
 from sklearn.utils import get_tags
 from torch.utils.data import DataLoader, TensorDataset
 
-from skimbal.sampling import BatchSampler, NDSampler
+from skimbal.exceptions import ParameterError
+from skimbal.sampling import (
+    STRATEGIES,
+    BatchSampler,
+    NDSampler,
+    Strategy,
+    check_sampler,
+    count_batches,
+    is_uniform,
+)
 
 # The same examples in every run, and none of them written to disk.
-checked = settings(deadline=None, derandomize=True, max_examples=250)
+checked = settings(deadline=None, derandomize=True, max_examples=100)
 
 # Eight labels of each kind (of bool there are two), not in sorted order.
 LABELS = {
@@ -51,7 +61,7 @@ LABELS = {
     "str": ["nevus", "melanoma", "x", "", "keratosis", "b", "a longer name", "Nevus"],
     "object": ["nevus", "melanoma", "x", "", "keratosis", "b", "a longer name", "Nevus"],
 }
-NAMES = [None, "balanced", "stratified", "weighted"]
+NAMES = ["uniform", "balanced", "stratified", "weighted"]
 DRAWN = [RandomOverSampler(), RandomUnderSampler(), RandomUnderSampler(replacement=True)]
 EVERY = NAMES + DRAWN
 
@@ -82,7 +92,7 @@ def n_rows(sampler, y):
     """The number of rows in an epoch."""
     if sampler == "balanced":
         return max(Counter(y).values()) * len(set(y))
-    return len(y) if sampler is None or isinstance(sampler, str) else len(resampled(sampler, y))
+    return len(y) if isinstance(sampler, str) else len(resampled(sampler, y))
 
 
 def class_counts(y, batches):
@@ -95,6 +105,11 @@ def same_epochs(a, b):
     return len(a) == len(b) and all(map(np.array_equal, a, b))
 
 
+def check(y, batch_size, sampler):
+    """Check a sampler as BatchSampler does, but without one."""
+    return check_sampler(sampler, y)
+
+
 def at_random(observed, expected=None):
     """Whether counts look as independent draws do: neither too far from expected nor too near."""
     return 0.005 < stats.chisquare(observed, expected).pvalue < 0.995
@@ -105,9 +120,9 @@ def at_random(observed, expected=None):
 
 @checked
 @given(labels(), st.integers(1, 70), st.sampled_from(EVERY), st.integers(0, 2**32))
-@example(np.array([0, 1]), 1, None, 0)
-@example(np.array([0, 1, 1]), 2, None, 0)
-@example(np.array([0, 0, 0, 1]), 3, None, 0)
+@example(np.array([0, 1]), 1, "uniform", 0)
+@example(np.array([0, 1, 1]), 2, "uniform", 0)
+@example(np.array([0, 0, 0, 1]), 3, "uniform", 0)
 @example(np.array([0] * 9 + [1] * 4), 4, "stratified", 0)
 @example(np.array([0] * 9 + [1] * 4), 6, "weighted", 0)
 def test_batch_sizes(y, batch_size, sampler, seed):
@@ -148,7 +163,7 @@ def test_one_class(sampler):
 
 
 @checked
-@given(labels(), st.integers(0, 40), st.sampled_from([None, "stratified"]))
+@given(labels(), st.integers(0, 40), st.sampled_from(["uniform", "stratified"]))
 def test_all_rows_in_one_batch_come_in_index_order(y, more, sampler):
     batches = BatchSampler(y, len(y) + more, sampler)
     for _ in range(2):
@@ -160,7 +175,7 @@ def test_all_rows_in_one_batch_come_in_index_order(y, more, sampler):
 
 
 @checked
-@given(labels(), st.integers(1, 70), st.sampled_from([None, "stratified"]))
+@given(labels(), st.integers(1, 70), st.sampled_from(["uniform", "stratified"]))
 def test_each_row_once(y, batch_size, sampler):
     batches = BatchSampler(y, batch_size, sampler, 0)
     for _ in range(2):
@@ -349,12 +364,12 @@ def test_seed_of_the_random_sampler_goes_first():
 def test_random_samplers_choose_each_row_alike():
     y = np.repeat([0, 1], [12, 4])
     under = BatchSampler(y, 1, RandomUnderSampler(), 0)
-    kept = sum(np.bincount(np.concatenate(list(under)), minlength=16) for _ in range(600))
-    assert_array_equal(kept[12:], 600)
+    kept = sum(np.bincount(np.concatenate(list(under)), minlength=16) for _ in range(300))
+    assert_array_equal(kept[12:], 300)
     assert stats.chisquare(kept[:12]).pvalue > 0.005
     over = BatchSampler(y, 1, RandomOverSampler(), 0)
-    epochs = np.array([np.concatenate(list(over)) for _ in range(600)])
-    repeats = sum(np.bincount(rows, minlength=16) for rows in epochs) - 600
+    epochs = np.array([np.concatenate(list(over)) for _ in range(300)])
+    repeats = sum(np.bincount(rows, minlength=16) for rows in epochs) - 300
     assert_array_equal(repeats[:12], 0)
     assert at_random(repeats[12:])
     # The repeats do not come last.
@@ -458,25 +473,18 @@ def test_in_a_data_loader(sampler):
             assert torch.equal(y_batch, y[rows])
 
 
-@pytest.mark.parametrize("batch_size", [0, -1, np.int64(0)])
-def test_batch_size_below_one(batch_size):
-    with pytest.raises(ValueError, match=f"batch_size must be at least 1, got {batch_size}"):
+@pytest.mark.parametrize("batch_size", [0, -1, np.int64(0), 1.5, 2.0, True, np.True_, "8", None])
+def test_batch_sizes_that_are_refused(batch_size):
+    with pytest.raises(ParameterError, match=re.escape(f"{batch_size!r}")) as error:
         BatchSampler([0, 1], batch_size)
-
-
-@pytest.mark.parametrize("batch_size", [1.5, 2.0, True, np.True_, "8", None])
-def test_batch_size_not_an_integer(batch_size):
-    with pytest.raises(ValueError, match="batch_size must be a positive integer, got ") as error:
-        BatchSampler([0, 1], batch_size)
-    assert repr(batch_size) in str(error.value)
+    assert error.value.parameter == "batch_size"
 
 
 @pytest.mark.parametrize("sampler", EVERY, ids=str)
 @pytest.mark.parametrize(("y", "shape"), [([], "(0,)"), ([[0], [1]], "(2, 1)"), (3, "()")])
 def test_labels_refused(sampler, y, shape):
-    with pytest.raises(ValueError, match="y must hold one label for each of at least one") as error:
+    with pytest.raises(ValueError, match=f"y .*{re.escape(shape)}"):
         BatchSampler(y, 2, sampler)
-    assert f"got shape {shape}" in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -496,11 +504,12 @@ def test_labels_refused(sampler, y, shape):
     ids=repr,
 )
 def test_sampler_unknown(sampler):
-    known = "sampler must be None, 'balanced', 'stratified', 'weighted', or an instance of "
-    with pytest.raises(ValueError, match=known) as error:
-        BatchSampler([0, 1, 1], 2, sampler)
-    assert "RandomOverSampler or RandomUnderSampler" in str(error.value)
-    assert f"got {sampler!r}" in str(error.value)
+    for refuse in (BatchSampler, check):
+        with pytest.raises(ParameterError, match=re.escape(repr(sampler))) as error:
+            refuse([0, 1, 1], 2, sampler)
+        assert error.value.parameter == "sampler"
+        for known in (*STRATEGIES, "RandomOverSampler", "RandomUnderSampler"):
+            assert known in error.value.expected
 
 
 @pytest.mark.parametrize(
@@ -519,18 +528,83 @@ def test_sampler_unknown(sampler):
     ids=repr,
 )
 def test_sampler_that_looks_at_pixels(sampler):
-    with pytest.raises(ValueError, match="computes with the values of X") as error:
-        BatchSampler([0, 1, 1], 2, sampler)
-    # With the parameters, so that it can be copied.
-    assert f"make_pipeline(NDSampler({sampler!r}), ...)" in str(error.value)
+    for refuse in (BatchSampler, check):
+        with pytest.raises(ParameterError, match=r"sampler.*rows") as error:
+            refuse([0, 1, 1], 2, sampler)
+        # With the parameters, so that it can be copied.
+        assert f"make_pipeline(NDSampler({sampler!r}), ...)" in error.value.remedy
 
 
 @pytest.mark.parametrize("sampler", [RandomOverSampler(), RandomUnderSampler()], ids=repr)
 def test_refusals_of_the_random_sampler_come_at_once(sampler):
-    with pytest.raises(ValueError, match="needs to have more than 1 class"):
-        BatchSampler([1, 1, 1], 2, sampler)
-    with pytest.raises(ValueError, match="are not present in the data"):
-        BatchSampler([0, 1, 1], 2, clone(sampler).set_params(sampling_strategy={7: 5}))
+    for refuse in (BatchSampler, check):
+        with pytest.raises(ValueError, match="more than 1 class"):
+            refuse([1, 1, 1], 2, sampler)
+        with pytest.raises(ValueError, match=r"\{7\}"):
+            refuse([0, 1, 1], 2, clone(sampler).set_params(sampling_strategy={7: 5}))
+
+
+@pytest.mark.parametrize("sampler", EVERY, ids=str)
+def test_check_gives_the_strategy_and_draws_nothing(sampler, monkeypatch):
+    for kind in (RandomOverSampler, RandomUnderSampler):
+        monkeypatch.setattr(kind, "fit_resample", None)
+    strategy = check_sampler(sampler, [0, 0, 1])
+    assert strategy.needs_every_class == (sampler in ("balanced", "stratified"))
+    assert strategy.equal_portions == (sampler == "balanced")
+
+
+# --- The table of strategies ---
+
+
+@pytest.fixture
+def twice(monkeypatch):
+    """A strategy of the user: rows of the last class come twice."""
+
+    def draw(classes, rng):
+        return np.concatenate([*classes, classes[-1]])
+
+    monkeypatch.setitem(STRATEGIES, "twice", Strategy(draw))
+
+
+@pytest.mark.usefixtures("twice")
+def test_a_row_of_the_table_is_a_sampler():
+    y = np.repeat([0, 1], [7, 3])
+    batches = BatchSampler(y, 5, "twice", 0)
+    assert len(batches) == 3
+    first, second = (list(batches) for _ in range(2))
+    for epoch in (first, second):
+        assert np.bincount(np.concatenate(epoch)).tolist() == [1] * 7 + [2] * 3
+        assert sorted(map(len, epoch)) == [4, 4, 5]
+    assert not same_epochs(first, second)
+    with pytest.raises(ParameterError, match="'twise'") as error:
+        BatchSampler(y, 5, "twise")
+    assert "'twice'" in error.value.expected
+
+
+def test_strategies_draw_as_many_rows_in_every_epoch(monkeypatch):
+    def draw(classes, rng):
+        return np.arange(next(sizes))
+
+    sizes = iter([4, 5])
+    monkeypatch.setitem(STRATEGIES, "more and more", Strategy(draw))
+    batches = BatchSampler([0, 1], 2, "more and more")
+    with pytest.raises(ValueError, match=r"more and more.*4.*5"):
+        list(batches)
+
+
+def test_none_means_uniform():
+    y = np.repeat([0, 1], [20, 9])
+    assert same_epochs(list(BatchSampler(y, 4, None, 0)), list(BatchSampler(y, 4, "uniform", 0)))
+    assert same_epochs(list(BatchSampler(y, 4, None, 0)), list(BatchSampler(y, 4, random_state=0)))
+    assert [is_uniform(s) for s in (None, "uniform", "balanced", DRAWN[0])] == [True, True] + [
+        False
+    ] * 2
+
+
+@pytest.mark.parametrize(("n_rows", "batch_size"), [(1, 4), (5, 1), (5, 2), (9, 4), (64, 64)])
+def test_number_of_batches(n_rows, batch_size):
+    expected = len(BatchSampler([0] * n_rows, batch_size))
+    assert count_batches(n_rows, batch_size) == expected
 
 
 # --- NDSampler ---
@@ -585,8 +659,9 @@ def rows_of(X):
     return X.reshape(len(X), -1)
 
 
-@pytest.mark.parametrize("dtype", ["f4", "f8"])
-@pytest.mark.parametrize("shape", SHAPES, ids=len)
+@pytest.mark.parametrize(
+    ("shape", "dtype"), [(SHAPES[0], "f4"), (SHAPES[1], "f8"), (SHAPES[2], "f8")], ids=str
+)
 @pytest.mark.parametrize("sampler", SAMPLERS, ids=str)
 def test_same_as_on_rows(sampler, shape, dtype):
     X, y = images(shape, dtype)
@@ -612,14 +687,19 @@ def test_same_as_on_rows(sampler, shape, dtype):
     assert not [name for name in vars(sampler) if name.endswith("_")]
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+# A sampler that selects and one that interpolates in every dtype, others in one dtype of each kind.
 @pytest.mark.parametrize(
-    "sampler",
-    [OVER[0], OVER[1], OVER[2], UNDER[0], UNDER[1], UNDER[5], BOTH[1]],
+    ("sampler", "dtype"),
+    [(sampler, dtype) for sampler in (OVER[0], OVER[2]) for dtype in DTYPES]
+    + [
+        (sampler, dtype)
+        for sampler in (OVER[1], UNDER[0], UNDER[1], UNDER[5], BOTH[1])
+        for dtype in ("u1", "?", ">i4", "f2", "f8")
+    ],
     ids=str,
 )
 def test_dtype_is_kept(sampler, dtype):
-    for shape in [*SHAPES[:2], (24,)]:
+    for shape in [SHAPES[1], (24,)]:
         X, y = images(shape, dtype)
         X_new, y_new = NDSampler(sampler).fit_resample(X, y)
         assert X_new.dtype == X.dtype == np.dtype(dtype)
@@ -638,8 +718,11 @@ def rounded(exact, dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("sampler", [OVER[1], OVER[2], UNDER[5]], ids=str)
-@pytest.mark.parametrize("shape", [(2, 3, 4), (24,)], ids=len)
+@pytest.mark.parametrize(
+    ("sampler", "shape"),
+    [(OVER[1], (2, 3, 4)), (OVER[2], (2, 3, 4)), (OVER[2], (24,)), (UNDER[5], (2, 3, 4))],
+    ids=str,
+)
 def test_interpolates_in_floating_point_then_rounds(sampler, dtype, shape):
     X, y = images(shape, dtype)
     X_new, y_new = NDSampler(sampler).fit_resample(X, y)
@@ -827,8 +910,14 @@ def test_data_frames_stay_data_frames(sampler):
     assert nd.get_feature_names_out().tolist() == ["a", "b", "c"]
 
 
-@pytest.mark.parametrize("form", [sparse.csr_array, sparse.csc_array, sparse.csr_matrix])
-@pytest.mark.parametrize("sampler", [OVER[0], OVER[2], UNDER[0], UNDER[3]], ids=str)
+@pytest.mark.parametrize(
+    ("sampler", "form"),
+    [
+        *((OVER[2], form) for form in (sparse.csr_array, sparse.csc_array, sparse.csr_matrix)),
+        *((sampler, sparse.csc_array) for sampler in (OVER[0], UNDER[0], UNDER[3])),
+    ],
+    ids=str,
+)
 def test_sparse_rows_stay_sparse(sampler, form):
     X, y = images((12,))
     X = np.where(X > 0, X, 0)
@@ -1015,9 +1104,8 @@ def test_grid_over_samplers():
 def test_not_a_sampler(sampler):
     X, y = images()
     for method in ("fit", "fit_resample"):
-        with pytest.raises(TypeError, match="an instance of an imbalanced-learn sampler") as error:
+        with pytest.raises(TypeError, match=f"sampler .*{re.escape(repr(sampler))}"):
             getattr(NDSampler(sampler), method)(X, y)
-        assert f"got {sampler!r}" in str(error.value)
 
 
 @pytest.mark.parametrize("dtype", [object, complex, str, "M8[s]"])
@@ -1025,17 +1113,15 @@ def test_not_a_sampler(sampler):
 def test_images_that_are_not_numbers(sampler, dtype):
     X = np.zeros((4, 2, 2)).astype(int).astype(dtype)
     for method in ("fit", "fit_resample"):
-        with pytest.raises(TypeError, match="images must be of a real number dtype") as error:
+        with pytest.raises(TypeError, match=f"images .*{re.escape(str(X.dtype))}"):
             getattr(NDSampler(sampler), method)(X, [0, 0, 1, 1])
-        assert f"got {X.dtype}" in str(error.value)
 
 
 @pytest.mark.parametrize("sampler", [OVER[0], OVER[2]], ids=str)
 @pytest.mark.parametrize("shape", [(0, 2, 2), (4, 0, 2), (4, 1, 2, 0)])
 def test_images_without_pixels(sampler, shape):
-    with pytest.raises(ValueError, match="images must have at least one pixel") as error:
+    with pytest.raises(ValueError, match=f"images .*{re.escape(str(shape))}"):
         NDSampler(sampler).fit_resample(np.zeros(shape), [0, 0, 1, 1][: shape[0]])
-    assert f"of shape {shape}" in str(error.value)
 
 
 @pytest.mark.parametrize("sampler", [OVER[0], OVER[2]], ids=str)

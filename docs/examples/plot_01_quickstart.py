@@ -2,7 +2,7 @@
 Quickstart
 ==========
 
-Fit a convolutional network to images with two rare classes, and look at what it does.
+Fit a convolutional network to images with two rare classes, and check its predictions.
 
 """
 
@@ -10,9 +10,9 @@ Fit a convolutional network to images with two rare classes, and look at what it
 # The data
 # --------
 #
-# :func:`~skimbal.datasets.load_imbalanced_digits` needs no file and no network:
-# images of 8 x 8 pixels, in which the digits 8 and 9 are rare and the others
-# make up one large class.
+# :func:`~skimbal.datasets.load_imbalanced_digits` needs neither a file nor a
+# network. It returns images of 8 x 8 pixels. The digits 8 and 9 are rare, and the
+# others make up one large class.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -52,16 +52,16 @@ for name, prediction in (
     print(f"  MCC               {matthews_corrcoef(data.y_test, prediction):.3f}")
 
 # %%
-# The second block shows why accuracy is the wrong thing to look at here: it is
-# high for a prediction that never finds a rare class. Balanced accuracy, the
-# mean of the recalls, is one third for it, and the Matthews correlation
+# The second block shows why accuracy is misleading here: it is high for a
+# prediction that never finds a rare class. For this prediction the balanced
+# accuracy, the mean of the recalls, is one third, and the Matthews correlation
 # coefficient is zero.
 #
-# What was mistaken for what
-# --------------------------
+# Confusions
+# ----------
 #
 # Normalised by row, the diagonal holds the recall of each class. A rare class
-# has 18 images in this test part, so a single image moves its recall by 0.06.
+# has 18 images in this test part, so a single image changes its recall by 0.06.
 
 display = ConfusionMatrixDisplay.from_predictions(
     data.y_test,
@@ -73,8 +73,8 @@ display = ConfusionMatrixDisplay.from_predictions(
 display.ax_.grid(False)
 
 # %%
-# How the training went
-# ---------------------
+# Training history
+# ----------------
 #
 # ``history_`` is the history of skorch, with one entry for each epoch.
 

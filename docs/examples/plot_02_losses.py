@@ -2,14 +2,14 @@
 The losses side by side, on one batch
 =====================================
 
-What each loss says about the same batch, and what it asks of a single row of it.
+The value of each loss on the same batch, and its gradient for a single row.
 
 """
 
 # %%
-# One batch of 18 rows of the common class 0 and 2 rows of the rare class 1. Its
-# logits are those of a mediocre predictor. ``get_loss`` makes of a name what
-# ``loss=`` of the classifiers makes of it, a module for any torch loop.
+# The batch has 18 rows of the common class 0 and 2 rows of the rare class 1. Its
+# logits come from a mediocre predictor. ``get_loss`` turns a name into a module,
+# as ``loss=`` of the classifiers does. The module works in any torch loop.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -34,12 +34,12 @@ for name, loss in losses.items():
 # One logit moves
 # ---------------
 #
-# The logit of class 1 of a single row goes from -8 to 8; all other rows stay as
-# they are.
+# The logit of class 1 of a single row goes from -8 to 8. All other rows stay
+# unchanged.
 
 
 def moved(loss, row, values):
-    """Compute loss and derivative by the logit that moves, for each of its values."""
+    """Compute the loss and its derivative for each value of the moving logit."""
     result = []
     for value in values:
         z = logits.clone()
@@ -69,26 +69,26 @@ axes[0, 0].legend(ncols=2)
 plt.show()
 
 # %%
-# The left column is a row of class 1, which is right on the right-hand side.
-# The more wrong the row is, the larger are the three losses that are means over
-# rows: the derivative of ``ce`` tends to -1/20, the share of the row, and that
+# The left column is a row of class 1, which is correct on the right-hand side.
+# The three losses that are means over rows grow with the error of the row: the
+# derivative of ``ce`` tends to -1/20, the share of the row, and the derivative
 # of ``wce`` to five times as much, the weight of the rare class here. ``f1``
-# and ``mcc`` are bounded: their derivative goes back to zero where the row is
-# completely wrong. A row that is far off pulls as little as one that is right,
-# be it an outlier or one of the many that a network has given up when it
-# settled on one class. ``ce+mcc`` has both: the pull of ``mcc`` in the middle
-# and that of ``ce`` at the far end.
+# and ``mcc`` are bounded: their derivative returns to zero where the row is
+# completely wrong. A completely wrong row has as small a gradient as a correct
+# row, whether it is an outlier or belongs to a class that a collapsed network
+# never predicts. ``ce+mcc`` combines the gradient of ``mcc`` in the middle with
+# the gradient of ``ce`` at the far end.
 #
 # The right column is a row of class 0, which is wrong on the right-hand side.
-# Here it is ``wce`` that asks for less than ``ce``, and ``mcc`` and ``f1``
-# again let go of a row that is far off.
+# Here ``wce`` has a smaller gradient than ``ce``, and ``mcc`` and ``f1``
+# again have almost none for a completely wrong row.
 #
-# Who pulls
-# ---------
+# The gradient of each class
+# --------------------------
 #
 # At the same logits for all rows, a constant prediction, every row of a class
-# has the same derivative. Summed up over a class it is the pull of that class
-# on the last bias of the network.
+# has the same derivative. Its sum over a class is the gradient of that class
+# with respect to the last bias of the network.
 
 constant = torch.zeros(20, 2, requires_grad=True)
 pulls = []
@@ -110,15 +110,15 @@ ax.bar(
 )
 ax.set_xticks(at, NAMES)
 ax.set(
-    ylabel="pull towards its own class",
+    ylabel="gradient towards the class",
     title="Constant prediction, both classes at 0.5",
 )
 ax.legend()
 plt.show()
 
 # %%
-# Under ``ce`` and ``focal`` the common class pulls nine times as hard, so that
-# the bias moves towards it first. Under ``wce`` and ``mcc`` both pull equally.
-# For ``wce`` this holds at this prediction; for ``mcc`` it holds at every
-# constant prediction, which is a plateau of the loss: :doc:`/losses` shows what
-# follows from it.
+# Under ``ce`` and ``focal`` the gradient of the common class is nine times as
+# large, so the bias first moves towards the common class. Under ``wce`` and
+# ``mcc`` both classes have equal gradients. For ``wce`` this holds at this
+# prediction. For ``mcc`` it holds at every constant prediction, which is a
+# plateau of the loss: :doc:`/losses` shows the consequences.

@@ -8,14 +8,14 @@ Samplers that compute new images go before the classifier, in a pipeline.
 
 # %%
 # Inside a pipeline, resampling happens in each fold of a cross-validation, on
-# its training rows only. (Samplers that only select rows can also be given to
-# the classifier, as ``sampler=``, where they are drawn anew for every epoch.)
+# its training rows only. (Samplers that only select rows can also be passed to
+# the classifier, as ``sampler=``, and are then drawn anew for every epoch.)
 #
 # On rows of pixels
 # -----------------
 #
-# imbalanced-learn knows tables. ``input_shape`` tells the classifier what a row
-# stands for.
+# imbalanced-learn works on tables. ``input_shape`` tells the classifier the shape
+# of the image in a row.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -41,7 +41,7 @@ on_rows.fit(rows, data.y_train)
 # ---------
 #
 # :class:`~skimbal.NDSampler` flattens images of any number of axes, lets the
-# sampler work on them, and puts the result back into shape.
+# sampler work on them, and restores the shape.
 
 on_images = make_pipeline(
     NDSampler(SMOTE(random_state=0)),
@@ -54,11 +54,11 @@ difference = np.abs(
 print(f"largest difference of the probabilities: {difference}")
 
 # %%
-# What SMOTE makes
-# ----------------
+# Images from SMOTE
+# -----------------
 #
 # New images of a rare class are interpolations of two neighbours. The original
-# rows come first, so that what follows them is new.
+# rows come first, and the new rows follow.
 
 X_new, y_new = NDSampler(SMOTE(random_state=0)).fit_resample(data.X_train, data.y_train)
 print(
@@ -78,20 +78,19 @@ axes[1, 0].set_ylabel("from SMOTE")
 plt.show()
 
 # %%
-# They look like the blends that they are. Interpolating pixels makes sense for
-# images that are aligned, as these are, and less so for others.
+# The new images look like blends. Interpolating pixels makes sense for aligned
+# images, such as these, and less so for others.
 #
 # In a cross-validation
 # ---------------------
 #
-# A pipeline is an estimator: each of these scores is for images that SMOTE
-# never saw.
+# A pipeline is an estimator. SMOTE never saw the images of these scores.
 
 scores = cross_val_score(on_images, X, data.y_train, cv=3, scoring="balanced_accuracy")
 print(f"balanced accuracy of the folds: {scores.round(2)}")
 
 # %%
-# A search reaches the parameters of the sampler through the pipeline:
+# A search can vary the parameters of the sampler in the pipeline:
 
 print(
     [

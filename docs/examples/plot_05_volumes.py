@@ -1,6 +1,6 @@
 """
-Volumes, and batches that are small
-===================================
+Volumes, and small batches
+==========================
 
 The 3D classifier on generated volumes with a rare lesion, in batches of four.
 
@@ -15,7 +15,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 from sklearn.metrics import balanced_accuracy_score
 
-from skimbal import CNN3DClassifier
+from skimbal import CNN3DClassifier, LossMix
 
 SIZE = 16
 rng = np.random.default_rng(0)
@@ -27,7 +27,7 @@ centres = rng.integers(5, 11, size=(len(y), 3))
 for i in np.flatnonzero(y):
     distance = np.linalg.norm(grid - centres[i][:, None, None, None], axis=0)
     X[i][distance <= 3] += 2
-X = (40 * X + 128).clip(0, 255).astype(np.uint8)  # as scanners and files have it
+X = (40 * X + 128).clip(0, 255).astype(np.uint8)  # as in files of scanners
 
 train, test = np.arange(len(y)) < 90, np.arange(len(y)) >= 90
 print(
@@ -52,20 +52,19 @@ plt.show()
 #
 # Few volumes fit into the memory of a device. With one case in six, about half
 # of the batches of four hold no lesion at all, and a metric of such a batch
-# says nothing. The history counts these batches. Three ways round it: balanced
-# batches; statistics that remember the batches before; and the exact gradient
-# of a batch of 16 in the memory that four take.
+# says nothing. The history counts these batches. There are three remedies: balanced
+# batches, statistics that remember the last batches, and the exact gradient
+# of a batch of 16 in the memory of four.
 
+moving = LossMix(ce=1, mcc=1, statistics="moving")
 settings = {
-    "as they come": {"batch_size": 4},
+    'sampler="uniform"': {"batch_size": 4},
     'sampler="balanced"': {"batch_size": 4, "sampler": "balanced"},
-    'loss_statistics="moving"': {"batch_size": 4, "loss_statistics": "moving"},
+    'statistics="moving"': {"batch_size": 4, "loss": moving},
     "micro_batch_size=4": {"batch_size": 16, "micro_batch_size": 4},
 }
 for name, params in settings.items():
-    clf = CNN3DClassifier(
-        loss="ce+mcc", max_epochs=5, lr=3e-3, random_state=0, **params
-    )
+    clf = CNN3DClassifier(max_epochs=5, lr=3e-3, random_state=0, **params)
     y_pred = clf.fit(X[train], y[train]).predict(X[test])
     counts = [
         sum(clf.history_[:, f"{what}_batch_count"]) for what in ("incomplete", "train")
@@ -77,6 +76,6 @@ for name, params in settings.items():
     )
 
 # %%
-# The counts are the point of this table. Its scores are not: the test part has
-# ten lesions, one training each, and the numbers of gradient steps differ.
+# Read the counts of this table, not its scores: the test part has
+# ten lesions, each setting trained once, and the numbers of gradient steps differ.
 # :doc:`/small_batches` compares these settings over seeds on real volumes.

@@ -1,26 +1,26 @@
 """
-A loss of one's own
-===================
+A custom loss
+=============
 
-A module that maps (logits, target) to a scalar is all it takes. Three more lines give
-it sample weights, a parameter to search over, and micro-batches in one pass.
+Any module that maps (logits, target) to a scalar is a loss. Three more lines add
+sample weights, a parameter to search over, and micro-batches in one pass.
 
 """
 
 # %%
 # Generalised cross-entropy, :math:`(1 - p_t^q) / q`, lies between cross-entropy
-# (:math:`q \to 0`) and the mean absolute error (:math:`q = 1`), and is less
-# impressed by wrong labels (Zhang and Sabuncu, 2018).
+# (:math:`q \to 0`) and the mean absolute error (:math:`q = 1`), and is more
+# robust to wrong labels (Zhang and Sabuncu, 2018).
 #
-# - The constructor stores its argument and does no more, as in any scikit-learn
-#   estimator. With :class:`~sklearn.base.BaseEstimator` as second base,
-#   ``loss__q`` becomes a parameter of the classifier. (``torch.nn.Module`` goes
-#   first: its ``__setattr__`` and its pickling are those that matter.)
+# - The constructor stores its argument and does nothing else, as in any
+#   scikit-learn estimator. With :class:`~sklearn.base.BaseEstimator` as second
+#   base, ``loss__q`` becomes a parameter of the classifier. (``torch.nn.Module``
+#   must come first, for its ``__setattr__`` and its pickling.)
 # - ``sample_weight`` is a tensor of shape (n_samples,) with mean 1 over the
 #   training rows. Divide by the number of rows, not by the sum of the weights:
-#   a batch of light rows is to count for less. A loss without this argument is
+#   a batch of light rows must count for less. A loss without this argument is
 #   refused when there are weights.
-# - ``mean_over_rows = True`` says that the loss of a batch is the mean of the
+# - ``mean_over_rows = True`` declares that the loss of a batch is the mean of the
 #   losses of its rows, so that micro-batches and several processes may add up
 #   their parts.
 
@@ -55,7 +55,7 @@ class GeneralizedCrossEntropy(torch.nn.Module, BaseEstimator):
 # Against its formula
 # -------------------
 #
-# A loss deserves a test before it trains anything: its values, its limits, and
+# Test a loss before it trains anything: its values, its limits, and
 # its gradient against finite differences.
 
 logits = torch.tensor([[2.0, 0.0, -1.0], [0.5, 1.0, 0.0]], dtype=torch.float64)
@@ -73,7 +73,7 @@ torch.testing.assert_close(
 print(torch.autograd.gradcheck(lambda z: loss(z, target), logits.requires_grad_()))
 
 # %%
-# With saturated logits it stays finite, value and gradient:
+# With saturated logits its value and gradient stay finite:
 
 saturated = torch.tensor([[1e4, -1e4], [1e4, -1e4]], requires_grad=True)
 value = loss(saturated, torch.tensor([0, 1]))
@@ -141,13 +141,13 @@ for other in (two, three):
 # --------------------------------------
 #
 # One minus the soft macro recall, the mean over the classes of the true
-# positive share. It is no mean over rows with the same factor in every batch,
-# for the classes are counted in the batch, and so it does not say that it is
-# one. :func:`~skimbal.losses.soft_confusion` does the sums, weights included.
+# positive share. The classes are counted in the batch, so this is not a mean over
+# rows with the same factor in every batch, and ``mean_over_rows`` is not set.
+# :func:`~skimbal.losses.soft_confusion` computes the sums, weights included.
 
 
 class SoftRecallLoss(torch.nn.Module):
-    """One minus the mean of the soft recalls of the classes that the batch holds."""
+    """One minus the mean of the soft recalls of the classes in the batch."""
 
     def forward(self, logits, target, sample_weight=None):
         tp, _, true = soft_confusion(logits, target, sample_weight)
@@ -174,5 +174,5 @@ print(f"balanced accuracy {score:.2f} on the test part")
 # Zhang, Z. and Sabuncu, M. (2018). Generalized cross entropy loss for training
 # deep neural networks with noisy labels. NeurIPS.
 #
-# :doc:`/extending` has more: losses that are no mean over rows, and a new
-# metric inside the package.
+# :doc:`/extending` has more: losses that are not a mean over rows, and a new
+# metric loss with a name.

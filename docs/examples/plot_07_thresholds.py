@@ -2,17 +2,17 @@
 Probabilities and thresholds after rebalancing
 ==============================================
 
-What balanced batches do to the probabilities, how to get risks out of them, and where
-to put the threshold.
+The effect of balanced batches on the probabilities, their calibration to risks, and the
+choice of a threshold.
 
 """
 
 # %%
-# A balanced training answers for a population in which the classes are equally
+# Balanced training predicts for a population in which the classes are equally
 # common. Its probabilities of a rare class are too high for the population that
 # the data come from. Three parts of the data have three roles: one trains, one
-# calibrates and sets the threshold, one is for the results. Noise makes the
-# digits hard enough to be uncertain about.
+# calibrates and sets the threshold, one gives the results. Noise makes the
+# digits hard enough for uncertain predictions.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -53,7 +53,7 @@ clf.fit(X_train, y_train)
 #
 # :class:`~sklearn.frozen.FrozenEstimator` keeps
 # :class:`~sklearn.calibration.CalibratedClassifierCV` from training anew: it
-# fits a sigmoid to the logits of the calibration rows and nothing else.
+# only fits a sigmoid to the logits of the calibration rows.
 
 
 def calibrate(model):
@@ -78,13 +78,13 @@ for name, model in models.items():
 
 # %%
 # Before calibration, the mean probability is above the share of the rare class,
-# as balanced batches ask for. After it, it is close, and the log loss is lower.
-# The average precision is the same: it depends on the order of the rows only,
-# which a sigmoid does not change.
+# as expected from balanced batches. After calibration it is close to the share, and
+# the log loss is lower. The average precision is the same: it depends on the order
+# of the rows only, which a sigmoid does not change.
 #
 # The shift of the classes is not the only cause of bad probabilities. A network
-# that is trained for longer learns the repeated rows by heart and is too sure
-# of itself, in both directions. Its log loss is higher although its mean
+# that trains longer memorises the repeated rows and becomes overconfident, in
+# both directions. Its log loss is higher although its mean
 # probability is lower, and calibration repairs that too:
 
 longer = clone(clf).set_params(max_epochs=12).fit(X_train, y_train)
@@ -117,10 +117,10 @@ plt.show()
 # Thresholds
 # ----------
 #
-# A calibrated risk of 0.5 is a high bar for a rare class. Which threshold is
-# right depends on what is to be maximised.
-# :class:`~sklearn.model_selection.TunedThresholdClassifierCV` finds the one for
-# a score, on rows that did not train the network.
+# A calibrated risk of 0.5 is a high bar for a rare class. The right threshold
+# depends on the score to maximise.
+# :class:`~sklearn.model_selection.TunedThresholdClassifierCV` finds the threshold
+# for a score, on rows that did not train the network.
 
 tuned = TunedThresholdClassifierCV(
     FrozenEstimator(calibrated),
@@ -147,20 +147,19 @@ for ax, (name, y_pred) in zip(axes, predictions.items(), strict=True):
 plt.show()
 
 # %%
-# At 0.5 the calibrated classifier finds the fewest rare rows: calibration makes
-# risks of probabilities, and does not find more. With its threshold tuned it
-# finds about as many as the balanced training did at 0.5, and the probabilities
-# that it returns are risks. The threshold was chosen on the calibration rows.
-# Chosen on the test rows, it would look better than it is.
+# At 0.5 the calibrated classifier finds the fewest rare rows: calibration turns
+# probabilities into risks, and does not find more rows. With a tuned threshold it
+# finds about as many as the balanced training did at 0.5, and its probabilities
+# are risks. The threshold was chosen on the calibration rows.
+# Chosen on the test rows, it would look too good.
 
 # %%
 # Rebalancing at prediction
 # -------------------------
 #
-# The other way round: training on the batches as they come, and a correction when
-# classes are predicted. ``logit_adjustment=1`` takes the log of the class shares from
-# the logits, which makes predictions those for a balanced population, without a new
-# fit.
+# The alternative is training on uniform batches, and a correction at prediction.
+# ``logit_adjustment=1`` subtracts the log of the class shares from the logits. The
+# predictions are then made for a balanced population, without a new fit.
 
 plain = CNN2DClassifier(loss="ce", max_epochs=4, random_state=0).fit(X_train, y_train)
 for tau in (0.0, 1.0):
@@ -171,5 +170,5 @@ for tau in (0.0, 1.0):
 
 # %%
 # The adjustment raises the balanced accuracy of the predictions, and the probabilities
-# become those of a balanced population. Without it they are close to risks as they are:
+# then refer to a balanced population. Without it the probabilities are close to risks:
 # one network serves both, with ``predict_proba`` at 0 and ``predict`` at 1.

@@ -2,17 +2,17 @@
 Early stopping in a cross-validation, without leaks
 ===================================================
 
-Each fold stops by rows of its own training part; those that score it, it never saw.
+Each fold stops by rows of its training part, and is scored on rows that it never saw.
 
 """
 
 # %%
-# skorch's callbacks train, watch and stop. ``train_split=0.2`` holds back a
-# fifth of the rows that ``fit`` is given, stratified;
+# skorch's callbacks monitor and stop the training. ``train_split=0.2`` holds back a
+# fifth of the rows that ``fit`` is given, stratified.
 # :class:`~skorch.callbacks.EpochScoring` scores them after each epoch, and
 # :class:`~skorch.callbacks.EarlyStopping` ends the training when the score has
-# not risen for some epochs. ``load_best=True`` then goes back to the weights of
-# the best one.
+# not risen for some epochs. ``load_best=True`` then restores the weights of
+# the best epoch.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -69,11 +69,11 @@ print(f"epochs: {[fold.n_epochs_ for fold in result['estimator']]}")
 print(f"balanced accuracy of the folds: {result['test_score'].round(3)}")
 
 # %%
-# What has seen what
-# ------------------
+# Three separate sets of rows
+# ---------------------------
 #
-# Three sets of rows in each fold: those that train, those that decide when to
-# stop, and those that give the score. No image is in two of them, although the
+# Each fold has three sets of rows: the first trains, the second decides when to
+# stop, and the third gives the score. No image is in two of them, although the
 # batches are balanced by repeating rows. The repetition happens after the
 # split, and in the training rows only.
 
@@ -102,12 +102,12 @@ LearningCurvesDisplay.from_estimator(
 plt.show()
 
 # %%
-# What would leak
-# ---------------
+# Two ways to leak
+# ----------------
 #
-# *To stop by the rows that score.* The best epoch of a curve was picked for being the
-# best, luck included, and tends to lie above what further rows give. The best score of
-# the rows that stop, beside the one that counts:
+# *To stop by the rows that score.* The best epoch of a curve was picked because it is
+# the best, luck included, and tends to lie above the score of further rows. The best
+# score of the rows that stop, beside the score of the held-out rows:
 
 for fold, score in zip(result["estimator"], result["test_score"], strict=True):
     best = max(fold.history_[:, "balanced_accuracy"])
@@ -115,11 +115,11 @@ for fold, score in zip(result["estimator"], result["test_score"], strict=True):
 
 # %%
 # In two of the three folds it is above. There are about seven images of each rare
-# class among the rows that stop and fourteen among those that score, so that noise can
-# turn it round. Only the second number may be reported.
+# class among the rows that stop and fourteen among the rows that score, so noise can
+# reverse the order. Report only the second number.
 #
 # *To repeat rare rows before the split.* A copy of a training row among the
-# rows that stop tells what the network remembers, not what it has learnt:
+# rows that stop measures memory, not learning:
 
 rows, labels = RandomOverSampler(random_state=0).fit_resample(
     np.arange(len(y))[:, None], y
@@ -132,8 +132,8 @@ share = np.isin(rare, train).mean()
 print(f"{share:.0%} of the rare rows that stop have a copy in training")
 
 # %%
-# ``sampler=`` cannot do this, as it acts after ``train_split``. A sampler in a
-# pipeline *before* a classifier that has a ``train_split`` does it: inside a
+# ``sampler=`` does not leak, as it acts after ``train_split``. A sampler in a
+# pipeline *before* a classifier that has a ``train_split`` leaks: inside a
 # fold, the sampler comes first and the split second. With early stopping, use
-# ``sampler=``, or hand over a validation set that was taken away before, with
+# ``sampler=``, or pass a validation set that was held out before, with
 # :func:`skorch.helper.predefined_split`.

@@ -2,7 +2,7 @@
 A study of losses, at matched sampling
 ======================================
 
-The losses side by side on your own data, each compared with cross-entropy at the same
+The losses side by side on your data, each compared with cross-entropy at the same
 sampler.
 
 """
@@ -10,8 +10,8 @@ sampler.
 # %%
 # :func:`~skimbal.study.compare_losses` fits every loss with every sampler on the same
 # folds, from the same initial weights, for the same number of gradient steps. Two
-# repeats of three folds keep this example short; a study that is to tell small
-# differences needs more of both.
+# repeats of three folds keep this example short. To detect small differences, a study
+# needs more of both.
 
 import matplotlib.pyplot as plt
 
@@ -35,8 +35,8 @@ study = compare_losses(
 study
 
 # %%
-# What can be said
-# ----------------
+# Conclusions
+# -----------
 #
 # The sentences under the table come from paired differences on the same test rows,
 # with a test that allows for the overlap of training sets and p-values that are
@@ -46,34 +46,34 @@ study.plot()
 plt.show()
 
 # %%
-# The differences themselves: an interval that holds 0 stands for a difference that
-# could be none. One that does not may still be one of many, and so its marker is
-# hollow where the adjusted p-value is not below 0.05.
+# The next picture shows the differences. If an interval contains 0, there may be no
+# difference. An interval that excludes 0 is one of many, so its marker is
+# filled only if the adjusted p-value is below 0.05.
 
 LossStudyDisplay.from_study(study, kind="differences")
 plt.show()
 
 # %%
-# Two causes, and how not to mix them
-# -----------------------------------
+# Separate the two causes
+# -----------------------
 #
 # The best mix against cross-entropy without a sampler, and against cross-entropy with
-# the same one:
+# the same sampler:
 
 mean = {(e.loss, e.sampler): e.mean for e in study.estimates()}
 best = mean["ce+mcc", "balanced"]
-print(f"ce+mcc balanced less ce uniform:  {best - mean['ce', 'uniform']:+.3f}")
-print(f"ce+mcc balanced less ce balanced: {best - mean['ce', 'balanced']:+.3f}")
+print(f"ce+mcc balanced minus ce uniform:  {best - mean['ce', 'uniform']:+.3f}")
+print(f"ce+mcc balanced minus ce balanced: {best - mean['ce', 'balanced']:+.3f}")
 print(
-    f"ce balanced less ce uniform:      "
+    f"ce balanced minus ce uniform:      "
     f"{mean['ce', 'balanced'] - mean['ce', 'uniform']:+.3f}"
 )
 
 # %%
-# The first number is the third one: it is what the sampler does in these three epochs.
-# Only the second one speaks of the loss.
+# The first number is close to the third, the effect of the sampler in three epochs.
+# Only the second number is an effect of the loss.
 #
 # ``study.to_frame()`` has all scores, ``study.to_html("study.html")`` writes a report.
-# This is how to go on with a configuration:
+# ``study.code`` prints the code of a configuration:
 
 print(study.code("ce+mcc", "balanced"))

@@ -1,16 +1,16 @@
 """
-What the network has learnt, as a picture
-=========================================
+The features of a network, as a picture
+=======================================
 
 The features before the last layer, embedded in two dimensions, for three losses.
 
 """
 
 # %%
-# Every classifier is a transformer: ``transform`` returns the features that its last
-# layer sees. :class:`~skimbal.displays.EmbeddingDisplay` embeds those of the test
-# images by t-SNE, a panel for each classifier, with the F1 score of each class in the
-# legend.
+# Every classifier is a transformer: ``transform`` returns the input of its last
+# layer. :class:`~skimbal.displays.EmbeddingDisplay` embeds the features of the test
+# images by t-SNE, with a panel for each classifier and the F1 score of each class in
+# the legend.
 
 import matplotlib.pyplot as plt
 from sklearn.metrics import balanced_accuracy_score
@@ -39,15 +39,15 @@ EmbeddingDisplay.from_estimator(
 plt.show()
 
 # %%
-# The axes have no meaning, and those of one panel nothing to do with those of another.
-# Neither sizes of clusters nor distances between them can be read off t-SNE; which
-# points are neighbours can. One seed and 18 images of each rare class show how the
+# The axes have no meaning, and the axes of two panels are unrelated.
+# In t-SNE, neighbouring points are meaningful, but sizes of clusters and distances
+# between them are not. One seed and 18 images of each rare class show how the
 # picture is made, not which loss separates better.
 #
-# The same features for something else
-# ------------------------------------
+# The features in another classifier
+# ----------------------------------
 #
-# ``transform`` lets any classifier of scikit-learn work on them. Here nearest
+# ``transform`` gives the features to any classifier of scikit-learn. Here nearest
 # neighbours find the class of a test image among the training images.
 
 for loss, clf in classifiers.items():

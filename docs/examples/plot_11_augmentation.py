@@ -2,8 +2,7 @@
 Augmentation
 ============
 
-What each operation does to an image and to a volume: the original on the left,
-the changed one on the right.
+The effect of each operation on an image and on a volume, before and after.
 
 """
 
@@ -11,9 +10,9 @@ the changed one on the right.
 # An image and a volume
 # ---------------------
 #
-# A drawn slice of a head with a bright lesion and a dark cavity, brighter towards
-# one end as if a coil were there, and the same in three dimensions. Neither is
-# symmetric, so that a flip is seen.
+# The image is a drawn slice of a head with a bright lesion and a dark cavity,
+# brighter towards one end as if near a coil. The volume is the same in three
+# dimensions. Neither is symmetric, so a flip is visible.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -59,7 +58,7 @@ volume = torch.from_numpy(head(32, 3))[None, None]  # (1, 1, 32, 32, 32)
 
 
 def show(before, after, title):
-    """Draw a slice of an image before and after, and where its values are."""
+    """Draw a slice of an image before and after, and the distribution of its values."""
     pair = [
         x[0, 0] if x.ndim == 4 else x[0, 0, 2 * x.shape[2] // 3]
         for x in (before, after)
@@ -101,8 +100,7 @@ show(volume, RandomGamma(gamma=(0.5, 0.5), p=1)(volume), "gamma 0.5, a slice of 
 # Sigmoid contrast
 # ----------------
 #
-# The middle of the range is stretched, and what is dark or bright already
-# becomes more alike.
+# The middle of the range is stretched, and dark and bright ends are compressed.
 
 show(image, RandomSigmoidContrast(gain=(5, 5), p=1)(image), "gain 5")
 
@@ -120,7 +118,7 @@ show(
 # Gaussian blur
 # -------------
 #
-# The standard deviation is one of voxels, so it does more to small images.
+# The standard deviation is in voxels, so it changes small images more.
 
 show(image, RandomGaussianBlur(sigma=(1.5, 1.5), p=1)(image), "sigma 1.5 voxels")
 
@@ -135,7 +133,7 @@ show(
 # Flips
 # -----
 #
-# Each axis by itself. Leave an axis out where left and right mean something:
+# Each axis has a separate draw. Leave an axis out where left and right matter:
 # ``RandomFlip(axes=[0])`` mirrors along the first spatial axis alone.
 
 show(image, RandomFlip(axes=[0], p=1)(image), "flip of axis 0")
@@ -151,7 +149,7 @@ show(volume, RandomFlip(axes=[-1], p=1)(volume), "flip of the last axis, a slice
 # -----
 #
 # With ``crop_size`` the classifier trains on windows at random places, and
-# predicts from the one in the centre.
+# predicts from the window in the centre.
 
 torch.manual_seed(1)
 show(image, RandomCrop(40)(image), "random crop of 40 x 40")
@@ -167,9 +165,9 @@ show(volume, RandomCrop(20)(volume), "random crop of 20 x 20 x 20, a slice of 3D
 # -----------------------
 #
 # ``augment="paper"`` is gamma, then blur (volumes) or sigmoid contrast (2D
-# images), then flips, each with probability 0.5. A batch has a draw for each of
-# its images: of each batch of seven copies here, no two are alike. A
-# flip along the first axis of a volume brings another slice to the place that
+# images), then flips, each with probability 0.5. Each image of a batch has a
+# separate draw: in each batch of seven copies here, no two are alike. A
+# flip along the first axis of a volume moves another slice to the plane that
 # is shown.
 
 torch.manual_seed(0)
@@ -189,14 +187,14 @@ for original, n_axes in ((image, 2), (volume, 3)):
 # In a classifier
 # ---------------
 #
-# Training rows are augmented, anew in each epoch; validation rows and
-# predictions see the images as they are. Digits are no friends of flips: a list
-# names what suits the images, here gamma and one's own noise. ``n_tta=8`` averages
-# the probabilities of eight passes, of which the first sees the image as it is.
+# Training rows are augmented anew in each epoch. Validation and prediction use the
+# unchanged images. Flips do not suit digits, so a list names other operations, here
+# gamma and a custom noise. ``n_tta=8`` averages the probabilities of eight passes. The
+# first pass uses the unchanged image.
 
 
 def noise(images):
-    """Add noise to a batch; torch's generator is seeded by the fit."""
+    """Add noise to a batch. The fit seeds torch's generator."""
     return images + 0.5 * torch.randn_like(images)
 
 

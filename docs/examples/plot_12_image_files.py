@@ -2,14 +2,14 @@
 From a folder of JPEGs to a score
 =================================
 
-Photographs of the retina, of several sizes, in a folder for each class.
+Photographs of the retina, in several sizes, with a folder for each class.
 
 """
 
 # %%
 # The pictures are drawn here: an orange disc with vessels and a bright optic disc, on
-# black. One in five has yellow spots, as exudates are. Two cameras have taken them,
-# with pictures of two sizes.
+# black. One in five has yellow spots, like exudates. Two cameras give pictures of two
+# sizes.
 
 import tempfile
 from pathlib import Path
@@ -53,8 +53,8 @@ for i in range(150):
 # Loading
 # -------
 #
-# Headers are read, and no picture. Without ``size`` the two cameras would be an error,
-# which names a file of each. ``cache="memory"`` keeps the small pictures once they
+# Only headers are read here. Without ``size`` the two sizes would be an error,
+# which names a file of each size. ``cache="memory"`` keeps the small pictures once they
 # have been decoded.
 
 data = load_image_folder(root, size=(48, 48), cache="memory")
@@ -71,14 +71,14 @@ for row, label in zip(axes, (0, 1), strict=True):
         ax.set(xticks=[], yticks=[])
         ax.grid(False)
     row[0].set_ylabel(data.target_names[label])
-fig.suptitle("Five pictures of each class, as the network gets them")
+fig.suptitle("Five pictures of each class, at the size of the network")
 plt.show()
 
 # %%
 # Training
 # --------
 #
-# ``X`` goes where an array goes. The folds of the cross-validation are row numbers,
+# ``X`` replaces an array. The folds of the cross-validation are row numbers,
 # and threads read the batches ahead.
 
 clf = CNN2DClassifier(sampler="balanced", max_epochs=8, batch_size=32, random_state=0)
@@ -87,7 +87,7 @@ y_pred = cross_val_predict(clf, data.X, data.y, cv=2)
 print(f"balanced accuracy {balanced_accuracy_score(data.y, y_pred):.2f}")
 
 # %%
-# A file that is damaged is named. It can be left out, with its label.
+# An error names a damaged file. The file can be left out, with its label.
 
 broken = root / "healthy" / "001.jpg"
 broken.write_bytes(broken.read_bytes()[:1000])

@@ -13,7 +13,7 @@ y = rng.choice(3, p=[0.80, 0.12, 0.08], size=50_000)
 logits = rng.normal(size=(len(y), 3)) + 1.5 * np.eye(3)[y] + np.log([0.80, 0.12, 0.08])
 y, logits = torch.from_numpy(y), torch.from_numpy(logits)
 
-# Moving sums change slowly, so that small batches have to be many.
+# Moving sums change slowly, so small batches must be many.
 batches = {n: rng.integers(len(y), size=(max(600, 16_384 // n), n)) for n in SIZES}
 fig, axes = plt.subplots(2, 2, figsize=(9.5, 6.4), sharex=True)
 for ax, (name, title) in zip(
@@ -28,7 +28,7 @@ for ax, (name, title) in zip(
         for rows_of_batches in batches.values():
             loss = MixedLoss(mix, statistics=statistics)
             values = [loss(logits[rows], y[rows]).item() for rows in rows_of_batches]
-            # The moving sums begin with the first batch, so that the first half is left out.
+            # The moving sums begin with the first batch, so the first half is left out.
             values = values[len(values) // 2 :]
             described.append((np.mean(values), *np.quantile(values, (0.1, 0.9))))
         mean, low, high = np.transpose(described)

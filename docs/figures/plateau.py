@@ -1,4 +1,4 @@
-"""Gradient by the logits where a network predicts the common class for all rows."""
+"""Gradient with respect to the logits if a network predicts the common class for all rows."""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -18,7 +18,7 @@ for name in ("ce", "f1", "mcc", "ce+f1", "ce+mcc"):
         norms.append(gradient.norm().item())
         biases.append(gradient[:, 0].sum().abs().item())
     axes[0].plot(majority, norms, label=name)
-    if name != "mcc":  # of which rounding errors are all there is
+    if name != "mcc":  # which only has rounding errors
         axes[1].plot(majority, biases)
     else:
         assert np.less(biases, 1e-7 * np.array(norms)).all()
@@ -27,11 +27,11 @@ axes[0].set(
     yscale="log",
     xlabel="logit of the common class, for every row",
     ylabel="norm of the gradient",
-    title="by the logits of all rows",
+    title="with respect to all logits",
 )
 axes[1].set(
     yscale="log",
     xlabel="logit of the common class, for every row",
-    title="by the last bias (that of mcc is 0)",
+    title="with respect to the last bias (0 for mcc)",
 )
 axes[0].legend()

@@ -7,7 +7,7 @@ from scipy.stats import norm
 
 from skimbal.losses import get_loss
 
-# Quantiles in place of random numbers: class 0 around 0, class 1 around 2.
+# Quantiles replace random numbers: class 0 around 0, class 1 around 2.
 shares = {0: (np.arange(180) + 0.5) / 180, 1: (np.arange(20) + 0.5) / 20}
 x = torch.from_numpy(np.concatenate([norm.ppf(shares[0]), 2 + norm.ppf(shares[1])]))
 y = torch.tensor([0] * 180 + [1] * 20)

@@ -48,7 +48,7 @@ from skimbal.classifiers.parameters import (
     has_float64,
 )
 from skimbal.classifiers.splitting import groups_argument, is_fraction, with_seed
-from skimbal.images import ImageArray, ImageFiles
+from skimbal.images import ImageArray, ImageFiles, guess_axes
 from skimbal.losses import (
     CollapseWarning,
     MixedLoss,
@@ -58,7 +58,7 @@ from skimbal.losses import (
     log_prior,
 )
 from skimbal.networks import BUILT_IN
-from skimbal.sampling import BatchSampler
+from skimbal.sampling import SamplerSpec, check_sampler, is_uniform
 from skimbal.training import (
     BlockIterator,
     CosineSchedule,
@@ -269,7 +269,7 @@ class BaseCNNClassifier(
         loss_horizon: float = 512,
         ce_warmup_epochs: float = 0.5,
         logit_adjustment: float = 0.0,
-        sampler: Any = None,
+        sampler: SamplerSpec = None,
         augment: Any = None,
         crop_size: int | Sequence[int] | None = None,
         n_tta: int = 1,
@@ -640,7 +640,8 @@ class BaseCNNClassifier(
         train, valid = self._apply_class_weight(train, valid, labels, mass)
         self._check_loss(loss, train, labels, once=first or not partial)
         if self.distributed:
-            self._check_distributed(loss, train, distributed.n_processes() if together else 1)
+            n_processes = distributed.n_processes() if together else 1
+            self._check_distributed(loss, train, labels, n_processes)
         if together:
             mark = (
                 labels.tolist(),
@@ -1225,7 +1226,7 @@ class BaseCNNClassifier(
                     f"net[{name!r}] would go round a parameter of {type(self).__name__}; set that "
                     "one, or see its documentation."
                 )
-        if "iterator_train" in options and self.sampler is not None:
+        if "iterator_train" in options and not is_uniform(self.sampler):
             raise ValueError(
                 f"net['iterator_train'] makes its own batches, so sampler={self.sampler!r} would "
                 "have no effect; use one of the two."
@@ -1332,7 +1333,8 @@ class BaseCNNClassifier(
                     f"X has sample shape {shape}, but {name} is expecting sample shape {expected} "
                     "as input."
                 )
-        elif X.shape[-1] in (1, 3, 4) and min(X.shape[1:-1]) > 4:
+        # An array that is refused here may be right, so more than a likely guess is needed.
+        elif guess_axes(X.shape).surely_channels_last:
             back = ", ".join(str(axis) for axis in range(1, X.ndim - 1))
             raise ValueError(
                 f"X of shape {X.shape} looks as if its channels came last; {name} takes them "
@@ -1453,9 +1455,7 @@ class BaseCNNClassifier(
             )
         if self.micro_batch_size is not None and not isinstance(loss, MixedLoss):
             self._check_gradient(loss, train, len(labels))
-        if self.net is None or "iterator_train" not in self.net:
-            # For its checks alone: training makes its own.
-            BatchSampler(labels[train.y], self.batch_size, self.sampler)
+        strategy = check_sampler(self.sampler, labels[train.y])
         if not once:
             return
         suffers = isinstance(loss, MixedLoss) and loss.suffers_from_small_batches
@@ -1468,8 +1468,7 @@ class BaseCNNClassifier(
                 CollapseWarning,
                 stacklevel=4,
             )
-        by_class = isinstance(self.sampler, str) and self.sampler in ("balanced", "stratified")
-        if self.batch_size < len(labels) and (suffers or by_class):
+        if self.batch_size < len(labels) and (suffers or strategy.needs_every_class):
             warnings.warn(
                 f"batch_size={self.batch_size} is less than the {len(labels)} classes, so no batch "
                 "can hold every class, which this loss or sampler needs; use a larger batch_size "
@@ -1503,7 +1502,9 @@ class BaseCNNClassifier(
         if gradient is None:
             raise ValueError(f"{expected}does not depend on them. {remedy}")
 
-    def _check_distributed(self, loss: nn.Module, train: ImageDataset, n_processes: int) -> None:
+    def _check_distributed(
+        self, loss: nn.Module, train: ImageDataset, labels: np.ndarray, n_processes: int
+    ) -> None:
         """Refuse what would not be one training if several processes share the batches."""
         if not isinstance(loss, MixedLoss):
             if not getattr(loss, "mean_over_rows", False):
@@ -1520,11 +1521,12 @@ class BaseCNNClassifier(
                 )
         counts = np.bincount(train.y)
         rarest = counts[counts > 0].min()
-        if isinstance(self.sampler, str) and self.sampler == "balanced" and n_processes > rarest:
+        strategy = check_sampler(self.sampler, labels[train.y])
+        if strategy.equal_portions and n_processes > rarest:
             raise ValueError(
                 f"the rarest class has fewer training rows ({rarest}) than there are processes "
-                f"({n_processes}), so sampler='balanced' would fill them with copies of the same "
-                "rows. Launch fewer processes, or set sampler=None."
+                f"({n_processes}), so sampler={self.sampler!r} would fill them with copies of the "
+                "same rows. Launch fewer processes, or set sampler='uniform'."
             )
 
 

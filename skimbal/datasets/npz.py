@@ -23,6 +23,8 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.utils import Bunch
 
+from skimbal.images import guess_axes
+
 __all__ = ["SPLITS", "Splits", "load_npz", "make_bunch", "read_npz"]
 
 SPLITS = ("train", "val", "test")
@@ -205,7 +207,8 @@ def _channels_first(images: npt.NDArray[Any]) -> npt.NDArray[Any]:
         )
     if images.size == 0:
         raise ValueError(f"expected at least one image in every split, got shape {images.shape}")
-    if images.ndim == 4 and images.shape[-1] in (1, 3):
+    # MedMNIST's form has channels last, so here they win over channels at the second place.
+    if guess_axes(images.shape).channels_last:
         return np.ascontiguousarray(np.moveaxis(images, -1, 1))  # (n, c, h, w)
     return images
 
@@ -241,7 +244,7 @@ def make_bunch(
     groups: Mapping[str, npt.NDArray[Any] | None] | None = None,
 ) -> Bunch:
     X = next(iter(splits.values()))[0]
-    ndim = 3 if X.ndim == 4 and X.shape[1] not in (1, 3) else 2
+    ndim = guess_axes(X.shape).n_spatial
     counts = {
         split or "all": np.bincount(y, minlength=len(target_names)).tolist()
         for split, (_, y) in splits.items()

@@ -1,7 +1,19 @@
 """Images that are read when a batch asks for them: rows of an array, or files."""
 
+from skimbal.images._reading import DecodedImage
 from skimbal.images.array import ImageArray, concatenate
 from skimbal.images.files import ImageFiles
-from skimbal.images.formats import find_images
+from skimbal.images.formats import FORMATS, Format, find_images
+from skimbal.images.geometry import GuessedAxes, guess_axes
 
-__all__ = ["ImageArray", "ImageFiles", "concatenate", "find_images"]
+__all__ = [
+    "FORMATS",
+    "DecodedImage",
+    "Format",
+    "GuessedAxes",
+    "ImageArray",
+    "ImageFiles",
+    "concatenate",
+    "find_images",
+    "guess_axes",
+]

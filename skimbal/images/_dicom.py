@@ -2,13 +2,21 @@
 
 import importlib
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 
 from skimbal.images._reading import DecodedImage, header_array, import_needed
 
-__all__ = ["read_dicom", "read_series"]
+__all__ = ["has_dicom_mark", "read_dicom", "read_series"]
+
+
+def has_dicom_mark(path: str) -> bool:
+    """Tell a DICOM file by its first bytes, as many have no extension."""
+    with suppress(OSError), open(path, "rb") as file:
+        return file.read(132)[128:] == b"DICM"
+    return False
 
 
 def read_dicom(path: str, channels: int | None, header_only: bool) -> DecodedImage:
@@ -30,8 +38,6 @@ def read_dicom(path: str, channels: int | None, header_only: bool) -> DecodedIma
 def read_series(paths: list[str], channels: int | None, header_only: bool) -> DecodedImage:
     """Read the slices of a series, sorted by name, as a volume."""
     pydicom = import_needed("pydicom", "pydicom")
-    if not paths:
-        raise ValueError("it is a folder that holds neither an array of zarr nor DICOM files")
     slices = [pydicom.dcmread(path, stop_before_pixels=header_only) for path in paths]
     first = slices[0]
     for path, dataset in zip(paths, slices, strict=True):

@@ -1,7 +1,8 @@
 """What the readers of all formats share."""
 
 import importlib
-from typing import Any, NamedTuple
+from types import ModuleType
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -10,22 +11,43 @@ __all__ = ["DecodedImage", "header_array", "import_needed"]
 
 
 class DecodedImage(NamedTuple):
-    """An image, or its header: the pixels are then a stand-in without memory of its own."""
+    """An image as its file holds it, or the shape and dtype that its header states.
 
-    pixels: np.ndarray  # channels first, if it has any
-    n_spatial: int | None  # None where the format does not tell
-    spacing: tuple[float, ...] | None  # in mm
+    Parameters
+    ----------
+    pixels : ndarray
+        Real numbers, with the channels, if there are any, on the first axis. For a header, an
+        array of the right shape and dtype, whose numbers are not looked at.
+    n_spatial : int, default=None
+        Number of spatial axes, 2 or 3. None if the format does not state it.
+    spacing : tuple of float, default=None
+        Distance of pixels or voxels along each spatial axis, in mm. None if the file does not
+        state it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skimbal.images import DecodedImage
+    >>> DecodedImage(np.zeros((2, 2)), n_spatial=2).spacing is None
+    True
+    """
+
+    pixels: np.ndarray
+    n_spatial: int | None = None
+    spacing: tuple[float, ...] | None = None
 
 
 def header_array(shape: tuple[int, ...], dtype: npt.DTypeLike) -> np.ndarray:
+    """Return an array that has a shape and a dtype and takes no memory."""
     return np.broadcast_to(np.zeros((), dtype=dtype), shape)
 
 
-def import_needed(module: str, package: str) -> Any:
+def import_needed(module: str, package: str) -> ModuleType:
+    """Import a module of an optional package, or say how to install the package."""
     try:
         return importlib.import_module(module)
     except ImportError as error:
         raise ImportError(
-            f"files of this format are read with {package}, which is missing: pip install "
-            '"skimbal[io]"'
+            f'{package} is missing, which reads files of this format. Run pip install "skimbal[io]"'
+            "."
         ) from error

@@ -50,10 +50,8 @@ class ImageArray:
     [16.0, 0.0, 16.0]
     """
 
-    #: For whoever selects rows without a need to see them.
-    reads_on_demand = True
-    #: For whoever may read ahead.
-    has_files = False
+    #: Whether images are decoded from files, which threads can do ahead.
+    has_files: bool = False
 
     def __init__(self, array: Any, rows: Any = None) -> None:
         if not getattr(array, "shape", ()) or not hasattr(array, "dtype"):
@@ -79,6 +77,15 @@ class ImageArray:
         """Dtype of the images."""
         dtype: np.dtype[Any] = np.dtype(self._array.dtype)
         return dtype
+
+    @property
+    def n_spatial(self) -> int | None:
+        """Number of spatial axes of an image; an array does not tell."""
+        return None
+
+    def fingerprint(self) -> dict[str, Any] | None:
+        """Return facts that tell the images from others; an array has none but its contents."""
+        return None
 
     def __len__(self) -> int:
         return len(self._rows)

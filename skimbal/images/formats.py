@@ -1,39 +1,107 @@
-"""The table of file formats."""
+"""The table of file formats, and the search for images in a folder."""
 
 import os
 from collections.abc import Callable
-from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from skimbal.images._arrays import is_zarr, read_npy, read_npz, read_zarr
-from skimbal.images._dicom import read_dicom, read_series
+from skimbal.images._dicom import has_dicom_mark, read_dicom, read_series
 from skimbal.images._nifti import read_nifti
 from skimbal.images._pictures import read_picture
 from skimbal.images._reading import DecodedImage
 
-__all__ = ["READERS", "find_images", "read_image"]
+__all__ = ["FORMATS", "Format", "find_images", "read_image"]
+
+
+@dataclass(frozen=True)
+class Format:
+    """A row of :data:`FORMATS`: the files that have a format, and the function that reads them.
+
+    Parameters
+    ----------
+    read : callable
+        ``read(path, channels, header_only)`` returns a :class:`DecodedImage`. ``channels`` is the
+        number of channels that the user asks for, or None; a reader may convert to it.
+        ``header_only`` says that shape and dtype are enough; a reader may ignore it, at the price
+        of decoding each file once more.
+    suffixes : tuple of str, default=()
+        Ends of the names of files, in lower case. The longest suffix in the table that fits a name
+        decides, and the last row among equal suffixes.
+    is_file : callable, default=None
+        ``is_file(path)`` recognises a file by its contents. Only files with no known suffix are
+        asked about.
+    is_folder : callable, default=None
+        ``is_folder(path)`` recognises a folder that is one image as a whole. ``read`` gets its
+        path.
+    read_series : callable, default=None
+        ``read_series(paths, channels, header_only)`` returns a :class:`DecodedImage` of the files
+        of this format in one folder, sorted by name: the slices of a volume.
+    index_files : tuple of str, default=()
+        Names, in lower case, of files that list other files and are no images themselves.
+
+    Examples
+    --------
+    Tables of numbers as images, in :class:`ImageFiles`, :func:`find_images`,
+    :func:`~skimbal.datasets.load_image_folder` and the command line:
+
+    >>> import numpy as np
+    >>> from skimbal.images import FORMATS, DecodedImage, Format
+    >>> def read_table(path, channels, header_only):
+    ...     return DecodedImage(np.loadtxt(path), n_spatial=2)
+    >>> FORMATS["table"] = Format(read_table, suffixes=(".txt",))
+    >>> del FORMATS["table"]
+    """
+
+    read: Callable[[str, int | None, bool], DecodedImage]
+    suffixes: tuple[str, ...] = ()
+    is_file: Callable[[str], bool] | None = None
+    is_folder: Callable[[str], bool] | None = None
+    read_series: Callable[[list[str], int | None, bool], DecodedImage] | None = None
+    index_files: tuple[str, ...] = ()
+
+
+#: The file formats, by their names. The table is read whenever a file is looked at, so a row that
+#: is added counts at once, in this process.
+FORMATS: dict[str, Format] = {
+    "PNG": Format(read_picture, (".png",)),
+    "JPEG": Format(read_picture, (".jpg", ".jpeg")),
+    "TIFF": Format(read_picture, (".tif", ".tiff")),
+    "BMP": Format(read_picture, (".bmp",)),
+    "NIfTI": Format(read_nifti, (".nii", ".nii.gz")),
+    "DICOM": Format(
+        read_dicom,
+        (".dcm", ".dicom"),
+        is_file=has_dicom_mark,  # many DICOM files have no extension
+        read_series=read_series,
+        index_files=("dicomdir",),
+    ),
+    "npy": Format(read_npy, (".npy",)),
+    "npz": Format(read_npz, (".npz",)),
+    "zarr": Format(read_zarr, is_folder=is_zarr),
+}
 
 
 def find_images(
     folder: str | os.PathLike[str], *, series_level: int | None = 1, any_file: bool = False
 ) -> tuple[list[str], list[str]]:
-    """Find what :class:`~skimbal.images.ImageFiles` reads in a folder and those within.
+    """Find the images in a folder and in the folders within it, by the table of formats.
 
     Parameters
     ----------
     folder : str or path-like
-        Where to look.
+        The folder to search.
     series_level : int, default=1
-        So many levels below ``folder``, and further down, a folder with DICOM files is one image,
-        their series. Above, or everywhere if None, each of them is an image.
+        Number of levels below ``folder`` from which a folder with DICOM files is one image, their
+        series. Above this level, or everywhere if None, each DICOM file is an image.
     any_file : bool, default=False
-        Whether every file is taken for an image, as those of a ``reader`` of one's own are.
+        Whether every file is an image, as with a ``reader`` of the user.
 
     Returns
     -------
     images, others : list of str
-        Paths below ``folder``, sorted, of images and of all other files; names that begin with a
-        dot are left out.
+        Paths of images and of all other files, relative to ``folder`` and sorted. Names that begin
+        with a dot are left out.
 
     Examples
     --------
@@ -49,81 +117,86 @@ def find_images(
     images: list[str] = []
     others: list[str] = []
     for where, folders, names in os.walk(folder):
-        below = [os.path.join(where, name) for name in folders if not name.startswith(".")]
-        arrays = [] if any_file else [path for path in below if is_zarr(path)]
-        folders[:] = [os.path.basename(path) for path in below if path not in arrays]
-        images += arrays
+        below = [name for name in folders if not name.startswith(".")]
+        whole = {
+            name for name in below if not any_file and _folder_format(os.path.join(where, name))
+        }
+        images += [os.path.join(where, name) for name in whole]
+        folders[:] = [name for name in below if name not in whole]
         level = len(Path(where).relative_to(folder).parts)
-        series_here = not any_file and series_level is not None and level >= series_level
+        series_here = series_level is not None and level >= series_level
         is_series = False
         for name in names:
             path = os.path.join(where, name)
-            if name.startswith("."):
+            if name.startswith(".") or _is_index(name):
                 continue
-            if series_here and is_dicom(path):
+            row = None if any_file else _file_format(path)
+            if row is not None and row.read_series is not None and series_here:
                 is_series = True
-            elif name.upper() != "DICOMDIR":  # a table of contents
-                (images if any_file or _has_reader(path) else others).append(path)
+            else:
+                (others if row is None and not any_file else images).append(path)
         images += [where] * is_series
     found = [sorted(os.path.relpath(path, folder) for path in paths) for paths in (images, others)]
     return found[0], found[1]
 
 
 def read_image(path: str, channels: int | None, header_only: bool) -> DecodedImage:
-    """Read a file by the reader of its format, or its header."""
+    """Read a file, a folder or its header by the reader of its format."""
     if not os.path.exists(path):
         if os.path.islink(path):
             raise FileNotFoundError(
-                f"{path} is a link to {os.readlink(path)}, which is not there. Mend the link, or "
+                f"{path} is a link to {os.readlink(path)}, which does not exist. Mend the link, or "
                 "leave it out."
             )
         raise FileNotFoundError(
             f"there is no file {path}. Check the path, and the folder that it is relative to."
         )
     if os.path.isdir(path):
-        if is_zarr(path):
-            return read_zarr(path, channels, header_only)
-        entries = [entry.path for entry in os.scandir(path) if entry.is_file()]
-        slices = sorted(name for name in entries if is_dicom(name))
-        return read_series(slices, channels, header_only)
+        return _read_folder(path, channels, header_only)
     if os.path.getsize(path) == 0:
         raise ValueError("the file is empty")
+    row = _file_format(path)
+    if row is None:
+        suffixes = ", ".join(suffix for row in FORMATS.values() for suffix in row.suffixes)
+        tested = "".join(f" or {name}" for name, row in FORMATS.items() if row.is_file)
+        raise ValueError(
+            f"the file must have one of the extensions {suffixes}{tested}; got "
+            f"{os.path.basename(path)!r}. Pass a reader= for another format"
+        )
+    return row.read(path, channels, header_only)
+
+
+def _read_folder(path: str, channels: int | None, header_only: bool) -> DecodedImage:
+    row = _folder_format(path)
+    if row is not None:
+        return row.read(path, channels, header_only)
+    with os.scandir(path) as entries:
+        files = sorted(entry.path for entry in entries if entry.is_file())
+    formats = [_file_format(file) for file in files]
+    for row in FORMATS.values():
+        slices = [file for file, known in zip(files, formats, strict=True) if known is row]
+        if row.read_series is not None and slices:
+            return row.read_series(slices, channels, header_only)
+    names = [name for name, row in FORMATS.items() if row.is_folder or row.read_series]
+    raise ValueError(f"a folder must be an image of {' or '.join(names)}; got {len(files)} files")
+
+
+def _file_format(path: str) -> Format | None:
+    """Return the format of a file, by its name or else by its contents."""
     name = os.path.basename(path).lower()
-    for suffixes, read in READERS.items():
-        if name.endswith(suffixes):
-            return read(path, channels, header_only)
-    if is_dicom(path):  # which often go without an extension
-        return read_dicom(path, channels, header_only)
-    known = ", ".join(suffix for suffixes in READERS for suffix in suffixes)
-    raise ValueError(
-        f"its extension is not one of {known}, and it is no DICOM file; other formats take a "
-        "reader= of your own"
-    )
+    fitting = {
+        suffix: row for row in FORMATS.values() for suffix in row.suffixes if name.endswith(suffix)
+    }
+    if fitting:
+        return fitting[max(fitting, key=len)]
+    if _is_index(name):
+        return None
+    return next((row for row in FORMATS.values() if row.is_file and row.is_file(path)), None)
 
 
-def is_dicom(path: str) -> bool:
-    """Tell a DICOM file by its name, or by its first bytes, as many have no extension."""
-    name = os.path.basename(path).lower()
-    for suffixes, read in READERS.items():
-        if name.endswith(suffixes):
-            return read is read_dicom
-    if name == "dicomdir":
-        return False
-    with suppress(OSError), open(path, "rb") as file:
-        return file.read(132)[128:] == b"DICM"
-    return False
+def _folder_format(path: str) -> Format | None:
+    return next((row for row in FORMATS.values() if row.is_folder and row.is_folder(path)), None)
 
 
-def _has_reader(path: str) -> bool:
-    suffixes = tuple(suffix for suffixes in READERS for suffix in suffixes)
-    return path.lower().endswith(suffixes) or is_dicom(path)
-
-
-#: What reads a file with one of these extensions.
-READERS: dict[tuple[str, ...], Callable[[str, int | None, bool], DecodedImage]] = {
-    (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"): read_picture,
-    (".nii", ".nii.gz"): read_nifti,
-    (".dcm", ".dicom"): read_dicom,
-    (".npy",): read_npy,
-    (".npz",): read_npz,
-}
+def _is_index(name: str) -> bool:
+    return any(name.lower() in row.index_files for row in FORMATS.values())

@@ -1,11 +1,11 @@
 """The size, spacing and channels that images are brought to."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -13,7 +13,70 @@ import torch
 from skimbal.images._reading import DecodedImage, header_array
 from skimbal.images.formats import read_image
 
-__all__ = ["ImageSpec", "axis_numbers", "cast_image", "check_finite", "naming_file", "per_axis"]
+__all__ = [
+    "GuessedAxes",
+    "ImageSpec",
+    "axis_numbers",
+    "cast_image",
+    "check_finite",
+    "guess_axes",
+    "naming_file",
+    "per_axis",
+]
+
+
+class GuessedAxes(NamedTuple):
+    """What the shape of a stack of images says about its axes.
+
+    Attributes
+    ----------
+    n_spatial : int
+        Number of spatial axes, 2 or 3, of images whose channels come first.
+    channels_last : bool
+        Whether the last of four axes may count channels.
+    surely_channels_last : bool
+        Whether the last axis can hardly count anything but channels.
+    """
+
+    n_spatial: int
+    channels_last: bool
+    surely_channels_last: bool
+
+
+def guess_axes(shape: Sequence[int]) -> GuessedAxes:
+    """Guess which axes of a stack of images are spatial and which one counts channels.
+
+    Four axes are a volume, (n, d, h, w), unless an axis has the length of grey or RGB channels.
+
+    Parameters
+    ----------
+    shape : sequence of int
+        Shape of the stack, (n_images, ...).
+
+    Returns
+    -------
+    axes : GuessedAxes
+        ``n_spatial`` is 2 for up to three axes, and for four if the second has length 1 or 3.
+        ``channels_last`` is true if the last of four axes has length 1 or 3.
+        ``surely_channels_last`` is true if the last axis has length 1, 3 or 4, and all axes
+        between it and the first are longer than 4.
+
+    Examples
+    --------
+    >>> from skimbal.images import guess_axes
+    >>> guess_axes((100, 3, 64, 64)).n_spatial, guess_axes((100, 64, 64, 64)).n_spatial
+    (2, 3)
+    >>> guess_axes((100, 64, 64, 3)).channels_last
+    True
+    """
+    grey_or_rgb = (1, 3)
+    has_four = len(shape) == 4
+    is_flat = len(shape) <= 3 or (has_four and shape[1] in grey_or_rgb)
+    return GuessedAxes(
+        n_spatial=2 if is_flat else 3,
+        channels_last=has_four and shape[-1] in grey_or_rgb,
+        surely_channels_last=shape[-1] in (*grey_or_rgb, 4) and min(shape[1:-1], default=0) > 4,
+    )
 
 
 @dataclass(frozen=True)

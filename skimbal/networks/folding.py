@@ -13,20 +13,20 @@ __all__ = ["fold_batch_norm"]
 def fold_batch_norm(network: nn.Module) -> nn.Module:
     """Make batch normalisations part of the convolutions before them, for faster prediction.
 
-    With fixed statistics a batch normalisation is a scale and a shift of each channel, which a
-    convolution has already.
+    With fixed statistics, a batch normalisation scales and shifts each channel. A convolution can
+    do the same with its weights and its bias.
 
     Parameters
     ----------
     network : Module
-        In evaluation mode. It is left as it is.
+        In evaluation mode. It is not changed.
 
     Returns
     -------
     folded : Module
-        The same function up to rounding; it shares all other parameters with ``network``. Where
+        The same function up to rounding. It shares all other parameters with ``network``. If
         nothing can be folded (no batch normalisation, hooks, control flow that depends on the
-        input), ``network`` itself.
+        input), it is ``network`` itself.
 
     Examples
     --------
@@ -45,7 +45,7 @@ def fold_batch_norm(network: nn.Module) -> nn.Module:
         return network
     try:
         folded = fx.GraphModule(network, _BatchNormTracer().trace(network))
-    except Exception:  # whatever the code of a network raises when it meets no real input
+    except Exception:  # code of a network may raise anything when its input is symbolic
         return network
     calls = [node.target for node in folded.graph.nodes if node.op == "call_module"]
     for node in folded.graph.nodes:
@@ -85,7 +85,7 @@ def _replace(network: nn.Module, target: str, module: nn.Module) -> None:
 
 
 class _BatchNormTracer(fx.Tracer):
-    """Looks into no module that has no batch normalisation, so its code may be any code."""
+    """Does not trace modules without batch normalisation, so their code may be any code."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return super().is_leaf_module(m, module_qualified_name) or not any(
@@ -94,5 +94,5 @@ class _BatchNormTracer(fx.Tracer):
 
 
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
-#: Those that a batch normalisation can be folded into.
+#: Convolutions that a batch normalisation can be folded into.
 _CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, WidenedConv2d)

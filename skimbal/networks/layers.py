@@ -2,15 +2,29 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-__all__ = ["MAX_POOL", "WidenedConv2d", "check_sizes", "make_conv", "norm_factory", "padded_before"]
+from skimbal.exceptions import ParameterError
+from skimbal.typing import is_integer
 
-#: Called with the number of channels, gives the normalisation layer.
-Norm = Callable[[int], nn.Module]
+__all__ = [
+    "MAX_POOL",
+    "GridPool",
+    "MakeNorm",
+    "ResidualBlock",
+    "WidenedConv2d",
+    "check_sizes",
+    "make_conv",
+    "norm_factory",
+    "padded_before",
+]
+
+#: Makes a normalisation layer for a number of channels.
+MakeNorm: TypeAlias = Callable[[int], nn.Module]
 
 
 class ResidualBlock(nn.Module):
@@ -41,7 +55,7 @@ class ResidualBlock(nn.Module):
         out_channels: int,
         kernel_size: Sequence[int],
         stride: Sequence[int],
-        norm: Norm,
+        norm: MakeNorm,
     ) -> None:
         super().__init__()
         ones = [1] * len(kernel_size)
@@ -78,8 +92,8 @@ class ResidualBlock(nn.Module):
 class GridPool(nn.Module):
     """Adaptive average pooling, axis by axis.
 
-    Torch's own has no deterministic gradient on CUDA, and is refused there under
-    :func:`torch.use_deterministic_algorithms`.
+    :class:`torch.nn.AdaptiveAvgPool2d` has no deterministic gradient on CUDA:
+    :func:`torch.use_deterministic_algorithms` refuses it there.
 
     Parameters
     ----------
@@ -120,9 +134,10 @@ class GridPool(nn.Module):
         return x
 
 
-_CONV: dict[int, Any] = {2: nn.Conv2d, 3: nn.Conv3d}
-MAX_POOL: dict[int, Any] = {2: nn.MaxPool2d, 3: nn.MaxPool3d}
-_BATCH_NORM: dict[int, Any] = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
+_CONV: dict[int, Callable[..., nn.Conv2d | nn.Conv3d]] = {2: nn.Conv2d, 3: nn.Conv3d}
+_BATCH_NORM: dict[int, MakeNorm] = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
+#: Max pooling by the number of spatial axes.
+MAX_POOL: dict[int, type[nn.MaxPool2d | nn.MaxPool3d]] = {2: nn.MaxPool2d, 3: nn.MaxPool3d}
 
 
 def make_conv(
@@ -131,11 +146,12 @@ def make_conv(
     kernel_size: Sequence[int],
     stride: Sequence[int],
     bias: bool = False,
-) -> nn.Module:
+) -> nn.Conv2d | nn.Conv3d:
+    """Make a convolution that keeps the size of the images, divided by the stride."""
     make = _CONV[len(kernel_size)]
     if len(kernel_size) == 2 and max(kernel_size) == 1 < max(stride) and in_channels < 16:
         make = WidenedConv2d
-    conv: nn.Module = make(
+    return make(
         in_channels,
         out_channels,
         tuple(kernel_size),
@@ -143,14 +159,13 @@ def make_conv(
         padding=tuple(size // 2 for size in kernel_size),
         bias=bias,
     )
-    return conv
 
 
 class WidenedConv2d(nn.Conv2d):
-    """A 1 x 1 convolution in steps, computed as one of 3 x 3 whose other weights are zero.
+    """A strided 1 x 1 convolution, computed as a 3 x 3 convolution whose other weights are zero.
 
-    With AVX-512, oneDNN of torch 2.13 writes beyond its memory in the gradient of the former over
-    less than 16 channels.
+    In the gradient of the former over less than 16 channels, oneDNN of torch 2.13 writes beyond its
+    memory on CPUs with AVX-512.
     """
 
     def forward(self, input: Tensor) -> Tensor:
@@ -159,33 +174,37 @@ class WidenedConv2d(nn.Conv2d):
         return nn.functional.conv2d(input, weight, self.bias, self.stride, padding=1)
 
 
-def padded_before(conv: Any) -> nn.Module:
-    """Pad the slices of a volume outside of the convolution, which computes the same.
+def padded_before(conv: nn.Conv2d | nn.Conv3d) -> nn.Module:
+    """Pad the slices of a volume before the convolution, which gives the same result.
 
-    With AVX-512, oneDNN of torch 2.13 gets the gradient of a kernel of 7 slices in steps of 2
-    wrong if it pads 5, 6 or 7 slices itself: it writes beyond its memory, or not all of it.
+    If oneDNN of torch 2.13 pads 5, 6 or 7 slices itself, on CPUs with AVX-512, the gradient of a
+    kernel of 7 slices in steps of 2 is wrong: oneDNN writes beyond its memory, or only a part of
+    the gradient.
     """
-    slices, *others = conv.padding
+    slices, *others = (size // 2 for size in conv.kernel_size)
     conv.padding = (0, *others)
     return nn.Sequential(nn.ConstantPad3d((0, 0, 0, 0, slices, slices), 0.0), conv)
 
 
-def norm_factory(norm: str, ndim: int) -> Norm:
-    if norm == "batch":
-        batch_norm: Norm = _BATCH_NORM[ndim]
-        return batch_norm
-    if norm == "group":
-        # Groups of several channels, so that a single voxel still has something to vary.
-        return lambda channels: nn.GroupNorm(math.gcd(8, channels // 2, channels), channels)
-    raise ValueError(f"norm must be 'group' or 'batch', got {norm!r}.")
+def _group_norm(channels: int) -> nn.Module:
+    # Groups of several channels, so that even a single voxel varies within its group.
+    return nn.GroupNorm(math.gcd(8, channels // 2, channels), channels)
 
 
-def check_sizes(spatial_shape: Sequence[int], *sizes: Any) -> None:
+def norm_factory(norm: str, ndim: int) -> MakeNorm:
+    """Return the function that makes normalisation layers for a number of spatial axes."""
+    factories: dict[str, MakeNorm] = {"group": _group_norm, "batch": _BATCH_NORM[ndim]}
+    if not isinstance(norm, str) or norm not in factories:
+        raise ParameterError("norm", " or ".join(map(repr, factories)), norm)
+    return factories[norm]
+
+
+def check_sizes(spatial_shape: Sequence[int], **sizes: object) -> None:
+    """Check the size of each axis, and further sizes by the names of their parameters."""
     if len(spatial_shape) not in _CONV:
-        raise ValueError(f"spatial_shape must be (h, w) or (d, h, w), got {spatial_shape!r}.")
-    for size in (*spatial_shape, *sizes):
-        if isinstance(size, bool) or not hasattr(size, "__index__") or size < 1:
-            raise ValueError(
-                "channels, classes, widths, numbers of blocks and sizes of axes must be positive "
-                f"integers, got {size!r}."
-            )
+        raise ParameterError("spatial_shape", "(h, w) or (d, h, w)", spatial_shape)
+    for name, size in {"spatial_shape": spatial_shape, **sizes}.items():
+        numbers = size if isinstance(size, list | tuple | np.ndarray) else [size]
+        if not all(is_integer(number) and number > 0 for number in numbers):
+            what = "made of positive integers" if numbers is size else "a positive integer"
+            raise ParameterError(name, what, size)

@@ -19,8 +19,8 @@ __all__ = ["ResNet"]
 class ResNet(nn.Module):
     """ResNet with basic blocks (He et al., 2016) for any number of spatial axes.
 
-    Stem of a 7 x 7 convolution and a max pooling, four stages, global average pooling, a linear
-    layer.  With ``norm="batch"`` and ``width=64`` this is the published architecture.
+    A 7 x 7 convolution and a max pooling, four stages, global average pooling, a linear layer. With
+    ``norm="batch"`` and ``width=64`` this is the published architecture.
 
     Parameters
     ----------
@@ -41,9 +41,9 @@ class ResNet(nn.Module):
 
     Raises
     ------
-    ValueError
-        If a size is not a positive integer, there are not two or three axes, or ``norm`` is
-        unknown.
+    ParameterError
+        If a size is not a positive integer, ``spatial_shape`` does not have two or three axes, or
+        ``norm`` is unknown.
 
     References
     ----------
@@ -70,21 +70,26 @@ class ResNet(nn.Module):
         norm: str = "group",
     ) -> None:
         super().__init__()
-        check_sizes(spatial_shape, in_channels, n_classes, width, *n_blocks)
+        check_sizes(
+            spatial_shape,
+            in_channels=in_channels,
+            n_classes=n_classes,
+            width=width,
+            n_blocks=n_blocks,
+        )
         ndim = len(spatial_shape)
         make_norm = norm_factory(norm, ndim)
 
-        def along(kernel_size: int) -> list[int]:
-            return [1 if size == 1 else kernel_size for size in spatial_shape]
+        def along(kernel_size: int) -> tuple[int, ...]:
+            return tuple(1 if size == 1 else kernel_size for size in spatial_shape)
 
-        first = make_conv(in_channels, width, along(7), [2] * ndim)
-        if ndim == 3 and 5 <= spatial_shape[0] <= 7:
-            first = padded_before(first)
+        conv = make_conv(in_channels, width, along(7), [2] * ndim)
+        needs_padding = ndim == 3 and 5 <= spatial_shape[0] <= 7
         self.stem = nn.Sequential(
-            first,
+            padded_before(conv) if needs_padding else conv,
             make_norm(width),
             nn.ReLU(inplace=True),
-            MAX_POOL[ndim](along(3), 2, [size // 2 for size in along(3)]),
+            MAX_POOL[ndim](along(3), 2, tuple(size // 2 for size in along(3))),
         )
         blocks: list[nn.Module] = []
         channels = width

@@ -13,9 +13,9 @@ __all__ = ["SmallCNN"]
 class SmallCNN(nn.Module):
     """A small residual network for small images: the default of the classifiers.
 
-    A convolution, then stages of one residual block each, which halve the axes that are longer
-    than ``grid`` and double the channels, then a linear layer on what is left of the grid.
-    About half a million parameters for a volume of 28 x 28 x 28.
+    A convolution, then stages of one residual block each, then a linear layer on the remaining
+    grid. Each stage halves the axes that are longer than ``grid`` and doubles the channels. For a
+    volume of 28 x 28 x 28, the network has about half a million parameters.
 
     Parameters
     ----------
@@ -33,13 +33,13 @@ class SmallCNN(nn.Module):
         Share of the features that is dropped before the linear layer in training.
     norm : {"group", "batch"}, default="group"
         Normalisation. Group normalisation is exact with sample weights, any batch size and
-        gradients computed in parts; batch normalisation is not.
+        gradients computed in parts. Batch normalisation is not.
 
     Raises
     ------
-    ValueError
-        If a size is not a positive integer, there are not two or three axes, or ``norm`` is
-        unknown.
+    ParameterError
+        If a size is not a positive integer, ``spatial_shape`` does not have two or three axes, or
+        ``norm`` is unknown.
 
     Examples
     --------
@@ -65,7 +65,13 @@ class SmallCNN(nn.Module):
         norm: str = "group",
     ) -> None:
         super().__init__()
-        check_sizes(spatial_shape, in_channels, n_classes, width, n_stages)
+        check_sizes(
+            spatial_shape,
+            in_channels=in_channels,
+            n_classes=n_classes,
+            width=width,
+            n_stages=n_stages,
+        )
         make_norm = norm_factory(norm, len(spatial_shape))
         kernel_size = [1 if size == 1 else 3 for size in spatial_shape]
         size = list(spatial_shape)
@@ -75,7 +81,7 @@ class SmallCNN(nn.Module):
             size[:] = [-(-axis // step) for axis, step in zip(size, steps, strict=True)]
             return steps
 
-        # No normalisation here: the first block brings its own.
+        # No normalisation here: the first block has one.
         layers: list[nn.Module] = [
             make_conv(in_channels, width, kernel_size, stride(), bias=True),
             nn.ReLU(inplace=True),

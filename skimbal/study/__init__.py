@@ -1,12 +1,22 @@
-"""Losses and samplers compared fairly on data of one's own.
+"""Compare losses and samplers fairly on your data.
 
 Every configuration is fitted on the same rows, from the same initial weights, for the same number
-of gradient steps, and is judged against its reference *at the same sampling*: a gain over
+of gradient steps. It is compared with its reference *at the same sampling*: a gain over
 cross-entropy without sampling would mix two causes.
 """
 
 from skimbal.study.compare import compare_losses
-from skimbal.study.plan import Configuration
-from skimbal.study.results import Difference, Estimate, LossStudy
+from skimbal.study.plan import PAPER_LOSSES, Configuration
+from skimbal.study.results import LossStudy
+from skimbal.study.scores import Fit
+from skimbal.study.statistics import Difference, Estimate
 
-__all__ = ["Configuration", "Difference", "Estimate", "LossStudy", "compare_losses"]
+__all__ = [
+    "PAPER_LOSSES",
+    "Configuration",
+    "Difference",
+    "Estimate",
+    "Fit",
+    "LossStudy",
+    "compare_losses",
+]

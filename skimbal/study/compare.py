@@ -5,14 +5,14 @@ of gradient steps, and is judged against its reference *at the same sampling*: a
 cross-entropy without sampling would mix two causes.
 """
 
-import os
-from collections.abc import Mapping, Sequence
-from typing import Any
-
 import numpy as np
 
+from skimbal.exceptions import ParameterError
 from skimbal.study.fit_cache import FitCache
 from skimbal.study.plan import (
+    Folds,
+    Losses,
+    Samplers,
     Split,
     check_data,
     check_estimator,
@@ -23,35 +23,35 @@ from skimbal.study.plan import (
     derive_seed,
     describe_splitting,
     draw_seed,
-    make_data_card,
 )
 from skimbal.study.results import LossStudy
 from skimbal.study.runs import run_fits, study_fingerprint
-from skimbal.study.scores import check_scoring
+from skimbal.study.scores import Fit, Scorer, check_scoring
+from skimbal.typing import ArrayLike, Classifier, ImagesLike, PathLike, RandomState
 
 __all__ = ["compare_losses"]
 
 
 def compare_losses(
-    X: Any,
-    y: Any,
+    X: ImagesLike,
+    y: ArrayLike,
     *,
-    losses: Sequence[Any] | Mapping[str, Any] | None = None,
-    samplers: Sequence[Any] | Mapping[str, Any] | None = None,
-    estimator: Any = None,
-    cv: Any = None,
-    groups: Any = None,
-    scoring: Any = "balanced_accuracy",
+    losses: Losses | None = None,
+    samplers: Samplers | None = None,
+    estimator: Classifier | None = None,
+    cv: Folds = None,
+    groups: ArrayLike | None = None,
+    scoring: str | Scorer = "balanced_accuracy",
     baseline: str | None = None,
     n_repeats: int = 1,
     n_jobs: int | None = None,
-    random_state: Any = None,
-    X_test: Any = None,
-    y_test: Any = None,
-    groups_test: Any = None,
-    cache_dir: str | os.PathLike[str] | None = None,
+    random_state: RandomState = None,
+    X_test: ImagesLike | None = None,
+    y_test: ArrayLike | None = None,
+    groups_test: ArrayLike | None = None,
+    cache_dir: PathLike | None = None,
     verbose: int = 1,
-) -> "LossStudy":
+) -> LossStudy:
     r"""Compare losses and samplers by repeated cross-validation, or on a fixed test set.
 
     Folds, initial weights and number of gradient steps are the same for every configuration: an
@@ -165,44 +165,40 @@ def compare_losses(
     >>> [(e.loss, e.sampler, e.n_fits) for e in study.estimates()]
     [('ce', 'balanced', 3), ('ce+mcc', 'balanced', 3)]
     """
-    X, y, groups, X_test, y_test, groups_test = check_data(
-        X, y, groups, X_test, y_test, groups_test
-    )
-    classes = np.unique(y)
-    estimator = check_estimator(estimator, X)
-    counts = np.bincount(np.searchsorted(classes, y))
-    configurations = combine(losses, samplers, baseline, y, counts, estimator)
-    check_groups_arrive(configurations, estimator, groups)
-    scorer = check_scoring(scoring, y, classes)
-    for name, value in (("n_repeats", n_repeats), ("verbose", verbose)):
-        least = 1 if name == "n_repeats" else 0
+    data = check_data(X, y, groups, X_test, y_test, groups_test)
+    estimator = check_estimator(estimator, data.X)
+    configurations = combine(losses, samplers, baseline, data, estimator)
+    check_groups_arrive(configurations, estimator, data.groups)
+    scorers = check_scoring(scoring, data.y, data.classes)
+    for name, value, least in (("n_repeats", n_repeats, 1), ("verbose", verbose, 0)):
         if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-            raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}.")
+            raise ParameterError(name, f"an integer of at least {least}", value)
     cache = None if cache_dir is None else FitCache(cache_dir)
     seed = None if cache is None else cache.seed
     if random_state is not None or seed is None:
         seed = draw_seed(random_state)
-    if X_test is None:
-        splits = cv_splits(cv, y, groups, int(n_repeats), seed)
-        check_splits(splits, y, groups)
+    if data.y_test is None:
+        splits = cv_splits(cv, data, int(n_repeats), seed)
+        check_splits(splits, data)
+    elif cv is not None:
+        raise ParameterError(
+            "cv", "None with X_test, which is a fixed test set", cv, "Give cv or X_test."
+        )
     else:
-        if cv is not None:
-            raise ValueError("cv splits X, but X_test is a fixed test set; give one of the two.")
         splits = [Split(r, 0, None, None, derive_seed(seed, r, 0)) for r in range(n_repeats)]
     study = LossStudy(
         configurations,
-        classes=classes,
+        classes=data.classes,
         scoring=scoring if isinstance(scoring, str) else "score",
         estimator=estimator,
-        data=make_data_card(X, y, groups, y_test, groups_test),
+        data=data.card(),
         seed=seed,
-        splitting=describe_splitting(cv, groups, splits, y_test),
+        splitting=describe_splitting(cv, data, splits),
         n_splits=len(splits),
-        has_test_set=y_test is not None,
+        has_test_set=data.y_test is not None,
     )
-    done: dict[str, dict[str, Any]] = {}
+    done: dict[str, Fit] = {}
     if cache is not None:
-        done = cache.open(study_fingerprint(X, y, groups, X_test, y_test, estimator, splits, seed))
-    data = X, y, groups, X_test, y_test
-    run_fits(study, splits, data, scorer, cache, done, n_jobs, verbose)
+        done = cache.open(study_fingerprint(data, estimator, splits, seed))
+    run_fits(study, splits, data, scorers, cache=cache, done=done, n_jobs=n_jobs, verbose=verbose)
     return study

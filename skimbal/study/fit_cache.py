@@ -15,6 +15,8 @@ from sklearn.base import BaseEstimator
 from torch import Tensor, nn
 
 from skimbal.images import ImageArray
+from skimbal.study.scores import Fit
+from skimbal.typing import Fingerprinted, PathLike
 
 __all__ = ["FitCache", "describe", "describe_images", "digest"]
 
@@ -24,7 +26,7 @@ _META, _FITS = "study.json", "fits.jsonl"
 class FitCache:
     """A folder with what a study is of, and one line for each finished fit."""
 
-    def __init__(self, folder: str | os.PathLike[str]) -> None:
+    def __init__(self, folder: PathLike) -> None:
         self.folder = Path(folder)
         self._meta: dict[str, Any] | None = None
         meta = self.folder / _META
@@ -47,7 +49,7 @@ class FitCache:
         if self.folder.exists() and not self.folder.is_dir():
             raise NotADirectoryError(f"cache_dir={str(self.folder)!r} is a file, not a folder.")
 
-    def open(self, fingerprint: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    def open(self, fingerprint: dict[str, Any]) -> dict[str, Fit]:
         """Make the folder, or check that it is of this study; return the fits that it has."""
         if self._meta is not None:
             self._check_same(fingerprint)
@@ -79,18 +81,18 @@ class FitCache:
                 f"What differs: {'; '.join(differing[:5])}. Give another folder, or the same call."
             )
 
-    def _read(self) -> dict[str, dict[str, Any]]:
+    def _read(self) -> dict[str, Fit]:
         path = self.folder / _FITS
         text = path.read_bytes()
         whole = text.rfind(b"\n") + 1
         if whole < len(text):  # a crash in the middle of a line
             with path.open("r+b") as stream:
                 stream.truncate(whole)
-        done: dict[str, dict[str, Any]] = {}
+        done: dict[str, Fit] = {}
         for number, line in enumerate(text[:whole].decode("utf-8").splitlines(), 1):
             try:
                 key, fit = json.loads(line)
-                done[key] = dict(fit)
+                done[key] = Fit.from_dict(fit)
             except (ValueError, TypeError) as error:
                 raise ValueError(
                     f"line {number} of {path} is damaged ({error}); remove that line, and its fit "
@@ -98,17 +100,18 @@ class FitCache:
                 ) from error
         return done
 
-    def append(self, key: str, fit: dict[str, Any]) -> None:
+    def append(self, key: str, fit: Fit) -> None:
         """Add a finished fit, so that it is there whatever happens next."""
         with (self.folder / _FITS).open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps([key, fit]) + "\n")
+            stream.write(json.dumps([key, fit.to_dict()]) + "\n")
             stream.flush()
             os.fsync(stream.fileno())
 
 
 def describe_images(images: Any) -> Any:
     """Return what tells images apart: what they say themselves, or a sum of all."""
-    return describe(images.fingerprint()) if hasattr(images, "fingerprint") else digest(images)
+    facts = images.fingerprint() if isinstance(images, Fingerprinted) else None
+    return digest(images) if facts is None else describe(facts)
 
 
 def digest(*arrays: Any) -> str | None:

@@ -1,27 +1,48 @@
-"""The configurations and splits of a study."""
+"""The data, configurations and splits of a study."""
 
 import copy
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias, TypeVar, cast
 
 import numpy as np
 from sklearn.base import clone
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, check_cv
 from sklearn.pipeline import Pipeline
-from sklearn.utils import check_consistent_length, check_random_state, column_or_1d
+from sklearn.utils import (
+    _safe_indexing,
+    check_consistent_length,
+    check_random_state,
+    column_or_1d,
+)
 from torch import nn
 
 from skimbal.classifiers import CNN2DClassifier, CNN3DClassifier
+from skimbal.classifiers.base import BaseCNNClassifier
 from skimbal.classifiers.inputs import from_paths
 from skimbal.datasets import DataCard
-from skimbal.losses import MixedLoss, get_loss
-from skimbal.sampling import BatchSampler
+from skimbal.exceptions import ParameterError
+from skimbal.images import guess_axes
+from skimbal.losses import LossMix, get_loss
+from skimbal.sampling import SamplerSpec, check_sampler, is_uniform
+from skimbal.typing import (
+    ArrayLike,
+    Classifier,
+    ImagesLike,
+    OnDemandImages,
+    RandomState,
+    Splitter,
+)
 
 __all__ = [
+    "PAPER_LOSSES",
     "Configuration",
+    "Folds",
+    "Losses",
+    "Samplers",
     "Split",
+    "StudyData",
     "check_data",
     "check_estimator",
     "check_groups_arrive",
@@ -31,15 +52,27 @@ __all__ = [
     "derive_seed",
     "describe_splitting",
     "draw_seed",
+    "equal_epochs",
     "final_step",
     "groups_argument",
-    "make_data_card",
     "with_params",
 ]
 
-#: The losses of the paper, and those that it trains with weights instead of sampling.
-_LOSSES = ("ce", "focal", "f1", "mcc", "ce+f1", "ce+mcc")
-_WEIGHTED_LOSSES = ("wce", "wce+f1", "wce+mcc")
+#: The losses of the paper that are trained with every sampler.
+PAPER_LOSSES = ("ce", "focal", "f1", "mcc", "ce+f1", "ce+mcc")
+#: The losses of the paper that weigh classes. The paper trains them without a sampler.
+_PAPER_WEIGHTED_LOSSES = ("wce", "wce+f1", "wce+mcc")
+_PAPER_SAMPLERS = ("uniform", "balanced")
+
+#: What ``loss=`` of the classifiers takes, or several parameters of the classifiers.
+Loss: TypeAlias = object | Mapping[str, object]
+#: A list, or a mapping from the names that tables show.
+Losses: TypeAlias = Sequence[Loss] | Mapping[str, Loss]
+Samplers: TypeAlias = Sequence[SamplerSpec] | Mapping[str, SamplerSpec]
+#: What ``cv=`` of scikit-learn takes.
+Folds: TypeAlias = int | Splitter | Iterable[tuple[np.ndarray, np.ndarray]] | None
+T = TypeVar("T")
+EstimatorT = TypeVar("EstimatorT", bound=Classifier)
 
 
 @dataclass(frozen=True)
@@ -51,25 +84,47 @@ class Configuration:
     loss, sampler : str
         Their names in tables.
     reference : str or None
-        Name of the loss that it is compared with at the same sampler; None for a reference.
+        Name of the loss that it is compared with at the same sampler. None for a reference.
     params : dict
         Parameters of the classifier.
+    terms : frozenset of str, default=frozenset()
+        Names of the terms of the loss. Empty for a loss that is not made of terms of this package.
 
     Examples
     --------
     >>> from skimbal.study import Configuration
-    >>> Configuration("ce+mcc", "balanced", "ce", {"loss": "ce+mcc", "sampler": "balanced"}).loss
-    'ce+mcc'
+    >>> params = {"loss": "wce+mcc", "sampler": "uniform"}
+    >>> weighted = Configuration("mine", "uniform", "wce", params, frozenset({"wce", "mcc"}))
+    >>> weighted.weighs_classes, weighted.sampling
+    (True, 'uniform + weights')
     """
 
     loss: str
     sampler: str
     reference: str | None
     params: dict[str, Any]
+    terms: frozenset[str] = frozenset()
+
+    @property
+    def weighs_classes(self) -> bool:
+        """Whether rows count by the weight of their class."""
+        return "wce" in self.terms or self.params.get("class_weight") is not None
+
+    @property
+    def is_uniform(self) -> bool:
+        """Whether every row is drawn once in an epoch, without regard to its class."""
+        return is_uniform(self.params.get("sampler"))
+
+    @property
+    def sampling(self) -> str:
+        """Name of the group in pictures. As in the paper, class weights make another group."""
+        return (
+            f"{self.sampler} + weights" if self.is_uniform and self.weighs_classes else self.sampler
+        )
 
 
 class Split(NamedTuple):
-    """Rows of a fit, all and the fixed test set if None, and its seed."""
+    """Rows of a fit and its seed. ``None`` stands for all rows and the fixed test set."""
 
     repeat: int
     fold: int
@@ -78,79 +133,155 @@ class Split(NamedTuple):
     seed: int
 
 
+@dataclass(frozen=True)
+class StudyData:
+    """The checked data of a study, or of one of its fits.
+
+    Parameters
+    ----------
+    X : array-like of shape (n_samples, ...)
+        Images.
+    y : ndarray of shape (n_samples,)
+        Class labels.
+    groups : ndarray of shape (n_samples,), default=None
+        Groups.
+    X_test, y_test, groups_test : default=None
+        The test rows in the same form. None before the rows are split.
+    """
+
+    X: Any
+    y: np.ndarray
+    groups: np.ndarray | None = None
+    X_test: Any = None
+    y_test: np.ndarray | None = None
+    groups_test: np.ndarray | None = None
+
+    @property
+    def classes(self) -> np.ndarray:
+        """Class labels, sorted."""
+        return np.unique(self.y)
+
+    @property
+    def counts(self) -> np.ndarray:
+        """Number of rows of each class."""
+        return np.bincount(np.searchsorted(self.classes, self.y))
+
+    def of(self, split: Split) -> "StudyData":
+        """Return the training and test rows of a split."""
+        if split.train is None:
+            return self
+
+        def take(array: Any, rows: np.ndarray | None) -> Any:
+            return None if array is None else _safe_indexing(array, rows)
+
+        return StudyData(
+            *(take(array, split.train) for array in (self.X, self.y, self.groups)),
+            *(take(array, split.test) for array in (self.X, self.y, self.groups)),
+        )
+
+    def card(self) -> DataCard:
+        """Describe the data by counts and sizes."""
+        labels = {"all" if self.y_test is None else "train": self.y}
+        if self.y_test is not None:
+            labels["test"] = self.y_test
+        of_splits = dict(zip(labels, (self.groups, self.groups_test), strict=False))
+        groups = {split: array for split, array in of_splits.items() if array is not None}
+        return DataCard.from_labels(
+            labels,
+            image_shape=tuple(self.X.shape[1:]),
+            dtype=str(getattr(self.X, "dtype", "mixed")),
+            groups=groups or None,
+        )
+
+
 def check_data(
-    X: Any, y: Any, groups: Any, X_test: Any, y_test: Any, groups_test: Any
-) -> tuple[Any, ...]:
+    X: ImagesLike,
+    y: ArrayLike,
+    groups: ArrayLike | None = None,
+    X_test: ImagesLike | None = None,
+    y_test: ArrayLike | None = None,
+    groups_test: ArrayLike | None = None,
+) -> StudyData:
+    """Refuse data that no study could use."""
     if (X_test is None) != (y_test is None):
-        raise ValueError("X_test and y_test go together, but only one of them was given.")
+        raise ValueError("X_test and y_test must be given together; only one of them was given.")
     if groups_test is not None and (X_test is None or groups is None):
         raise ValueError(
-            "groups_test are the groups of the rows of X_test, to be compared with groups; give "
-            "all three, or leave groups_test out."
+            "groups_test must be given together with X_test and groups, with which it is compared. "
+            "Give all three, or leave groups_test out."
         )
-
-    def images(data: Any) -> Any:
-        data = from_paths(data)
-        return data if hasattr(data, "shape") or hasattr(data, "iloc") else np.asarray(data)
-
-    def labels(data: Any, name: str) -> np.ndarray:
-        column = np.asarray(column_or_1d(data))
-        missing = column != column if column.dtype.kind in "fO" else np.zeros(1, dtype=bool)
-        if np.any(missing) or any(label is None for label in column.tolist()):
-            raise ValueError(f"{name} holds missing labels; drop these rows first.")
-        return column
-
-    X, y = images(X), labels(y, "y")
-    check_consistent_length(X, y)
-    if len(np.unique(y)) < 2:
-        raise ValueError(f"y must hold at least 2 classes, got {np.unique(y).tolist()}.")
-    if groups is not None:
-        groups = labels(groups, "groups")
-        check_consistent_length(X, groups)
-    if X_test is not None:
-        X_test, y_test = images(X_test), labels(y_test, "y_test")
-        check_consistent_length(X_test, y_test)
-        if not np.array_equal(np.unique(y_test), np.unique(y)):
-            raise ValueError(
-                "y_test must hold the same classes as y, each at least once, so that every score "
-                f"is defined; got {np.unique(y_test).tolist()} and {np.unique(y).tolist()}."
-            )
-    if groups_test is not None:
-        groups_test = labels(groups_test, "groups_test")
-        check_consistent_length(X_test, groups_test)
-        shared = np.intersect1d(groups, groups_test)
+    images, labels = _check_images(X), _check_labels(y, "y")
+    check_consistent_length(images, labels)
+    if len(np.unique(labels)) < 2:
+        raise ParameterError("y", "labels of at least 2 classes", np.unique(labels).tolist())
+    of_rows = None if groups is None else _check_labels(groups, "groups")
+    check_consistent_length(images, of_rows)
+    if X_test is None or y_test is None:
+        return StudyData(images, labels, of_rows)
+    test_images, test_labels = _check_images(X_test), _check_labels(y_test, "y_test")
+    check_consistent_length(test_images, test_labels)
+    if not np.array_equal(np.unique(test_labels), np.unique(labels)):
+        raise ParameterError(
+            "y_test",
+            f"labels of all classes of y, {np.unique(labels).tolist()}, and of no other class",
+            np.unique(test_labels).tolist(),
+            "Otherwise some scores are not defined.",
+        )
+    of_test_rows = None if groups_test is None else _check_labels(groups_test, "groups_test")
+    check_consistent_length(test_images, of_test_rows)
+    if of_rows is not None and of_test_rows is not None:
+        shared = np.intersect1d(of_rows, of_test_rows)
         if len(shared):
             raise ValueError(
-                f"{len(shared)} group(s) are in the training and the test rows, such as "
-                f"{shared.tolist()[0]!r}: what is learnt of a patient would be tested on that "
-                "patient. Divide the rows by group."
+                f"groups_test must not hold a group of the training rows; it holds {len(shared)} "
+                f"group(s) of them, such as {shared.tolist()[0]!r}. The scores would measure how "
+                "well patients are remembered. Split the rows by group."
             )
-    return X, y, groups, X_test, y_test, groups_test
+    return StudyData(images, labels, of_rows, test_images, test_labels, of_test_rows)
 
 
-def check_estimator(estimator: Any, X: Any) -> Any:
+def _check_images(images: ImagesLike) -> Any:
+    images = from_paths(images)
+    return images if hasattr(images, "shape") or hasattr(images, "iloc") else np.asarray(images)
+
+
+def _check_labels(labels: ArrayLike, name: str) -> np.ndarray:
+    column = np.asarray(column_or_1d(labels))
+    missing = column != column if column.dtype.kind in "fO" else np.zeros(1, dtype=bool)
+    if np.any(missing) or any(label is None for label in column.tolist()):
+        raise ValueError(f"{name} must not hold missing labels. Drop the rows without a label.")
+    return column
+
+
+def check_estimator(estimator: Classifier | None, X: Any) -> Classifier:
+    """Return an unfitted copy, or a classifier that suits the images."""
     if estimator is None:
-        n_axes = getattr(X, "n_spatial", None)  # image files know
-        is_2d = X.ndim <= 3 or (X.ndim == 4 and X.shape[1] in (1, 3))
-        if n_axes is not None:
-            is_2d = n_axes == 2
-        return CNN2DClassifier() if is_2d else CNN3DClassifier()
+        known = X.n_spatial if isinstance(X, OnDemandImages) else None
+        n_spatial = guess_axes(X.shape).n_spatial if known is None else known
+        return CNN2DClassifier() if n_spatial == 2 else CNN3DClassifier()
     if not isinstance(final_step(estimator), CNN2DClassifier | CNN3DClassifier):
-        raise ValueError(
-            "estimator must be a CNN2DClassifier, a CNN3DClassifier, or a Pipeline that ends in "
-            f"one, whose loss and sampler the study sets; got {estimator!r}."
+        raise ParameterError(
+            "estimator",
+            "a CNN2DClassifier, a CNN3DClassifier, or a Pipeline that ends in one of them",
+            estimator,
+            "The study sets the loss and the sampler of this classifier.",
         )
-    return clone(estimator)
+    copied: Classifier = clone(estimator)
+    return copied
 
 
-def final_step(estimator: Any) -> Any:
-    return estimator.steps[-1][1] if isinstance(estimator, Pipeline) else estimator
+def final_step(estimator: Classifier) -> BaseCNNClassifier:
+    """Return the classifier, at the end of a pipeline."""
+    last = estimator.steps[-1][1] if isinstance(estimator, Pipeline) else estimator
+    return cast(BaseCNNClassifier, last)
 
 
-def with_params(estimator: Any, params: Mapping[str, Any], seed: int | None) -> Any:
+def with_params(
+    estimator: EstimatorT, params: Mapping[str, object], seed: int | None = None
+) -> EstimatorT:
     """Return a copy with parameters of its classifier set, and all its seeds if one is given."""
-    result = clone(estimator)
-    # Clones: a sampler or callback is not to be shared by several fits.
+    result: EstimatorT = clone(estimator)
+    # Clones: several fits must not share a sampler or callback.
     final_step(result).set_params(**{name: _clone(value) for name, value in params.items()})
     if seed is not None:
         names = result.get_params(deep=True)
@@ -159,31 +290,81 @@ def with_params(estimator: Any, params: Mapping[str, Any], seed: int | None) -> 
     return result
 
 
-def _clone(value: Any) -> Any:
+def _clone(value: object) -> object:
     return clone(value) if hasattr(value, "get_params") else copy.deepcopy(value)
 
 
-def _named(given: Sequence[Any] | Mapping[str, Any], what: str) -> dict[str, Any]:
+def equal_epochs(classifier: BaseCNNClassifier) -> dict[str, object]:
+    """Return the parameters that give an epoch as many batches whatever the sampler.
+
+    A user who makes the batches decides about their number.
+    """
+    if "iterator_train" in (classifier.net or {}):
+        return {}
+    return {"net__iterator_train__uniform_length": True}
+
+
+def combine(
+    losses: Losses | None,
+    samplers: Samplers | None,
+    baseline: str | None,
+    data: StudyData,
+    estimator: Classifier,
+) -> list[Configuration]:
+    """Combine losses and samplers. Refuse at once what no fit could use."""
+    by_loss = _named(PAPER_LOSSES if losses is None else losses, "losses")
+    by_sampler = _named(_PAPER_SAMPLERS if samplers is None else samplers, "samplers")
+    has_uniform = any(map(is_uniform, by_sampler.values()))
+    # Class weights and a sampler would correct the same imbalance twice.
+    weighted = _named(_PAPER_WEIGHTED_LOSSES, "losses") if losses is None and has_uniform else {}
+    params = {
+        name: _check_loss(name, loss, estimator) for name, loss in (by_loss | weighted).items()
+    }
+    terms = {name: _terms(of_loss, data, estimator) for name, of_loss in params.items()}
+    for sampler in by_sampler.values():
+        check_sampler(sampler, data.y)
+    if baseline is not None and baseline not in params:
+        raise ParameterError("baseline", f"one of the losses {list(params)}", baseline)
+    plainest = {term: _plainest(term, params, terms) for term in ("ce", "wce")}
+
+    def reference(name: str) -> str | None:
+        chosen = baseline
+        if chosen is None:
+            chosen = plainest["wce" if terms[name] > {"wce"} else "ce"]
+        return None if chosen == name else chosen
+
+    return [
+        Configuration(loss, name, reference(loss), {**params[loss], "sampler": value}, terms[loss])
+        for name, sampler in by_sampler.items()
+        for value in [None if is_uniform(sampler) else sampler]
+        for loss in (by_loss | weighted if is_uniform(sampler) else by_loss)
+    ]
+
+
+def _named(given: Sequence[T] | Mapping[str, T], what: str) -> dict[str, T]:
     """Return the losses or samplers by the names that tables show."""
     if isinstance(given, Mapping):
         named = {str(name): value for name, value in given.items()}
     elif isinstance(given, str) or not isinstance(given, Sequence):
-        raise ValueError(f"{what} must be a list or a mapping from names, got {given!r}.")
+        raise ParameterError(what, "a list or a mapping from names", given)
     else:
         names = [_name(value) for value in given]
         if len(set(names)) < len(names):
             twice = next(name for name in names if names.count(name) > 1)
-            raise ValueError(
-                f"{what} holds {twice!r} twice; name them apart with a mapping, such as "
-                f"{{'first': ..., 'second': ...}}."
+            raise ParameterError(
+                what,
+                "a list of different entries",
+                given,
+                f"{twice!r} is there twice. Tell them apart by names in a mapping, such as "
+                "{'first': ..., 'second': ...}.",
             )
         named = dict(zip(names, given, strict=True))
     if not named:
-        raise ValueError(f"{what} must hold at least one entry, got {given!r}.")
+        raise ParameterError(what, "a list or a mapping of at least one entry", given)
     return named
 
 
-def _name(value: Any) -> str:
+def _name(value: object) -> str:
     if value is None:
         return "uniform"
     if isinstance(value, str):
@@ -193,80 +374,68 @@ def _name(value: Any) -> str:
     return type(value).__name__ if isinstance(value, nn.Module) else repr(value)
 
 
-def combine(
-    losses: Any,
-    samplers: Any,
-    baseline: str | None,
-    y: np.ndarray,
-    counts: np.ndarray,
-    estimator: Any,
-) -> list[Configuration]:
-    """Combine losses and samplers; refuse at once what no fit could use."""
-    by_loss = _named(_LOSSES if losses is None else losses, "losses")
-    by_sampler = _named(("uniform", "balanced") if samplers is None else samplers, "samplers")
-    extra = _named(_WEIGHTED_LOSSES, "losses") if losses is None else {}
-    if losses is None and "uniform" not in by_sampler:
-        extra = {}  # weights and sampling would correct twice
-    params = {
-        name: dict(value) if isinstance(value, Mapping) else {"loss": value}
-        for name, value in {**by_loss, **extra}.items()
-    }
-    terms: dict[str, set[str]] = {}
-    for name, of_loss in params.items():
-        loss = get_loss(of_loss.get("loss", final_step(estimator).loss), counts)
-        terms[name] = set(loss.factors) if isinstance(loss, MixedLoss) else set()
-        with_params(estimator, of_loss, None)  # unknown parameters
-        if "sampler" in of_loss:
-            raise ValueError(
-                f"losses[{name!r}] sets a sampler, which the study does: give it as samplers."
-            )
-    for sampler in by_sampler.values():
-        BatchSampler(y, 2, None if _is_uniform(sampler) else sampler)
-    if baseline is not None and baseline not in params:
-        raise ValueError(f"baseline must be one of the losses {list(params)}, got {baseline!r}.")
+def _check_loss(name: str, given: object, estimator: Classifier) -> dict[str, Any]:
+    """Return the parameters of the classifier for a loss."""
+    params = dict(given) if isinstance(given, Mapping) else {"loss": given}
+    with_params(estimator, params)  # refuses unknown parameters
+    if "sampler" in params:
+        raise ParameterError(
+            f"losses[{name!r}]",
+            "parameters of the classifier without sampler",
+            given,
+            "The study sets the sampler. Use samplers=.",
+        )
+    return params
 
-    def reference(name: str) -> str | None:
-        if baseline is not None:
-            chosen = baseline
-        else:
-            chosen = "wce" if "wce" in terms[name] and len(terms[name]) > 1 else "ce"
-        return chosen if chosen in params and chosen != name else None
 
-    return [
-        Configuration(loss, sampler, reference(loss), {**params[loss], "sampler": value})
-        for sampler, given in by_sampler.items()
-        for value in [None if _is_uniform(given) else given]
-        for loss in (*by_loss, *(extra if sampler == "uniform" else ()))
-    ]
+def _terms(params: Mapping[str, Any], data: StudyData, estimator: Classifier) -> frozenset[str]:
+    loss = get_loss(params.get("loss", final_step(estimator).loss), data.counts)
+    return frozenset(getattr(loss, "factors", ()))
+
+
+def _plainest(
+    term: str, params: Mapping[str, Mapping[str, Any]], terms: Mapping[str, frozenset[str]]
+) -> str | None:
+    """Return the loss of this term alone that has the fewest other settings, the first of equals.
+
+    A loss is judged by what it is: its name may say something else.
+    """
+
+    def n_settings(name: str) -> int:
+        loss = params[name].get("loss")
+        of_mix = loss.get_params() if isinstance(loss, LossMix) else {}
+        defaults = LossMix().get_params()
+        changed = [key for key, value in of_mix.items() if value != defaults[key] and key != term]
+        return len(params[name]) + len(changed)
+
+    alone = [name for name in params if terms[name] == {term}]
+    return min(alone, key=n_settings, default=None)
 
 
 def check_groups_arrive(
-    configurations: list[Configuration], estimator: Any, groups: np.ndarray | None
+    configurations: list[Configuration], estimator: Classifier, groups: np.ndarray | None
 ) -> None:
-    """Refuse resampled rows, whose groups nobody knows, where a validation split asks for them."""
+    """Refuse resampled rows, whose groups are unknown, where a validation split needs groups."""
     steps = estimator.steps[:-1] if isinstance(estimator, Pipeline) else []
     resamplers = [name for name, step in steps if hasattr(step, "fit_resample")]
     for configuration in configurations if resamplers else ():
-        if groups_argument(with_params(estimator, configuration.params, None), groups):
+        if groups_argument(with_params(estimator, configuration.params), groups):
             raise ValueError(
-                f"the step {resamplers[0]!r} of the pipeline makes other rows, so train_split "
-                "cannot keep groups on one side. Use a sampler of the study, which acts after the "
-                "split, or train_split=None."
+                f"train_split cannot keep groups on one side, because the step {resamplers[0]!r} "
+                "of the pipeline makes rows of unknown groups. Use a sampler of the study, which "
+                "acts after the split, or train_split=None."
             )
 
 
-def groups_argument(model: Any, groups: np.ndarray | None) -> dict[str, Any]:
+def groups_argument(model: Classifier, groups: np.ndarray | None) -> dict[str, np.ndarray]:
     """Return the groups as the argument of fit that brings them to a validation split."""
     if groups is None or final_step(model).train_split is None:
         return {}
     return {f"{model.steps[-1][0]}__groups" if isinstance(model, Pipeline) else "groups": groups}
 
 
-def _is_uniform(sampler: Any) -> bool:
-    return sampler is None or (isinstance(sampler, str) and sampler == "uniform")
-
-
-def draw_seed(random_state: Any) -> int:
+def draw_seed(random_state: RandomState) -> int:
+    """Return the seed of a study."""
     if isinstance(random_state, int | np.integer):
         check_random_state(random_state)  # its range
         return int(random_state)
@@ -277,34 +446,37 @@ def draw_seed(random_state: Any) -> int:
 
 
 def derive_seed(*numbers: int) -> int:
+    """Return a seed that depends on all of the numbers."""
     return int(np.random.SeedSequence(numbers).generate_state(1)[0] >> 1)
 
 
-def cv_splits(
-    cv: Any, y: np.ndarray, groups: np.ndarray | None, n_repeats: int, seed: int
-) -> list[Split]:
+def cv_splits(cv: Folds, data: StudyData, n_repeats: int, seed: int) -> list[Split]:
+    """Split the rows, with folds that are drawn anew for each repeat."""
+    y, groups = data.y, data.groups
     if cv is None or isinstance(cv, int | np.integer):
         n_splits = 5 if cv is None else int(cv)
         _check_n_splits(n_splits, y, groups)
         folds = StratifiedKFold if groups is None else StratifiedGroupKFold
         cv = folds(n_splits, shuffle=True)
-    cv = check_cv(cv, y, classifier=True)
-    is_random = hasattr(cv, "random_state") and getattr(cv, "shuffle", True)
+    splitter = check_cv(cv, y, classifier=True)
+    is_random = hasattr(splitter, "random_state") and getattr(splitter, "shuffle", True)
     if n_repeats > 1 and not is_random:
-        raise ValueError(
-            f"n_repeats={n_repeats} draws the folds anew, which cv={cv!r} cannot do; use "
-            "n_repeats=1, a number of folds, or a splitter with shuffle=True."
+        raise ParameterError(
+            "n_repeats",
+            f"1 for cv={cv!r}, which cannot draw the folds anew",
+            n_repeats,
+            "Use a number of folds, or a splitter with shuffle=True.",
         )
     splits = []
     for repeat in range(n_repeats):
-        if is_random and (repeat or cv.random_state is None):
-            cv = copy.copy(cv)
-            cv.random_state = derive_seed(seed, repeat)
+        if is_random and (repeat or splitter.random_state is None):
+            splitter = copy.copy(splitter)
+            splitter.random_state = derive_seed(seed, repeat)
         with warnings.catch_warnings():
-            # That groups are ignored is an error where it matters, see check_splits.
+            # A splitter that ignores groups is refused if it divides one, see check_splits.
             warnings.filterwarnings("ignore", message="The groups parameter is ignored")
-            # The images play no part: splitters look at labels and groups.
-            pairs = list(cv.split(np.zeros(len(y)), y, groups))
+            # Splitters look at labels and groups, not at the images.
+            pairs = list(splitter.split(np.zeros(len(y)), y, groups))
         splits += [
             Split(repeat, fold, train, test, derive_seed(seed, repeat, fold))
             for fold, (train, test) in enumerate(pairs)
@@ -314,72 +486,60 @@ def cv_splits(
 
 def _check_n_splits(n_splits: int, y: np.ndarray, groups: np.ndarray | None) -> None:
     if isinstance(n_splits, bool) or n_splits < 2:
-        raise ValueError(f"cv must be at least 2 folds, got {n_splits!r}.")
+        raise ParameterError("cv", "at least 2 folds", n_splits)
     members = {
         label: int(np.sum(y == label)) if groups is None else len(np.unique(groups[y == label]))
         for label in np.unique(y)
     }
     label = min(members, key=members.__getitem__)
-    least = members[label]
-    if least < n_splits:
-        what = "members" if groups is None else "groups"
+    least, what = members[label], "members" if groups is None else "groups"
+    if least < 2:
         raise ValueError(
-            f"class {label} has {least} {what}, fewer than the {n_splits} folds, so some "
-            f"fold would lack it; use cv={least} or less, or merge classes."
-            if least >= 2
-            else f"class {label} has {least} of at least 2 {what} that a cross-validation "
-            "needs; drop or merge the class, or collect more of it."
+            f"every class must have at least 2 {what} for a cross-validation; class {label} has "
+            f"{least}. Drop or merge the class, or collect more images of it."
+        )
+    if least < n_splits:
+        raise ParameterError(
+            "cv",
+            f"at most {least} folds, because class {label} has {least} {what} and every fold needs "
+            "one",
+            n_splits,
+            "Use fewer folds, or merge classes.",
         )
 
 
-def check_splits(splits: list[Split], y: np.ndarray, groups: np.ndarray | None) -> None:
-    classes = np.unique(y)
+def check_splits(splits: list[Split], data: StudyData) -> None:
+    """Refuse a split that lacks a class on one side, or has a group on both sides."""
     for split in splits:
         where = f"fold {split.fold} of repeat {split.repeat}"
         for side, rows in (("training", split.train), ("test", split.test)):
-            missing = np.setdiff1d(classes, y[rows])
+            missing = np.setdiff1d(data.classes, data.y[rows])
             if len(missing):
                 raise ValueError(
-                    f"the {side} rows of {where} lack the class(es) {missing.tolist()}: too few "
-                    "members or groups for these folds. Use fewer folds, other groups or another "
-                    "random_state."
+                    f"the {side} rows of {where} must hold every class; they lack the class(es) "
+                    f"{missing.tolist()}, which have too few members or groups for these folds. "
+                    "Use fewer folds, other groups or another random_state."
                 )
-        if groups is not None:
-            shared = np.intersect1d(groups[split.train], groups[split.test])
+        if data.groups is not None:
+            shared = np.intersect1d(data.groups[split.train], data.groups[split.test])
             if len(shared):
                 raise ValueError(
-                    f"{where} has {len(shared)} group(s) on both sides, such as {shared[0]!r}: "
-                    "what is learnt of a patient would be tested on that patient. Use a splitter "
-                    "that honours groups, such as StratifiedGroupKFold, or leave cv a number."
+                    f"{where} must not have a group on both sides; it has {len(shared)} group(s) "
+                    f"there, such as {shared.tolist()[0]!r}. The scores would measure how well "
+                    "patients are remembered. Use a splitter that respects groups, such as "
+                    "StratifiedGroupKFold, or a number of folds as cv."
                 )
 
 
-def describe_splitting(
-    cv: Any, groups: np.ndarray | None, splits: list[Split], y_test: np.ndarray | None
-) -> str:
+def describe_splitting(cv: Folds, data: StudyData, splits: list[Split]) -> str:
+    """Say in a few words how the test rows were chosen."""
     n_repeats = 1 + max(split.repeat for split in splits)
-    if y_test is not None:
+    if data.y_test is not None:
         return f"fixed test set, {n_repeats} seed" + "s" * (n_repeats > 1)
     n_folds = 1 + max(split.fold for split in splits)
     if cv is None or isinstance(cv, int | np.integer):
-        kind = "stratified" if groups is None else "stratified group"
+        kind = "stratified" if data.groups is None else "stratified group"
         name = f"{kind} {n_folds}-fold cross-validation"
     else:
         name = f"{n_folds} splits of {type(cv).__name__}"
     return name + (f", {n_repeats} repeats" if n_repeats > 1 else "")
-
-
-def make_data_card(
-    X: Any, y: np.ndarray, groups: Any, y_test: np.ndarray | None, groups_test: Any
-) -> DataCard:
-    labels = {"all" if y_test is None else "train": y}
-    if y_test is not None:
-        labels["test"] = y_test
-    of_splits = dict(zip(labels, (groups, groups_test), strict=False))
-    of_splits = {split: array for split, array in of_splits.items() if array is not None}
-    return DataCard.from_labels(
-        labels,
-        image_shape=tuple(X.shape[1:]),
-        dtype=str(getattr(X, "dtype", "mixed")),
-        groups=of_splits or None,
-    )

@@ -1,96 +1,41 @@
-"""The finished fits of a study."""
+"""The finished fits of a study, and the numbers that follow from them."""
 
 import csv
-import html
-import math
-import os
 from collections.abc import Sequence
 from importlib.metadata import version
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy import stats
 from sklearn import config_context
 
 from skimbal.datasets import DataCard
+from skimbal.displays import LossStudyDisplay
+from skimbal.exceptions import ParameterError
 from skimbal.study.plan import Configuration, with_params
-from skimbal.study.scores import SCORES, f1_names, score_title
-from skimbal.study.statistics import CONFIDENCE, holm
-from skimbal.study.words import mean_std, text_table
+from skimbal.study.report import write_report
+from skimbal.study.scores import SCORES, Fit, class_scores
+from skimbal.study.statistics import Difference, Estimate, holm, interval
+from skimbal.study.words import (
+    draw_conclusions,
+    make_ranking_table,
+    make_scores_table,
+    write_description,
+    write_html,
+    write_summary,
+)
+from skimbal.typing import Classifier, PathLike
 
-__all__ = ["Difference", "Estimate", "LossStudy", "package_versions"]
+if TYPE_CHECKING:
+    import pandas
+    from matplotlib.axes import Axes
 
-
-class Estimate(NamedTuple):
-    """Mean of a score over the fits of a configuration, with its spread and 95 % interval.
-
-    Parameters
-    ----------
-    loss, sampler : str
-        Names of the configuration.
-    n_fits : int
-        Number of finished fits.
-    mean, std : float
-        Mean of the score and its standard deviation over fits, in units of the score; the latter
-        is NaN for one fit.
-    low, high : float
-        Ends of the 95 % interval of the mean, in the same units; NaN for one fit.
-
-    Examples
-    --------
-    >>> from skimbal.study import Estimate
-    >>> row = Estimate("ce", "balanced", n_fits=5, mean=0.8, std=0.02, low=0.76, high=0.84)
-    >>> f"{row.loss}: {row.mean} [{row.low}, {row.high}]"
-    'ce: 0.8 [0.76, 0.84]'
-    """
-
-    loss: str
-    sampler: str
-    n_fits: int
-    mean: float
-    std: float
-    low: float
-    high: float
-
-
-class Difference(NamedTuple):
-    """Mean paired difference of a score to the reference at the same sampler.
-
-    Parameters
-    ----------
-    loss, sampler : str
-        Names of the configuration.
-    reference : str
-        Name of the loss that it is compared with at the same sampler.
-    mean : float
-        Mean over splits of its score minus that of the reference, in units of the score.
-    low, high : float
-        Ends of the 95 % interval of this difference alone, in the same units; NaN for one fit.
-    p_value : float
-        Of the test that the difference is zero, adjusted for the number of comparisons, in [0, 1];
-        NaN for one fit.
-
-    Examples
-    --------
-    >>> from skimbal.study import Difference
-    >>> row = Difference("ce+mcc", "balanced", "ce", mean=0.02, low=-0.01, high=0.05, p_value=0.3)
-    >>> f"{row.loss} less {row.reference}: {row.mean:+}, p {row.p_value}"
-    'ce+mcc less ce: +0.02, p 0.3'
-    """
-
-    loss: str
-    sampler: str
-    reference: str
-    mean: float
-    low: float
-    high: float
-    p_value: float
+__all__ = ["LossStudy", "package_versions"]
 
 
 class LossStudy:
     """The scores of losses and samplers, as :func:`~skimbal.study.compare_losses` returns them.
 
-    ``print(study)`` shows the table and says which differences are reliable.
+    ``print(study)`` shows the tables and says which differences are reliable.
 
     Parameters
     ----------
@@ -105,7 +50,7 @@ class LossStudy:
     data : skimbal.datasets.DataCard
         Counts and sizes.
     seed : int
-        That of folds, weights and batches.
+        Seed of folds, weights and batches.
     splitting : str
         How the test rows were chosen, in words.
     n_splits : int
@@ -115,15 +60,15 @@ class LossStudy:
 
     Attributes
     ----------
-    fits : list of dict
-        One record for each finished fit: configuration, split, seed, numbers of rows, epochs and
-        gradient steps, times in seconds, scores, and the confusion matrix of the test rows.
+    fits : list of Fit
+        The finished fits: configuration, split, seed, numbers of rows, epochs and gradient steps,
+        times in seconds, scores, and the confusion matrix of the test rows.
     versions : dict
-        Of the packages that the scores come from.
+        Versions of the packages that the scores come from.
 
     See Also
     --------
-    compare_losses : Makes one.
+    compare_losses : Make a study.
 
     Examples
     --------
@@ -147,7 +92,7 @@ class LossStudy:
         *,
         classes: np.ndarray,
         scoring: str,
-        estimator: Any,
+        estimator: Classifier,
         data: DataCard,
         seed: int,
         splitting: str,
@@ -163,23 +108,54 @@ class LossStudy:
         self.splitting = splitting
         self.n_splits = n_splits
         self.has_test_set = has_test_set
-        self.fits: list[dict[str, Any]] = []
+        self.fits: list[Fit] = []
         self.versions = package_versions()
 
     # Numbers -----------------------------------------------------------------------------
 
     @property
+    def n_planned(self) -> int:
+        """Number of fits when all are done."""
+        return len(self.configurations) * self.n_splits
+
+    @property
     def class_names(self) -> list[str]:
         """Class labels as text."""
-        return [str(label) for label in self.classes.tolist()]
+        return list(self.class_scores())
 
     @property
     def score_names(self) -> list[str]:
-        """Names of the scores, the one that ranks first."""
-        return list(dict.fromkeys([self.scoring, *SCORES, *f1_names(self.classes)]))
+        """Names of the scores, the score that ranks first."""
+        return list(dict.fromkeys([self.scoring, *SCORES, *self.class_scores().values()]))
+
+    def class_scores(self) -> dict[str, str]:
+        """Map the classes to their scores.
+
+        Returns
+        -------
+        names : dict of str to str
+            The name of each class, and the name of its F1 score: one of ``score_names``.
+        """
+        return class_scores(self.classes)
+
+    def title(self, score: str | None = None) -> str:
+        """Name a score as tables do.
+
+        Parameters
+        ----------
+        score : str, default=None
+            One of ``score_names``. If None, the score that ranks.
+
+        Returns
+        -------
+        title : str
+            Such as ``"balanced accuracy"``.
+        """
+        score = self._known(score)
+        return SCORES[score].title if score in SCORES else score
 
     def greater_is_better(self, score: str) -> bool:
-        """Tell whether more of a score is better, as of all but log-loss and Brier score.
+        """Tell whether a high score is a good score. Log-loss and Brier score are not.
 
         Parameters
         ----------
@@ -191,7 +167,8 @@ class LossStudy:
         bool
             False for losses.
         """
-        return SCORES.get(self._known(score), True)
+        score = self._known(score)
+        return score not in SCORES or SCORES[score].greater_is_better
 
     def scores(self, score: str | None = None) -> dict[tuple[str, str], np.ndarray]:
         """Collect a score of the finished fits.
@@ -199,7 +176,7 @@ class LossStudy:
         Parameters
         ----------
         score : str, default=None
-            One of ``score_names``; the one that ranks if None.
+            One of ``score_names``. If None, the score that ranks.
 
         Returns
         -------
@@ -208,7 +185,7 @@ class LossStudy:
         """
         score = self._known(score)
         return {
-            names: np.array([fit["scores"][score] for fit in fits])
+            names: np.array([fit.scores[score] for fit in fits])
             for names, fits in self._by_configuration().items()
         }
 
@@ -218,17 +195,17 @@ class LossStudy:
         Parameters
         ----------
         score : str, default=None
-            One of ``score_names``; the one that ranks if None.
+            One of ``score_names``. If None, the score that ranks.
 
         Returns
         -------
         estimates : list of Estimate
-            In the order of ``configurations``; those without a finished fit are left out. The
-            interval is that of the mean, with the correction that :func:`compare_losses` names; it
-            is NaN for one fit.
+            In the order of ``configurations``, without configurations that have no finished fit.
+            The interval of the mean has the correction that :func:`compare_losses` names. It is
+            NaN for one fit.
         """
         return [
-            Estimate(*names, len(values), *self._interval(values, self._ratio(names))[:4])
+            Estimate(*names, len(values), *interval(values, self._ratio(names))[:4])
             for names, values in self.scores(score).items()
         ]
 
@@ -238,16 +215,16 @@ class LossStudy:
         Parameters
         ----------
         score : str, default=None
-            One of ``score_names``; the one that ranks if None.
+            One of ``score_names``. If None, the score that ranks.
 
         Returns
         -------
         differences : list of Difference
-            The configuration minus its reference, for those that have one.
+            The configuration minus its reference, for configurations that have a reference.
         """
         score = self._known(score)
         fits = {
-            names: {(fit["repeat"], fit["fold"]): fit["scores"][score] for fit in done}
+            names: {(fit.repeat, fit.fold): fit.scores[score] for fit in done}
             for names, done in self._by_configuration().items()
         }
         rows = []
@@ -257,14 +234,14 @@ class LossStudy:
             pairs = [split for split in ours if split in theirs]
             if reference is not None and pairs:
                 gain = np.array([ours[split] - theirs[split] for split in pairs])
-                mean, _, low, high, p = self._interval(gain, self._ratio((loss, sampler)))
+                mean, _, low, high, p = interval(gain, self._ratio((loss, sampler)))
                 rows.append(Difference(loss, sampler, reference, mean, low, high, p))
         adjusted = holm([row.p_value for row in rows])
         return [row._replace(p_value=p) for row, p in zip(rows, adjusted, strict=True)]
 
     @property
     def best(self) -> Estimate:
-        """The configuration of the best mean; chosen on the test rows, so a part of it is luck."""
+        """The configuration of the best mean. The test rows chose it, so a part of it is luck."""
         estimates = self.estimates()
         if not estimates:
             raise ValueError("no fit is finished, so there is no best configuration yet.")
@@ -284,13 +261,47 @@ class LossStudy:
         matrix : ndarray of shape (n_classes, n_classes)
             Counts of test rows, in samples, true classes by row. With repeats, every row counts
             once for each.
+
+        Raises
+        ------
+        ValueError
+            If the configuration has no finished fit.
         """
         fits = self._by_configuration().get((loss, sampler))
         if fits is None:
             known = ", ".join(map(str, self._by_configuration()))
-            raise ValueError(f"no finished fit of {(loss, sampler)}; there are {known or 'none'}.")
-        matrix: np.ndarray = np.sum([fit["confusion_matrix"] for fit in fits], axis=0)
+            raise ValueError(
+                f"(loss, sampler) must be a configuration with a finished fit, {known or 'none'}; "
+                f"got {(loss, sampler)}."
+            )
+        matrix: np.ndarray = np.sum([fit.confusion_matrix for fit in fits], axis=0)
         return matrix
+
+    def configuration(self, loss: str, sampler: str) -> Configuration:
+        """Find a configuration by its names.
+
+        Parameters
+        ----------
+        loss, sampler : str
+            Names of a configuration.
+
+        Returns
+        -------
+        configuration : Configuration
+            The configuration.
+
+        Raises
+        ------
+        ValueError
+            If the study has no such configuration.
+        """
+        known = {(c.loss, c.sampler): c for c in self.configurations}
+        if (loss, sampler) not in known:
+            raise ValueError(
+                f"(loss, sampler) must be a configuration of this study, "
+                f"{', '.join(map(str, known))}; got {(loss, sampler)}."
+            )
+        return known[loss, sampler]
 
     def code(self, loss: str, sampler: str) -> str:
         """Write the Python code of a configuration's estimator.
@@ -304,27 +315,29 @@ class LossStudy:
         -------
         code : str
             The estimator's ``repr``, which shows all parameters that differ from their defaults.
-        """
-        for configuration in self.configurations:
-            if (configuration.loss, configuration.sampler) == (loss, sampler):
-                with config_context(print_changed_only=True):
-                    model = with_params(self.estimator, configuration.params, None)
-                    return str(model.__repr__(N_CHAR_MAX=10_000))
-        raise ValueError(f"no configuration {(loss, sampler)!r} in this study.")
 
-    def _by_configuration(self) -> dict[tuple[str, str], list[dict[str, Any]]]:
-        names = [(c.loss, c.sampler) for c in self.configurations]
-        fits: dict[tuple[str, str], list[dict[str, Any]]] = {name: [] for name in names}
+        Raises
+        ------
+        ValueError
+            If the study has no such configuration.
+        """
+        with config_context(print_changed_only=True):
+            params = self.configuration(loss, sampler).params
+            model: Any = with_params(self.estimator, params)
+            return str(model.__repr__(N_CHAR_MAX=10_000))
+
+    def _by_configuration(self) -> dict[tuple[str, str], list[Fit]]:
+        fits: dict[tuple[str, str], list[Fit]] = {
+            (c.loss, c.sampler): [] for c in self.configurations
+        }
         for fit in self.fits:
-            fits[fit["loss"], fit["sampler"]].append(fit)
-        return {name: done for name, done in fits.items() if done}
+            fits[fit.loss, fit.sampler].append(fit)
+        return {names: done for names, done in fits.items() if done}
 
     def _known(self, score: str | None) -> str:
         score = self.scoring if score is None else score
         if score not in self.score_names:
-            raise ValueError(
-                f"unknown score {score!r}; this study has {', '.join(self.score_names)}."
-            )
+            raise ParameterError("score", f"one of {', '.join(self.score_names)}", score)
         return score
 
     def _ratio(self, names: tuple[str, str]) -> float:
@@ -332,30 +345,15 @@ class LossStudy:
         if self.has_test_set:
             return 0.0
         fits = self._by_configuration()[names]
-        return float(np.mean([fit["n_test"] / fit["n_train"] for fit in fits]))
-
-    @staticmethod
-    def _interval(values: np.ndarray, ratio: float) -> tuple[float, float, float, float, float]:
-        """Return mean, spread, interval and p-value of Nadeau and Bengio's corrected t-test."""
-        mean, n = float(values.mean()), len(values)
-        if n == 1:
-            return mean, math.nan, math.nan, math.nan, math.nan
-        std = float(values.std(ddof=1))
-        error = std * math.sqrt(1 / n + ratio)
-        if error == 0:
-            return mean, std, mean, mean, float(mean == 0)
-        reach = stats.t.ppf((1 + CONFIDENCE) / 2, n - 1) * error
-        p_value = 2 * stats.t.sf(abs(mean) / error, n - 1)
-        return mean, std, mean - reach, mean + reach, float(p_value)
+        return float(np.mean([fit.n_test / fit.n_train for fit in fits]))
 
     # Words and pictures ------------------------------------------------------------------
 
     def __repr__(self) -> str:
         """Return the size of the study in a line."""
-        n_planned = len(self.configurations) * self.n_splits
         return (
-            f"LossStudy({len(self.configurations)} configurations, {len(self.fits)} of {n_planned} "
-            f"fits, scoring={self.scoring!r})"
+            f"LossStudy({len(self.configurations)} configurations, {len(self.fits)} of "
+            f"{self.n_planned} fits, scoring={self.scoring!r})"
         )
 
     def __str__(self) -> str:
@@ -363,43 +361,31 @@ class LossStudy:
         return self.summary()
 
     def _repr_html_(self) -> str:
-        """Return what a notebook shows: the table and the conclusions."""
-        head, *rows = self.table()
-        cells = [f"<tr>{''.join(f'<th>{html.escape(cell)}</th>' for cell in head)}</tr>"]
-        cells += [
-            f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>" for row in rows
-        ]
-        words = "".join(f"<p>{html.escape(line)}</p>" for line in self.conclusions())
-        return f"<table>{''.join(cells)}</table>{words}"
+        """Return the table and the conclusions as a notebook shows them."""
+        return write_html(self)
 
     def summary(self) -> str:
-        """Write the scores of all configurations and what can be concluded from them.
+        """Write the scores of all configurations, and the conclusions from them.
 
         Returns
         -------
         text : str
             Two tables (mean ± standard deviation over fits) and a sentence for each sampler.
         """
-        return "\n".join(
-            [self.describe(), "", text_table(self.table()), "", text_table(self.scores_table()), ""]
-            + self.conclusions()
-        )
+        return write_summary(self)
 
     def describe(self) -> str:
-        """Say in a line what was compared, and how.
+        """Describe the comparison in a line.
 
         Returns
         -------
         line : str
             Score, number of configurations and fits, splitting and seed.
         """
-        return (
-            f"{score_title(self.scoring)} of {len(self.configurations)} configurations: "
-            f"{self.splitting}, {self.n_splits} fits each, seed {self.seed}."
-        )
+        return write_description(self)
 
     def table(self) -> list[list[str]]:
-        """Lay out the score that ranks as rows of text, the first of which is the head.
+        """Lay out the score that ranks as rows of text. The first row is the head.
 
         Returns
         -------
@@ -407,44 +393,22 @@ class LossStudy:
             Loss, sampler, mean ± standard deviation, interval, reference, difference with its
             interval, and adjusted p-value.
         """
-        head = ["loss", "sampler", score_title(self.scoring), "95 % interval"]
-        rows = [[*head, "against", "difference [95 % interval]", "p (Holm)"]]
-        against = {(row.loss, row.sampler): row for row in self.differences()}
-        for row in self.estimates():
-            interval = "" if row.n_fits == 1 else f"[{row.low:.3f}, {row.high:.3f}]"
-            line = [row.loss, row.sampler, mean_std(row.mean, row.std), interval]
-            gain = against.get((row.loss, row.sampler))
-            if gain is None:
-                line += ["", "", ""]
-            elif row.n_fits == 1:
-                line += [gain.reference, f"{gain.mean:+.3f}", ""]
-            else:
-                reach = f"[{gain.low:+.3f}, {gain.high:+.3f}]"
-                line += [gain.reference, f"{gain.mean:+.3f} {reach}", f"{gain.p_value:.2g}"]
-            rows.append(line)
-        return rows
+        return make_ranking_table(self)
 
     def scores_table(self, scores: Sequence[str] | None = None) -> list[list[str]]:
-        """Lay out several scores as rows of text, the first of which is the head.
+        """Lay out several scores as rows of text. The first row is the head.
 
         Parameters
         ----------
         scores : sequence of str, default=None
-            Some of ``score_names``; if None, all but the one that ranks.
+            Some of ``score_names``. If None, all but the score that ranks.
 
         Returns
         -------
         rows : list of list of str
             Loss, sampler, and mean ± standard deviation over fits of each score.
         """
-        if scores is None:
-            scores = [name for name in self.score_names if name != self.scoring]
-        rows = [["loss", "sampler", *map(score_title, scores)]]
-        for of_configuration in zip(*map(self.estimates, scores), strict=True):
-            first = of_configuration[0]
-            cells = [mean_std(estimate.mean, estimate.std) for estimate in of_configuration]
-            rows.append([first.loss, first.sampler, *cells])
-        return rows
+        return make_scores_table(self, scores)
 
     def conclusions(self) -> list[str]:
         """Say in sentences which differences are reliable, and what the numbers do not show.
@@ -452,81 +416,24 @@ class LossStudy:
         Returns
         -------
         sentences : list of str
-            One for each sampler and reference, then on the best mean, then warnings.
+            A sentence for each sampler and reference, then the best mean, then warnings.
         """
-        if not self.fits:
-            return ["No fit is finished."]
-        differences = self.differences()
-        lines = [
-            self._sentence(sampler, reference, differences)
-            for sampler, reference in dict.fromkeys((d.sampler, d.reference) for d in differences)
-        ]
-        if not lines and len(self.configurations) > 1:
-            lines = ["There is no reference at the same sampler to compare with; give baseline=."]
-        best = self.best
-        lines.append(
-            f"Best mean: {best.loss} with {best.sampler} sampling, {best.mean:.3f}. It was chosen "
-            f"among {len(self.estimates())} on the same test rows, so a part of its lead is luck."
-        )
-        if self.has_test_set:
-            lines.append(
-                "The spread is over seeds on one test set: the uncertainty that comes from the "
-                "choice of the test rows is not in it."
-            )
-        n_planned = len(self.configurations) * self.n_splits
-        if len(self.fits) < n_planned:
-            lines.append(f"Not complete: {len(self.fits)} of {n_planned} fits are done.")
-        steps: dict[tuple[int, int], set[int]] = {}
-        for fit in self.fits:
-            steps.setdefault((fit["repeat"], fit["fold"]), set()).add(fit["n_steps"])
-        if any(len(numbers) > 1 for numbers in steps.values()):
-            lines.append(
-                "The numbers of gradient steps differ between configurations, as callbacks ended "
-                "some fits early or the net makes its own batches."
-            )
-        return lines
+        return draw_conclusions(self)
 
-    def _sentence(self, sampler: str, reference: str, differences: list[Difference]) -> str:
-        mine = [d for d in differences if (d.sampler, d.reference) == (sampler, reference)]
-        sign = 1 if self.greater_is_better(self.scoring) else -1
-        start = f"{sampler} sampling, against {reference}: "
-        if all(math.isnan(d.p_value) for d in mine):
-            return f"{start}one fit each, so there is no spread to set a difference against."
-
-        def show(some: list[Difference]) -> str:
-            return ", ".join(f"{d.loss} ({d.mean:+.3f}, p {d.p_value:.2g})" for d in some)
-
-        reliable = [d for d in mine if d.p_value < 1 - CONFIDENCE]
-        if not reliable:
-            top = max(mine, key=lambda d: sign * d.mean)
-            return (
-                f"{start}no reliable difference in {score_title(self.scoring)}; the best of "
-                f"{len(mine)} is {show([top])}."
-            )
-        parts = [
-            f"reliably {word}: {show(some)}"
-            for word, some in (
-                ("better", [d for d in reliable if sign * d.mean > 0]),
-                ("worse", [d for d in reliable if sign * d.mean < 0]),
-            )
-            if some
-        ]
-        return f"{start}{'; '.join(parts)}."
-
-    def to_frame(self, per: str = "configuration") -> Any:
-        """Return the scores as a table of pandas.
+    def to_frame(self, per: str = "configuration") -> "pandas.DataFrame":
+        """Return the scores as a pandas table.
 
         Parameters
         ----------
         per : {"configuration", "fit"}, default="configuration"
-            What a row is.
+            Whether a row is a configuration or a fit.
 
         Returns
         -------
         frame : pandas.DataFrame
             Per configuration: ``mean_``, ``std_``, ``low_`` and ``high_`` of each score,
             and ``difference_``, ``difference_low_``, ``difference_high_`` and ``p_value_`` against
-            the reference, with loss and sampler as the index. Per fit: the records of ``fits``.
+            the reference, with loss and sampler as the index. Per fit: the fields of ``fits``.
 
         Raises
         ------
@@ -539,14 +446,14 @@ class LossStudy:
             import pandas
         except ImportError as error:
             raise ImportError(
-                'to_frame needs pandas, which is missing: pip install "skimbal[study]"'
+                'to_frame needs pandas, which is missing. Run pip install "skimbal[study]".'
             ) from error
         if per not in ("configuration", "fit"):
-            raise ValueError(f"per must be 'configuration' or 'fit', got {per!r}.")
+            raise ParameterError("per", "'configuration' or 'fit'", per)
         if per == "fit":
             left_out = ("scores", "confusion_matrix")
             return pandas.DataFrame(
-                {**{k: v for k, v in fit.items() if k not in left_out}, **fit["scores"]}
+                {k: v for k, v in fit.to_dict().items() if k not in left_out} | fit.scores
                 for fit in self.fits
             )
         rows = self._rows()
@@ -554,8 +461,8 @@ class LossStudy:
         frame.index = pandas.MultiIndex.from_tuples(list(rows), names=["loss", "sampler"])
         return frame
 
-    def to_csv(self, path: str | os.PathLike[str]) -> None:
-        """Write the table that ``to_frame()`` returns as a csv file; needs no pandas.
+    def to_csv(self, path: PathLike) -> None:
+        """Write the table that ``to_frame()`` returns as a csv file, without pandas.
 
         Parameters
         ----------
@@ -570,7 +477,7 @@ class LossStudy:
             If no fit is finished.
         """
         rows = self._rows()
-        # References have no differences: their cells stay empty.
+        # References have no differences, so their cells stay empty.
         columns = dict.fromkeys(name for row in rows.values() for name in row)
         with open(path, "w", newline="", encoding="utf-8") as stream:
             writer = csv.DictWriter(stream, ["loss", "sampler", *columns])
@@ -596,15 +503,15 @@ class LossStudy:
                 row[f"p_value_{score}"] = d.p_value
         return rows
 
-    def plot(self, *, scoring: str | None = None, ax: Any = None) -> Any:
+    def plot(self, *, scoring: str | None = None, ax: "Axes | None" = None) -> LossStudyDisplay:
         """Draw the configurations with their intervals, grouped by sampler.
 
         Parameters
         ----------
         scoring : str, default=None
-            One of ``score_names``; the one that ranks if None.
+            One of ``score_names``. If None, the score that ranks.
         ax : matplotlib.axes.Axes, default=None
-            Where to draw; a new figure if None.
+            Where to draw. If None, a new figure.
 
         Returns
         -------
@@ -616,11 +523,9 @@ class LossStudy:
         ImportError
             If matplotlib is missing: ``pip install "skimbal[plot]"``.
         """
-        from skimbal.displays import LossStudyDisplay
-
         return LossStudyDisplay.from_study(self, scoring=scoring, ax=ax)
 
-    def to_html(self, path: str | os.PathLike[str]) -> None:
+    def to_html(self, path: PathLike) -> None:
         """Write a report that needs no network: one file with tables, pictures and code.
 
         Parameters
@@ -637,11 +542,10 @@ class LossStudy:
         ValueError
             If no fit is finished.
         """
-        from skimbal.study.report import write_report
-
         write_report(self, path)
 
 
 def package_versions() -> dict[str, str]:
+    """Return the versions of the packages that decide about the scores."""
     names = ("skimbal", "torch", "skorch", "scikit-learn", "imbalanced-learn", "numpy")
     return {name: version(name) for name in names}

@@ -3,49 +3,54 @@
 import json
 import time
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from joblib import Parallel, delayed
 from sklearn import config_context
-from sklearn.utils import _safe_indexing
 from tqdm.auto import tqdm
 
 from skimbal.study.fit_cache import FitCache, describe, describe_images, digest
-from skimbal.study.plan import Configuration, Split, final_step, groups_argument, with_params
+from skimbal.study.plan import (
+    Configuration,
+    Split,
+    StudyData,
+    equal_epochs,
+    final_step,
+    groups_argument,
+    with_params,
+)
 from skimbal.study.results import LossStudy, package_versions
-from skimbal.study.scores import SCORES, score_model
+from skimbal.study.scores import Fit, Scorer, judge
+from skimbal.typing import Classifier
 
 __all__ = ["run_fits", "study_fingerprint"]
 
 
 def run_fits(
-    study: "LossStudy",
+    study: LossStudy,
     splits: list[Split],
-    data: tuple[Any, ...],
-    scorer: Any,
-    cache: "FitCache | None",
-    done: dict[str, dict[str, Any]],
+    data: StudyData,
+    scorers: Mapping[str, Scorer],
+    *,
+    cache: FitCache | None,
+    done: Mapping[str, Fit],
     n_jobs: int | None,
     verbose: int,
 ) -> None:
-    """Fit what is not done yet; add each fit to the study, and to the cache, as it is finished."""
+    """Fit what is not done yet. Add each finished fit to the study, and to the cache."""
     todo = []
     for split in splits:
         for configuration in study.configurations:
-            key = _key(configuration, split, study.scoring)
+            key = _key(configuration, split, scorers)
             if key in done:
                 study.fits.append(done[key])
             else:
                 todo.append((key, configuration, split))
-    bar = tqdm(
-        total=len(splits) * len(study.configurations),
-        initial=len(study.fits),
-        unit="fit",
-        disable=not verbose,
-    )
+    bar = tqdm(total=study.n_planned, initial=len(study.fits), unit="fit", disable=not verbose)
     results = Parallel(n_jobs=n_jobs, return_as="generator_unordered")(
-        delayed(_fit)(key, study.estimator, configuration, split, data, study.classes, scorer)
+        delayed(_fit)(key, study.estimator, configuration, split, data, scorers)
         for key, configuration, split in todo
     )
     shown: set[tuple[str, str]] = set()
@@ -55,7 +60,7 @@ def run_fits(
                 if cache is not None:
                     cache.append(key, fit)
                 study.fits.append(fit)
-                bar.set_postfix_str(f"{fit['loss']}, {fit['sampler']}")
+                bar.set_postfix_str(f"{fit.loss}, {fit.sampler}")
                 bar.update()
                 for category, text in caught:
                     if (category.__name__, text) not in shown:
@@ -65,93 +70,86 @@ def run_fits(
         error.study = study  # type: ignore[attr-defined]
         if cache is not None:
             error.add_note(
-                f"Finished fits, {len(study.fits)} of them, are in {cache.folder}; the same call "
+                f"Finished fits, {len(study.fits)} of them, are in {cache.folder}. The same call "
                 "goes on there."
             )
         raise
     finally:
         order = {(c.loss, c.sampler): i for i, c in enumerate(study.configurations)}
-        study.fits.sort(key=lambda f: (order[f["loss"], f["sampler"]], f["repeat"], f["fold"]))
+        study.fits.sort(key=lambda fit: (order[fit.loss, fit.sampler], fit.repeat, fit.fold))
 
 
-def _key(configuration: Configuration, split: Split, scoring: str) -> str:
+def _key(configuration: Configuration, split: Split, scorers: Mapping[str, Scorer]) -> str:
     parts = (
         configuration.loss,
         configuration.sampler,
         describe(configuration.params),
         split.repeat,
         split.fold,
-        # Other scores are there anyway.
-        scoring if scoring not in SCORES and not scoring.startswith("f1[") else None,
+        # A fit has all other scores whatever the study ranks by.
+        next(iter(scorers), None),
     )
     return json.dumps(parts)
 
 
 def _fit(
     key: str,
-    estimator: Any,
+    estimator: Classifier,
     configuration: Configuration,
     split: Split,
-    data: tuple[Any, ...],
-    classes: np.ndarray,
-    scorer: Any,
-) -> tuple[str, dict[str, Any], list[tuple[type[Warning], str]]]:
-    """Fit and score one configuration on one split; return the record and what it warned of."""
-    X, y, groups, X_test, y_test = data
-    rarest = int(np.argmin(np.bincount(np.searchsorted(classes, y))))
-    if split.train is not None:
-        X_test, y_test = _safe_indexing(X, split.test), y[split.test]
-        X, y = _safe_indexing(X, split.train), y[split.train]
-        groups = None if groups is None else groups[split.train]
+    data: StudyData,
+    scorers: Mapping[str, Scorer],
+) -> tuple[str, Fit, list[tuple[type[Warning], str]]]:
+    """Fit and score one configuration on one split. Return the fit and its warnings."""
+    classes, rarest = data.classes, int(np.argmin(data.counts))
+    rows = data.of(split)
+    assert rows.y_test is not None
     model = with_params(estimator, configuration.params, split.seed)
     classifier = final_step(model)
-    if "iterator_train" not in (classifier.net or {}):
-        classifier.set_params(net__iterator_train__uniform_length=True)
+    classifier.set_params(**equal_epochs(classifier))
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         start = time.perf_counter()
-        # A pipeline is told which step the groups are for, which metadata routing has no words for.
+        # The groups are an argument of one named step, which metadata routing cannot express.
         with config_context(enable_metadata_routing=False):
-            model.fit(X, y, **groups_argument(model, groups))
+            model.fit(rows.X, rows.y, **groups_argument(model, rows.groups))
         fitted = time.perf_counter()
-        scores, confusion = score_model(model, X_test, y_test, classes, rarest, scorer)
-    fit = {
-        "loss": configuration.loss,
-        "sampler": configuration.sampler,
-        "repeat": split.repeat,
-        "fold": split.fold,
-        "seed": split.seed,
-        "n_train": len(y),
-        "n_test": len(y_test),
-        "n_epochs": final_step(model).n_epochs_,
-        "n_steps": int(sum(final_step(model).history_[:, "train_batch_count"])),
-        "fit_time": round(fitted - start, 3),
-        "score_time": round(time.perf_counter() - fitted, 3),
-        "scores": scores,
-        "confusion_matrix": confusion,
-    }
+        scores, confusion = judge(model, rows.X_test, rows.y_test, classes, rarest, scorers)
+    classifier = final_step(model)
+    fit = Fit(
+        loss=configuration.loss,
+        sampler=configuration.sampler,
+        repeat=split.repeat,
+        fold=split.fold,
+        seed=split.seed,
+        n_train=len(rows.y),
+        n_test=len(rows.y_test),
+        n_epochs=classifier.n_epochs_,
+        n_steps=int(sum(classifier.history_[:, "train_batch_count"])),
+        fit_time=round(fitted - start, 3),
+        score_time=round(time.perf_counter() - fitted, 3),
+        scores=scores,
+        confusion_matrix=confusion,
+    )
     return key, fit, [(warning.category, str(warning.message)) for warning in caught]
 
 
 def study_fingerprint(
-    X: Any,
-    y: np.ndarray,
-    groups: np.ndarray | None,
-    X_test: Any,
-    y_test: np.ndarray | None,
-    estimator: Any,
-    splits: list[Split],
-    seed: int,
+    data: StudyData, estimator: Classifier, splits: list[Split], seed: int
 ) -> dict[str, Any]:
-    """Return what has to be the same for fits to belong together; readable, as errors show it."""
-    # Those of later repeats follow from the seed, and their number may grow.
+    """Return what must be the same for fits to belong together. Errors show it."""
+    # The seed decides about the folds of later repeats, whose number may grow.
     folds = [rows for split in splits if split.repeat == 0 for rows in (split.train, split.test)]
     return {
         "seed": seed,
-        "data": {"X": describe_images(X), "y": digest(y), "groups": digest(groups)},
-        "test set": {"X": describe_images(X_test), "y": digest(y_test)},
+        "data": {
+            "X": describe_images(data.X),
+            "y": digest(data.y),
+            "groups": digest(data.groups),
+        },
+        "test set": {"X": describe_images(data.X_test), "y": digest(data.y_test)},
         "folds": digest(*folds),
-        # What the configurations and the study set themselves is no part of it.
+        # The study and its configurations set the loss, the sampler and the seed.
         "estimator": describe(with_params(estimator, {"loss": "ce", "sampler": None}, 0)),
         "versions": package_versions(),
     }

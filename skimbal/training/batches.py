@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from skimbal.sampling import BatchSampler
+from skimbal.sampling import BatchSampler, SamplerSpec, count_batches
 from skimbal.training import processes as distributed
 from skimbal.training.dataset import DeviceDataset, ImageDataset
 from skimbal.training.random_state import is_cuda
@@ -27,7 +27,7 @@ class TrainIterator:
         The training rows.
     batch_size : int
         Largest number of rows in a batch, in samples.
-    sampler : None, str or sampler object, default=None
+    sampler : str, sampler object or None, default="uniform"
         As for :class:`~skimbal.sampling.BatchSampler`.
     classes : ndarray of shape (n_classes,), default=None
         Labels that the encoded ones stand for, which a sampling strategy may name.
@@ -58,7 +58,7 @@ class TrainIterator:
         self,
         dataset: ImageDataset,
         batch_size: int,
-        sampler: Any = None,
+        sampler: SamplerSpec = "uniform",
         classes: np.ndarray | None = None,
         memory_share: float = 0.5,
         uniform_length: bool = False,
@@ -81,7 +81,7 @@ class TrainIterator:
         y = self._y if classes is None else classes[self._y]
         seed = int(torch.randint(2**31 - 1, ()))
         self.batches = BatchSampler(y, batch_size, sampler, random_state=seed)
-        self._n_batches = len(BatchSampler(y, batch_size) if uniform_length else self.batches)
+        self._n_batches = count_batches(len(y), batch_size) if uniform_length else len(self.batches)
         # Without end, so that what an epoch has left is not lost.
         self._rows = itertools.chain.from_iterable(itertools.repeat(self.batches))
         #: Batches of the last epoch that lacked a class, and those that held one class only.

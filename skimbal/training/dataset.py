@@ -9,6 +9,8 @@ import torch
 from skorch.dataset import Dataset
 from torch import Tensor
 
+from skimbal.typing import OnDemandImages
+
 __all__ = ["DeviceDataset", "ImageDataset"]
 
 #: Integers of the same size that torch indexes on any device.
@@ -63,7 +65,7 @@ class ImageDataset(Dataset):  # type: ignore[misc]
     @property
     def has_files(self) -> bool:
         """Whether images are read from files and decoded, for which a batch would wait."""
-        return bool(getattr(self._X, "has_files", False))
+        return isinstance(self._X, OnDemandImages) and self._X.has_files
 
     @property
     def X(self) -> np.ndarray:

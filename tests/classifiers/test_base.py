@@ -708,8 +708,8 @@ def own_generator():
 @pytest.mark.parametrize(
     ("params", "error", "message"),
     [
-        ({"augment": "flips"}, ValueError, "augment must be None, 'flip', 'paper'"),
-        ({"augment": RandomFlip}, ValueError, "make an instance of RandomFlip"),
+        ({"augment": "flips"}, ValueError, r"augment .*'flip', 'paper'.*'flips'"),
+        ({"augment": RandomFlip}, ValueError, "instance of RandomFlip"),
         ({"augment": lambda x: x[..., :-1]}, ValueError, "must keep the shape, dtype and device"),
         ({"augment": lambda x: x[0]}, ValueError, "must keep the shape, dtype and device"),
         ({"augment": lambda x: x.double()}, ValueError, "must keep the shape, dtype and device"),
@@ -717,7 +717,7 @@ def own_generator():
         ({"augment": lambda x: x / 0}, ValueError, "makes NaN or infinite values"),
         ({"augment": lambda x: (-(x**2) - 1).log()}, ValueError, "makes NaN or infinite values"),
         ({"augment": lambda x, y: x}, TypeError, "missing 1 required positional argument"),
-        ({"augment": RandomFlip(axes=[2])}, ValueError, "has an axis that images of shape"),
+        ({"augment": RandomFlip(axes=[2])}, ValueError, r"axes .*got \(2,\)"),
         ({"augment": "flip", "optimizer": "lbfgs"}, ValueError, "optimizer='lbfgs' computes"),
         ({"crop_size": 4, "optimizer": "lbfgs"}, ValueError, "optimizer='lbfgs' computes"),
         (
@@ -725,8 +725,8 @@ def own_generator():
             ValueError,
             "micro_batch_size=8 may need the same draw",
         ),
-        ({"crop_size": 7}, ValueError, r"crop_size=7 cannot be used: .* images of size \(6, 6\)"),
-        ({"crop_size": (4, 4, 4)}, ValueError, r"crop_size=\(4, 4, 4\) cannot .* has 3 axes"),
+        ({"crop_size": 7}, ValueError, r"crop_size=7 cannot be used: .*\(6, 6\)"),
+        ({"crop_size": (4, 4, 4)}, ValueError, r"crop_size=\(4, 4, 4\) cannot .*2 spatial axes"),
         ({"crop_size": 0}, ValueError, "crop_size=0 cannot be used"),
         ({"crop_size": 4.0}, ValueError, "crop_size=4.0 cannot be used"),
         ({"n_tta": 0, "augment": "flip"}, ValueError, "n_tta must be an integer at least 1"),

@@ -509,7 +509,7 @@ class NoWeights(nn.Module):
 
 
 TERMS = "ce, wce, focal, f1, mcc, la, balanced_softmax, ldam"
-SAMPLERS = ["None, 'balanced', 'stratified', 'weighted'", "RandomOverSampler"]
+SAMPLERS = ["sampler must be", "'uniform', 'balanced', 'stratified'", "RandomOverSampler"]
 FACTORY = "f(in_channels, n_classes)"
 BUILT = ["not a network", "wrap the call in a function", FACTORY]
 DEVICES = ["cannot be used here", "'cpu', 'auto'", "CUDA device(s) on this machine"]
@@ -530,8 +530,8 @@ BAD_PARAMS = [
     ({"sampler": True}, [*SAMPLERS, "True"]),
     ({"sampler": RandomOverSampler}, [*SAMPLERS, "an instance"]),
     ({"sampler": NDSampler(RandomOverSampler())}, [*SAMPLERS, "NDSampler"]),
-    ({"sampler": SMOTE()}, ["SMOTE() computes with the values", "(NDSampler(SMOTE()), ...)"]),
-    ({"sampler": NearMiss()}, ["NearMiss() computes with", "(NDSampler(NearMiss()), ...)"]),
+    ({"sampler": SMOTE()}, ["sampler must", "got SMOTE()", "(NDSampler(SMOTE()), ...)"]),
+    ({"sampler": NearMiss()}, ["sampler must", "got NearMiss()", "(NDSampler(NearMiss()), ...)"]),
     ({"module": "resnet50"}, ["'small', 'resnet18', 'resnet34'", FACTORY, "'resnet50'"]),
     ({"module": nn.Linear(2, 2)}, [*BUILT, "Linear"]),
     ({"module": None}, [*BUILT, "NoneType"]),
@@ -642,7 +642,7 @@ BAD_PARAMS = [
         + ("module__factory", "iterator_train__sampler")
     ),
     ({"net": {"optimizer__lr": -1}}, ["learning rate", "-1"]),
-    ({"net": {"module__width": 0}}, ["widths", "positive integers", "got 0", "width=0"]),
+    ({"net": {"module__width": 0}}, ["width must be a positive integer", "got 0", "width=0"]),
     ({"net": {"callbacks__stop__patience": 2}}, ["net['callbacks__stop__patience']", "('stop',"]),
     (
         {"net": {"iterator_train": DataLoader}, "sampler": "balanced"},

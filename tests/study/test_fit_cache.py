@@ -2,6 +2,7 @@
 
 import functools
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ from torch import nn
 from skimbal import CNN2DClassifier, LossMix
 from skimbal.images import ImageArray
 from skimbal.study.fit_cache import FitCache, describe, digest
+from tests.study.data import compare, made_up, never
 
 
 def make(width):
@@ -72,9 +74,58 @@ def test_folder_keeps_each_fit_at_once(tmp_path):
     assert cache.seed is None
     assert not (tmp_path / "runs").exists()
     assert cache.open({"seed": 3, "data": "x"}) == {}
-    cache.append("first", {"score": 0.1, "n": 2})
+    (fit,) = made_up({("ce", "uniform", None): [0.1]}).fits
+    cache.append("first", fit)
     again = FitCache(tmp_path / "runs")
     assert again.seed == 3
-    assert again.open({"seed": 3, "data": "x"}) == {"first": {"score": 0.1, "n": 2}}
+    assert again.open({"seed": 3, "data": "x"}) == {"first": fit}
     with pytest.raises(ValueError, match=r"What differs: data \(x there, y now\)"):
         FitCache(tmp_path / "runs").open({"seed": 3, "data": "y"})
+
+
+def test_half_a_line_of_a_crash_is_done_again(small, tmp_path):
+    study = compare(*small, cache_dir=tmp_path)
+    path = tmp_path / "fits.jsonl"
+    text = path.read_text()
+    path.write_text(text[:-20])
+    assert str(compare(*small, cache_dir=tmp_path)) == str(study)
+    assert [json.loads(line)[0] for line in path.read_text().splitlines()] == [
+        json.loads(line)[0] for line in text.splitlines()
+    ]
+
+
+def test_foreign_and_damaged_folders_are_refused(small, tmp_path):
+    estimator = CNN2DClassifier(module=never)
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    (foreign / "thesis.tex").write_text("precious")
+    with pytest.raises(ValueError, match="holds files, but none of a study"):
+        compare(*small, cache_dir=foreign, estimator=estimator)
+    assert [path.name for path in foreign.iterdir()] == ["thesis.tex"]
+    file = tmp_path / "file"
+    file.write_text("")
+    with pytest.raises(NotADirectoryError, match="is a file, not a folder"):
+        compare(*small, cache_dir=file, estimator=estimator)
+    with pytest.raises(NotADirectoryError, match="cannot be written to"):
+        compare(*small, cache_dir=file / "runs", estimator=estimator)
+    (foreign / "study.json").write_text("{")
+    with pytest.raises(ValueError, match="is damaged or no file of a study"):
+        compare(*small, cache_dir=foreign, estimator=estimator)
+
+
+def test_an_unwritable_folder_is_refused(small, tmp_path, monkeypatch):
+    def refuse(self, *args, **kwargs):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(PermissionError, match=r"cannot be written to .*Permission denied"):
+        compare(*small, cache_dir=tmp_path / "runs", estimator=CNN2DClassifier(module=never))
+
+
+def test_a_damaged_line_is_named(small, tmp_path):
+    compare(*small, cache_dir=tmp_path)
+    path = tmp_path / "fits.jsonl"
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([lines[0], "nonsense", *lines[2:]]) + "\n")
+    with pytest.raises(ValueError, match=r"line 2 of .*fits.jsonl is damaged"):
+        compare(*small, cache_dir=tmp_path)

@@ -12,123 +12,27 @@ from pathlib import Path
 
 import matplotlib
 import matplotlib.pyplot as plt
-import numpy as np
 import pytest
 import torch
-from imblearn.over_sampling import SMOTE, RandomOverSampler
-from imblearn.pipeline import make_pipeline
 from sklearn.utils import check_random_state
-from torch import nn
 
 import skimbal
-from skimbal import CNN2DClassifier, LossMix, NDSampler
-from skimbal.datasets import DataCard, load_imbalanced_digits
-from skimbal.study import Configuration, LossStudy, compare_losses, report
-from skimbal.study.report import write_report
+from skimbal import CNN2DClassifier
+from skimbal.study import report
+from skimbal.study.code import write_code
+from skimbal.study.report import format_duration, write_report
+from tests.study.data import LONG, reported
 
-CLASSES = ("cyst", "normal", "tumour")
 VOID = {"meta", "img", "br", "link", "input"}
-LONG = "immature granulocytes(myelocytes, metamyelocytes and promyelocytes)"
 EVIL = "<script>alert('x')</script>"
-
-
-def synthetic(
-    classes=CLASSES,
-    losses=("ce", "ce+mcc"),
-    samplers=("uniform", "balanced"),
-    n_splits=3,
-    n_done=None,
-    estimator=None,
-    params=None,
-    scoring="balanced_accuracy",
-    has_test_set=False,
-):
-    """A study with made-up scores, of which the last loss has the best ones."""
-    rng = np.random.default_rng(0)
-    classes = np.array(sorted(classes))
-    n_classes = len(classes)
-    labels = np.repeat(classes, 30 * np.arange(1, n_classes + 1))
-    configurations = [
-        Configuration(
-            loss,
-            sampler,
-            losses[0] if i else None,
-            {
-                "loss": "ce",
-                **((params or {}) if loss == losses[-1] else {}),
-                "sampler": None if sampler == "uniform" else sampler,
-            },
-        )
-        for sampler in samplers
-        for i, loss in enumerate(losses)
-    ]
-    study = LossStudy(
-        configurations,
-        classes=classes,
-        scoring=scoring,
-        estimator=CNN2DClassifier() if estimator is None else estimator,
-        data=DataCard.from_labels(
-            {"all": labels},
-            image_shape=(28, 28),
-            dtype="uint8",
-            groups={"all": np.arange(len(labels)) // 2},
-        ),
-        seed=7,
-        splitting="stratified group 3-fold cross-validation",
-        n_splits=n_splits,
-        has_test_set=has_test_set,
-    )
-    for number, c in enumerate(configurations):
-        for fold in range(n_splits):
-            scores = rng.uniform(0.5, 0.52, len(study.score_names)) + 0.02 * number
-            study.fits.append(
-                {
-                    "loss": c.loss,
-                    "sampler": c.sampler,
-                    "repeat": 0,
-                    "fold": fold,
-                    "seed": fold,
-                    "n_train": 120,
-                    "n_test": 60 + fold,
-                    "n_epochs": 3,
-                    "n_steps": 30,
-                    "fit_time": 100.0,
-                    "score_time": 1.0,
-                    "scores": dict(zip(study.score_names, scores.tolist(), strict=True)),
-                    "confusion_matrix": (
-                        rng.integers(0, 5, (n_classes, n_classes)) + 9 * np.eye(n_classes)
-                    )
-                    .astype(int)
-                    .tolist(),
-                }
-            )
-    study.fits = study.fits[:n_done]
-    return study
-
-
-@pytest.fixture(scope="module")
-def study():
-    """Real fits on few images."""
-    data = load_imbalanced_digits()
-    return compare_losses(
-        data.X_train,
-        np.array(data.target_names)[data.y_train],
-        losses=["ce", "ce+mcc"],
-        estimator=CNN2DClassifier(max_epochs=2),
-        cv=2,
-        random_state=0,
-        verbose=0,
-    )
-
-
 STUDIES = {
-    "usual": synthetic,
-    "one fit each": lambda: synthetic(n_splits=1),
-    "one configuration": lambda: synthetic(losses=["ce"], samplers=["uniform"], n_splits=1),
-    "not complete": lambda: synthetic(n_done=4),
-    "fixed test set": lambda: synthetic(has_test_set=True),
-    "less is better": lambda: synthetic(scoring="log_loss"),
-    "many classes": lambda: synthetic(
+    "usual": reported,
+    "one fit each": lambda: reported(n_splits=1),
+    "one configuration": lambda: reported(losses=["ce"], samplers=["uniform"], n_splits=1),
+    "not complete": lambda: reported(n_done=4),
+    "fixed test set": lambda: reported(has_test_set=True),
+    "less is better": lambda: reported(scoring="log_loss"),
+    "many classes": lambda: reported(
         classes=[LONG, EVIL, "$\\frac$", *(f"organ {k}" for k in range(8))],
         losses=["ce", "LossMix(ce=1, f1=0.5, focal_gamma=3, mcc=0.25)", "l" * 80],
         samplers=["uniform", "RandomOverSampler(sampling_strategy=0.5)", "s" * 40],
@@ -202,9 +106,6 @@ def real_page(study, tmp_path_factory):
     path = tmp_path_factory.mktemp("real") / "report.html"
     study.to_html(path)
     return Page(path)
-
-
-# ---- what the page holds
 
 
 @pytest.mark.parametrize("name", STUDIES)
@@ -284,6 +185,11 @@ def test_conclusions_come_first_and_are_those_of_the_study(study, real_page):
     assert page.texts("p")[0] == study.describe()
 
 
+def test_page_shows_the_code_of_the_best_configuration(study, real_page):
+    (text,) = (e["text"] for e in real_page.all("code"))
+    assert text == write_code(study, study.best.loss, study.best.sampler)
+
+
 def test_tables_hold_the_numbers_of_the_study(study, real_page):
     data, ranking, others, classes = real_page.tables
     assert data == study.data.table()
@@ -324,20 +230,6 @@ def test_the_words_of_pictures_hold_their_numbers(path_of):
         assert f"{name} {matrix[k, k]} of {matrix[k].sum()}" in confusion
 
 
-def test_scores_are_listed_from_the_best_where_less_is_better():
-    study = synthetic(scoring="log_loss", samplers=["uniform"])
-    alt = report._alt_of_scores(study)
-    low, high = sorted(study.estimates(), key=lambda e: e.mean)
-    assert 0 < alt.index(f"{low.loss} {low.mean:.3f}") < alt.index(f"{high.loss} {high.mean:.3f}")
-
-
-def test_confusion_matrix_shows_counts_and_shares_of_the_true_class():
-    ax = matplotlib.figure.Figure().add_subplot()
-    report._draw_confusion(np.array([[30, 10], [1, 3]]), ["a", "b"], ax)
-    assert [t.get_text() for t in ax.texts] == ["30\n75 %", "10\n25 %", "1\n25 %", "3\n75 %"]
-    assert ax.images[0].get_array().tolist() == [[0.75, 0.25], [0.25, 0.75]]
-
-
 def test_facts_to_repeat_the_study(path_of):
     page = Page(path_of("usual"))
     facts = dict(zip(page.texts("dt"), page.texts("dd"), strict=True))
@@ -359,7 +251,7 @@ def test_facts_to_repeat_the_study(path_of):
     [(1.04, "1.0 s"), (119, "119.0 s"), (150, "2 min"), (7170, "2 h 0 min"), (9000, "2 h 30 min")],
 )
 def test_durations(seconds, text):
-    assert report._duration(seconds) == text
+    assert format_duration(seconds) == text
 
 
 def test_notes_suit_the_study(path_of):
@@ -383,21 +275,9 @@ def test_many_classes_are_split_into_tables_of_about_equal_width(path_of):
     assert heads[0][2:] + heads[1][2:] == study.class_names
 
 
-def test_long_names_keep_both_ends_in_pictures():
-    assert report._fitted("short", 1) == "short"
-    assert report._fitted("a b " * 30 + "end", 1) == "a b a b a b a b a …b a b end"
-    lines = report._fitted(LONG, 3).split("\n")
-    assert " ".join(lines) == LONG
-    assert max(map(len, lines)) <= 28
-    assert report._fitted("x" * 500, 3).count("\n") == 2
-
-
-# ---- untrusted text
-
-
 def test_names_are_text_and_nothing_else(tmp_path):
     attack = '"><img src=x onerror=alert(1)>'
-    study = synthetic(
+    study = reported(
         classes=[EVIL, "{{ 7 * 7 }}", "a&b"],
         losses=["ce", attack],
         estimator=CNN2DClassifier(module="</code></pre><script>alert(1)</script>"),
@@ -413,108 +293,6 @@ def test_names_are_text_and_nothing_else(tmp_path):
     assert f"{EVIL} " in page.all("img")[3]["attributes"]["alt"]
     assert "<script" not in page.source
     assert "&lt;b&gt;bold" in page.source
-
-
-# ---- the code of the best configuration
-
-
-def run_code(study):
-    best = study.best
-    code = report._code(study, best.loss, best.sampler)
-    names = {}
-    exec(code, names)
-    return code, names["clf"]
-
-
-def test_code_runs_as_it_stands(study, real_page):
-    text = next(e["text"] for e in real_page.all("code"))
-    code, clf = run_code(study)
-    assert text == code
-    assert isinstance(clf, CNN2DClassifier)
-    (configuration,) = [
-        c
-        for c in study.configurations
-        if (c.loss, c.sampler) == (study.best.loss, study.best.sampler)
-    ]
-    assert clf.max_epochs == 2
-    assert {key: getattr(clf, key) for key in configuration.params} == configuration.params
-
-
-def test_code_makes_epochs_as_long_as_in_the_study():
-    _, clf = run_code(synthetic())
-    assert clf.sampler == "balanced"
-    assert clf.net == {"iterator_train__uniform_length": True}
-    code, clf = run_code(synthetic(samplers=["uniform"]))
-    assert clf.net is None
-    assert code == "from skimbal import CNN2DClassifier\n\nclf = CNN2DClassifier(loss='ce')"
-
-
-def test_code_of_a_pipeline_imports_what_it_needs():
-    study = synthetic(
-        estimator=make_pipeline(NDSampler(SMOTE(k_neighbors=3)), CNN2DClassifier()),
-        params={"loss": LossMix(ce=1, mcc=0.5)},
-        samplers=["uniform", "balanced"],
-    )
-    code, pipeline = run_code(study)
-    assert "from skimbal import CNN2DClassifier, LossMix, NDSampler\n" in code
-    assert "from imblearn.over_sampling import SMOTE\n" in code
-    assert "from imblearn.pipeline import Pipeline\n" in code
-    assert pipeline[0].sampler.k_neighbors == 3
-    assert pipeline[1].get_params()["loss__mcc"] == 0.5
-    assert pipeline[1].net == {"iterator_train__uniform_length": True}
-
-
-def test_code_of_samplers_weights_and_numbers():
-    study = synthetic(
-        params={"class_weight": {"cyst": np.float64(2.0)}, "lr": float("inf")}, n_splits=1
-    )
-    study.configurations[-1].params["sampler"] = RandomOverSampler(random_state=3)
-    code, clf = run_code(study)
-    assert code.startswith("from imblearn.over_sampling import RandomOverSampler\n")
-    assert clf.sampler.random_state == 3
-    assert clf.class_weight == {"cyst": 2.0}
-    assert clf.lr == float("inf")
-
-
-@pytest.mark.parametrize("in_params", [False, True])
-def test_code_leaves_an_iterator_of_the_user_alone(in_params):
-    net = {"iterator_train": torch.utils.data.DataLoader}
-    estimator = None if in_params else CNN2DClassifier(net=net)
-    study = synthetic(estimator=estimator, params={"net": net} if in_params else None)
-    assert "uniform_length" not in report._code(study, "ce+mcc", "balanced")
-
-
-class OwnLoss(nn.Module):
-    pass
-
-
-@pytest.mark.parametrize(
-    ("params", "comment"),
-    [
-        ({"module": load_imbalanced_digits}, "# Fill in what is no code: <function load_imba"),
-        ({"module": lambda c, k: None}, "<lambda>>."),
-        ({"optimizer": torch.optim.SGD}, "# Fill in what is no code: <class 'torch.optim.sgd.SGD"),
-        ({"loss": nn.CrossEntropyLoss(label_smoothing=0.1)}, "# Check the arguments of Cross"),
-        ({"loss": OwnLoss()}, "# Check the arguments of OwnLoss"),
-        ({"class_weight": dict.fromkeys(range(50), 1.0)}, "# Fill in what ... stands for"),
-    ],
-)
-def test_code_says_what_has_to_be_filled_in(params, comment):
-    study = synthetic(params=params)
-    code = report._code(study, "ce+mcc", "balanced")
-    lines = code.split("\n")
-    assert any(comment in line for line in lines if line.startswith("# "))
-    assert "from skimbal import CNN2DClassifier" in lines
-    assert " at 0x" not in code
-
-
-def test_code_names_what_no_public_module_holds(monkeypatch):
-    monkeypatch.setattr(OwnLoss, "__module__", "_private.module")
-    code = report._code(synthetic(params={"loss": OwnLoss()}), "ce+mcc", "balanced")
-    assert "# Import or define OwnLoss." in code
-
-
-# ---- the file
 
 
 def test_the_same_study_gives_the_same_bytes_but_for_the_date(study, tmp_path, monkeypatch):
@@ -543,7 +321,7 @@ def test_global_state_is_as_before(tmp_path):
         return dict(matplotlib.rcParams), *randomness, torch.get_rng_state().tolist()
 
     before = state()
-    synthetic().to_html(tmp_path / "report.html")
+    reported().to_html(tmp_path / "report.html")
     assert state() == before
     assert plt.get_fignums() == [figure.number]
     assert plt.gcf() is figure
@@ -553,31 +331,33 @@ def test_global_state_is_as_before(tmp_path):
 @pytest.mark.parametrize("name", ["jinja2", "matplotlib"])
 def test_missing_extras_are_named_before_anything_is_written(name, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(ImportError, match=rf'{name} is missing: pip install "skimbal\[study\]"'):
-        write_report(synthetic(), tmp_path / "report.html")
+    with pytest.raises(
+        ImportError, match=rf'{name} is missing. Run pip install "skimbal\[study\]"'
+    ):
+        write_report(reported(), tmp_path / "report.html")
     assert not os.listdir(tmp_path)
 
 
 def test_a_study_without_fits_is_refused(tmp_path):
     with pytest.raises(ValueError, match="no fit of this study is finished"):
-        write_report(synthetic(n_done=0), tmp_path / "report.html")
+        write_report(reported(n_done=0), tmp_path / "report.html")
     assert not os.listdir(tmp_path)
 
 
 @pytest.mark.parametrize(
     ("name", "error", "text"),
     [
-        ("", IsADirectoryError, "is a folder; give the name of a file in it"),
-        ("missing/report.html", FileNotFoundError, "there is no folder '.*missing'; make it first"),
-        ("file/report.html", FileNotFoundError, "there is no folder '.*file'; make it first"),
-        ("r" * 300, OSError, r"cannot be written \(File name too long\); give a path"),
+        ("", IsADirectoryError, "is a folder"),
+        ("missing/report.html", FileNotFoundError, "there is no folder '.*missing'"),
+        ("file/report.html", FileNotFoundError, "there is no folder '.*file'"),
+        ("r" * 300, OSError, r"File name too long"),
     ],
 )
 def test_bad_paths_are_refused_before_a_picture_is_drawn(name, error, text, tmp_path, monkeypatch):
     (tmp_path / "file").touch()
-    monkeypatch.setattr(report, "_context", lambda study: pytest.fail("work was done"))
+    monkeypatch.setattr(report, "draw_pictures", lambda study: pytest.fail("work was done"))
     with pytest.raises(error, match=f"path='.*' .*{text}"):
-        write_report(synthetic(), str(tmp_path / name))
+        write_report(reported(), str(tmp_path / name))
     assert os.listdir(tmp_path) == ["file"]
 
 
@@ -585,10 +365,10 @@ def test_an_unwritable_folder_is_refused(tmp_path, monkeypatch):
     def refuse(self, *args, **kwargs):
         raise PermissionError(13, "Permission denied", str(self))
 
-    monkeypatch.setattr(report, "_context", lambda study: pytest.fail("work was done"))
+    monkeypatch.setattr(report, "draw_pictures", lambda study: pytest.fail("work was done"))
     monkeypatch.setattr(Path, "open", refuse)
-    with pytest.raises(PermissionError, match=r"cannot be written \(Permission denied\)"):
-        write_report(synthetic(), tmp_path / "report.html")
+    with pytest.raises(PermissionError, match="Permission denied"):
+        write_report(reported(), tmp_path / "report.html")
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
@@ -599,9 +379,9 @@ def test_an_old_report_survives_a_failed_one(error, tmp_path, monkeypatch):
     def fail(study):
         raise error("in the middle")
 
-    monkeypatch.setattr(report, "_pictures", fail)
+    monkeypatch.setattr(report, "draw_pictures", fail)
     with pytest.raises(error, match="in the middle"):
-        write_report(synthetic(), path)
+        write_report(reported(), path)
     assert path.read_text() == "old"
     assert os.listdir(tmp_path) == ["report.html"]
 
@@ -610,7 +390,7 @@ def test_an_old_report_is_replaced_where_a_link_points_to(tmp_path):
     (tmp_path / "old.html").write_text("old")
     link = tmp_path / "link.html"
     link.symlink_to("old.html")
-    write_report(synthetic(), link)
+    write_report(reported(), link)
     assert link.is_symlink()
     assert "<!DOCTYPE html>" in (tmp_path / "old.html").read_text("utf-8")
     assert sorted(os.listdir(tmp_path)) == ["link.html", "old.html"]
@@ -625,9 +405,6 @@ def test_the_template_is_packed():
     packed = settings["options.package_data"]["skimbal"].split(", ")
     folder = Path(skimbal.__file__).parent
     assert {p.name for p in folder.iterdir() if p.is_file() and p.suffix != ".py"} == set(packed)
-
-
-# ---- in a browser
 
 
 @pytest.fixture(scope="module")

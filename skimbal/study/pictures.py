@@ -1,0 +1,268 @@
+"""The pictures of a report, each with its content in words."""
+
+import base64
+import io
+import math
+import textwrap
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from sklearn.metrics import ConfusionMatrixDisplay
+
+from skimbal.displays import ClassScoresDisplay, LossStudyDisplay
+from skimbal.study.statistics import Difference, Estimate
+from skimbal.study.words import Study
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = [
+    "Picture",
+    "describe_scores",
+    "draw_confusion_matrix",
+    "draw_pictures",
+    "shorten_name",
+]
+
+#: Longest line of a name in a picture, in characters. Tables have names in full.
+_LINE = 28
+
+
+class Picture(NamedTuple):
+    """A picture of a page, with its content in words.
+
+    Parameters
+    ----------
+    uri : str
+        The picture as a data URI.
+    width, height : int
+        Size in CSS pixels.
+    alt : str
+        The numbers of the picture in words.
+    """
+
+    uri: str
+    width: int
+    height: int
+    alt: str
+
+
+def draw_pictures(study: Study) -> dict[str, Picture | None]:
+    """Draw all pictures of a report.
+
+    Parameters
+    ----------
+    study : LossStudy
+        A study with at least one finished fit.
+
+    Returns
+    -------
+    pictures : dict
+        By name: ``"scores"``, ``"differences"`` (None if there are none), ``"classes"``,
+        ``"confusion"``.
+    """
+    estimates, differences = study.estimates(), study.differences()
+    texts = [text for e in estimates for text in (e.loss, e.sampler)]
+    names, best = study.class_names, study.best
+    matrix = study.confusion_matrix(best.loss, best.sampler)
+    side = 0.75 * len(names) + 1.2
+
+    def draw_study(kind: str, rows: Sequence[Estimate | Difference], alt: str) -> Picture:
+        draw = partial(LossStudyDisplay.from_study, study, kind=kind)
+        return _picture(lambda ax: draw(ax=ax), _size(study, rows), texts, alt, n_lines=1)
+
+    with _style():
+        return {
+            "scores": draw_study("scores", estimates, describe_scores(study)),
+            "differences": draw_study("differences", differences, _describe_differences(study))
+            if differences
+            else None,
+            "classes": _picture(
+                lambda ax: ClassScoresDisplay.from_study(study, ax=ax),
+                (7.0, 1.4 + 0.75 * len(names)),
+                names,
+                _describe_class_scores(study),
+            ),
+            "confusion": _picture(
+                lambda ax: draw_confusion_matrix(matrix, names, ax),
+                (side, side),
+                names,
+                _describe_confusion_matrix(matrix, names),
+            ),
+        }
+
+
+def _size(study: Study, rows: Sequence[Estimate | Difference]) -> tuple[float, float]:
+    """Return the size of a picture of configurations, in inches."""
+    # A line for each configuration, and a line for the name of each group.
+    n_groups = len({study.configuration(row.loss, row.sampler).sampling for row in rows})
+    return 7.0, 1.4 + 0.28 * (len(rows) + n_groups)
+
+
+@contextmanager
+def _style() -> Iterator[None]:
+    """Draw in one style, whatever style the user has set, and restore the style of the user."""
+    import matplotlib
+    from matplotlib import style
+
+    fonts: Any = {key: matplotlib.rcParams[key] for key in ("font.family", "font.sans-serif")}
+    with matplotlib.rc_context():
+        style.use("default")
+        matplotlib.rcParams.update(
+            {
+                **fonts,  # the fonts of the user may have the letters of the class names
+                "svg.hashsalt": "skimbal",  # the same names of parts each time
+                "svg.fonttype": "path",
+                "text.parse_math": False,  # a $ in a name is a $
+            }
+        )
+        yield
+
+
+def _picture(
+    draw: Callable[["Axes"], object],
+    size: tuple[float, float],
+    names: Iterable[str],
+    alt: str,
+    n_lines: int = 3,
+) -> Picture:
+    """Draw on axes of a new figure, of a size in inches that grows with the names on its axes.
+
+    The names may take ``n_lines`` lines each.
+    """
+    from matplotlib.figure import Figure
+
+    # pyplot would show the figure and count it among the open figures.
+    figure = Figure(layout="constrained")
+    ax = figure.add_subplot()
+    draw(ax)
+    for axis in (ax.xaxis, ax.yaxis):
+        texts = [label.get_text() for label in axis.get_ticklabels()]
+        if any(len(text) > _LINE for text in texts):
+            axis.set_ticks(axis.get_ticklocs(), [shorten_name(text, n_lines) for text in texts])
+    legend = ax.get_legend()
+    for text in [] if legend is None else legend.get_texts():
+        lines = text.get_text().split("\n")
+        text.set_text("\n".join(shorten_name(line) for line in lines))
+    width = size[0] + 0.085 * min(_LINE, max(map(len, names)))
+    figure.set_size_inches(width, size[1])
+    stream = io.BytesIO()
+    figure.savefig(stream, format="svg", metadata={"Creator": None, "Date": None})
+    data = base64.b64encode(stream.getvalue()).decode("ascii")
+    uri = f"data:image/svg+xml;base64,{data}"
+    return Picture(uri, round(96 * width), round(96 * size[1]), alt)
+
+
+def shorten_name(text: str, n_lines: int = 3) -> str:
+    """Break a name into lines of 28 characters. Long names lose their middle.
+
+    Parameters
+    ----------
+    text : str
+        The name. Names often differ at their ends.
+    n_lines : int, default=3
+        Number of lines for which there is room.
+
+    Returns
+    -------
+    text : str
+        The name with line breaks, and with an ellipsis for a middle that was left out.
+    """
+    longest = n_lines * _LINE
+    if len(text) > longest:
+        end = longest // 3
+        text = f"{text[: longest - end - 1]}…{text[-end:]}"
+    return text if n_lines == 1 else "\n".join(textwrap.wrap(text, _LINE)[:4])
+
+
+def draw_confusion_matrix(matrix: np.ndarray, names: list[str], ax: "Axes") -> None:
+    """Draw counts and shares of the true class.
+
+    Parameters
+    ----------
+    matrix : ndarray of shape (n_classes, n_classes)
+        Counts of rows, in samples, true classes by row.
+    names : list of str
+        Names of the classes.
+    ax : matplotlib Axes
+        Where to draw.
+    """
+    # In a picture of counts, rare classes would be pale whatever the network predicts.
+    shares = matrix / np.maximum(1, matrix.sum(axis=1, keepdims=True))
+    display = ConfusionMatrixDisplay(shares, display_labels=names)
+    display.plot(
+        ax=ax,
+        cmap="Blues",
+        colorbar=False,
+        im_kw={"vmin": 0, "vmax": 1},
+        text_kw={"fontsize": 9},
+        xticks_rotation="horizontal" if max(map(len, names)) <= 8 else "vertical",
+    )
+    for place, text in np.ndenumerate(display.text_):
+        text.set_text(f"{matrix[place]}\n{100 * shares[place]:.0f} %")
+        text.set_color("white" if shares[place] > 0.5 else "black")
+    ax.set(xlabel="predicted class", ylabel="true class")
+
+
+def describe_scores(study: Study) -> str:
+    """Write the numbers of the picture of scores, from the best to the worst.
+
+    Parameters
+    ----------
+    study : LossStudy
+        A study with at least one finished fit.
+
+    Returns
+    -------
+    text : str
+        A sentence for each sampler.
+    """
+    sign = 1 if study.greater_is_better(study.scoring) else -1
+    sentences = [f"Points with intervals: mean {study.title()} of each loss, by sampling."]
+    for sampler in dict.fromkeys(c.sampler for c in study.configurations):
+        rows = [e for e in study.estimates() if e.sampler == sampler]
+        if rows:
+            rows.sort(key=lambda e: -sign * e.mean)
+            parts = [f"{e.loss} {_with_interval(e)}" for e in rows]
+            sentences.append(f"With {sampler} sampling, from best to worst: {', '.join(parts)}.")
+    return " ".join(sentences)
+
+
+def _describe_differences(study: Study) -> str:
+    parts = [
+        f"{d.loss} less {d.reference} with {d.sampler} sampling {_with_interval(d, '+')}"
+        for d in study.differences()
+    ]
+    return f"Points with intervals around zero: differences in {study.title()}. {'; '.join(parts)}."
+
+
+def _describe_class_scores(study: Study) -> str:
+    best = study.best
+    parts = []
+    for name, score in study.class_scores().items():
+        row = next(e for e in study.estimates(score) if e[:2] == best[:2])
+        parts.append(f"{name} {_with_interval(row)}")
+    return (
+        "Points with intervals: F1 of each class. "
+        f"Of {best.loss} with {best.sampler} sampling: {', '.join(parts)}."
+    )
+
+
+def _describe_confusion_matrix(matrix: np.ndarray, names: list[str]) -> str:
+    parts = []
+    for k, name in enumerate(names):
+        part = f"{name} {matrix[k, k]} of {matrix[k].sum()}"
+        mistakes = np.where(np.arange(len(names)) == k, 0, matrix[k])
+        if mistakes.any():
+            most = int(mistakes.argmax())
+            part += f", {mistakes[most]} taken for {names[most]}"
+        parts.append(part)
+    return f"Confusion matrix. Test rows predicted right: {'; '.join(parts)}."
+
+
+def _with_interval(row: Estimate | Difference, sign: str = "") -> str:
+    text = format(row.mean, f"{sign}.3f")
+    return text if math.isnan(row.low) else f"{text} [{row.low:{sign}.3f}, {row.high:{sign}.3f}]"

@@ -1,0 +1,37 @@
+"""Data that the tests of studies share."""
+
+import numpy as np
+import pytest
+
+from skimbal import CNN2DClassifier
+from skimbal.datasets import load_imbalanced_digits
+from skimbal.study import compare_losses
+
+
+@pytest.fixture(scope="session")
+def digits():
+    return load_imbalanced_digits()
+
+
+@pytest.fixture(scope="session")
+def small(digits):
+    """Few images of three classes: 60, 20 and 20."""
+    rows = np.concatenate(
+        [np.flatnonzero(digits.y_train == k)[:n] for k, n in enumerate((60, 20, 20))]
+    )
+    return digits.X_train[rows], digits.y_train[rows]
+
+
+@pytest.fixture(scope="session")
+def study(digits, small):
+    """Real fits on few images, with labels that are text."""
+    X, y = small
+    return compare_losses(
+        X,
+        np.array(digits.target_names)[y],
+        losses=["ce", "ce+mcc"],
+        estimator=CNN2DClassifier(max_epochs=2),
+        cv=2,
+        random_state=0,
+        verbose=0,
+    )

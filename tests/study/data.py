@@ -1,0 +1,143 @@
+"""Studies with made-up scores, and quick fits."""
+
+import numpy as np
+import pytest
+
+from skimbal import CNN2DClassifier
+from skimbal.datasets import DataCard
+from skimbal.study import Configuration, Fit, LossStudy, compare_losses
+
+CLASSES = ("cyst", "normal", "tumour")
+#: A name of 67 characters.
+LONG = "immature granulocytes(myelocytes, metamyelocytes and promyelocytes)"
+
+
+def quick(**params):
+    return CNN2DClassifier(max_epochs=1, batch_size=32, **params)
+
+
+def compare(X, y, **kwargs):
+    options = {
+        "losses": ["ce", "ce+mcc"],
+        "samplers": ["uniform"],
+        "estimator": quick(),
+        "cv": 2,
+        "random_state": 0,
+        "verbose": 0,
+    }
+    return compare_losses(X, y, **{**options, **kwargs})
+
+
+def never(in_channels, n_classes, **options):
+    pytest.fail("a network was built although the call should have been refused")
+
+
+def made_up(scores, *, ratio=0.25, has_test_set=False, scoring="balanced_accuracy", steps=None):
+    """Make a study from scores: {(loss, sampler, reference): [score of each fit]}."""
+    configurations = [
+        Configuration(loss, sampler, reference, {"loss": "ce", "sampler": None})
+        for loss, sampler, reference in scores
+    ]
+    n_splits = max(map(len, scores.values()))
+    study = LossStudy(
+        configurations,
+        classes=np.array([0, 1]),
+        scoring=scoring,
+        estimator=CNN2DClassifier(),
+        data=DataCard.from_labels({"all": [0, 1]}, image_shape=(8, 8), dtype="uint8"),
+        seed=0,
+        splitting="made up",
+        n_splits=n_splits,
+        has_test_set=has_test_set,
+    )
+    for (loss, sampler, _), values in scores.items():
+        for fold, value in enumerate(values):
+            study.fits.append(
+                Fit(
+                    loss=loss,
+                    sampler=sampler,
+                    repeat=0,
+                    fold=fold,
+                    seed=0,
+                    n_train=100,
+                    n_test=round(100 * ratio),
+                    n_epochs=1,
+                    n_steps=5 if steps is None else steps[loss],
+                    fit_time=1.0,
+                    score_time=0.1,
+                    scores=dict.fromkeys(study.score_names, value),
+                    confusion_matrix=[[1, 2], [3, 4]],
+                )
+            )
+    return study
+
+
+def reported(
+    classes=CLASSES,
+    losses=("ce", "ce+mcc"),
+    samplers=("uniform", "balanced"),
+    n_splits=3,
+    n_done=None,
+    estimator=None,
+    params=None,
+    scoring="balanced_accuracy",
+    has_test_set=False,
+):
+    """A study with made-up scores, of which the last loss has the best ones."""
+    rng = np.random.default_rng(0)
+    classes = np.array(sorted(classes))
+    n_classes = len(classes)
+    labels = np.repeat(classes, 30 * np.arange(1, n_classes + 1))
+    configurations = [
+        Configuration(
+            loss,
+            sampler,
+            losses[0] if i else None,
+            {
+                "loss": "ce",
+                **((params or {}) if loss == losses[-1] else {}),
+                "sampler": None if sampler == "uniform" else sampler,
+            },
+        )
+        for sampler in samplers
+        for i, loss in enumerate(losses)
+    ]
+    study = LossStudy(
+        configurations,
+        classes=classes,
+        scoring=scoring,
+        estimator=CNN2DClassifier() if estimator is None else estimator,
+        data=DataCard.from_labels(
+            {"all": labels},
+            image_shape=(28, 28),
+            dtype="uint8",
+            groups={"all": np.arange(len(labels)) // 2},
+        ),
+        seed=7,
+        splitting="stratified group 3-fold cross-validation",
+        n_splits=n_splits,
+        has_test_set=has_test_set,
+    )
+    for number, c in enumerate(configurations):
+        for fold in range(n_splits):
+            scores = rng.uniform(0.5, 0.52, len(study.score_names)) + 0.02 * number
+            confusion = rng.integers(0, 5, (n_classes, n_classes)) + 9 * np.eye(n_classes)
+            study.fits.append(
+                Fit(
+                    loss=c.loss,
+                    sampler=c.sampler,
+                    repeat=0,
+                    fold=fold,
+                    seed=fold,
+                    n_train=120,
+                    n_test=60 + fold,
+                    n_epochs=3,
+                    n_steps=30,
+                    fit_time=100.0,
+                    score_time=1.0,
+                    scores=dict(zip(study.score_names, scores.tolist(), strict=True)),
+                    confusion_matrix=confusion.astype(int).tolist(),
+                )
+            )
+    study.fits = study.fits[:n_done]
+    return study

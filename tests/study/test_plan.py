@@ -1,0 +1,276 @@
+import dataclasses
+
+import numpy as np
+import pytest
+from imblearn.over_sampling import SMOTE, RandomOverSampler
+from imblearn.pipeline import make_pipeline as make_imblearn_pipeline
+from sklearn.dummy import DummyClassifier
+from sklearn.model_selection import (
+    KFold,
+    RepeatedStratifiedKFold,
+    StratifiedGroupKFold,
+    StratifiedKFold,
+)
+from sklearn.pipeline import make_pipeline
+from torch import nn
+
+from skimbal import CNN2DClassifier, CNN3DClassifier, LossMix, NDSampler
+from skimbal.images import ImageFiles
+from skimbal.study.plan import Split, check_data, check_estimator, combine
+from tests.study.data import compare, never, quick
+
+
+def test_default_is_the_papers_fifteen(small):
+    study = compare(*small, losses=None, samplers=None)
+    names = [(c.loss, c.sampler) for c in study.configurations]
+    six = ["ce", "focal", "f1", "mcc", "ce+f1", "ce+mcc"]
+    weighted = ["wce", "wce+f1", "wce+mcc"]
+    assert sorted(names) == sorted(
+        [(loss, sampler) for sampler in ("uniform", "balanced") for loss in six]
+        + [(loss, "uniform") for loss in weighted]
+    )
+    assert len(study.differences()) == 13
+
+
+def test_default_estimator_suits_the_shape(rng):
+    for shape, expected in [
+        ((16, 8, 8), CNN2DClassifier),
+        ((16, 3, 8, 8), CNN2DClassifier),
+        ((16, 8, 8, 8), CNN3DClassifier),
+        ((16, 1, 4, 8, 8), CNN3DClassifier),
+    ]:
+        X = rng.integers(0, 255, size=shape, dtype=np.uint8)
+        assert type(check_estimator(None, X)) is expected
+
+
+def test_default_estimator_of_image_files(tmp_path):
+    paths = [tmp_path / f"{i}.npy" for i in range(2)]
+    for path in paths:
+        np.save(path, np.zeros((3, 8, 8), np.uint8))
+    as_pictures, as_volumes = ImageFiles(paths, channels=3), ImageFiles(paths, size=(3, 8, 8))
+    assert as_pictures.shape == as_volumes.shape
+    assert isinstance(check_estimator(None, as_pictures), CNN2DClassifier)
+    assert isinstance(check_estimator(None, as_volumes), CNN3DClassifier)
+
+
+def test_losses_of_every_kind(small):
+    class Own(nn.CrossEntropyLoss):
+        pass
+
+    study = compare(
+        *small,
+        losses={
+            "ce": "ce",
+            "half": LossMix(ce=1, mcc=0.5),
+            "module": Own(),
+            "smooth": {"loss": LossMix(ce=1, label_smoothing=0.1), "lr": 1e-2},
+        },
+    )
+    assert [c.reference for c in study.configurations] == [None, "ce", "ce", "ce"]
+    scores = study.scores()
+    # The package's cross-entropy is torch's.
+    assert scores["module", "uniform"] == pytest.approx(scores["ce", "uniform"])
+    listed = compare(*small, losses=["ce", LossMix(f1=1), Own])
+    assert [c.loss for c in listed.configurations] == ["ce", "LossMix(f1=1)", "Own"]
+
+
+def test_repeats_draw_folds_anew_and_keep_those_before(small):
+    once, twice = (compare(*small, losses=["ce"], n_repeats=n) for n in (1, 2))
+    assert without_times(twice)[:2] == without_times(once)
+    assert twice.fits[2].scores != twice.fits[0].scores
+    assert len({fit.seed for fit in twice.fits}) == 4
+
+
+def without_times(study):
+    return [dataclasses.replace(fit, fit_time=0.0, score_time=0.0) for fit in study.fits]
+
+
+def test_splitters_of_ones_own(small):
+    repeated = compare(*small, cv=RepeatedStratifiedKFold(n_splits=2, n_repeats=2, random_state=0))
+    assert len(repeated.fits) == 8
+    drawn = compare(*small, cv=StratifiedKFold(2, shuffle=True, random_state=5), n_repeats=2)
+    first = compare(*small, cv=StratifiedKFold(2, shuffle=True, random_state=5))
+    assert [f.scores for f in drawn.fits if f.repeat == 0] == [f.scores for f in first.fits]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"losses": ["ce", "mmc"]}, "unknown term 'mmc'"),
+        ({"losses": []}, r"losses must be .* got \[\]"),
+        ({"losses": "ce"}, "losses must be .* got 'ce'"),
+        ({"losses": ["ce", "ce"]}, r"losses must be .* got \['ce', 'ce'\]. 'ce' is there twice"),
+        ({"losses": {"x": {"loss": "ce", "lrr": 1}}}, "lrr"),
+        (
+            {"losses": {"x": {"loss": "ce", "sampler": "balanced"}}},
+            r"losses\['x'\] must .* 'sampler': 'balanced'",
+        ),
+        ({"samplers": ["balance"]}, "sampler .*'uniform', 'balanced'.*'balance'"),
+        ({"samplers": [SMOTE()]}, "NDSampler"),
+        ({"baseline": "focal"}, r"baseline must be .*\['ce', 'ce\+mcc'\]; got 'focal'"),
+        ({"scoring": "auc"}, "scoring must be one of balanced_accuracy.* got 'auc'"),
+        ({"scoring": ["roc_auc"]}, r"scoring must be .* got \['roc_auc'\]"),
+        ({"scoring": "roc_auc"}, r"scoring must be .* \[0, 1, 2\]; got 'roc_auc'"),
+        ({"estimator": DummyClassifier()}, "estimator must be .* got .*DummyClassifier"),
+        (
+            {"estimator": make_pipeline(DummyClassifier())},
+            "estimator must be .* got .*DummyClassifier",
+        ),
+        ({"cv": 1}, "cv must be .* got 1"),
+        ({"cv": 21}, "cv must be at most 20 .*class 1 has 20 members.* got 21"),
+        ({"cv": 61}, "cv must be at most 20 .* got 61"),
+        (
+            {"cv": 4, "groups": np.arange(100) // 10},
+            "cv must be at most 2 .*class 1 has 2 groups.* got 4",
+        ),
+        ({"groups": np.arange(100) // 20, "cv": 2}, "at least 2 groups.*class 1 has 1"),
+        ({"groups": np.arange(99)}, "inconsistent numbers of samples"),
+        ({"groups": [1.0, np.nan] * 50}, "groups .*missing labels"),
+        ({"groups_test": [1, 2]}, "groups_test .*X_test and groups"),
+        (
+            {"X_test": np.zeros((3, 8, 8)), "y_test": [0, 1, 2], "groups_test": [1, 2, 3]},
+            "groups_test .*X_test and groups.*Give all three",
+        ),
+        (
+            {
+                "X_test": np.zeros((3, 8, 8)),
+                "y_test": [0, 1, 2],
+                "groups": np.arange(100) + 2,
+                "groups_test": [1, 2, 3],
+            },
+            r"groups_test .*2 group\(s\).* such as 2\.",
+        ),
+        (
+            {
+                "X_test": np.zeros((3, 8, 8)),
+                "y_test": [0, 1, 2],
+                "groups": np.arange(100),
+                "groups_test": [100, 101],
+            },
+            "inconsistent numbers of samples",
+        ),
+        ({"cv": KFold(2)}, "lack the class"),
+        (
+            {"cv": StratifiedKFold(2), "groups": np.arange(100) % 7},
+            r"fold 0 of repeat 0 .*7 group\(s\)",
+        ),
+        (
+            {"cv": StratifiedKFold(2), "n_repeats": 2},
+            "n_repeats must be 1 for cv=StratifiedKFold.* got 2",
+        ),
+        ({"n_repeats": 0}, "n_repeats must be .* at least 1; got 0"),
+        ({"n_repeats": True}, "n_repeats must be .* got True"),
+        ({"verbose": -1}, "verbose must be .* at least 0; got -1"),
+        ({"X_test": np.zeros((2, 8, 8))}, "X_test and y_test"),
+        (
+            {"X_test": np.zeros((3, 8, 8)), "y_test": [0, 1, 2]},
+            "cv must be None with X_test.* got 2",
+        ),
+        (
+            {"X_test": np.zeros((2, 8, 8)), "y_test": [0, 1], "cv": None},
+            r"y_test must be .* \[0, 1, 2\].* got \[0, 1\]",
+        ),
+    ],
+)
+def test_bad_input_is_refused_before_any_fit(small, change, message):
+    change = {"estimator": CNN2DClassifier(module=never), **change}
+    with pytest.raises(ValueError, match=message):
+        compare(*small, **change)
+
+
+@pytest.mark.parametrize(
+    ("y", "message"),
+    [
+        ([0] * 100, r"y must be .* at least 2 classes; got \[0\]"),
+        ([0.0, np.nan] * 50, "y .*missing labels"),
+        (["a", None] * 50, "y .*missing labels"),
+        ([0, 1] * 20, "inconsistent numbers of samples"),
+    ],
+)
+def test_bad_labels_are_refused(small, y, message):
+    with pytest.raises(ValueError, match=message):
+        compare(small[0], y, estimator=CNN2DClassifier(module=never))
+
+
+def test_losses_are_judged_by_their_terms_and_not_by_their_names(small):
+    X, y = small
+    losses = {"weighted": "wce", "plain": "ce", "ce without wce": "ce", "ce": "ce+wce"}
+    configurations = combine(losses, {"none": None}, None, check_data(X, y), quick())
+    assert [c.reference for c in configurations] == ["plain", None, "plain", "weighted"]
+    assert [set(c.terms) for c in configurations] == [{"wce"}, {"ce"}, {"ce"}, {"ce", "wce"}]
+    assert [c.weighs_classes for c in configurations] == [True, False, False, True]
+    assert [c.sampling for c in configurations] == [
+        "none + weights",
+        "none",
+        "none",
+        "none + weights",
+    ]
+
+
+def test_the_plainest_cross_entropy_is_the_reference(small):
+    losses = {
+        "smooth": LossMix(ce=1, label_smoothing=0.1),
+        "post hoc": {"loss": "ce", "logit_adjustment": 1.0},
+        "class weights": {"loss": "ce", "class_weight": "balanced"},
+        "twice": LossMix(ce=2),
+        "again": "ce",
+        "both": "ce+mcc",
+    }
+
+    def references(losses, baseline=None):
+        made = combine(losses, ["uniform"], baseline, check_data(*small), quick())
+        return [c.reference for c in made]
+
+    assert references(losses) == ["twice", "twice", "twice", None, "twice", "twice"]
+    del losses["twice"], losses["again"]
+    assert references(losses) == [None, "smooth", "smooth", "smooth"]
+    assert references(losses, "both") == ["both", "both", "both", None]
+    assert references(["f1", "mcc"]) == [None, None]
+    (_, weighted, *_) = combine(
+        {"ce": "ce", "weighted": losses["class weights"]},
+        ["uniform", "balanced"],
+        None,
+        check_data(*small),
+        quick(),
+    )
+    assert weighted.weighs_classes
+    assert weighted.sampling == "uniform + weights"
+
+
+def test_rows_of_a_split(small, digits):
+    X, y = small
+    groups = np.arange(len(y))
+    rows = check_data(X, y, groups).of(Split(0, 0, np.arange(90), np.arange(90, 100), 0))
+    assert len(rows.X) == len(rows.y) == len(rows.groups) == 90
+    assert rows.y_test.tolist() == y[90:].tolist()
+    assert (rows.X_test == X[90:]).all()
+    fixed = check_data(X, y, None, digits.X_test, digits.y_test)
+    assert fixed.of(Split(0, 0, None, None, 0)) is fixed
+    assert fixed.counts.tolist() == [60, 20, 20]
+
+
+def test_a_rare_class_that_cannot_be_split(small):
+    X, y = small
+    y = y.copy()
+    y[y == 2] = 1
+    y[-1] = 2
+    with pytest.raises(ValueError, match=r"at least 2 members.*class 2 has 1"):
+        compare(X, y)
+
+
+def test_groups_that_leave_a_fold_without_a_class(small):
+    X, y = small
+    cv = StratifiedGroupKFold(3)
+    groups = np.where(y == 2, 100 + np.arange(100) % 2, np.arange(100))
+    with pytest.raises(ValueError, match=r"lack the class\(es\) \[2\]"):
+        compare(X, y, cv=cv, groups=groups, estimator=CNN2DClassifier(module=never))
+
+
+def test_groups_and_resampled_rows(small):
+    X, y = small
+    groups = np.arange(len(y)) // 4
+    pipeline = make_imblearn_pipeline(NDSampler(RandomOverSampler()), quick(train_split=0.25))
+    with pytest.raises(ValueError, match=r"train_split .*groups.* the step 'ndsampler'"):
+        compare(X, y, groups=groups, estimator=pipeline)
+    compare(X, y, estimator=pipeline, losses=["ce"])
+    compare(X, y, groups=groups, estimator=pipeline.set_params(cnn2dclassifier__train_split=None))

@@ -1,0 +1,74 @@
+import pandas as pd
+import pytest
+
+from skimbal import CNN2DClassifier, LossMix
+from tests.study.data import compare, made_up, quick
+
+
+def test_pairs_are_taken_split_by_split():
+    study = made_up({("ce", "x", None): [0.1, 0.2, 0.3], ("f1", "x", "ce"): [0.2, 0.3]})
+    (difference,) = study.differences()
+    assert difference.mean == pytest.approx(0.1)
+
+
+def test_frames(small):
+    study = compare(*small)
+    frame = study.to_frame()
+    assert list(frame.index) == [("ce", "uniform"), ("ce+mcc", "uniform")]
+    row = frame.loc[("ce+mcc", "uniform")]
+    estimate, difference = study.estimates("f1_macro")[1], study.differences("f1_macro")[0]
+    assert row["mean_f1_macro"] == estimate.mean
+    assert row["std_f1_macro"] == estimate.std
+    assert (row["difference_f1_macro"], row["reference"]) == (difference.mean, "ce")
+    assert row["difference_low_f1_macro"] == difference.low
+    assert row["p_value_f1_macro"] == difference.p_value
+    fits = study.to_frame("fit")
+    assert len(fits) == 4
+    assert fits["balanced_accuracy"].tolist() == [
+        fit.scores["balanced_accuracy"] for fit in study.fits
+    ]
+    with pytest.raises(ValueError, match=r"per must be .* got 'row'"):
+        study.to_frame("row")
+
+
+def test_frames_name_their_extra(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "pandas", None)
+    with pytest.raises(ImportError, match=r"skimbal\[study\]"):
+        made_up({("ce", "x", None): [0.5]}).to_frame()
+
+
+def test_csv_is_the_frame(small, tmp_path):
+    study = compare(*small)
+    study.to_csv(tmp_path / "table.csv")
+    table = pd.read_csv(tmp_path / "table.csv", index_col=["loss", "sampler"])
+    pd.testing.assert_frame_equal(table, study.to_frame(), check_exact=True)
+
+
+def test_without_fits_there_is_no_table(tmp_path):
+    study = made_up({("ce", "uniform", None): [0.5, 0.6]})
+    study.fits.clear()
+    for table in (study.to_frame, lambda: study.to_csv(tmp_path / "table.csv")):
+        with pytest.raises(ValueError, match="no fit is finished"):
+            table()
+    assert not list(tmp_path.iterdir())
+
+
+def test_code_makes_the_estimator(small):
+    study = compare(
+        *small,
+        losses=[LossMix(ce=1, mcc=0.5)],
+        samplers=["balanced"],
+        estimator=quick(net={"optimizer__weight_decay": 1e-4}),
+    )
+    code = study.code("LossMix(ce=1, mcc=0.5)", "balanced")
+    made = eval(code, {"CNN2DClassifier": CNN2DClassifier, "LossMix": LossMix})
+    assert made.get_params()["loss__mcc"] == 0.5
+    assert (made.sampler, made.max_epochs, made.net) == (
+        "balanced",
+        1,
+        {"optimizer__weight_decay": 1e-4},
+    )
+    with pytest.raises(ValueError, match=r"configuration of this study.*got \('ce', 'balanced'\)"):
+        study.code("ce", "balanced")
+    with pytest.raises(ValueError, match=r"finished fit.*got \('ce', 'balanced'\)"):
+        study.confusion_matrix("ce", "balanced")

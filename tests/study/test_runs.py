@@ -1,0 +1,318 @@
+import math
+import os
+from typing import ClassVar
+
+import numpy as np
+import pytest
+import sklearn
+from imblearn.over_sampling import SMOTE, RandomOverSampler
+from imblearn.pipeline import make_pipeline as make_imblearn_pipeline
+from imblearn.under_sampling import RandomUnderSampler
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+from skorch.callbacks import Callback
+from skorch.dataset import Dataset
+from skorch.helper import predefined_split
+
+from skimbal import CNN2DClassifier, LossMix, NDSampler
+from skimbal.images import ImageFiles
+from skimbal.networks import SmallCNN
+from skimbal.study import runs
+from skimbal.study.fit_cache import describe
+from tests.study.data import compare, quick
+
+SEEN = []
+
+
+def recording(in_channels, n_classes, **options):
+    network = SmallCNN(in_channels, n_classes, **options)
+    SEEN.append(sum(parameter.double().sum().item() for parameter in network.parameters()))
+    return network
+
+
+def test_initial_weights_are_those_of_the_split(small):
+    SEEN.clear()
+    net = {"module__spatial_shape": (8, 8)}
+    study = compare(
+        *small,
+        losses=["ce", "f1", "ce+mcc"],
+        samplers=["uniform", "balanced"],
+        estimator=quick(module=recording, net=net),
+    )
+    weights = np.reshape(SEEN, (2, 6))  # split by split
+    assert (weights == weights[:, :1]).all()
+    assert weights[0, 0] != weights[1, 0]
+    assert len({fit.seed for fit in study.fits}) == 2
+
+
+def test_every_configuration_takes_as_many_steps(small):
+    samplers = ["uniform", "balanced", "stratified", "weighted"]
+    samplers += [RandomOverSampler(), RandomUnderSampler()]
+    study = compare(*small, losses=["ce"], samplers=samplers, estimator=quick(random_state=1))
+    # 50 training rows in batches of 32.
+    assert {fit.n_steps for fit in study.fits} == {2}
+    assert len(study.fits) == 12
+    assert [c.sampler for c in study.configurations] == [
+        *samplers[:4],
+        "RandomOverSampler()",
+        "RandomUnderSampler()",
+    ]
+
+
+def test_one_seed_gives_one_table(small):
+    first, second, other = (compare(*small, random_state=seed) for seed in (0, 0, 1))
+    assert str(first) == str(second)
+    assert first.scores()["ce", "uniform"].tolist() != other.scores()["ce", "uniform"].tolist()
+
+
+@pytest.mark.slow
+def test_workers_change_nothing(small):
+    assert str(compare(*small)) == str(compare(*small, n_jobs=2))
+
+
+def test_fixed_test_set_trains_on_all_rows(digits):
+    study = compare(
+        digits.X_train,
+        digits.y_train,
+        X_test=digits.X_test,
+        y_test=digits.y_test,
+        cv=None,
+        n_repeats=2,
+    )
+    assert {fit.n_train for fit in study.fits} == {len(digits.y_train)}
+    assert {fit.n_test for fit in study.fits} == {len(digits.y_test)}
+    assert study.confusion_matrix("ce", "uniform").sum() == 2 * len(digits.y_test)
+    assert "fixed test set, 2 seeds" in str(study)
+    assert "choice of the test rows" in str(study)
+
+
+def test_groups_stay_on_one_side(small):
+    X, y = small
+    groups = np.arange(len(y)) // 4
+    seen = []
+
+    def scorer(estimator, X_test, y_test):
+        seen.append({tuple(image.ravel()) for image in X_test})
+        return 1.0
+
+    compare(X, y, groups=groups, losses=["ce"], scoring=scorer)
+    for test in seen:
+        mine = np.array([tuple(image.ravel()) in test for image in X])
+        assert not set(groups[mine]) & set(groups[~mine])
+
+
+class GroupsOfFits(Callback):
+    """Note the groups of the rows of each side of a validation split."""
+
+    noted: ClassVar = []
+
+    def __init__(self, group_of):
+        self.group_of = group_of
+
+    def on_epoch_begin(self, net, dataset_train, dataset_valid, **kwargs):
+        self.noted.append(
+            [
+                {self.group_of[image.tobytes()] for image in data.X[:, 0]}
+                for data in (dataset_train, dataset_valid)
+            ]
+        )
+
+
+@pytest.mark.parametrize("routing", [False, True])
+@pytest.mark.parametrize("how", ["alone", "in a pipeline", "on a test set"])
+def test_groups_reach_the_validation_split(small, digits, how, routing):
+    X, y = small
+    groups = np.arange(len(y)) // 4
+    noted = GroupsOfFits({image.tobytes(): g for image, g in zip(X, groups, strict=True)})
+    estimator = quick(train_split=0.25, callbacks=[noted])
+    options = {"groups": groups, "losses": ["ce"], "estimator": estimator}
+    if how == "in a pipeline":
+        options["estimator"] = make_pipeline(FunctionTransformer(), estimator)
+    if how == "on a test set":
+        options |= {"X_test": digits.X_test, "y_test": digits.y_test, "cv": None}
+        options |= {"groups_test": 100 + np.arange(len(digits.y_test))}
+    GroupsOfFits.noted.clear()
+    with sklearn.config_context(enable_metadata_routing=routing):
+        study = compare(X, y, **options)
+    assert len(GroupsOfFits.noted) == len(study.fits) > 0
+    assert all(train and valid and not train & valid for train, valid in GroupsOfFits.noted)
+    if how == "on a test set":
+        assert study.data.n_groups == {"train": 25, "test": 216}
+
+
+def test_pipelines_and_seeds_of_their_samplers(small):
+    pipeline = make_imblearn_pipeline(NDSampler(SMOTE()), quick())
+    first, second = (
+        compare(*small, estimator=pipeline, samplers=["uniform", "balanced"]) for _ in range(2)
+    )
+    assert str(first) == str(second)
+    assert {fit.n_steps for fit in first.fits} == {math.ceil(90 / 32)}
+    plain = compare(*small, estimator=make_pipeline(FunctionTransformer(), quick()))
+    assert (
+        plain.scores()["ce", "uniform"].tolist()
+        == compare(*small).scores()["ce", "uniform"].tolist()
+    )
+
+
+def test_warnings_of_fits_are_shown_once(small):
+    with pytest.warns(UserWarning, match="batch_size=2 is less than the 3 classes") as caught:
+        compare(*small, losses=["ce+mcc"], estimator=quick().set_params(batch_size=2), cv=3)
+    assert len(caught) == 1
+
+
+def test_progress_bar_counts_fits(small, capsys):
+    compare(*small, losses=["ce"], verbose=1)
+    assert "2/2" in capsys.readouterr().err
+    compare(*small, losses=["ce"], verbose=0)
+    assert capsys.readouterr().err == ""
+
+
+def counted(calls, *, fail_at=None):
+    def scorer(estimator, X, y):
+        calls.append(1)
+        if len(calls) == fail_at:
+            raise RuntimeError("out of memory, say")
+        return 0.5
+
+    return scorer
+
+
+def test_a_study_goes_on_where_it_was_ended(small, tmp_path):
+    calls = []
+    with pytest.raises(RuntimeError, match="out of memory") as caught:
+        compare(*small, scoring=counted(calls, fail_at=3), cache_dir=tmp_path / "new" / "runs")
+    assert len(caught.value.study.fits) == 2
+    assert "Finished fits, 2 of them, are in" in "".join(caught.value.__notes__)
+    study = compare(*small, scoring=counted(calls), cache_dir=tmp_path / "new" / "runs")
+    assert len(calls) == 3 + 2
+    assert str(study) == str(compare(*small, scoring=counted(calls)))
+    again = compare(*small, scoring=counted(calls), cache_dir=tmp_path / "new" / "runs")
+    assert len(calls) == 3 + 2 + 4
+    assert again.fits == study.fits
+
+
+def test_ctrl_c_loses_nothing(small):
+    calls = []
+
+    def scorer(estimator, X, y):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return 0.5
+
+    with pytest.raises(KeyboardInterrupt) as caught:
+        compare(*small, scoring=scorer)
+    assert len(caught.value.study.fits) == 1
+    assert "1 of 4 fits" in repr(caught.value.study)
+
+
+def test_further_losses_samplers_and_repeats_join(small, tmp_path):
+    calls = []
+    options = {"scoring": counted(calls), "cache_dir": tmp_path}
+    compare(*small, **options)
+    more = compare(
+        *small,
+        losses=["ce", "f1", "ce+mcc"],
+        samplers=["uniform", "balanced"],
+        n_repeats=2,
+        **options,
+    )
+    assert len(calls) == 24
+    assert len(more.fits) == 24
+    assert len(compare(*small, losses=["f1"], **options).fits) == 2
+    assert len(calls) == 24
+
+
+def test_same_name_of_another_loss_is_another_fit(small, tmp_path):
+    calls = []
+    options = {"scoring": counted(calls), "cache_dir": tmp_path, "cv": 2}
+    compare(*small, losses={"mine": lambda_loss(0.5)}, **options)
+    compare(*small, losses={"mine": lambda_loss(0.5)}, **options)
+    assert len(calls) == 2
+    compare(*small, losses={"mine": lambda_loss(1.0)}, **options)
+    assert len(calls) == 4
+
+
+def lambda_loss(mcc):
+    return LossMix(ce=1, mcc=mcc)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"estimator": CNN2DClassifier(max_epochs=2)}, r"estimator.max_epochs \(1 there, 2 now\)"),
+        ({"cv": 3}, "folds"),
+        ({"random_state": 1}, r"seed \(0 there, 1 now\)"),
+        ({"groups": np.arange(100) // 2}, "data.groups"),
+        ({"X": 1}, "data.X"),
+        ({"y": 1}, "data.y"),
+    ],
+)
+def test_a_cache_of_another_study_is_refused(small, tmp_path, change, named):
+    X, y = small
+    compare(X, y, cache_dir=tmp_path)
+    before = sorted((path.name, path.read_bytes()) for path in tmp_path.iterdir())
+    if "X" in change:
+        X = X + np.uint8(change.pop("X"))
+    if "y" in change:
+        y = np.roll(y, change.pop("y"))
+    with pytest.raises(ValueError, match=f"is of another study.*{named}"):
+        compare(X, y, cache_dir=tmp_path, **change)
+    assert sorted((path.name, path.read_bytes()) for path in tmp_path.iterdir()) == before
+
+
+def test_a_cache_of_other_versions_is_refused(small, tmp_path, monkeypatch):
+    compare(*small, cache_dir=tmp_path)
+    monkeypatch.setattr(runs, "package_versions", lambda: {"skimbal": "9"})
+    with pytest.raises(ValueError, match=r"versions.skimbal \(.* there, 9 now\)"):
+        compare(*small, cache_dir=tmp_path)
+
+
+def test_without_a_seed_the_cache_keeps_one(small, tmp_path):
+    first = compare(*small, random_state=None, cache_dir=tmp_path)
+    assert str(compare(*small, random_state=None, cache_dir=tmp_path)) == str(first)
+    assert compare(*small, random_state=None).seed != first.seed
+    generator = np.random.RandomState(3)
+    assert (
+        compare(*small, random_state=generator).seed != compare(*small, random_state=generator).seed
+    )
+
+
+@pytest.fixture
+def files(small, tmp_path):
+    """Some images as files, and their labels."""
+    X, y = (array[::2] for array in small)
+    paths = [tmp_path / f"{i:03}.npy" for i in range(len(y))]
+    for path, image in zip(paths, X, strict=True):
+        np.save(path, image)
+    return paths, y
+
+
+def test_image_files_are_read_in_fits_only(small, files, tmp_path, monkeypatch):
+    paths, y = files
+    expected = str(compare(np.stack([np.load(path) for path in paths]), y))
+    assert str(compare(ImageFiles(paths), y)) == str(compare(paths, y)) == expected
+    done = compare(ImageFiles(paths), y, cache_dir=tmp_path / "runs")
+    monkeypatch.setattr(ImageFiles, "__array__", lambda *args, **kwargs: pytest.fail("files read"))
+    again = compare(ImageFiles(paths), y, cache_dir=tmp_path / "runs")
+    assert again.fits == done.fits
+    valid = predefined_split(Dataset(ImageFiles(paths), y))
+    assert "files" in str(describe(quick(train_split=valid)))
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({}, "data.X.files"),
+        ({"size": (6, 6)}, r"data.X.size \(None there, \[6, 6\] now\)"),
+        ({"transform": np.sqrt}, "data.X.transform"),
+    ],
+)
+def test_a_cache_of_other_files_is_refused(files, tmp_path, options, named):
+    paths, y = files
+    compare(ImageFiles(paths), y, cache_dir=tmp_path / "runs")
+    if not options:
+        np.save(paths[3], np.load(paths[4]))
+        os.utime(paths[3], ns=(1, 1))
+    with pytest.raises(ValueError, match=f"is of another study.*{named}"):
+        compare(ImageFiles(paths, **options), y, cache_dir=tmp_path / "runs")
