@@ -181,12 +181,13 @@ def main() -> None:
         ),
     ]
     notes = [
-        f"Process CPU time of one thread, {args.rounds} interleaved rounds, each case in a process "
-        f"of its own. The {LIMIT}: channels last, inference mode, normalisation put into the "
+        f"Process CPU time of one thread, {args.rounds} interleaved rounds, each case in a "
+        "separate process. "
+        f"The {LIMIT}: channels last, inference mode, normalisation put into the "
         "convolutions, the best of three sizes of blocks, which all but skimbal take over; its "
         "images are standardised and in their layout before the clock starts, skimbal gets raw "
         "arrays and checks them.",
-        f"{TENSORFLOW} runs and is clocked in a process of its own, which takes its turn with the "
+        f"{TENSORFLOW} runs and is clocked in a separate process, which takes its turn with the "
         "others.",
         f"Probabilities count as equal up to {TOLERANCE:g}, absolute.",
     ]

@@ -194,7 +194,7 @@ def main() -> None:
         )
     notes = [
         f"Float32 logits of n x K. Process CPU time of one thread, {args.rounds} interleaved "
-        "rounds, each size in a process of its own. Memory: high water of the resident set "
+        "rounds, each size in a separate process. Memory: high water of the resident set "
         "(VmHWM) of a fresh process for each figure, less its resident set before the call; "
         "nothing is sampled. The gradient, one unit, is part of it.",
     ]

@@ -334,10 +334,10 @@ def main() -> None:
             tables.append(table)
     notes = [
         f"Network 'small' of width {WIDTH} (4 in the search). First table: anonymous memory "
-        "(RssAnon), sampled every 3 ms by a thread, over what imports and a first tiny fit take; "
-        f"the largest of {args.rounds} rounds, CPU time their median. Second table: anonymous and "
-        "shared memory of the process tree (PSS, without pages of files), sampled every 50 ms, "
-        "over what the processes take after a tiny search.",
+        "(RssAnon), sampled every 3 ms by a thread, above the memory after imports and a first "
+        f"tiny fit; the largest of {args.rounds} rounds, CPU time their median. Second table: "
+        "anonymous and shared memory of the process tree (PSS, without pages of files), "
+        "sampled every 50 ms, above the memory after a tiny search.",
     ]
     write_report("memory", args, results, tables, notes, missing, draw(results))
 

@@ -154,7 +154,7 @@ def report(results: dict[str, dict], described: dict) -> str:
         scores = {**SCORES, **of_classes}
         first = ["balanced_accuracy", "f1_macro", "matthews_corrcoef", "roc_auc_ovr"]
         others = [score for score in scores if score not in first]
-        head = [*map(scores.get, first), "balanced accuracy less that of the reference", "p"]
+        head = [*map(scores.get, first), "balanced accuracy minus reference", "p"]
         main = [["sampler", "loss", *head, "lost"]]
         further = [["sampler", "loss", *map(scores.get, others)]]
         for row in result["rows"]:

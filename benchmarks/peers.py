@@ -511,7 +511,7 @@ def keras_prediction(
 
 
 class KerasOnTensorFlow:
-    """Keras with its other backend, in a process of its own: a process has one backend for good.
+    """Keras with its other backend, in a separate process: a process has one backend for good.
 
     The process stays for all rounds and waits while others take their turn. It clocks itself, as
     what it computes does not count as CPU time of the contestants' process.

@@ -156,7 +156,7 @@ def network_3d(in_channels: int, n_classes: int) -> nn.Module:
 
 
 def fit_on_files(folder: str, n: int) -> dict[str, float]:
-    """Write files, then fit and predict on them; in a process of its own."""
+    """Write files, then fit and predict on them; in a separate process."""
     rng = np.random.default_rng(0)
     contents = []
     for _ in range(100):  # to draw and encode each anew would take longer than all else
@@ -173,7 +173,7 @@ def fit_on_files(folder: str, n: int) -> dict[str, float]:
 
 
 def fit_on_zarr(folder: str, gib: float) -> dict[str, float]:
-    """Write an array of volumes, then fit and predict on it; in a process of its own."""
+    """Write an array of volumes, then fit and predict on it; in a separate process."""
     n = max(8, round(gib * 2**30 / np.prod(VOLUME_SHAPE)))
     X = zarr.create_array(
         Path(folder, "X.zarr"), shape=(n, *VOLUME_SHAPE), chunks=(1, *VOLUME_SHAPE), dtype="u1"
@@ -259,13 +259,13 @@ def main() -> None:
         "Medians of the rounds, with the quartiles of the ratios. The ways take turns. All files "
         "are in the memory of the operating system. The plain loop opens each file with pillow or "
         "nibabel and makes an array of it, without a check.",
-        "An epoch is that of the built-in network with width 16 on images that are resampled to a "
+        "An epoch trains the built-in network with width 16 on images that are resampled to a "
         "quarter of their size along each axis, with one thread of torch.",
-        "Other work was running on the machine, which disturbs the times, above all those of "
-        "several threads." * args.disturbed,
-        "Larger than memory: one epoch and the prediction of all images, in a process of its own, "
-        "with a network that only averages, so that reading is the work. The peak is that of the "
-        "whole process, python and torch included. Of the many files 100 differ in content.",
+        "Other work was running on the machine, which disturbs the times, above all the times "
+        "of several threads." * args.disturbed,
+        "Larger than memory: one epoch and the prediction of all images, in a separate process, "
+        "with a network that only averages, so that reading is the work. The peak counts the whole "
+        "process, python and torch included. Of the many files 100 differ in content.",
     ]
     write_report("reading", args, results, tables, [note for note in notes if note])
 

@@ -124,7 +124,7 @@ def main() -> None:
     notes = [
         f"Network 'small' of width {WIDTH}, default loss, one epoch, batches of 64 (volumes: 32 "
         "volumes in batches of 4). Process CPU time of one thread, one run for each line in a "
-        "process of its own. Peak: high water of the resident set (VmHWM) less the resident set "
+        "separate process. Peak: high water of the resident set (VmHWM) less the resident set "
         "after imports, creation of the data and a first tiny fit.",
     ]
     write_report("scaling", args, results, tables, notes, figure=figure)

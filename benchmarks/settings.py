@@ -133,7 +133,7 @@ def main() -> None:
     notes = [
         "The default: network 'small', loss 'ce+mcc', float32, one thread, batches of "
         + " and ".join(f"{batch_size} ({case})" for case, (*_, batch_size) in CASES.items())
-        + f". {args.rounds} rounds, every fit in a process of its own. Malloc keeps its blocks by "
+        + f". {args.rounds} rounds, every fit in a separate process. Malloc keeps its blocks by "
         + " ".join(f"{name}={value}" for name, value in KEEP_BLOCKS.items())
         + "; huge pages are asked for with THP_MEM_ALLOC_ENABLE=1.",
     ]

@@ -158,10 +158,11 @@ def main() -> None:
         ),
     ]
     notes = [
-        f"Process CPU time of one thread, {args.rounds} interleaved rounds, each case in a process "
-        f"of its own. The {LIMIT} has its images standardised and in their layout before the clock "
+        f"Process CPU time of one thread, {args.rounds} interleaved rounds, each case in a "
+        "separate process. "
+        f"The {LIMIT} has its images standardised and in their layout before the clock "
         "starts; skimbal gets raw arrays and does all its checks within the clock.",
-        f"{TENSORFLOW} runs and is clocked in a process of its own, which takes its turn with the "
+        f"{TENSORFLOW} runs and is clocked in a separate process, which takes its turn with the "
         "others. It alone has its set-up before the clock starts: to build and trace the network "
         "takes it about a second.",
         f"Losses count as equal up to {FLOAT64_TOLERANCE:g} in float64 over all steps, and up to "

@@ -82,6 +82,9 @@ numpydoc_show_inherited_class_members = dict.fromkeys(
         "skimbal.augmentation.RandomGamma",
         "skimbal.augmentation.RandomGaussianBlur",
         "skimbal.augmentation.RandomSigmoidContrast",
+        "skimbal.exceptions.ParameterError",
+        "skimbal.images.DecodedImage",
+        "skimbal.images.GuessedAxes",
         "skimbal.losses.FocalLoss",
         "skimbal.losses.MixedLoss",
         "skimbal.losses.SoftF1Loss",
@@ -117,10 +120,13 @@ numpydoc_validation_exclude = {
     r"augmentation\.[A-Z]\w+\.\w+$",
     r"Sampler\.\w+$",
     r"Study\.\w+$",
-    r"study\.(Difference|Estimate)\.\w+$",
+    r"images\.(DecodedImage|GuessedAxes)\.\w+$",
+    r"sampling\.Strategy\.\w+$",
+    r"study\.(Configuration|Difference|Estimate|Fit)\.\w+$",
     r"(CNN|GridPool|Net|ResidualBlock)\.\w+$",
     r"Display\.\w+$",
-    r"(AugmentSpec|BUILT_IN|RECIPES|STRATEGIES|SamplerSpec)$",
+    r"ParameterError\.\w+$",
+    r"(AugmentSpec|BUILT_IN|FORMATS|PAPER_LOSSES|RECIPES|STRATEGIES|SamplerSpec|TERMS)$",
 }
 
 
@@ -208,6 +214,7 @@ PUBLIC_MODULES = [
     "skimbal.augmentation",
     "skimbal.datasets",
     "skimbal.displays",
+    "skimbal.exceptions",
     "skimbal.images",
     "skimbal.losses",
     "skimbal.networks",

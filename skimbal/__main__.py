@@ -26,8 +26,9 @@ from skimbal.datasets import (
     load_medmnist,
     load_npz,
 )
+from skimbal.exceptions import ParameterError
 from skimbal.images import ImageArray, concatenate
-from skimbal.losses import get_loss
+from skimbal.losses import LossMix, get_loss
 from skimbal.networks import BUILT_IN
 from skimbal.sampling import STRATEGIES
 from skimbal.study import LossStudy, compare_losses
@@ -147,15 +148,22 @@ def _default(argv: Sequence[str]) -> int:
         functools.partial(
             compare_losses,
             **rows,
-            losses=args.losses or _LOSSES,
+            losses=_as_proposed(args.losses or _LOSSES),
             samplers=args.samplers,
-            estimator=_estimator(parser, args, data).set_params(ce_warmup_epochs=0),
+            estimator=_estimator(parser, args, data),
             n_repeats=args.seeds,
             random_state=0,
         ),
         note=note,
         csv=args.output,
     )
+
+
+def _as_proposed(losses: Sequence[str]) -> Sequence[str] | dict[str, LossMix]:
+    """Give losses no warm-up, under their names."""
+    if len(set(losses)) < len(losses):
+        return losses  # which the study refuses
+    return {name: LossMix.from_expression(name, warmup_epochs=0) for name in losses}
 
 
 def _compare(argv: Sequence[str]) -> int:
@@ -384,7 +392,7 @@ def _add_configurations(parser: argparse.ArgumentParser, *, losses: str) -> None
         action="extend",
         type=_samplers,
         metavar="SAMPLER[,SAMPLER...]",
-        help=f"of {', '.join(STRATEGIES)}; can be given again for more (default: uniform, balanced)",
+        help=f"of {', '.join(STRATEGIES)}; can be given again (default: uniform, balanced)",
     )
 
 
@@ -556,6 +564,9 @@ def _load_folder(parser: argparse.ArgumentParser, args: argparse.Namespace) -> B
             warnings.simplefilter("always")
             warnings.showwarning = functools.partial(_show_once, set())
             data = load_image_folder(args.data, **options)
+    except ParameterError as error:
+        name = _OF_FOLDERS.get(error.parameter, error.parameter)
+        parser.error(f"{args.data}: {error.worded(name)}")
     except (ImportError, OSError, ValueError) as error:
         # Names with "=" and a value, and those that are no words of their own.
         message = re.sub(

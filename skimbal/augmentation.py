@@ -33,8 +33,8 @@ __all__ = [
 ]
 
 
-#: Values of ``augment=``: a name of :data:`RECIPES`, a callable that maps a batch of images to
-#: another, a list of these, or None.
+#: Values of ``augment=``: a name of :data:`~skimbal.augmentation.RECIPES`, a callable that maps a
+#: batch of images to another, a list of these, or None.
 AugmentStep: TypeAlias = str | Callable[[Tensor], Any]
 AugmentSpec: TypeAlias = AugmentStep | Sequence[AugmentStep] | None
 
@@ -597,13 +597,13 @@ def get_augmentation(spec: AugmentSpec, n_axes: int) -> nn.Sequential | None:
     Parameters
     ----------
     spec : None, str, callable, or list of str and callables
-        Names are rows of :data:`RECIPES`. ``"flip"`` mirrors along every axis with probability
-        0.5. ``"paper"`` is the recipe of Scholz et al. (2024), each step with probability 0.5:
-        gamma from 0.5 to 1.5, then Gaussian blur with a standard deviation of up to 1.5 voxels
-        (volumes) or sigmoid contrast with a gain from 5 to 10 (2D images), then flips along every
-        axis. Callables, modules of torch among them, map a floating tensor of shape (n, c, ...) to
-        a tensor of the same shape and dtype. The module holds copies of them. The entries of a
-        list follow one another.
+        Names are rows of :data:`~skimbal.augmentation.RECIPES`. ``"flip"`` mirrors along every axis
+        with probability 0.5. ``"paper"`` is the recipe of Scholz et al. (2024), each step with
+        probability 0.5: gamma from 0.5 to 1.5, then Gaussian blur with a standard deviation of up
+        to 1.5 voxels (volumes) or sigmoid contrast with a gain from 5 to 10 (2D images), then
+        flips along every axis. Callables, modules of torch among them, map a floating tensor of
+        shape (n, c, ...) to a tensor of the same shape and dtype. The module holds copies of them. The
+        entries of a list follow one another.
     n_axes : int
         Number of spatial axes.
 

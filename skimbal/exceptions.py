@@ -54,6 +54,21 @@ class ParameterError(ValueError):
         """
         return f"{name} must be {self.expected}; got {self.got!r}. {self.remedy}".rstrip()
 
+    def within(self, name: str) -> "ParameterError":
+        """Return the error as a caller sees it, for whom this parameter is a part of another.
+
+        Parameters
+        ----------
+        name : str
+            Name of the outer parameter.
+
+        Returns
+        -------
+        error : ParameterError
+            The same error about ``name__parameter``, as scikit-learn names nested parameters.
+        """
+        return ParameterError(f"{name}__{self.parameter}", self.expected, self.got, self.remedy)
+
     def __reduce__(self) -> tuple[type["ParameterError"], tuple[str, str, object, str]]:
         """Return the parts, which an exception from another process is made of."""
         return type(self), (self.parameter, self.expected, self.got, self.remedy)

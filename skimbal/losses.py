@@ -7,10 +7,13 @@ batch (micro-batches, devices) has only these vectors to add up.
 """
 
 import copy
+import inspect
 import math
 import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from numbers import Real
-from typing import Any
+from typing import Any, Protocol, Self, TypeAlias
 
 import numpy as np
 import torch
@@ -18,25 +21,38 @@ from sklearn.base import BaseEstimator
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from skimbal.exceptions import CollapseWarning
+from skimbal.exceptions import CollapseWarning, ParameterError
 from skimbal.soft_metrics import (
+    ClosedForm,
+    Score,
+    SetOptions,
     SetTerms,
+    SumOverParts,
     accumulation_dtype,
+    by_autograd,
     check_batch,
+    f1_closed_form,
     f1_score_macro,
+    mcc_closed_form,
     mcc_score,
     set_terms,
     soft_confusion,
-    sum_over_processes,
 )
+from skimbal.typing import ArrayLike
 
 __all__ = [
+    "TERMS",
+    "BatchLoss",
     "CollapseWarning",
     "FocalLoss",
     "LossMix",
+    "LossSpec",
     "MixedLoss",
+    "ModuleLoss",
     "SoftF1Loss",
     "SoftMCCLoss",
+    "SumOverParts",
+    "Term",
     "f1_score_macro",
     "get_loss",
     "inverse_frequency",
@@ -45,23 +61,95 @@ __all__ = [
     "soft_confusion",
 ]
 
-#: Terms that are a mean over rows: those of -log p of the target, and cross-entropies of logits
-#: that are moved by what is known of the classes.
-_NLL_TERMS = frozenset(("ce", "wce", "focal"))
-_SHIFT_TERMS = ("la", "balanced_softmax", "ldam")
-_ROW_TERMS = ("ce", "wce", "focal", *_SHIFT_TERMS)
-#: Terms that are a function of the whole batch.
-_SET_TERMS = ("f1", "mcc")
-_TERMS = ("ce", "wce", "focal", *_SET_TERMS, *_SHIFT_TERMS)
-_NEED_COUNTS = ("wce", *_SHIFT_TERMS)
+
+class RowLoss(Protocol):
+    """A loss of each row, see :class:`Term`."""
+
+    def __call__(
+        self,
+        logits: Tensor,
+        target: Tensor,
+        nll: Tensor,
+        of_classes: Tensor,
+        mix: "LossMix",
+        /,
+    ) -> Tensor:
+        """Return a tensor of shape (n_samples,)."""
+
+
+@dataclass(frozen=True)
+class Term:
+    """A loss that has a name: a row of :data:`TERMS`.
+
+    A term is the mean over the rows of a ``row_loss``, or one minus a ``score`` of the whole batch.
+
+    Parameters
+    ----------
+    row_loss : callable, default=None
+        ``f(logits, target, nll, of_classes, mix)`` returns the loss of each row, a tensor of shape
+        (n_samples,). The logits are in float32 or better. ``nll`` is -log p of the target of each
+        row, ``of_classes`` the vector of the parameter of this name, and ``mix`` the
+        :class:`LossMix`, whose options the term may use.
+    score : callable, default=None
+        ``f(tp, predicted, true)`` returns a score of the batch, a tensor of shape (). The arguments
+        are the vectors of :func:`soft_confusion` divided by the total mass, of shape (n_classes,),
+        dimensionless. Autograd differentiates the score by the vectors. The gradient for the logits
+        then is as fast as the gradient of a built-in term.
+    closed_form : callable, default=None
+        The same with derivatives: ``f(tp, predicted, true, eps)`` returns the score and a function,
+        which returns the derivatives by ``tp`` and by ``predicted``. The arguments are arrays of
+        numpy on the CPU and tensors elsewhere. ``eps`` is the resolution of the probabilities.
+    of_classes : callable, default=None
+        ``f(mix, class_counts)`` returns an array of shape (n_classes,) for ``row_loss``. A loss
+        with such a term needs ``class_counts``.
+    takes_nll : bool, default=False
+        Whether ``row_loss`` uses ``nll``, which is None otherwise.
+
+    Raises
+    ------
+    TypeError
+        If not exactly one of ``row_loss``, ``score`` and ``closed_form`` is given.
+
+    Examples
+    --------
+    Soft macro recall:
+
+    >>> from skimbal.losses import TERMS, Term, get_loss
+    >>> def recall(tp, predicted, true):
+    ...     return (tp / (true + (true == 0))).mean()
+    >>> TERMS["recall"] = Term(score=recall)
+    >>> get_loss("ce + 0.5*recall")
+    MixedLoss(ce + 0.5*recall)
+    >>> del TERMS["recall"]
+    """
+
+    row_loss: RowLoss | None = None
+    score: Score | None = None
+    closed_form: ClosedForm | None = None
+    of_classes: Callable[["LossMix", ArrayLike], np.ndarray] | None = None
+    takes_nll: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse a term that is nothing, or two things."""
+        given = [name for name in ("row_loss", "score", "closed_form") if getattr(self, name)]
+        if len(given) != 1:
+            raise TypeError(
+                "a Term must have exactly one of row_loss, score and closed_form; got "
+                f"{' and '.join(given) or 'none of them'}. Write Term(score=f), for example."
+            )
+
+    @property
+    def formula(self) -> ClosedForm | None:
+        """The score with its derivatives, None for a mean over rows."""
+        return by_autograd(self.score) if self.score is not None else self.closed_form
 
 
 class LossMix(BaseEstimator):  # type: ignore[misc]
     r"""A weighted sum of losses whose factors are parameters.
 
-    The same thing as an expression such as ``"ce + 0.5*mcc"``, but with ``get_params``, so that a
-    search reaches each factor: ``{"loss__mcc": [0, 0.25, 0.5, 1]}``.  A plain sum, as in Scholz
-    et al. (2024); the values are checked when the mix is used, as scikit-learn does.
+    An expression such as ``"ce + 0.5*mcc"`` with ``get_params``, so that a search can set each
+    factor: ``{"loss__mcc": [0, 0.25, 0.5, 1]}``.  The sum is plain, as in Scholz et al. (2024).
+    The values are checked when the mix is used, as scikit-learn does.
 
     Parameters
     ----------
@@ -89,8 +177,27 @@ class LossMix(BaseEstimator):  # type: ignore[misc]
     la_tau : float, default=1.0
         Strength of the adjustment of ``la``, dimensionless, at least 0; 0 gives cross-entropy.
     ldam_margin : float, default=0.5
-        Largest margin of ``ldam``, that of the rarest class, in units of the logits
+        Margin of ``ldam`` for the rarest class, the largest one, in units of the logits
         (dimensionless), at least 0; 0 gives cross-entropy.
+    statistics : {"batch", "moving"}, default="batch"
+        Rows that ``f1`` and ``mcc`` are computed from: the rows of the batch, as in the paper, or
+        the rows of the batches so far by exponential moving sums, for batches that are too small to
+        hold every class (see :class:`~skimbal.losses.MixedLoss`).
+    horizon : float, default=512
+        Memory of the moving sums, in samples. A batch that was followed by so many rows counts 1/e
+        of the present batch. ``"batch"`` does not use it.
+    warmup_epochs : float, default=0.5
+        Epochs over which a loss that may collapse, such as ``f1`` and ``mcc`` alone, takes over
+        from a cross-entropy step by step. A number below 1 is a share of ``max_epochs``. 0 gives
+        the loss of the paper, which tends to collapse to one class. Losses with a term that is a
+        mean over rows have no warm-up.
+    **factors : float
+        Factors of terms that were added to :data:`skimbal.losses.TERMS`.
+
+    Raises
+    ------
+    TypeError
+        If a keyword is neither a parameter nor a term.
 
     Notes
     -----
@@ -146,6 +253,10 @@ class LossMix(BaseEstimator):  # type: ignore[misc]
         label_smoothing: float = 0.0,
         la_tau: float = 1.0,
         ldam_margin: float = 0.5,
+        statistics: str = "batch",
+        horizon: float = 512,
+        warmup_epochs: float = 0.5,
+        **factors: float,
     ) -> None:
         self.ce = ce
         self.wce = wce
@@ -159,6 +270,63 @@ class LossMix(BaseEstimator):  # type: ignore[misc]
         self.label_smoothing = label_smoothing
         self.la_tau = la_tau
         self.ldam_margin = ldam_margin
+        self.statistics = statistics
+        self.horizon = horizon
+        self.warmup_epochs = warmup_epochs
+        for name, factor in factors.items():
+            if name not in TERMS:
+                raise TypeError(f"LossMix got the keyword {name!r}. {_unknown_term(name)}")
+            setattr(self, name, factor)
+
+    @classmethod
+    def from_expression(cls, expression: str, **options: float | str) -> Self:
+        """Make a mix from an expression.
+
+        Parameters
+        ----------
+        expression : str
+            A term, or a sum of terms with optional factors, such as ``"ce + 0.5*mcc"``.
+        **options : dict
+            Parameters other than factors, such as ``statistics="moving"``.
+
+        Returns
+        -------
+        mix : LossMix
+            The mix.
+
+        Raises
+        ------
+        ValueError
+            If the expression is malformed, or a term is unknown or named twice.
+
+        Examples
+        --------
+        >>> from skimbal import LossMix
+        >>> LossMix.from_expression("ce + 0.5*mcc", statistics="moving")
+        LossMix(ce=1.0, mcc=0.5, statistics='moving')
+        """
+        params: dict[str, Any] = {**_parse(expression), **options}
+        return cls(**params)
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Get the parameters.
+
+        Parameters
+        ----------
+        deep : bool, default=True
+            Whether to include the factors of all terms that were added to the table, and not only
+            the factors that were set.
+
+        Returns
+        -------
+        params : dict
+            Parameter names mapped to their values.
+        """
+        params: dict[str, Any] = super().get_params(deep)
+        is_set = [name for name in vars(self) if not name.startswith("_")]
+        for name in (*is_set, *(TERMS if deep else ())):
+            params.setdefault(name, getattr(self, name, 0.0))
+        return params
 
 
 class MixedLoss(nn.Module):
@@ -167,29 +335,31 @@ class MixedLoss(nn.Module):
     Parameters
     ----------
     mix : LossMix
-        The factors; terms with factor 0 cost nothing.
+        Factors and options. Terms with factor 0 cost nothing.
     class_counts : array-like of shape (n_classes,), default=None
-        Number (or total weight) of training rows per class, in samples; needed for ``wce``,
-        ``la``, ``balanced_softmax`` and ``ldam``.
-    statistics : {"batch", "moving"}, default="batch"
-        What ``f1`` and ``mcc`` are functions of: the three vectors of the batch, as in the paper,
-        or their exponential moving sums over the batches so far, this one included (see Notes).
-    horizon : float, default=512
-        Memory of the moving sums, in samples: a batch that was followed by so many rows counts
-        1/e of the present one. Not used by ``"batch"``.
+        Number (or total weight) of training rows per class, in samples. ``wce``, ``la``,
+        ``balanced_softmax`` and ``ldam`` need it.
 
     Attributes
     ----------
+    factors : dict
+        Factors above 0 by the name of their term.
+    mix : LossMix
+        Factors and options, checked.
     moving : Tensor of shape (3, n_classes) or None
         The moving sums of ``TP``, ``q`` and ``t``, in samples. None before the first batch.
+    may_collapse : bool
+        Whether the loss has no term that is a mean over rows, and so no direction on the plateau of
+        constant predictions.
+    uses_numpy : bool
+        Whether a batch on the CPU goes through numpy for the three vectors, whose calls cost less
+        than torch's. If False, the CPU runs the operations of other devices.
 
     Raises
     ------
     ValueError
-        If a factor is negative, not a finite number, or all are zero; if ``focal_gamma``,
-        ``label_smoothing``, ``la_tau`` or ``ldam_margin`` is out of range; if a term needs
-        ``class_counts`` and there are none; if ``statistics`` is unknown or ``horizon`` is not a
-        positive number.
+        If a factor is negative, not a finite number, or all are zero; if a term is unknown; if an
+        option is out of range; if a term needs ``class_counts`` and there are none.
 
     Notes
     -----
@@ -223,62 +393,129 @@ class MixedLoss(nn.Module):
     1.1931
     """
 
-    class_weight: Tensor | None
-    log_prior: Tensor | None
-    margin: Tensor | None
     moving: Tensor | None
 
-    def __init__(
-        self,
-        mix: LossMix,
-        class_counts: Any = None,
-        *,
-        statistics: str = "batch",
-        horizon: float = 512,
-    ) -> None:
+    def __init__(self, mix: LossMix, class_counts: ArrayLike | None = None) -> None:
         super().__init__()
-        self.factors = _check_mix(mix)
-        check_statistics(statistics, horizon)
-        self.statistics, self.horizon = statistics, float(horizon)
-        self.focal_gamma = float(mix.focal_gamma)
-        self.label_smoothing = float(mix.label_smoothing)
-        self.la_tau = float(mix.la_tau)
-        self._n_classes: int | None = None
-        of_classes: dict[str, np.ndarray] = {}
-        if needing := [name for name in _NEED_COUNTS if name in self.factors]:
-            if class_counts is None:
-                raise ValueError(
-                    f"the loss has {', '.join(map(repr, needing))}, which needs class_counts, the "
-                    "number of training rows of each class; got None. Pass "
-                    "class_counts=[n_0, n_1, ...]."
-                )
-            self._n_classes = len(_check_counts(class_counts))
-        if "wce" in self.factors:
-            of_classes["class_weight"] = inverse_frequency(class_counts)
-        if "la" in self.factors or "balanced_softmax" in self.factors:
-            of_classes["log_prior"] = log_prior(class_counts)
-        if "ldam" in self.factors:
-            of_classes["margin"] = float(mix.ldam_margin) * _relative_margins(class_counts)
-        for name in ("class_weight", "log_prior", "margin"):
-            value = torch.from_numpy(of_classes[name]) if name in of_classes else None
-            self.register_buffer(name, value, persistent=False)
-        #: Whether a term is a function of the whole batch and suffers when a class is absent.
-        self.needs_every_class = any(name in self.factors for name in _SET_TERMS)
-        #: Whether no per-row term is there to leave the plateau of constant predictions.
-        self.may_collapse = not any(name in self.factors for name in _ROW_TERMS)
-        self._is_plain = self.factors == {"ce": 1.0}
+        self.factors = _factors(mix)
+        params: dict[str, Any] = {**self.factors, **_options(mix)}
+        self.mix = LossMix(**params)
+        # The terms go where the module goes. A warm-up needs the cross-entropy.
+        self._terms = {name: TERMS[name] for name in ("ce", *self.factors)}
+        self._n_classes = self._register_class_vectors(class_counts)
+        of_batch = [self._terms[name].row_loss is None for name in self.factors]
+        self._is_of_batch, self.may_collapse = any(of_batch), all(of_batch)
+        # A small batch costs as much as there are operations. This loss is a single one.
+        self._is_plain = self.factors == {"ce": 1.0} and self._terms["ce"].row_loss is _ce
+        self.uses_numpy = True
         self.register_buffer("moving", None, persistent=False)
+
+    def _register_class_vectors(self, class_counts: ArrayLike | None) -> int | None:
+        """Keep the vectors that terms make of class counts; return the number of classes."""
+        needing = [name for name in self.factors if self._terms[name].of_classes is not None]
+        if not needing:
+            return None
+        if class_counts is None:
+            raise ParameterError(
+                "class_counts",
+                "the number of training rows of each class, which the loss needs for "
+                + " and ".join(map(repr, needing)),
+                None,
+                "Pass class_counts=[n_0, n_1, ...].",
+            )
+        counts = _check_counts(class_counts)
+        for name in needing:
+            make_vector = self._terms[name].of_classes
+            assert make_vector is not None
+            vector = torch.from_numpy(make_vector(self.mix, class_counts))
+            self.register_buffer(f"of_classes_{name}", vector, persistent=False)
+        return len(counts)
+
+    @property
+    def class_vectors(self) -> dict[str, Tensor]:
+        """Vectors made from class counts by the name of their term, of shape (n_classes,)."""
+        prefix = "of_classes_"
+        return {
+            name.removeprefix(prefix): vector
+            for name, vector in self.named_buffers()
+            if name.startswith(prefix)
+        }
+
+    @property
+    def name(self) -> str:
+        """Expression of the loss, such as ``"ce + 0.5*mcc"``."""
+        return " + ".join(
+            name if factor == 1 else f"{factor:g}*{name}" for name, factor in self.factors.items()
+        )
+
+    @property
+    def statistics(self) -> str:
+        """Rows that the scores are computed from, ``"batch"`` or ``"moving"``."""
+        return str(self.mix.statistics)
 
     @property
     def suffers_from_small_batches(self) -> bool:
         """Whether a batch without some class biases the loss."""
-        return self.needs_every_class and self.statistics == "batch"
+        return self._is_of_batch and self.statistics == "batch"
+
+    @property
+    def takes_weights(self) -> bool:
+        """Whether ``forward`` takes ``sample_weight``, which a subclass may leave out."""
+        return _takes_weights(self)
+
+    def adds_up(self, weighted: bool) -> bool:
+        """Tell whether the loss of a batch is the sum of the losses of its parts.
+
+        Parameters
+        ----------
+        weighted : bool
+            Whether the rows have weights.
+
+        Returns
+        -------
+        adds_up : bool
+            False for functions of the whole batch.
+        """
+        return not self._is_of_batch
+
+    def ce_share(self, n_epochs: float, max_epochs: int) -> float:
+        """Return the share of the cross-entropy in the warm-up of a loss that may collapse.
+
+        Parameters
+        ----------
+        n_epochs : float
+            Epochs of training so far.
+        max_epochs : int
+            Epochs of the whole training.
+
+        Returns
+        -------
+        share : float
+            In [0, 1], dimensionless, for ``forward``. 0 after the warm-up, and for losses that have
+            none.
+        """
+        n_warmup = self.mix.warmup_epochs
+        if not self.may_collapse or n_warmup == 0:
+            return 0.0
+        n_warmup = n_warmup * max_epochs if n_warmup < 1 else n_warmup
+        return max(0.0, 1 - n_epochs / n_warmup)
+
+    def carry_on_from(self, other: "BatchLoss") -> None:
+        """Take over the moving sums of a loss that trained the same network before.
+
+        Parameters
+        ----------
+        other : BatchLoss
+            The loss of the training before.
+        """
+        self.moving = getattr(other, "moving", None)
 
     def extra_repr(self) -> str:
-        """Return the expression of the loss, as ``repr`` of the module shows it."""
-        return " + ".join(
-            name if factor == 1 else f"{factor:g}*{name}" for name, factor in self.factors.items()
-        )
+        """Return the expression of the loss and its options, as ``repr`` of the module shows it."""
+        plain = LossMix().get_params(deep=False)
+        options = {name: getattr(self.mix, name) for name in _OPTIONS}
+        changed = [f"{name}={value!r}" for name, value in options.items() if value != plain[name]]
+        return ", ".join([self.name, *changed])
 
     def forward(
         self,
@@ -288,7 +525,7 @@ class MixedLoss(nn.Module):
         *,
         normalizer: float | None = None,
         ce_share: float = 0.0,
-        process_group: Any = None,
+        sum_over_parts: SumOverParts | None = None,
     ) -> Tensor:
         """Compute the loss of a batch.
 
@@ -301,18 +538,20 @@ class MixedLoss(nn.Module):
         sample_weight : Tensor of shape (n_samples,), default=None
             Weights, dimensionless and not negative. Integer weights equal repeated rows.
         normalizer : float, default=None
-            What the weighted sums of the terms that are a mean over rows (all but ``f1`` and
-            ``mcc``) are divided by, in samples: the total weight if None. A training loop whose
-            weights have mean 1 over the whole data set passes the number of rows, so that a batch
-            of little weight says little.
+            Divisor of the weighted sums of the terms that are a mean over rows (all but ``f1`` and
+            ``mcc``), in samples: the total weight if None. A training loop whose weights have mean
+            1 over the whole data set passes the number of rows, so that a batch of little weight
+            says little.
         ce_share : float, default=0.0
-            Share of a cross-entropy that stands in for the whole loss, in [0, 1], dimensionless:
-            for a warm-up, which goes from 1 to 0.
-        process_group : torch.distributed.ProcessGroup, default=None
-            Processes that hold a part of the batch each, which may be empty. The means of value
-            and gradient over the processes, such as DistributedDataParallel takes, are those of
-            the whole batch, for one all-reduce of the three vectors. ``normalizer`` is then that
-            of the whole batch, and its number of rows; None costs a second all-reduce.
+            Share of a cross-entropy that takes the place of the whole loss, in [0, 1],
+            dimensionless. It goes from 1 to 0 in a warm-up.
+        sum_over_parts : callable, default=None
+            Where several processes hold a part of the batch each, which may be empty:
+            ``f(tensor)`` returns the differentiable sum over all parts, and the attribute
+            ``n_parts`` is their number. The means of value and gradient over the processes, such as
+            DistributedDataParallel takes, are those of the whole batch. This costs one message with
+            the three vectors. ``normalizer`` then is the divisor of the whole batch, and its number
+            of rows. None costs a second message.
 
         Returns
         -------
@@ -326,71 +565,66 @@ class MixedLoss(nn.Module):
             If the shapes do not fit together, ``target`` is not int64, or the logits are of
             another number of classes than ``class_counts``.
         """
-        weight = check_batch(logits, target, sample_weight, process_group)
+        weight = check_batch(logits, target, sample_weight, may_be_empty=sum_over_parts is not None)
         if self._n_classes is not None and self._n_classes != logits.shape[1]:
             raise ValueError(
                 f"class_counts had {self._n_classes} classes, but the logits have "
-                f"{logits.shape[1]}; make the loss with one count for each class."
+                f"{logits.shape[1]}. Make the loss with one count for each class."
             )
-        n_rows: float = len(target)
-        divisor: Tensor | float = n_rows if normalizer is None else normalizer
-        if normalizer is None and weight is not None:
-            divisor = weight.sum()
-        if process_group is not None:
-            if normalizer is None:
-                ones = logits.new_ones(len(target), dtype=accumulation_dtype(logits))
-                counts = torch.stack((ones.sum(), (ones if weight is None else weight).sum()))
-                counts = sum_over_processes(counts, process_group)
-                n_rows, divisor = counts[0].item(), counts[1]
-            else:
-                n_rows = normalizer
-        if isinstance(divisor, Tensor):
-            divisor = divisor + (divisor == 0)
+        n_rows, divisor = _count_rows(logits, weight, normalizer, sum_over_parts)
+        if self._is_plain and sum_over_parts is None and weight is None and divisor == len(target):
+            wide = logits.to(accumulation_dtype(logits))
+            return cross_entropy(wide, target, label_smoothing=self.mix.label_smoothing)
         factors = self.factors
         if ce_share:
             factors = {name: (1 - ce_share) * factor for name, factor in factors.items()}
-            factors["ce"] = factors.get("ce", 0.0) + ce_share
-        is_mean = process_group is None and weight is None and divisor == len(target)
-        if self._is_plain and is_mean:
-            # A small batch costs as much as there are operations; this is a single one.
-            wide = logits.to(accumulation_dtype(logits))
-            return cross_entropy(wide, target, label_smoothing=self.label_smoothing)
-        of_rows = [name for name in _ROW_TERMS if factors.get(name)]
-        with_nll = not _NLL_TERMS.isdisjoint(of_rows)
-        loss: Any = None
-        nll: Tensor | None = None
-        if self.needs_every_class:
-            of_set = (factors.get("f1", 0.0), factors.get("mcc", 0.0))
-            # Its gradient in closed form is one for the logits.
-            in_closed_form = weight is None or not weight.requires_grad
-            compute: Any = SetTerms.apply if in_closed_form else set_terms
-            past, by = None, None
-            if self.statistics == "moving" and self.training:
-                past, by = self._past(logits, n_rows), divisor
-            given = (logits, target, weight, of_set, with_nll, past, by, process_group)
-            loss, nll, sums = compute(*given)
-            if past is not None:
-                self.moving = past + sums.detach()
+            factors = {"ce": factors.pop("ce", 0.0) + ce_share, **factors}
+        of_rows = [name for name in factors if factors[name] and self._terms[name].row_loss]
+        with_nll = any(self._terms[name].takes_nll for name in of_rows)
+        loss, nll = None, None
+        if self._is_of_batch:
+            options = self._set_options(factors, with_nll, logits, n_rows, divisor, sum_over_parts)
+            loss, nll = self._score_terms(logits, target, weight, options)
         elif with_nll:
-            nll = cross_entropy(
-                logits.to(accumulation_dtype(logits)), target, reduction="none"
-            )  # (n,)
-        if of_rows:
-            if process_group is not None:
-                # Each process has a part of the sum over the rows, and a mean is to be the whole.
-                divisor = divisor / process_group.size()
-            for name in of_rows:
-                row_loss = self._row_loss(name, nll, logits, target)
-                if weight is not None:
-                    term = (row_loss * weight).sum() / divisor
-                elif divisor == len(target):
-                    term = row_loss.mean()
-                else:
-                    term = row_loss.sum() / divisor
-                term = term if factors[name] == 1 else factors[name] * term
-                loss = term if loss is None else loss + term
-        total: Tensor = loss
-        return total
+            wide = logits.to(accumulation_dtype(logits))
+            nll = cross_entropy(wide, target, reduction="none")  # (n,)
+        if sum_over_parts is not None:
+            # Each part has its share of the sum over the rows, and a mean must be the whole.
+            divisor = divisor / sum_over_parts.n_parts
+        for name in of_rows:
+            row_loss = self._row_loss(name, logits, target, nll)
+            term = _mean(row_loss, weight, divisor)
+            term = term if factors[name] == 1 else factors[name] * term
+            loss = term if loss is None else loss + term
+        assert loss is not None
+        return loss
+
+    def _set_options(
+        self,
+        factors: Mapping[str, float],
+        with_nll: bool,
+        logits: Tensor,
+        n_rows: float,
+        divisor: Tensor | float,
+        sum_over_parts: SumOverParts | None,
+    ) -> SetOptions:
+        formulas = {name: self._terms[name].formula for name in factors if factors[name]}
+        scores = [(factors[name], of) for name, of in formulas.items() if of is not None]
+        past, by = None, None
+        if self.statistics == "moving" and self.training:
+            past, by = self._past(logits, n_rows), divisor
+        return SetOptions(scores, with_nll, past, by, sum_over_parts, self.uses_numpy)
+
+    def _score_terms(
+        self, logits: Tensor, target: Tensor, weight: Tensor | None, options: SetOptions
+    ) -> tuple[Tensor, Tensor | None]:
+        # The gradient in closed form is one for the logits.
+        in_closed_form = weight is None or not weight.requires_grad
+        compute: Any = SetTerms.apply if in_closed_form else set_terms
+        loss, nll, sums = compute(logits, target, weight, options)
+        if options.past is not None:
+            self.moving = options.past + sums.detach()
+        return loss, nll
 
     def _past(self, logits: Tensor, n_rows: float) -> Tensor:
         """Return what the moving sums leave of the batches before one of so many rows."""
@@ -401,39 +635,120 @@ class MixedLoss(nn.Module):
         if self.moving.shape[1] != logits.shape[1]:
             raise ValueError(
                 f"the moving statistics are of {self.moving.shape[1]} classes, but the logits have "
-                f"{logits.shape[1]}; use a new loss module for another problem."
+                f"{logits.shape[1]}. Use a new loss module for another problem."
             )
-        return self.moving * math.exp(-n_rows / self.horizon)
+        return self.moving * math.exp(-n_rows / self.mix.horizon)
 
-    def _row_loss(self, name: str, nll: Tensor | None, logits: Tensor, target: Tensor) -> Tensor:
-        """Compute a term for each row, (n,); ``nll`` is needed for those of ``_NLL_TERMS``."""
-        if name in _SHIFT_TERMS:
-            z = logits.to(accumulation_dtype(logits))
-            if name == "ldam":
-                assert self.margin is not None
-                at = target[:, None]
-                z = z.scatter_add(1, at, -self.margin.to(z)[at])
-            else:
-                assert self.log_prior is not None
-                # Balanced softmax has log n_k instead of the logarithm of the share, which differs
-                # by a constant.
-                z = z + (self.la_tau if name == "la" else 1.0) * self.log_prior.to(z)
-            return cross_entropy(z, target, reduction="none")
-        assert nll is not None
-        if name == "focal":
-            # 1 - p_t without cancellation. The clamp keeps the derivative of a fractional power
-            # finite at p_t = 1, where the focal loss itself is 0.
-            miss = (-torch.expm1(-nll)).clamp_min(torch.finfo(nll.dtype).tiny)
-            return miss**self.focal_gamma * nll
-        if self.label_smoothing:
-            # The mean over the classes of -log p. All classes have the same logarithm of a sum.
-            z = logits.to(nll)
-            uniform = nll + z.gather(1, target[:, None])[:, 0] - z.mean(1)
-            nll = torch.lerp(nll, uniform, self.label_smoothing)
-        if name == "wce":
-            assert self.class_weight is not None
-            nll = nll * self.class_weight[target].to(nll)
+    def _row_loss(self, name: str, logits: Tensor, target: Tensor, nll: Tensor | None) -> Tensor:
+        term = self._terms[name]
+        assert term.row_loss is not None
+        given: Any = nll if term.takes_nll else None
+        vector: Any = getattr(self, f"of_classes_{name}", None)
+        # Once for each term: the gradients of half precision are then rounded as single terms are.
+        wide = logits.to(accumulation_dtype(logits))
+        return term.row_loss(wide, target, given, vector, self.mix)
+
+
+def _count_rows(
+    logits: Tensor,
+    weight: Tensor | None,
+    normalizer: float | None,
+    sum_over_parts: SumOverParts | None,
+) -> tuple[float, Tensor | float]:
+    """Return the number of rows of the whole batch, and the divisor of sums over its rows."""
+    if normalizer is not None:
+        return (len(logits) if sum_over_parts is None else normalizer), normalizer
+    if sum_over_parts is None and weight is None:
+        return len(logits), len(logits)
+    if sum_over_parts is None:
+        assert weight is not None
+        n_rows, mass = float(len(logits)), weight.sum()
+    else:
+        ones = logits.new_ones(len(logits), dtype=accumulation_dtype(logits))
+        counts = torch.stack((ones.sum(), (ones if weight is None else weight).sum()))
+        counts = sum_over_parts(counts)
+        n_rows, mass = counts[0].item(), counts[1]
+    return n_rows, mass + (mass == 0)
+
+
+def _mean(row_loss: Tensor, weight: Tensor | None, divisor: Tensor | float) -> Tensor:
+    if weight is not None:
+        return (row_loss * weight).sum() / divisor
+    return row_loss.mean() if divisor == len(row_loss) else row_loss.sum() / divisor
+
+
+# The terms ---------------------------------------------------------------------------------------
+
+
+def _ce(logits: Tensor, target: Tensor, nll: Tensor, of_classes: Tensor, mix: LossMix) -> Tensor:
+    """Compute the cross-entropy with smooth labels."""
+    if not mix.label_smoothing:
         return nll
+    # The mean over the classes of -log p. All classes have the same logarithm of a sum.
+    uniform = nll + logits.gather(1, target[:, None])[:, 0] - logits.mean(1)
+    return torch.lerp(nll, uniform, mix.label_smoothing)
+
+
+def _wce(logits: Tensor, target: Tensor, nll: Tensor, of_classes: Tensor, mix: LossMix) -> Tensor:
+    """Compute the cross-entropy weighted by class."""
+    return _ce(logits, target, nll, of_classes, mix) * of_classes[target].to(nll)
+
+
+def _focal(logits: Tensor, target: Tensor, nll: Tensor, of_classes: Tensor, mix: LossMix) -> Tensor:
+    """Compute the focal loss."""
+    # 1 - p_t without cancellation. The clamp keeps the derivative of a fractional power finite at
+    # p_t = 1, where the focal loss itself is 0.
+    miss = (-torch.expm1(-nll)).clamp_min(torch.finfo(nll.dtype).tiny)
+    return miss**mix.focal_gamma * nll
+
+
+def _la(logits: Tensor, target: Tensor, nll: Tensor, of_classes: Tensor, mix: LossMix) -> Tensor:
+    """Compute the cross-entropy of logits plus a multiple of the log prior."""
+    shifted = logits + mix.la_tau * of_classes.to(logits)
+    return cross_entropy(shifted, target, reduction="none")
+
+
+def _balanced_softmax(
+    logits: Tensor, target: Tensor, nll: Tensor, of_classes: Tensor, mix: LossMix
+) -> Tensor:
+    """Compute the cross-entropy of logits plus the log prior."""
+    # The term has log n_k instead of the logarithm of the share, which differs by a constant.
+    return cross_entropy(logits + of_classes.to(logits), target, reduction="none")
+
+
+def _ldam(logits: Tensor, target: Tensor, nll: Tensor, of_classes: Tensor, mix: LossMix) -> Tensor:
+    """Compute the cross-entropy of logits less a margin at the target."""
+    at = target[:, None]
+    shifted = logits.scatter_add(1, at, -of_classes.to(logits)[at])
+    return cross_entropy(shifted, target, reduction="none")
+
+
+def _inverse_frequency_vector(mix: LossMix, class_counts: ArrayLike) -> np.ndarray:
+    return inverse_frequency(class_counts)
+
+
+def _log_prior_vector(mix: LossMix, class_counts: ArrayLike) -> np.ndarray:
+    return log_prior(class_counts)
+
+
+def _margin_vector(mix: LossMix, class_counts: ArrayLike) -> np.ndarray:
+    """Compute the margins of LDAM, the largest one for the rarest class."""
+    counts = _filled(_check_counts(class_counts))
+    relative: np.ndarray = (counts.min() / counts) ** 0.25
+    return mix.ldam_margin * relative
+
+
+#: The terms by name. A row that is added here is a term of expressions and of :class:`LossMix`.
+TERMS: dict[str, Term] = {
+    "ce": Term(row_loss=_ce, takes_nll=True),
+    "wce": Term(row_loss=_wce, takes_nll=True, of_classes=_inverse_frequency_vector),
+    "focal": Term(row_loss=_focal, takes_nll=True),
+    "f1": Term(closed_form=f1_closed_form),
+    "mcc": Term(closed_form=mcc_closed_form),
+    "la": Term(row_loss=_la, of_classes=_log_prior_vector),
+    "balanced_softmax": Term(row_loss=_balanced_softmax, of_classes=_log_prior_vector),
+    "ldam": Term(row_loss=_ldam, of_classes=_margin_vector),
+}
 
 
 class SoftMCCLoss(MixedLoss):
@@ -504,14 +819,182 @@ class FocalLoss(MixedLoss):
         super().__init__(LossMix(focal=1.0, focal_gamma=gamma))
 
 
-def get_loss(
-    spec: "str | LossMix | nn.Module | type[nn.Module]",
-    class_counts: Any = None,
-    *,
-    statistics: str = "batch",
-    horizon: float = 512,
-) -> nn.Module:
-    """Make a loss module from what ``loss=`` of the classifiers accepts.
+class ModuleLoss(nn.Module):
+    """A module of another package with the interface of the losses of this package.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        Maps (logits, target) to a scalar. With an attribute ``mean_over_rows = True`` it says that
+        this is a mean over the rows, so that parts of a batch add up. If its ``forward`` takes
+        ``sample_weight``, of shape (n_samples,), the classifiers accept weights.
+
+    Attributes
+    ----------
+    module : torch.nn.Module
+        As given.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> from skimbal.losses import ModuleLoss
+    >>> ModuleLoss(nn.CrossEntropyLoss()).adds_up(weighted=False)
+    False
+    """
+
+    factors: Mapping[str, float] = {}
+    statistics = "batch"
+    suffers_from_small_batches = False
+    may_collapse = False
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    @property
+    def name(self) -> str:
+        """Name of the class of the module."""
+        return type(self.module).__name__
+
+    @property
+    def takes_weights(self) -> bool:
+        """Whether the module takes ``sample_weight``."""
+        return _takes_weights(self.module)
+
+    def adds_up(self, weighted: bool) -> bool:
+        """Tell whether the loss of a batch is the sum of the losses of its parts.
+
+        Parameters
+        ----------
+        weighted : bool
+            Whether the rows have weights. A module does not say which number divides their sum.
+
+        Returns
+        -------
+        adds_up : bool
+            Whether the module says that it is a mean over rows, and there are no weights.
+        """
+        return bool(getattr(self.module, "mean_over_rows", False)) and not weighted
+
+    def ce_share(self, n_epochs: float, max_epochs: int) -> float:
+        """Return 0, as such a loss has no warm-up.
+
+        Parameters
+        ----------
+        n_epochs : float
+            Epochs of training so far.
+        max_epochs : int
+            Epochs of the whole training.
+
+        Returns
+        -------
+        share : float
+            0.0.
+        """
+        return 0.0
+
+    def carry_on_from(self, other: "BatchLoss") -> None:
+        """Begin anew, as nothing is known of the state of the module.
+
+        Parameters
+        ----------
+        other : BatchLoss
+            The loss of the training before.
+        """
+
+    def forward(
+        self,
+        logits: Tensor,
+        target: Tensor,
+        sample_weight: Tensor | None = None,
+        *,
+        normalizer: float | None = None,
+        ce_share: float = 0.0,
+        sum_over_parts: SumOverParts | None = None,
+    ) -> Tensor:
+        """Compute the share of some rows in the loss of a batch.
+
+        Parameters
+        ----------
+        logits, target, sample_weight
+            As for :meth:`MixedLoss.forward`. Weights are passed on if there are any.
+        normalizer : float, default=None
+            Number of rows of the whole batch; the rows that are given are all if None.
+        ce_share : float, default=0.0
+            Not used.
+        sum_over_parts : callable, default=None
+            As for :meth:`MixedLoss.forward`. Only the number of parts is used.
+
+        Returns
+        -------
+        loss : Tensor of shape ()
+            The loss of the module times the share of these rows.
+        """
+        if len(target) == 0:
+            return logits.sum()
+        weights = {} if sample_weight is None else {"sample_weight": sample_weight}
+        loss: Tensor = self.module(logits, target, **weights)
+        share = 1.0 if normalizer is None else len(target) / normalizer
+        if sum_over_parts is not None:  # a mean over the parts makes of it the sum of all shares
+            share = share * sum_over_parts.n_parts
+        return loss if share == 1 else loss * share
+
+
+class BatchLoss(Protocol):
+    """What training and its checks ask of a loss, see :class:`MixedLoss`."""
+
+    @property
+    def factors(self) -> Mapping[str, float]:
+        """Factors of the terms, empty if the loss is not made of terms."""
+
+    @property
+    def may_collapse(self) -> bool:
+        """Whether constant predictions are a plateau of the loss."""
+
+    @property
+    def name(self) -> str:
+        """Name for messages."""
+
+    @property
+    def statistics(self) -> str:
+        """``"moving"`` if each call in training counts the batch."""
+
+    @property
+    def suffers_from_small_batches(self) -> bool:
+        """Whether a batch without some class biases the loss."""
+
+    @property
+    def takes_weights(self) -> bool:
+        """Whether the loss takes ``sample_weight``."""
+
+    def adds_up(self, weighted: bool) -> bool:
+        """Tell whether the loss of a batch is the sum of the losses of its parts."""
+
+    def ce_share(self, n_epochs: float, max_epochs: int) -> float:
+        """Return the share of the cross-entropy in a warm-up."""
+
+    def carry_on_from(self, other: "BatchLoss") -> None:
+        """Take over the state of a loss that trained the same network before."""
+
+    def __call__(
+        self,
+        logits: Tensor,
+        target: Tensor,
+        sample_weight: Tensor | None = None,
+        *,
+        normalizer: float | None = None,
+        ce_share: float = 0.0,
+        sum_over_parts: SumOverParts | None = None,
+    ) -> Tensor:
+        """Compute the loss of a batch, or the share of some rows."""
+
+
+#: What ``loss=`` of the classifiers takes.
+LossSpec: TypeAlias = str | LossMix | nn.Module | type[nn.Module]
+
+
+def get_loss(spec: LossSpec, class_counts: ArrayLike | None = None) -> MixedLoss | ModuleLoss:
+    """Make a loss module from a value of the parameter ``loss`` of the classifiers.
 
     Parameters
     ----------
@@ -519,26 +1002,21 @@ def get_loss(
         A name (``"ce"``, ``"wce"``, ``"focal"``, ``"f1"``, ``"mcc"``, ``"la"``,
         ``"balanced_softmax"``, ``"ldam"``), an expression of terms joined by ``+``, each with an
         optional factor (``"ce + 0.5*mcc"``), a :class:`LossMix`, a module that maps
-        (logits, target) to a scalar (it is deep-copied), or its class.
+        (logits, target) to a scalar (it is deep-copied), or its class. :data:`TERMS` has all names.
     class_counts : array-like of shape (n_classes,), default=None
-        Number (or total weight) of training rows per class, in samples; needed for ``"wce"``,
-        ``"la"``, ``"balanced_softmax"`` and ``"ldam"``.
-    statistics : {"batch", "moving"}, default="batch"
-        As for :class:`MixedLoss`.
-    horizon : float, default=512
-        As for :class:`MixedLoss`, in samples.
+        Number (or total weight) of training rows per class, in samples. ``"wce"``, ``"la"``,
+        ``"balanced_softmax"`` and ``"ldam"`` need it.
 
     Returns
     -------
-    loss : torch.nn.Module
-        A :class:`MixedLoss` for names, expressions and mixes.
+    loss : MixedLoss or ModuleLoss
+        A :class:`ModuleLoss` around modules that are not a :class:`MixedLoss`.
 
     Raises
     ------
     ValueError
         If a term is unknown or named twice, the expression is malformed, a factor is negative or
-        not finite, all factors are zero, or class counts are missing; if a module that is no
-        :class:`MixedLoss` is to have moving statistics.
+        not finite, all factors are zero, an option is out of range, or class counts are missing.
     TypeError
         If ``spec`` is none of the above.
 
@@ -548,30 +1026,25 @@ def get_loss(
     >>> get_loss("ce + 0.5*mcc")
     MixedLoss(ce + 0.5*mcc)
     """
-    if isinstance(spec, nn.Module) or (isinstance(spec, type) and issubclass(spec, nn.Module)):
-        check_statistics(statistics, horizon)
-        module: Any = spec() if isinstance(spec, type) else copy.deepcopy(spec)
-        if statistics == "moving":
-            if not isinstance(module, MixedLoss):
-                raise ValueError(
-                    "loss_statistics='moving' is for the losses of this package, whose statistic "
-                    f"is known; the loss is a {type(module).__name__}. Use loss_statistics='batch'."
-                )
-            module.statistics, module.horizon = statistics, float(horizon)
-        loss: nn.Module = module
-        return loss
-    options: dict[str, Any] = {"statistics": statistics, "horizon": horizon}
     if isinstance(spec, str):
-        return MixedLoss(_parse(spec), class_counts, **options)
+        return MixedLoss(LossMix.from_expression(spec), class_counts)
     if isinstance(spec, LossMix):
-        return MixedLoss(spec, class_counts, **options)  # type: ignore[arg-type]
+        return MixedLoss(spec, class_counts)  # type: ignore[arg-type]
+    module: object = spec() if isinstance(spec, type) and issubclass(spec, nn.Module) else spec
+    if isinstance(module, nn.Module):
+        module = copy.deepcopy(module)
+        return module if isinstance(module, MixedLoss | ModuleLoss) else ModuleLoss(module)
     raise TypeError(
-        f"loss must be a name or expression of {', '.join(_TERMS)} (such as 'ce+mcc'), a LossMix, "
+        f"loss must be a name or expression of {', '.join(TERMS)} (such as 'ce+mcc'), a LossMix, "
         f"or a torch.nn.Module class or instance; got {spec!r}."
     )
 
 
-def inverse_frequency(class_counts: Any) -> np.ndarray:
+def _takes_weights(module: nn.Module) -> bool:
+    return "sample_weight" in inspect.signature(module.forward).parameters
+
+
+def inverse_frequency(class_counts: ArrayLike) -> np.ndarray:
     r"""Normalised inverse class frequency, :math:`w_k = s / (K t_k)`, :math:`s = \sum_k t_k`.
 
     Parameters
@@ -603,7 +1076,7 @@ def inverse_frequency(class_counts: Any) -> np.ndarray:
     return weight
 
 
-def log_prior(class_counts: Any) -> np.ndarray:
+def log_prior(class_counts: ArrayLike) -> np.ndarray:
     r"""Logarithm of the class prior, :math:`\log (t_k / s)`, :math:`s = \sum_k t_k`.
 
     Parameters
@@ -632,92 +1105,131 @@ def log_prior(class_counts: Any) -> np.ndarray:
     return result
 
 
-def _relative_margins(class_counts: Any) -> np.ndarray:
-    """Compute the margins of LDAM as shares of the largest one."""
-    counts = _filled(_check_counts(class_counts))
-    margins: np.ndarray = (counts.min() / counts) ** 0.25
-    return margins
-
-
 def _filled(counts: np.ndarray) -> np.ndarray:
-    """Give classes without rows, of which partial_fit may see some, those of the rarest class."""
+    """Give classes without rows, of which partial_fit may see some, the count of the rarest."""
     return np.where(counts > 0, counts, counts[counts > 0].min())
 
 
-def _check_counts(class_counts: Any) -> np.ndarray:
+def _check_counts(class_counts: ArrayLike) -> np.ndarray:
     counts = np.asarray(class_counts, dtype=np.float64)
     if counts.ndim != 1 or not np.isfinite(counts).all() or (counts < 0).any() or not counts.any():
-        raise ValueError(
-            "class_counts must hold one non-negative, finite number of rows per class, not all of "
-            f"them zero; got {class_counts!r}."
+        raise ParameterError(
+            "class_counts",
+            "one non-negative, finite number of rows per class, not all of them zero",
+            class_counts,
         )
     return counts
 
 
-def _parse(expression: str) -> LossMix:
+def _parse(expression: str) -> dict[str, float]:
+    """Read the factors of an expression."""
     # A "+" belongs to a factor only as the sign of its exponent, as in 1e+3.
     factor_pattern = r"(?P<factor>[\d.][^*+\s]*(?:(?<=[eE])\+\d+)?|[^*+\s]+)"
     term = re.compile(rf"\s*(?:{factor_pattern}\s*\*\s*)?(?P<name>[A-Za-z_]\w*)\s*(?:\+|$)")
-    known = f"Known terms: {', '.join(_TERMS)}; an expression joins them, as in 'ce + 0.5*mcc'."
     factors: dict[str, float] = {}
     position = 0
     # A trailing "+" leaves nothing to match, and is as malformed as an empty expression.
     while position < len(expression) or not factors or expression.rstrip().endswith("+"):
         match = term.match(expression, position)
         if match is None:
-            raise ValueError(
-                f"cannot read the loss {expression!r} from {expression[position:]!r} on. {known}"
+            raise ParameterError(
+                "loss",
+                f"an expression of terms from {expression[position:]!r} on",
+                expression,
+                _known_terms(),
             )
         name, factor = match["name"], match["factor"]
-        if name not in _TERMS:
-            raise ValueError(f"unknown term {name!r} in the loss {expression!r}. {known}")
+        if name not in TERMS:
+            raise ParameterError("loss", "a sum of known terms", expression, _unknown_term(name))
         if name in factors:
-            raise ValueError(
-                f"the loss {expression!r} names {name!r} twice; write one term with the sum of "
-                f"the factors, such as '2*{name}'."
+            raise ParameterError(
+                "loss",
+                f"a sum that names {name!r} once",
+                expression,
+                f"Write one term with the sum of the factors, such as '2*{name}'.",
             )
         try:
             factors[name] = 1.0 if factor is None else float(factor)
         except ValueError:
-            raise ValueError(
-                f"the factor {factor!r} of {name!r} in the loss {expression!r} is not a number. "
-                f"{known}"
+            raise ParameterError(
+                "loss",
+                f"a sum in which the factor {factor!r} of {name!r} is a number",
+                expression,
+                _known_terms(),
             ) from None
         position = match.end()
-    return LossMix(**factors)
+    return factors
 
 
-def _check_mix(mix: LossMix) -> dict[str, float]:
-    def number(name: str) -> float:
-        value = getattr(mix, name)
-        try:
-            # Text that looks like a number is a mistake here, not a number.
-            result = float("nan") if isinstance(value, str) else float(value)
-        except (TypeError, ValueError):
-            result = float("nan")
-        if not np.isfinite(result) or result < 0:
-            raise ValueError(f"{name} must be a finite number of at least 0, got {value!r}.")
-        return result
+def _known_terms() -> str:
+    return f"Known terms: {', '.join(TERMS)}; an expression joins them, as in 'ce + 0.5*mcc'."
 
-    for name in ("focal_gamma", "la_tau", "ldam_margin"):
-        number(name)
-    if number("label_smoothing") >= 1:
-        raise ValueError(f"label_smoothing must be in [0, 1), got {mix.label_smoothing!r}.")
-    factors = {name: number(name) for name in _TERMS}
+
+def _unknown_term(name: str) -> str:
+    return (
+        f"There is no term {name!r}. {_known_terms()} A term that is added by "
+        f"skimbal.losses.TERMS[{name!r}] = Term(...) must be added in every process, such as by "
+        "a module that the workers import."
+    )
+
+
+#: Parameters of LossMix that are not factors.
+_OPTIONS = (
+    *("focal_gamma", "label_smoothing", "la_tau", "ldam_margin"),
+    *("statistics", "horizon", "warmup_epochs"),
+)
+
+
+def _factors(mix: LossMix) -> dict[str, float]:
+    """Check the factors of a mix; return those above 0, in the order of the table."""
+    given = {k: v for k, v in mix.get_params(deep=False).items() if k not in _OPTIONS}
+    for name in given:
+        if name not in TERMS and given[name]:
+            raise ParameterError("loss", "a mix of known terms", mix, _unknown_term(name))
+    factors = {name: _number(name, given.get(name, 0.0)) for name in TERMS}
     if not any(factors.values()):
-        raise ValueError(
-            "all factors of the loss are zero, so there is nothing to minimise; give at least one "
-            f"of {', '.join(_TERMS)} a positive factor, as in LossMix(ce=1, mcc=1)."
+        raise ParameterError(
+            "loss",
+            "a mix with a factor above 0, as there is nothing to minimise otherwise",
+            mix,
+            f"Give at least one of {', '.join(TERMS)} a factor, as in LossMix(ce=1, mcc=1).",
         )
     return {name: factor for name, factor in factors.items() if factor}
 
 
-def check_statistics(statistics: Any, horizon: Any) -> None:
-    """Refuse statistics that are unknown, or a horizon that is no positive number of samples."""
+def _options(mix: LossMix) -> dict[str, Any]:
+    """Check the other parameters of a mix."""
+    names = ("focal_gamma", "la_tau", "ldam_margin", "label_smoothing")
+    options: dict[str, Any] = {name: _number(name, getattr(mix, name)) for name in names}
+    if options["label_smoothing"] >= 1:
+        raise ParameterError("label_smoothing", "a number in [0, 1)", mix.label_smoothing)
+    statistics = mix.statistics
     if not isinstance(statistics, str) or statistics not in ("batch", "moving"):
-        raise ValueError(f"loss_statistics must be 'batch' or 'moving', got {statistics!r}.")
-    is_number = isinstance(horizon, Real) and not isinstance(horizon, bool)
-    if not is_number or not 0 < horizon < float("inf"):
-        raise ValueError(
-            f"loss_horizon must be a positive, finite number of samples, got {horizon!r}."
+        raise ParameterError("statistics", "'batch' or 'moving'", statistics)
+    if not _is_number(mix.horizon) or not 0 < mix.horizon < float("inf"):
+        raise ParameterError("horizon", "a positive, finite number of samples", mix.horizon)
+    if not _is_number(mix.warmup_epochs) or not 0 <= mix.warmup_epochs < float("inf"):
+        raise ParameterError(
+            "warmup_epochs", "a finite number of epochs, at least 0", mix.warmup_epochs
         )
+    return {
+        **options,
+        "statistics": statistics,
+        "horizon": float(mix.horizon),
+        "warmup_epochs": float(mix.warmup_epochs),
+    }
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def _number(name: str, value: Any) -> float:
+    try:
+        # Text that looks like a number is a mistake here, not a number.
+        result = float("nan") if isinstance(value, str) else float(value)
+    except (TypeError, ValueError):
+        result = float("nan")
+    if not np.isfinite(result) or result < 0:
+        raise ParameterError(name, "a finite number of at least 0", value)
+    return result

@@ -7,7 +7,6 @@ from functools import partial
 from typing import Any, TypeAlias, TypeGuard
 
 import numpy as np
-from imblearn.over_sampling import RandomOverSampler
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, clone
 from sklearn.utils import Tags, check_consistent_length, get_tags
 
@@ -32,8 +31,8 @@ __all__ = [
     "is_uniform",
 ]
 
-#: Values of ``sampler=``: a name of :data:`STRATEGIES`, a sampler of imbalanced-learn that only
-#: selects rows, or None for ``"uniform"``.
+#: Values of ``sampler=``: a name of :data:`~skimbal.sampling.STRATEGIES`, a sampler of
+#: imbalanced-learn that only selects rows, or None for ``"uniform"``.
 SamplerSpec: TypeAlias = str | Resampler | None
 Batches: TypeAlias = list[np.ndarray]
 
@@ -66,7 +65,7 @@ def _dealt(rows: np.ndarray, n_batches: int, rng: np.random.Generator) -> Batche
 
 @dataclass(frozen=True)
 class Strategy:
-    """A way to draw the rows of an epoch: a row of :data:`STRATEGIES`.
+    """A way to draw the rows of an epoch: a row of :data:`~skimbal.sampling.STRATEGIES`.
 
     Parameters
     ----------
@@ -292,7 +291,7 @@ class BatchSampler:
         - ``"stratified"``: each row once, every batch mirrors the class proportions (the counts
           of a class in two batches differ by at most one).
         - ``"weighted"``: ``n_samples`` independent draws by inverse class frequency.
-        - another name of :data:`STRATEGIES`.
+        - another name of :data:`~skimbal.sampling.STRATEGIES`.
         - an imbalanced-learn sampler that only selects rows: drawn anew every epoch.
     random_state : int, RandomState instance or None, default=None
         Seed of the draws. A ``random_state`` of the imbalanced-learn sampler goes first.
@@ -535,6 +534,9 @@ def _is_resampler(sampler: object) -> TypeGuard[Resampler]:
 
 def _checked_resampler(sampler: Resampler | None) -> Resampler:
     if sampler is None:
+        # imbalanced-learn imports every estimator of scikit-learn, and most fits do not need it.
+        from imblearn.over_sampling import RandomOverSampler
+
         sampler = RandomOverSampler()
     if not _is_resampler(sampler):
         raise TypeError(

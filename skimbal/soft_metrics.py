@@ -1,24 +1,70 @@
-"""The statistic of the soft metrics, three vectors with one entry per class, and their scores."""
+"""The statistic of the soft metrics, three vectors with one entry per class, and their scores.
+
+A score is a function of a few lines. :class:`SetTerms` makes losses of scores, with a gradient in
+closed form.
+"""
 
 from collections.abc import Callable
 from contextlib import nullcontext
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
 __all__ = [
+    "ClosedForm",
+    "Score",
+    "SetOptions",
     "SetTerms",
+    "SoftConfusion",
+    "SumOverParts",
     "accumulation_dtype",
+    "by_autograd",
     "check_batch",
+    "f1_closed_form",
     "f1_score_macro",
+    "mcc_closed_form",
     "mcc_score",
     "set_terms",
     "soft_confusion",
-    "sum_over_processes",
 ]
+
+#: A vector or number of the statistic: of numpy on the CPU, of torch elsewhere.
+V = TypeVar("V", Tensor, np.ndarray)
+
+
+class Score(Protocol):
+    """A score of the three vectors, divided by the total mass, written for torch."""
+
+    def __call__(self, tp: Tensor, predicted: Tensor, true: Tensor, /) -> Tensor:
+        """Return the score, of shape ()."""
+
+
+class ClosedForm(Protocol):
+    """A score with its derivatives.
+
+    The arguments are the three vectors, divided by the total mass, and the resolution of the
+    probabilities. The result is the score, and a function that computes its derivatives by the
+    shares of TP and of the predicted mass. These may lack a number that is the same for all
+    classes, which has no effect on a softmax.
+    """
+
+    def __call__(
+        self, tp: V, predicted: V, true: V, eps: float, /
+    ) -> tuple[V, Callable[[], tuple[V, V]]]:
+        """Return the score and its derivatives."""
+
+
+class SumOverParts(Protocol):
+    """The sum of a tensor over all parts of a batch, such as the rows of several processes."""
+
+    @property
+    def n_parts(self) -> int:
+        """Number of parts, of which some may be empty."""
+
+    def __call__(self, part: Tensor, /) -> Tensor:
+        """Return the sum, with a gradient for the sum of the losses of all parts."""
 
 
 class SoftConfusion(NamedTuple):
@@ -108,8 +154,7 @@ def mcc_score(tp: Tensor, predicted: Tensor, true: Tensor) -> Tensor:
     1.0
     """
     shares, _ = _shares(tp, predicted, true.to(accumulation_dtype(true)))
-    score: Tensor = _mcc(*shares, torch.finfo(shares[0].dtype).eps)[0]
-    return score
+    return mcc_closed_form(*shares, torch.finfo(shares[0].dtype).eps)[0]
 
 
 def f1_score_macro(tp: Tensor, predicted: Tensor, true: Tensor) -> Tensor:
@@ -136,15 +181,14 @@ def f1_score_macro(tp: Tensor, predicted: Tensor, true: Tensor) -> Tensor:
     1.0
     """
     shares, _ = _shares(tp, predicted, true.to(accumulation_dtype(true)))
-    score: Tensor = _f1(*shares, torch.finfo(shares[0].dtype).eps)[0]
-    return score
+    return f1_closed_form(*shares, torch.finfo(shares[0].dtype).eps)[0]
 
 
 def check_batch(
-    logits: Tensor, target: Tensor, sample_weight: Tensor | None, process_group: Any = None
+    logits: Tensor, target: Tensor, sample_weight: Tensor | None, *, may_be_empty: bool = False
 ) -> Tensor | None:
-    """Check what can be checked without waiting for a device; return the weights, wide."""
-    is_empty = len(logits) == 0 and process_group is None  # other processes may have rows
+    """Check shapes and dtypes, which needs no wait for a device. Return the weights, wide."""
+    is_empty = len(logits) == 0 and not may_be_empty
     if logits.ndim != 2 or not logits.is_floating_point() or is_empty:
         raise ValueError(
             "logits must be floating point and of shape (n_samples, n_classes) with at least one "
@@ -163,10 +207,6 @@ def check_batch(
             f"shape {tuple(sample_weight.shape)}."
         )
     return sample_weight.to(accumulation_dtype(logits))
-
-
-def _is_on_cpu(tensor: Tensor) -> bool:
-    return tensor.device.type == "cpu"
 
 
 def accumulation_dtype(tensor: Tensor) -> torch.dtype:
@@ -204,41 +244,40 @@ def _nll(logits: Tensor, target: Tensor, p: Tensor) -> Tensor:
     return (gap - p.gather(1, at).log())[:, 0]
 
 
-def _shares(tp: Any, predicted: Any, true: Any) -> tuple[tuple[Any, Any, Any], Any]:
+def _shares(tp: V, predicted: V, true: V) -> tuple[tuple[V, V, V], V]:
     """Divide by the total, which keeps every later step in range whatever the batch size."""
     total = true.sum()
     total = total + (total == 0)
     return (tp / total, predicted / total, true / total), total
 
 
-#: A score, and what computes its derivatives by the shares of TP and of the predicted mass, up to
-#: a number that is the same for all classes: it has no effect on a softmax.
-_Score = tuple[Any, Callable[[], tuple[Any, Any]]]
-
-
-def _f1(tp: Any, predicted: Any, true: Any, eps: float) -> _Score:
+def f1_closed_form(tp: V, predicted: V, true: V, eps: float) -> tuple[V, Callable[[], tuple[V, V]]]:
+    """Compute the macro F1 score, see :class:`ClosedForm`."""
     mass = predicted + true
     mass = mass + (mass == 0)
 
-    def derivatives() -> tuple[Any, Any]:
+    def derivatives() -> tuple[V, V]:
         by_tp = 2 / (len(tp) * mass)
         return by_tp, -by_tp * tp / mass
 
     return (2 * tp / mass).mean(), derivatives
 
 
-def _mcc(tp: Any, predicted: Any, true: Any, eps: float) -> _Score:
+def mcc_closed_form(
+    tp: V, predicted: V, true: V, eps: float
+) -> tuple[V, Callable[[], tuple[V, V]]]:
+    """Compute the Matthews correlation coefficient, see :class:`ClosedForm`."""
     covariance = (tp - predicted * true).sum()
     true_variance = _variance(true)
     variance = _variance(predicted) * true_variance
-    # The covariance is known to about one unit in the last place; below some hundred of them a
+    # The covariance is known to about one unit in the last place. Below some hundred of them a
     # quotient would be noise, so the damping begins there. In float32 it takes about 1e-4 of a
     # perfect score where a class has one row in 1000, in float64 nothing.
     root = (variance + (256 * eps) ** 2) ** -0.5 * (variance > 0)
 
-    def derivatives() -> tuple[Any, Any]:
-        # That of the variance is 2 (1 - p_k). Less the one of the largest share, it is 0 there, so
-        # that near a single class the small numbers are not lost among large ones.
+    def derivatives() -> tuple[V, V]:
+        # The derivative of the variance is 2 (1 - p_k). Less the one of the largest share, it is 0
+        # there, so that near a single class the small numbers are not lost among large ones.
         largest = predicted[predicted.argmax().reshape(1)]
         by_variance = covariance * root**3 * true_variance
         return 0 * tp + root, -(true * root + by_variance * (largest - predicted))
@@ -246,150 +285,215 @@ def _mcc(tp: Any, predicted: Any, true: Any, eps: float) -> _Score:
     return covariance * root, derivatives
 
 
-def _variance(share: Any) -> Any:
+def _variance(share: V) -> V:
     """Compute sum_k p_k (1 - p_k) without cancellation near a single class."""
     # One minus the largest share would cancel: there, the sum of the others takes its place.
     keep = 0 * share + 1
     keep[share.argmax().reshape(1)] = 0
     others = keep * share
     rest = others.sum()
-    return rest * (2 - rest) - (others * others).sum()
+    variance: V = rest * (2 - rest) - (others * others).sum()
+    return variance
 
 
-def _weighted_scores(
-    factors: tuple[float, float], shares: tuple[Any, Any, Any], dtype: torch.dtype
-) -> list[tuple[float, Any, Callable[[], tuple[Any, Any]]]]:
-    """Compute the scores that have a factor, each with its factor and its derivatives."""
-    eps = torch.finfo(dtype).eps
-    pairs = zip(factors, (_f1, _mcc), strict=True)
-    return [(factor, *score_of(*shares, eps)) for factor, score_of in pairs if factor]
+def by_autograd(score: Score) -> ClosedForm:
+    """Give a score the form of those that know their derivatives."""
+
+    def value_of(tp: Tensor, predicted: Tensor, true: Tensor) -> Tensor:
+        value = score(tp, predicted, true)
+        if not isinstance(value, Tensor) or value.numel() != 1:
+            got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+            raise TypeError(
+                f"the score {score} must return a tensor of one number; got {got}. Average over "
+                "the classes, such as by .mean()."
+            )
+        return value.reshape(())
+
+    def with_derivatives(tp: Any, predicted: Any, true: Any, eps: float) -> Any:
+        vectors = [torch.as_tensor(vector) for vector in (tp, predicted, true)]
+
+        def derivatives() -> tuple[Tensor, ...]:
+            with torch.inference_mode(False), torch.enable_grad():
+                leaves = [vector.detach().clone() for vector in vectors]
+                by = [leaf.requires_grad_() for leaf in leaves[:2]]
+                value = value_of(*leaves)
+                if not value.requires_grad:
+                    raise TypeError(
+                        f"the score {score} must be a differentiable function of tp and predicted; "
+                        "got a constant. Compute it with operations of torch."
+                    )
+                return torch.autograd.grad(value, by, materialize_grads=True)
+
+        return value_of(*vectors), derivatives
+
+    return with_derivatives
+
+
+class SetOptions(NamedTuple):
+    """What :class:`SetTerms` computes.
+
+    Parameters
+    ----------
+    scores : list of (float, ClosedForm)
+        Factors and scores. The loss is the weighted sum of one minus each score.
+    with_nll : bool
+        Whether -log p of the target of each row is asked for, too.
+    past : Tensor of shape (3, n_classes) or None
+        Sums of past batches. The scores are then functions of the past and the present, and the
+        gradient is divided by ``divisor`` instead of the mass of all.
+    divisor : Tensor, float or None
+        Mass of the present batch, in samples, if there is a past.
+    sum_over_parts : SumOverParts or None
+        The sum over all parts of a batch.
+    uses_numpy : bool
+        Whether the vectors of a batch on the CPU are numpy's.
+    """
+
+    scores: list[tuple[float, ClosedForm]]
+    with_nll: bool = False
+    past: Tensor | None = None
+    divisor: Tensor | float | None = None
+    sum_over_parts: SumOverParts | None = None
+    uses_numpy: bool = True
 
 
 def set_terms(
-    logits: Tensor,
-    target: Tensor,
-    weight: Tensor | None,
-    factors: tuple[float, float],
-    with_nll: bool,
-    past: Tensor | None,
-    divisor: Tensor | float | None,
-    process_group: Any,
+    logits: Tensor, target: Tensor, weight: Tensor | None, options: SetOptions
 ) -> tuple[Tensor, Tensor | None, Tensor]:
-    """Compute the terms of F1 and MCC, -log p of the target if it is asked for, and the vectors.
-
-    With sums of ``past`` batches the scores are those of all, and their gradient is divided by
-    ``divisor`` instead of the mass of all.
-    """
+    """Compute the terms of scores, -log p of the target if it is asked for, and the vectors."""
     p, p_target, predicted = _probabilities(logits, target, weight)
     vectors = torch.stack(_confusion(p_target, predicted, target, weight))
-    if process_group is not None:
-        vectors = sum_over_processes(vectors, process_group)
-    shares, total = _shares(*(vectors if past is None else past + vectors))
-    scores = _weighted_scores(factors, shares, p.dtype)
-    loss = sum((factor * (1 - score) for factor, score, _ in scores), start=p.new_zeros(()))
-    if divisor is not None:
-        loss = loss.detach() + (loss - loss.detach()) * (total.detach() / divisor)
-    return loss.to(p.dtype), _nll(logits, target, p) if with_nll else None, vectors
+    if options.sum_over_parts is not None:
+        vectors = options.sum_over_parts(vectors)
+    shares, total = _shares(*(vectors if options.past is None else options.past + vectors))
+    eps = torch.finfo(p.dtype).eps
+    loss = p.new_zeros(())
+    for factor, score in options.scores:
+        loss = loss + factor * (1 - score(*shares, eps)[0])
+    if options.divisor is not None:
+        loss = loss.detach() + (loss - loss.detach()) * (total.detach() / options.divisor)
+    return loss.to(p.dtype), _nll(logits, target, p) if options.with_nll else None, vectors
 
 
-class _SumOverProcesses(torch.autograd.Function):
-    """The sum of what each process has; the gradient is that of the sum of all their losses."""
+class _Context(Protocol):
+    """What torch hands to a function with its own gradient."""
 
-    @staticmethod
-    def forward(ctx: Any, part: Tensor, process_group: Any) -> Tensor:
-        ctx.process_group = process_group
-        total = part.clone(memory_format=torch.contiguous_format)
-        dist.all_reduce(total, group=process_group)
-        return total
+    saved_tensors: tuple[Any, ...]
+    options: SetOptions
 
-    @staticmethod
-    def backward(ctx: Any, of_total: Tensor) -> Any:
-        return sum_over_processes(of_total, ctx.process_group), None
+    def save_for_backward(self, *tensors: Tensor | None) -> None: ...
 
-
-def sum_over_processes(part: Tensor, process_group: Any) -> Tensor:
-    total: Tensor = _SumOverProcesses.apply(part, process_group)  # type: ignore[no-untyped-call]
-    return total
+    def mark_non_differentiable(self, *tensors: Tensor) -> None: ...
 
 
 class SetTerms(torch.autograd.Function):
-    """The same, with a gradient in closed form that keeps the probabilities and no more."""
+    """:func:`set_terms` with a gradient in closed form, which keeps the probabilities alone."""
 
     @staticmethod
     def forward(
-        ctx: Any,
+        ctx: _Context,
         logits: Tensor,
         target: Tensor,
         weight: Tensor | None,
-        factors: tuple[float, float],
-        with_nll: bool,
-        past: Tensor | None,
-        divisor: Tensor | float | None,
-        process_group: Any,
+        options: SetOptions,
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Compute the terms, and their derivatives by the vectors."""
         p, p_target, predicted = _probabilities(logits, target, weight)
+        in_numpy = options.uses_numpy and p.device.type == "cpu"
         vectors: Any
-        if on_cpu := _is_on_cpu(p):
-            labels, hits, rows = target.numpy(), p_target, None
-            if weight is not None:
-                hits, rows = p_target * weight, weight.numpy()
-            tp, true = (np.bincount(labels, r, len(predicted)) for r in (hits.numpy(), rows))
-            vectors = tp, predicted.double().numpy(), true.astype(np.float64)
+        if in_numpy:
+            vectors = _numpy_confusion(p_target, predicted, target, weight)
         else:
             vectors = _confusion(p_target, predicted, target, weight)
         sums = None
-        if past is not None or process_group is not None:
-            sums = torch.from_numpy(np.stack(vectors)) if on_cpu else torch.stack(vectors)
-            if process_group is not None:
-                dist.all_reduce(sums, group=process_group)
-            vectors = sums if past is None else past + sums
-            vectors = vectors.numpy() if on_cpu else vectors
+        if options.past is not None or options.sum_over_parts is not None:
+            sums, vectors = _sum_up(vectors, in_numpy, options)
             ctx.mark_non_differentiable(sums)
-        shares, total = _shares(*vectors)
-        if divisor is not None:
-            total = divisor.numpy() if on_cpu and isinstance(divisor, Tensor) else divisor
-        if process_group is not None:  # all processes have this loss, and a mean makes one of it
-            total = total / process_group.size()
-        by_tp: Any = 0 * vectors[0]
-        by_predicted, loss = by_tp, by_tp.sum()
-        for factor, score, derivatives in _weighted_scores(factors, shares, p.dtype):
-            loss = loss + factor * (1 - score)
-            of_tp, of_predicted = derivatives()
-            scale = -factor / total
-            by_tp, by_predicted = by_tp + scale * of_tp, by_predicted + scale * of_predicted
-        if on_cpu:  # in one piece, as each way from numpy to torch has its price
-            packed = np.concatenate(([loss], by_tp, by_predicted)).astype(p.numpy().dtype)
-            values = torch.from_numpy(packed)
-            loss, by_tp, by_predicted = values[0], values[1 : 1 + len(tp)], values[1 + len(tp) :]
-        by_tp, by_predicted = by_tp.to(p.dtype), by_predicted.to(p.dtype)
+        loss, by_tp, by_predicted = _value_and_derivatives(vectors, p, in_numpy, options)
         ctx.save_for_backward(logits, target, weight, p, p_target, by_tp, by_predicted)
-        ctx.arguments = factors, with_nll, past, divisor, process_group
-        return loss.to(p.dtype), _nll(logits, target, p) if with_nll else None, sums
+        ctx.options = options
+        return loss, _nll(logits, target, p) if options.with_nll else None, sums
 
     @staticmethod
-    def backward(ctx: Any, of_loss: Tensor, of_nll: Tensor | None, _: Any) -> Any:
+    def backward(
+        ctx: _Context, of_loss: Tensor, of_nll: Tensor | None, of_sums: Tensor | None
+    ) -> tuple[Tensor, None, None, None]:
+        """Compute the gradient for the logits."""
         logits, target, weight, p, p_target, by_tp, by_predicted = ctx.saved_tensors
-        if torch.is_grad_enabled():  # somebody wants a second derivative
-            loss, nll, _ = set_terms(logits, target, weight, *ctx.arguments)
+        if torch.is_grad_enabled():  # a second derivative is asked for
+            loss, nll, _ = set_terms(logits, target, weight, ctx.options)
             # Not the gradient of a product: of_nll is itself a function of the logits.
-            outputs, by = ([loss], [of_loss]) if nll is None else ([loss, nll], [of_loss, of_nll])
+            pairs = [(loss, of_loss)] if ctx.options.scores else []
+            if nll is not None and of_nll is not None:
+                pairs.append((nll, of_nll))
+            outputs, by = zip(*pairs, strict=True)
             (gradient,) = torch.autograd.grad(outputs, logits, by, create_graph=True)
-            return gradient, *[None] * 7
+            return gradient, None, None, None
         # dL/dp_ik = w_i (A_k [y_i = k] + B_k), and the softmax subtracts from each row its mean
         # under p.
         by_predicted = by_predicted * of_loss
-        pull = p_target * (by_tp * of_loss)[target]
+        hit = p_target * (by_tp * of_loss)[target]
         device = p.device.type
         is_low = torch.is_autocast_enabled(device)
         with torch.autocast(device, enabled=False) if is_low else nullcontext():
-            shift = -pull - p @ by_predicted
+            shift = -hit - p @ by_predicted
         if weight is not None:
-            pull, shift = pull * weight, shift * weight
+            hit, shift = hit * weight, shift * weight
         if of_nll is not None:  # dL/dz_ik = (p_ik - [y_i = k]) times its own
-            pull, shift = pull - of_nll, shift + of_nll
+            hit, shift = hit - of_nll, shift + of_nll
         if weight is None:
             gradient = shift[:, None] + by_predicted
         else:
             gradient = (weight[:, None] * by_predicted).add_(shift[:, None])
-        gradient.mul_(p).scatter_add_(1, target[:, None], pull[:, None])
-        return gradient.to(logits.dtype), *[None] * 7
+        gradient.mul_(p).scatter_add_(1, target[:, None], hit[:, None])
+        return gradient.to(logits.dtype), None, None, None
+
+
+def _numpy_confusion(
+    p_target: Tensor, predicted: Tensor, target: Tensor, weight: Tensor | None
+) -> tuple[np.ndarray, ...]:
+    """Compute the three vectors in numpy, whose calls cost less than torch's."""
+    hits, rows = p_target, None
+    if weight is not None:
+        hits, rows = p_target * weight, weight.numpy()
+    labels, n_classes = target.numpy(), len(predicted)
+    tp, true = (np.bincount(labels, r, n_classes) for r in (hits.numpy(), rows))
+    return tp, predicted.double().numpy(), true.astype(np.float64)
+
+
+def _sum_up(vectors: Any, in_numpy: bool, options: SetOptions) -> tuple[Tensor, Any]:
+    """Return the vectors of all parts of the batch, and the same with the past."""
+    sums = torch.from_numpy(np.stack(vectors)) if in_numpy else torch.stack(vectors)
+    if options.sum_over_parts is not None:
+        sums = options.sum_over_parts(sums)
+    vectors = sums if options.past is None else options.past + sums
+    return sums, vectors.numpy() if in_numpy else vectors
+
+
+def _value_and_derivatives(
+    vectors: Any, p: Tensor, in_numpy: bool, options: SetOptions
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Compute the loss, and its derivatives by TP and by the predicted mass of this part."""
+    shares, total = _shares(*vectors)
+    divisor = options.divisor
+    if divisor is not None:
+        total = divisor.numpy() if in_numpy and isinstance(divisor, Tensor) else divisor
+    if options.sum_over_parts is not None:  # all parts have this loss, and a mean makes one of it
+        total = total / options.sum_over_parts.n_parts
+    eps = torch.finfo(p.dtype).eps
+    by_tp: Any = 0 * vectors[0]
+    by_predicted, loss = by_tp, by_tp.sum()
+    for factor, score_of in options.scores:
+        score, derivatives = score_of(*shares, eps)
+        of_tp, of_predicted = derivatives()
+        if in_numpy:  # a score by autograd is torch's
+            score, of_tp, of_predicted = map(np.asarray, (score, of_tp, of_predicted))
+        loss = loss + factor * (1 - score)
+        scale = -factor / total
+        by_tp, by_predicted = by_tp + scale * of_tp, by_predicted + scale * of_predicted
+    if in_numpy:  # in one piece, as each way from numpy to torch has its price
+        packed = np.concatenate(([loss], by_tp, by_predicted))
+        values = torch.from_numpy(packed.astype(p.numpy().dtype))
+        n_classes = len(by_tp)
+        return values[0], values[1 : 1 + n_classes], values[1 + n_classes :]
+    return loss.to(p.dtype), by_tp.to(p.dtype), by_predicted.to(p.dtype)

@@ -2,8 +2,11 @@
 
 import ast
 import importlib
+import re
 import subprocess
 import sys
+import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -197,6 +200,63 @@ def test_folders_hand_out_their_public_names():
             for name in module.__all__:
                 assert not is_private(name), (file, name)
                 assert hasattr(module, name), (file, name)
+
+
+def packages_of(source):
+    """Return the packages that are imported, mapped to whether a module needs them to load."""
+    found = {}
+
+    def walk(node, at_import):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            names = [node.module]
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith(
+            ("import_module", "import_needed")
+        ):
+            names = [arg.value for arg in node.args[:1] if isinstance(arg, ast.Constant)]
+        for name in names:
+            root = name.partition(".")[0]
+            found[root] = found.get(root, False) or at_import
+        inside = isinstance(node, ast.FunctionDef | ast.Lambda)
+        for_types = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        for child in ast.iter_child_nodes(node):
+            walk(child, at_import and not inside and not for_types)
+
+    walk(ast.parse(source), True)
+    return {
+        root: needed
+        for root, needed in found.items()
+        if root not in sys.stdlib_module_names and root != "skimbal"
+    }
+
+
+def test_every_form_of_a_package_is_seen():
+    source = (
+        "import os, numpy as np\n"
+        "from torch.nn import functional\n"
+        "if TYPE_CHECKING:\n    from matplotlib.axes import Axes\n"
+        "def f():\n    import pandas\n    importlib.import_module('PIL.Image')\n"
+    )
+    expected = {"numpy": True, "torch": True, "matplotlib": False, "pandas": False, "PIL": False}
+    assert packages_of(source) == expected
+
+
+def test_every_imported_package_is_declared():
+    project = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text("utf-8"))["project"]
+
+    def names(requirements):
+        return {re.match(r"[\w.-]+", text)[0].lower() for text in requirements}
+
+    required = names(project["dependencies"])
+    of_users = ("data", "distributed", "io", "plot", "study")
+    extras = set().union(*(names(project["optional-dependencies"][extra]) for extra in of_users))
+    distributions = packages_distributions()
+    for file in FILES:
+        for root, needed in packages_of(read(file)).items():
+            possible = {name.lower() for name in distributions.get(root, [root])}
+            assert possible & (required if needed else required | extras), (file, root)
 
 
 def test_import_asks_for_nothing_optional():

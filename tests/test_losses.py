@@ -3,6 +3,7 @@
 import copy
 import pickle
 import random
+import re
 import warnings
 
 import numpy as np
@@ -17,12 +18,12 @@ from torch import nn
 from torch.nn.functional import cross_entropy, one_hot
 
 import skimbal
-from skimbal import soft_metrics
 from skimbal.losses import (
     CollapseWarning,
     FocalLoss,
     LossMix,
     MixedLoss,
+    ModuleLoss,
     SoftF1Loss,
     SoftMCCLoss,
     f1_score_macro,
@@ -106,8 +107,8 @@ def assert_rounded(gradient, exact, floor):
 
 
 def moving(spec, n_classes, horizon=100.0):
-    loss = get_loss(spec, range(1, n_classes + 1), statistics="moving", horizon=horizon)
-    return loss.train()
+    mix = LossMix.from_expression(spec, statistics="moving", horizon=horizon)
+    return get_loss(mix, range(1, n_classes + 1)).train()
 
 
 def scores_of(sums, spec):
@@ -243,31 +244,64 @@ def test_batches_without_weight_leave_moving_statistics_as_they_are():
     assert value.isfinite()
 
 
-@pytest.mark.parametrize("module", [SoftMCCLoss, SoftMCCLoss(), LossMix(mcc=1), "mcc"], ids=str)
-def test_every_form_of_a_loss_can_have_moving_statistics(module):
-    loss = get_loss(module, statistics="moving", horizon=7)
-    assert (loss.statistics, loss.horizon) == ("moving", 7.0)
-    assert get_loss(module).statistics == "batch"
+def test_moving_statistics_travel_with_the_module():
+    loss = moving("mcc", 3, horizon=7)
+    assert (loss.statistics, loss.mix.horizon) == ("moving", 7.0)
+    assert repr(loss) == "MixedLoss(mcc, statistics='moving', horizon=7.0)"
+    assert get_loss("mcc").statistics == SoftMCCLoss().statistics == "batch"
     again = pickle.loads(pickle.dumps(loss))
     logits, target = make_batch(9, 3)
     assert torch.equal(loss(logits, target), again(logits, target))
     assert torch.equal(pickle.loads(pickle.dumps(loss)).moving, copy.deepcopy(loss).moving)
+    assert get_loss(loss).statistics == "moving"
     assert not loss.state_dict()
 
 
-def test_statistics_that_cannot_be():
-    for statistics in ("global", None, 1):
-        with pytest.raises(ValueError, match=r"'batch' or 'moving', got"):
-            get_loss("mcc", statistics=statistics)
-    for horizon in (0, -1, np.nan, np.inf, "512", None, True):
-        with pytest.raises(ValueError, match=r"positive, finite number of samples, got"):
-            get_loss("mcc", statistics="moving", horizon=horizon)
-    with pytest.raises(ValueError, match=r"the loss is a CrossEntropyLoss. Use loss_statistics"):
-        get_loss(nn.CrossEntropyLoss, statistics="moving")
+def test_a_loss_carries_on_from_the_statistics_of_another():
+    first, second = moving("ce+mcc", 3), moving("ce+mcc", 3)
+    batches = make_batch(9, 3), make_batch(8, 3, seed=1)
+    for batch in batches:
+        expected = first(*batch)
+    second.carry_on_from(get_loss(nn.CrossEntropyLoss()))
+    assert second.moving is None
+    (third := moving("ce+mcc", 3))(*batches[0])
+    second.carry_on_from(third)
+    assert torch.equal(second(*batches[1]), expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("statistics", ("global", None, 1)),
+        ("horizon", (0, -1, np.nan, np.inf, "512", None, True)),
+        ("warmup_epochs", (-1, np.nan, np.inf, "0.5", None, True)),
+    ],
+)
+def test_options_that_cannot_be(name, values):
+    for value in values:
+        with pytest.raises(ValueError, match=f"{name} must be .*got {re.escape(repr(value))}"):
+            get_loss(LossMix(mcc=1, **{name: value}))
+
+
+def test_moving_statistics_are_of_one_problem():
     loss = moving("mcc", 3)
     loss(*make_batch(9, 3))
-    with pytest.raises(ValueError, match=r"statistics are of 3 classes, but the logits have 4"):
+    with pytest.raises(ValueError, match="3 classes, but the logits have 4"):
         loss(*make_batch(9, 4))
+
+
+@pytest.mark.parametrize("spec", [*TERMS, MIX, "f1+mcc", "ce+mcc"])
+def test_only_a_loss_that_may_collapse_has_a_warmup(spec):
+    for warmup, shares in (
+        (0, [0, 0, 0]),
+        (0.5, [1, 0.75, 0]),
+        (1, [1, 0, 0]),
+        (4, [1, 0.75, 0]),
+        (8, [1, 0.875, 0.25]),
+    ):
+        loss = get_loss(LossMix.from_expression(spec, warmup_epochs=warmup), [1, 2, 3])
+        expected = shares if loss.may_collapse else [0, 0, 0]
+        assert [loss.ce_share(n, 8) for n in (0, 1, 6)] == expected
 
 
 @pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
@@ -275,13 +309,13 @@ def test_statistics_that_cannot_be():
 @pytest.mark.parametrize("spec", ["mcc", "2*f1", "f1+mcc", "ce+mcc", "focal"])
 def test_share_of_cross_entropy_stands_in_for_the_whole_loss(spec, statistics, share):
     logits, target = make_batch(9, 3)
-    loss = get_loss(spec, statistics=statistics)
+    loss = get_loss(LossMix.from_expression(spec, statistics=statistics))
     found = value_and_gradient(loss, logits, target, ce_share=share)
     pure = value_and_gradient(get_loss(spec), logits, target)
     ce = value_and_gradient(cross_entropy, logits, target)
     for one, full, stand_in in zip(found, pure, ce, strict=True):
         assert_same(one, (1 - share) * full + share * stand_in)
-    if statistics == "moving" and loss.needs_every_class:
+    if statistics == "moving" and not loss.adds_up(weighted=False):
         assert loss.moving[2].sum() == pytest.approx(9), "a warm-up gathers statistics"
 
 
@@ -434,7 +468,7 @@ def test_focal_loss_is_its_formula(gamma, weighted, rng):
         assert loss(logits, target, torch.from_numpy(w)).item() == pytest.approx(
             expected, rel=1e-12
         )
-    assert get_loss("focal").focal_gamma == FocalLoss().focal_gamma == 2
+    assert get_loss("focal").mix.focal_gamma == FocalLoss().mix.focal_gamma == 2
 
 
 def test_focal_loss_without_focus_is_cross_entropy():
@@ -519,7 +553,8 @@ def test_ldam_is_its_formula(margin, weighted, rng):
     loss = get_loss(LossMix(ldam=1, ldam_margin=margin), NEW_TERM_COUNTS)
     value = loss(logits, target, torch.from_numpy(w) if weighted else None)
     assert value.item() == pytest.approx(np.average(row, weights=w), rel=1e-12)
-    assert loss.margin[2] == loss.margin.max() == margin
+    margins = loss.class_vectors["ldam"]
+    assert margins[2] == margins.max() == margin
 
 
 @pytest.mark.parametrize("weighted", [False, True])
@@ -1040,7 +1075,7 @@ def test_advice_on_collapse_is_a_user_warning_that_the_modules_do_not_give():
 
 
 @pytest.mark.parametrize(
-    ("spec", "needs_every_class", "may_collapse"),
+    ("spec", "is_of_batch", "may_collapse"),
     [
         ("ce", False, False),
         ("wce", False, False),
@@ -1060,9 +1095,12 @@ def test_advice_on_collapse_is_a_user_warning_that_the_modules_do_not_give():
         ("0*ce+mcc", True, True),
     ],
 )
-def test_what_a_loss_knows_of_itself(spec, needs_every_class, may_collapse):
+def test_what_a_loss_knows_of_itself(spec, is_of_batch, may_collapse):
     loss = make_loss(spec, 3)
-    assert loss.needs_every_class is needs_every_class
+    assert loss.adds_up(weighted=True) is loss.adds_up(weighted=False) is not is_of_batch
+    assert loss.suffers_from_small_batches is is_of_batch
+    assert not moving(spec, 3).suffers_from_small_batches
+    assert loss.takes_weights
     assert loss.may_collapse is may_collapse
 
 
@@ -1106,8 +1144,8 @@ def test_expressions(expression, factors):
     assert_same(loss(logits, target), make_loss(LossMix(**factors), 3)(logits, target), tolerance=0)
 
 
-KNOWN = "Known terms: ce, wce, focal, f1, mcc, la, balanced_softmax, ldam;"
-UNREADABLE = "cannot read the loss .* from .* " + KNOWN
+KNOWN = "ce, wce, focal, f1, mcc, la, balanced_softmax, ldam"
+UNREADABLE = "an expression of terms from .*" + KNOWN
 
 
 @pytest.mark.parametrize(
@@ -1116,14 +1154,14 @@ UNREADABLE = "cannot read the loss .* from .* " + KNOWN
         ("", UNREADABLE),
         ("  ", UNREADABLE),
         ("+", UNREADABLE),
-        ("ce+", UNREADABLE + " .*"),
+        ("ce+", UNREADABLE),
         ("ce + ", UNREADABLE),
         ("+ce", UNREADABLE),
         ("ce++mcc", UNREADABLE),
         ("ce mcc", UNREADABLE),
         ("ce,mcc", UNREADABLE),
-        ("ce-mcc", r"cannot read the loss 'ce-mcc' from 'ce-mcc' on"),
-        ("ce+mcc-f1", r"cannot read the loss 'ce\+mcc-f1' from 'mcc-f1' on"),
+        ("ce-mcc", r"from 'ce-mcc' on"),
+        ("ce+mcc-f1", r"from 'mcc-f1' on"),
         ("2ce", UNREADABLE),
         ("2*", UNREADABLE),
         ("*ce", UNREADABLE),
@@ -1132,24 +1170,24 @@ UNREADABLE = "cannot read the loss .* from .* " + KNOWN
         ("1e+3", UNREADABLE),
         ("1e + 3*ce", UNREADABLE),
         ("(ce+mcc)", UNREADABLE),
-        ("dice", r"unknown term 'dice' in the loss 'dice'. " + KNOWN),
-        ("la_tau", "unknown term 'la_tau'"),
-        ("-1*la", "la must be a finite number of at least 0, got -1.0"),
-        ("inf*ldam", "ldam must be a finite number of at least 0, got inf"),
-        ("ce+0.5*dice", r"unknown term 'dice' in the loss 'ce\+0.5\*dice'"),
-        ("CE", "unknown term 'CE'"),
-        ("label_smoothing", "unknown term 'label_smoothing'"),
-        ("ce+mcc+ce", r"names 'ce' twice; write one term .* such as '2\*ce'"),
-        ("two*ce", "the factor 'two' of 'ce' in the loss 'two\\*ce' is not a number. Known terms"),
+        ("dice", "no term 'dice'.*" + KNOWN),
+        ("la_tau", "no term 'la_tau'"),
+        ("-1*la", "la must be .*got -1.0"),
+        ("inf*ldam", "ldam must be .*got inf"),
+        ("ce+0.5*dice", r"got 'ce\+0.5\*dice'.*no term 'dice'"),
+        ("CE", "no term 'CE'"),
+        ("label_smoothing", "no term 'label_smoothing'"),
+        ("ce+mcc+ce", r"'ce' once; got 'ce\+mcc\+ce'.* '2\*ce'"),
+        ("two*ce", "the factor 'two' of 'ce'.*" + KNOWN),
         ("1e*ce", "the factor '1e' of 'ce'"),
         ("0.5.5*mcc", "the factor '0.5.5' of 'mcc'"),
-        ("-1*ce", "ce must be a finite number of at least 0, got -1.0"),
-        ("ce + -0.5*mcc", "mcc must be a finite number of at least 0, got -0.5"),
-        ("nan*f1", "f1 must be a finite number of at least 0, got nan"),
-        ("inf*focal", "focal must be a finite number of at least 0, got inf"),
-        ("1e400*ce", "ce must be a finite number of at least 0, got inf"),
-        ("0*ce", "all factors of the loss are zero"),
-        ("0*ce+0.0*mcc", "all factors of the loss are zero.* as in LossMix"),
+        ("-1*ce", "ce must be .*got -1.0"),
+        ("ce + -0.5*mcc", "mcc must be .*got -0.5"),
+        ("nan*f1", "f1 must be .*got nan"),
+        ("inf*focal", "focal must be .*got inf"),
+        ("1e400*ce", "ce must be .*got inf"),
+        ("0*ce", "a factor above 0"),
+        ("0*ce+0.0*mcc", "a factor above 0.* as in LossMix"),
     ],
 )
 def test_malformed_expressions(expression, message):
@@ -1160,24 +1198,24 @@ def test_malformed_expressions(expression, message):
 @pytest.mark.parametrize(
     ("mix", "message"),
     [
-        (LossMix(), "all factors of the loss are zero"),
-        (LossMix(ce=0, mcc=0, focal_gamma=3), "all factors of the loss are zero"),
-        (LossMix(ce=-1), "ce must be a finite number of at least 0, got -1"),
-        (LossMix(ce=1, mcc=float("nan")), "mcc must be a finite number of at least 0, got nan"),
-        (LossMix(wce=float("inf")), "wce must be a finite number of at least 0, got inf"),
-        (LossMix(f1=None), "f1 must be a finite number of at least 0, got None"),
-        (LossMix(focal="1"), "focal must be a finite number of at least 0, got '1'"),
-        (LossMix(ce=[1, 2]), r"ce must be a finite number of at least 0, got \[1, 2\]"),
-        (LossMix(ce=1, focal_gamma=-1), "focal_gamma must be a finite number of at least 0"),
-        (LossMix(ce=1, focal_gamma=float("nan")), "focal_gamma must be a finite .* got nan"),
-        (LossMix(ce=1, label_smoothing=1), r"label_smoothing must be in \[0, 1\), got 1"),
-        (LossMix(ce=1, label_smoothing=-0.1), "label_smoothing must be a finite .* got -0.1"),
-        (LossMix(ce=1, label_smoothing=None), "label_smoothing must be a finite .* got None"),
-        (LossMix(balanced_softmax=-1), "balanced_softmax must be a finite .* got -1"),
-        (LossMix(la=1, la_tau=-1), "la_tau must be a finite number of at least 0, got -1"),
-        (LossMix(la=1, la_tau=float("inf")), "la_tau must be a finite number .* got inf"),
-        (LossMix(ldam=1, ldam_margin=-0.5), "ldam_margin must be a finite .* got -0.5"),
-        (LossMix(ldam=1, ldam_margin="0.5"), "ldam_margin must be a finite .* got '0.5'"),
+        (LossMix(), "a factor above 0"),
+        (LossMix(ce=0, mcc=0, focal_gamma=3), "a factor above 0"),
+        (LossMix(ce=-1), "ce must be .*got -1"),
+        (LossMix(ce=1, mcc=float("nan")), "mcc must be .*got nan"),
+        (LossMix(wce=float("inf")), "wce must be .*got inf"),
+        (LossMix(f1=None), "f1 must be .*got None"),
+        (LossMix(focal="1"), "focal must be .*got '1'"),
+        (LossMix(ce=[1, 2]), r"ce must be .*got \[1, 2\]"),
+        (LossMix(ce=1, focal_gamma=-1), "focal_gamma must be .*got -1"),
+        (LossMix(ce=1, focal_gamma=float("nan")), "focal_gamma must be .*got nan"),
+        (LossMix(ce=1, label_smoothing=1), "label_smoothing must be .*got 1"),
+        (LossMix(ce=1, label_smoothing=-0.1), "label_smoothing must be .*got -0.1"),
+        (LossMix(ce=1, label_smoothing=None), "label_smoothing must be .*got None"),
+        (LossMix(balanced_softmax=-1), "balanced_softmax must be .*got -1"),
+        (LossMix(la=1, la_tau=-1), "la_tau must be .*got -1"),
+        (LossMix(la=1, la_tau=float("inf")), "la_tau must be .*got inf"),
+        (LossMix(ldam=1, ldam_margin=-0.5), "ldam_margin must be .*got -0.5"),
+        (LossMix(ldam=1, ldam_margin="0.5"), "ldam_margin must be .*got '0.5'"),
     ],
 )
 def test_values_of_a_mix_are_checked_when_it_is_used(mix, message):
@@ -1189,7 +1227,7 @@ def test_values_of_a_mix_are_checked_when_it_is_used(mix, message):
 
 @pytest.mark.parametrize("gamma", [-0.1, float("inf"), float("nan")])
 def test_focal_gamma_is_checked(gamma):
-    with pytest.raises(ValueError, match="focal_gamma must be a finite number of at least 0"):
+    with pytest.raises(ValueError, match=f"focal_gamma must be .*got {gamma}"):
         FocalLoss(gamma)
 
 
@@ -1209,18 +1247,21 @@ def test_anything_else_is_no_loss(spec):
 def test_module_is_copied():
     module = nn.CrossEntropyLoss(weight=torch.tensor([1.0, 2.0]))
     loss = get_loss(module)
-    assert type(loss) is nn.CrossEntropyLoss
-    assert loss is not module
-    loss.weight[0] = 9
+    assert type(loss) is ModuleLoss
+    assert type(loss.module) is nn.CrossEntropyLoss
+    assert loss.module is not module
+    loss.module.weight[0] = 9
     assert module.weight.tolist() == [1, 2]
     mixed = FocalLoss(3)
     assert get_loss(mixed) is not mixed
-    assert get_loss(mixed).focal_gamma == 3
+    assert get_loss(mixed).mix.focal_gamma == 3
 
 
 @pytest.mark.parametrize("module", [SoftMCCLoss, SoftF1Loss, FocalLoss, nn.CrossEntropyLoss])
 def test_module_class_is_instantiated(module):
-    assert type(get_loss(module)) is module
+    loss = get_loss(module)
+    assert type(getattr(loss, "module", loss)) is module
+    assert type(get_loss(loss)) is type(loss)
 
 
 @pytest.mark.parametrize(
@@ -1259,6 +1300,9 @@ def test_mix_has_the_parameters_of_an_estimator():
         "label_smoothing": 0.0,
         "la_tau": 1.0,
         "ldam_margin": 0.5,
+        "statistics": "batch",
+        "horizon": 512,
+        "warmup_epochs": 0.5,
     }
     assert mix.set_params(mcc=2, focal_gamma=1) is mix
     assert (mix.mcc, mix.focal_gamma) == (2, 1)
@@ -1297,7 +1341,7 @@ def test_search_reaches_each_factor():
     for params in ParameterGrid({"loss__mcc": [0, 0.25, 1], "loss__label_smoothing": [0, 0.1]}):
         candidate = clone(holder).set_params(**params)
         loss = get_loss(candidate.loss)
-        found.append((loss.factors.get("mcc", 0), loss.label_smoothing))
+        found.append((loss.factors.get("mcc", 0), loss.mix.label_smoothing))
         assert loss.factors["ce"] == 1
     assert sorted(found) == [(m, s) for m in (0, 0.25, 1) for s in (0, 0.1)]
     assert holder.get_params()["loss__mcc"] == 0
@@ -1352,7 +1396,7 @@ def test_class_without_rows_counts_as_the_rarest(name):
     [[], [0, 0], [1, -1], [1, float("nan")], [1, float("inf")], [[1, 2]], 3, None],
 )
 def test_impossible_class_counts(counts):
-    message = "class_counts must hold one non-negative, finite number of rows per class"
+    message = f"class_counts must be .*got {re.escape(repr(counts))}"
     for function in (inverse_frequency, log_prior):
         with pytest.raises(ValueError, match=message):
             function(counts)
@@ -1369,14 +1413,14 @@ def test_impossible_class_counts(counts):
         ("ce+0.5*wce", "'wce'"),
         (LossMix(wce=1), "'wce'"),
         *((name, f"'{name}'") for name in SHIFT_TERMS),
-        ("ldam+mcc+wce", "'wce', 'ldam'"),
+        ("ldam+mcc+wce", "'wce' and 'ldam'"),
     ],
 )
 def test_class_counts_are_missed_only_where_they_matter(spec, named):
-    with pytest.raises(ValueError, match=f"the loss has {named}, which needs class_counts, the"):
+    with pytest.raises(ValueError, match=f"class_counts must be .*{named}.*got None"):
         get_loss(spec)
     for loss in (get_loss("ce + 0*wce + 0*la + 0*ldam"), get_loss("ce", class_counts=[1, 2])):
-        assert loss.class_weight is loss.log_prior is loss.margin is None
+        assert loss.class_vectors == {}
 
 
 @pytest.mark.parametrize("name", ["wce", *SHIFT_TERMS])
@@ -1480,7 +1524,7 @@ def test_autocast_changes_nothing(spec):
 
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("spec", SET_TERMS + [MIX])
-def test_one_loss_whatever_computes_it(spec, weighted, monkeypatch):
+def test_one_loss_whatever_computes_it(spec, weighted):
     # In numpy on the CPU, in torch elsewhere, by autograd where weights are learnt.
     logits, target = make_batch(50, 4, shares=[0.6, 0.3, 0.1, 0.0])
     weight = torch.linspace(0, 2, 50).double() if weighted else None
@@ -1488,7 +1532,7 @@ def test_one_loss_whatever_computes_it(spec, weighted, monkeypatch):
     expected = value_and_gradient(loss, logits, target, weight)
     learnt = torch.ones(50).double() if weight is None else weight.clone()
     by_autograd = value_and_gradient(loss, logits, target, learnt.requires_grad_())
-    monkeypatch.setattr(soft_metrics, "_is_on_cpu", lambda tensor: False)
+    loss.uses_numpy = False
     elsewhere = value_and_gradient(loss, logits, target, weight)
     for value, other, another in zip(expected, by_autograd, elsewhere, strict=True):
         torch.testing.assert_close(other, value, rtol=1e-12, atol=1e-15)
@@ -1520,12 +1564,12 @@ def test_memory_is_that_of_the_probabilities_and_the_gradient(spec, weighted):
     assert 2.0 <= peak / (4 * n * n_classes) <= 2.1
 
 
-def test_no_step_waits_for_the_device_or_is_random_there(recorder, monkeypatch):
-    monkeypatch.setattr(soft_metrics, "_is_on_cpu", lambda tensor: False)
+def test_no_step_waits_for_the_device_or_is_random_there(recorder):
     # .item(), and all that makes a shape of a value, wait for the device. torch.cumsum and its
     # like refuse to run there when deterministic algorithms are asked for.
     logits, target = make_batch(64, 3)
     leaf, loss = logits.float().requires_grad_(), make_loss(MIX, 3)
+    loss.uses_numpy = False
     with recorder:
         loss(leaf, target, torch.ones(64)).backward()
     waiting = {"_local_scalar_dense", "nonzero", "masked_select", "_unique2", "is_nonzero"}

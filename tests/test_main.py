@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from skorch.history import History
 
-from skimbal import CNN2DClassifier, CollapseWarning
+from skimbal import CNN2DClassifier, CollapseWarning, LossMix
 from skimbal.__main__ import main
 from skimbal.datasets import load_npz
 from skimbal.images import ImageFiles
+from skimbal.losses import get_loss
 
 ROOT = Path(__file__).parents[1]
 QUICK = ("--epochs", "1", "--seeds", "1", "--sampler", "uniform")
@@ -33,8 +34,9 @@ class StubClassifier(CNN2DClassifier):
     def fit(self, X, y):
         self.fits.append((self, X, y))
         self.classes_ = np.unique(y)
-        if self.loss in ("f1", "mcc") and not self.ce_warmup_epochs:
-            warnings.warn(f"{self.loss}\ncollapses", CollapseWarning, stacklevel=2)
+        loss = get_loss(self.loss, class_counts=[1, 1])
+        if loss.may_collapse and not loss.ce_share(0, self.max_epochs):
+            warnings.warn(f"{loss.name}\ncollapses", CollapseWarning, stacklevel=2)
         return self
 
     def predict_proba(self, X):
@@ -212,7 +214,7 @@ def test_default_run_compares_the_losses_as_they_were_proposed(capsys, fits):
     assert pairs == [[loss, sampler] for sampler in ("uniform", "balanced") for loss in losses]
     assert len(fits) == 12 * 3
     for classifier, X, _ in fits:
-        assert classifier.ce_warmup_epochs == 0
+        assert classifier.loss.warmup_epochs == 0
         assert classifier.max_epochs == 8
         assert len(X) == 518
 
@@ -245,7 +247,8 @@ def test_compare_cross_validates_files_of_ones_own(capsys, fits, own):
     assert len(X) == 32
     assert set(y) == {"benign", "malignant"}
     defaults = CNN2DClassifier()
-    for name in ("ce_warmup_epochs", "max_epochs", "batch_size", "module", "lr", "device"):
+    assert get_loss(classifier.loss).mix.warmup_epochs == LossMix().warmup_epochs
+    for name in ("max_epochs", "batch_size", "module", "lr", "device"):
         assert getattr(classifier, name) == getattr(defaults, name), name
 
 
@@ -593,9 +596,9 @@ def test_output_that_becomes_unwritable(capsys, fits, own, tmp_path, monkeypatch
         (["--epochs", "-1"], "--epochs"),
         (["--batch-size", "2.5"], "--batch-size"),
         (["--module", "vgg"], "resnet18"),
-        (["--data", "cifar"], "--data cifar: unknown MedMNIST data set"),
-        (["--data", "vesselmnist3d_128"], "sizes 28, 64, got 128"),
-        (["--data", "absent.npz"], "no such file"),
+        (["--data", "cifar"], "--data cifar: name must be one of adrenalmnist3d"),
+        (["--data", "vesselmnist3d_128"], "28 or 64 for vesselmnist3d; got 128"),
+        (["--data", "absent.npz"], "exists; got absent.npz"),
         (["--device", "abacus"], "--device abacus cannot be used here"),
         # An index that no machine has, so that the test says the same on machines with CUDA.
         (["--device", "cuda:99"], "cannot be used here"),
@@ -604,8 +607,8 @@ def test_output_that_becomes_unwritable(capsys, fits, own, tmp_path, monkeypatch
         (["comapre"], "unknown command 'comapre': expected compare, info"),
         (["compare"], "DATA"),
         (["info"], "DATA"),
-        (["compare", "absent.npz"], "absent.npz: expected an npz file at absent.npz"),
-        (["info", "absent.npz", "--groups", "site"], "absent.npz --groups site: expected an npz"),
+        (["compare", "absent.npz"], "absent.npz: path must be an npz file"),
+        (["info", "absent.npz", "--groups", "site"], "absent.npz --groups site: path must be"),
         (["compare", "digits", "--groups", "site"], "--groups site: digits has no groups"),
         (["compare", "digits", "--losses", "ce,hinge"], "unknown term 'hinge'"),
         (["compare", "digits", "--losses", "ce,"], "--loss"),
@@ -636,15 +639,15 @@ def test_wrong_arguments(capsys, never, argv, said):
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
-        ([], "--size to bring all to one, with --resize resample or --resize crop to say how"),
-        (["--size", "8", "8", "8"], "expected 3 spatial axes, for --size 8 8 8; got an image of"),
-        (["--size", "8", "--spacing", "1"], "Use --resize crop, or one of the two"),
+        ([], "--size must be given for images of different shapes"),
+        (["--size", "8", "8", "8"], "--size must be a number for each of 2 spatial axes"),
+        (["--size", "8", "--spacing", "1"], "--resize must be 'crop' if spacing and size"),
         (["--size", "0"], "--size: expected a whole number from 1"),
         (["--spacing", "x"], "--spacing: expected a number above 0, got 'x'"),
         (["--size", "8", "--groups", "patient"], "but {folder} is a folder: give --labels"),
-        (["--size", "8", "--label-column", "label"], "has no column 'label'; its columns are"),
+        (["--size", "8", "--label-column", "label"], "'patient', 'part'; got 'label'"),
         (["--size", "8", "--split-column", "patient"], "its parts are 'p0', 'p1'"),
-        (["--size", "8", "--split-column", "site"], "with --path-column, --label-column, --group-"),
+        (["--size", "8", "--split-column", "site"], "--split-column must be a column of"),
         (["--size", "8", "--test"], "{folder} has no test split to judge on"),
         (["--size", "8", "--split-column", "part", "--test"], "5 group(s)"),
         (["--size", "8", "--crop-size", "9"], "error: --crop-size 9: "),
@@ -714,10 +717,7 @@ def test_groups_on_both_sides(capsys, never, split):
     path = split(test=range(17, 37))
     argv = ["compare", path, "--test", "--groups", "site"]
     err = check_refused(capsys, *argv)
-    assert (
-        f"{path}: groups_test must not hold a group of the training rows; it holds 3 group(s)"
-        in err
-    )
+    assert f"{path}: groups_test must not hold a group of the training rows; got 3 group(s)" in err
     assert "such as 17" in err
     assert "no array test_site" in check_refused(
         capsys, *["compare", split(test_site=None), "--test", "--groups", "site"]
@@ -737,11 +737,13 @@ def test_foreign_caches(capsys, fits, own, tmp_path):
     capsys.readouterr()
     n_fits = len(fits)
     err = check_refused(capsys, *argv, "--epochs", "7")
-    assert f"error: --cache '{cache}' is of another study" in err
+    assert "error: --cache must be a folder of the same study" in err
+    assert f"'{cache}'" in err
     assert "estimator.max_epochs (30 there, 7 now)" in err
     assert "seed (0 there, 1 now)" in check_refused(capsys, *argv, "--seed", "1")
     err = check_refused(capsys, *argv[:-1], str(tmp_path))
-    assert f"--cache '{tmp_path}' holds files, but none of a study" in err
+    assert "--cache must be a new or empty folder" in err
+    assert f"'{tmp_path}'" in err
     assert "is a file" in check_refused(capsys, *argv[:-1], own)
     assert len(fits) == n_fits
 

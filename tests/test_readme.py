@@ -21,7 +21,7 @@ def test_every_python_block_runs_as_printed(tmp_path, monkeypatch, capsys):
     accuracy, mcc = ten_lines.splitlines()
     assert float(accuracy.removeprefix("balanced accuracy ")) > 0.8
     assert float(mcc.removeprefix("MCC ")) > 0.7
-    assert study.startswith("balanced accuracy of 6 configurations: stratified 3-fold")
+    assert study.startswith("balanced accuracy of 4 configurations: stratified 3-fold")
     assert "balanced sampling, against ce: " in study
     assert float(smote) > 0.8
     assert not os.listdir(tmp_path)

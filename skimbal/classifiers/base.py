@@ -48,11 +48,14 @@ from skimbal.classifiers.parameters import (
     has_float64,
 )
 from skimbal.classifiers.splitting import groups_argument, is_fraction, with_seed
+from skimbal.exceptions import ParameterError
 from skimbal.images import ImageArray, ImageFiles, guess_axes
 from skimbal.losses import (
+    BatchLoss,
     CollapseWarning,
+    LossSpec,
     MixedLoss,
-    check_statistics,
+    ModuleLoss,
     get_loss,
     inverse_frequency,
     log_prior,
@@ -60,20 +63,27 @@ from skimbal.losses import (
 from skimbal.networks import BUILT_IN
 from skimbal.sampling import SamplerSpec, check_sampler, is_uniform
 from skimbal.training import (
+    Alone,
     BlockIterator,
     CosineSchedule,
     EpochProgress,
     ImageDataset,
     IncompleteBatches,
+    Processes,
     StandardizedModule,
     TrainingNet,
     TrainIterator,
     can_be_fused,
     channel_statistics,
+    device_type,
+    generator_states,
     isolated_random_state,
+    join,
+    release_memory,
+    restore,
     softmax,
+    takes_several_gradients,
 )
-from skimbal.training import processes as distributed
 
 __all__ = ["CNN2DClassifier", "CNN3DClassifier"]
 
@@ -92,17 +102,10 @@ _CLASS_DOC = """{summary}
         (soft multi-class MCC), ``"la"`` (cross-entropy of logits plus log prior),
         ``"balanced_softmax"`` (the same as ``"la"`` with its default strength), ``"ldam"``
         (cross-entropy with a margin that is larger for rare classes), or a sum of them such as
-        ``"ce + 0.5*mcc"``; a :class:`~skimbal.LossMix`, whose factors a search reaches as
-        ``loss__mcc``; or a module that maps (logits, target) to a scalar, of which a copy is used.
-    loss_statistics : {{"batch", "moving"}}, default="batch"
-        What ``"f1"`` and ``"mcc"`` are computed from: the rows of a batch, as in the paper, or
-        moving sums over the batches so far, for batches too small to hold every class.
-    loss_horizon : float, default=512
-        Memory of the moving sums, in samples: what lies so many rows back counts 1/e.
-    ce_warmup_epochs : float, default=0.5
-        Epochs over which a loss of ``"f1"`` and ``"mcc"`` alone takes over from a
-        cross-entropy, step by step; below 1 a share of ``max_epochs``. 0 is the loss of the paper,
-        which tends to collapse to one class. Other losses have no warm-up.
+        ``"ce + 0.5*mcc"``; a :class:`~skimbal.LossMix`, whose factors and options a search can
+        set, such as ``loss__mcc`` and ``loss__statistics``; or a module that maps (logits, target)
+        to a scalar, of which a copy is used. ``"f1"`` and ``"mcc"`` alone begin with a warm-up of
+        cross-entropy, the ``warmup_epochs`` of a :class:`~skimbal.LossMix`.
     logit_adjustment : float, default=0.0
         Strength :math:`\\tau` of a correction for class frequency at prediction, dimensionless, at
         least 0: ``decision_function``, ``predict_proba`` and ``predict`` use
@@ -263,11 +266,8 @@ class BaseCNNClassifier(
 
     def __init__(
         self,
-        loss: Any = "ce+mcc",
+        loss: LossSpec = "ce+mcc",
         *,
-        loss_statistics: str = "batch",
-        loss_horizon: float = 512,
-        ce_warmup_epochs: float = 0.5,
         logit_adjustment: float = 0.0,
         sampler: SamplerSpec = None,
         augment: Any = None,
@@ -296,9 +296,6 @@ class BaseCNNClassifier(
         net: dict[str, Any] | None = None,
     ) -> None:
         self.loss = loss
-        self.loss_statistics = loss_statistics
-        self.loss_horizon = loss_horizon
-        self.ce_warmup_epochs = ce_warmup_epochs
         self.logit_adjustment = logit_adjustment
         self.sampler = sampler
         self.augment = augment
@@ -370,8 +367,8 @@ class BaseCNNClassifier(
         of_loss = [name for name in params if name.startswith("loss__")]
         if of_loss and not hasattr(loss, "set_params"):
             raise ValueError(
-                f"{of_loss[0]} sets a factor of a LossMix, but loss={loss!r} is none. Start from "
-                f"{type(self).__name__}(loss=LossMix(ce=1, mcc=1))."
+                f"{of_loss[0]} sets a parameter of a LossMix, but loss={loss!r} is not a LossMix. "
+                f"Start from {type(self).__name__}(loss=LossMix(ce=1, mcc=1))."
             )
         super().set_params(**params)
         if of_net:
@@ -610,9 +607,10 @@ class BaseCNNClassifier(
         partial: bool = False,
     ) -> "BaseCNNClassifier":
         first = not (resume and hasattr(self, "net_"))
-        device, together = self._check_params(), False
+        device = self._check_params()
+        processes: Processes = Alone()
         if self.distributed:
-            device, together = distributed.join(device)
+            device, processes = join(device)
         augmentation = get_augmentation(self.augment, len(self._axes))
         X, shape = self._check_X(X, reset=first)
         crop_size = self._check_crop_size(shape)
@@ -626,8 +624,7 @@ class BaseCNNClassifier(
             self._seed, n_epochs = self._draw_seed(), 0
         else:
             n_epochs = self._epochs_before + self.n_epochs_
-        if together:
-            self._seed, n_epochs = distributed.from_first((self._seed, n_epochs), device)
+        self._seed, n_epochs = processes.broadcast((self._seed, n_epochs))
         state = np.random.SeedSequence([self._seed, n_epochs]).generate_state(2)
         torch_seed, split_seed = (int(number) for number in state)
 
@@ -636,21 +633,13 @@ class BaseCNNClassifier(
         mass = np.bincount(train.y, weights=train.sample_weight, minlength=len(labels))
         if partial and not first:
             mass = mass + self._class_mass
-        loss = get_loss(self.loss, mass, statistics=self.loss_statistics, horizon=self.loss_horizon)
+        loss = get_loss(self.loss, mass)
         train, valid = self._apply_class_weight(train, valid, labels, mass)
         self._check_loss(loss, train, labels, once=first or not partial)
         if self.distributed:
-            n_processes = distributed.n_processes() if together else 1
-            self._check_distributed(loss, train, labels, n_processes)
-        if together:
-            mark = (
-                labels.tolist(),
-                self.batch_size,
-                self.max_epochs,
-                checksum(train),
-                checksum(valid),
-            )
-            distributed.check_same(mark, device)
+            self._check_distributed(loss, train, labels, processes.n_processes)
+        numbers = labels.tolist(), self.batch_size, self.max_epochs
+        processes.check_same(lambda: (*numbers, checksum(train), checksum(valid)))
 
         with isolated_random_state(torch_seed, device):
             if partial and not first:
@@ -663,8 +652,7 @@ class BaseCNNClassifier(
                     )
                 net.end_schedule()
                 loss = loss.to(net.device, net.module_.dtype)
-                if isinstance(loss, MixedLoss) and isinstance(net.criterion_, MixedLoss):
-                    loss.moving = net.criterion_.moving
+                loss.carry_on_from(net.criterion_)
                 net.criterion_ = loss
             else:
                 net = self._make_net(train, labels, loss, crop_size, device, partial)
@@ -679,7 +667,7 @@ class BaseCNNClassifier(
             self.classes_, self.input_shape_, self.net_ = labels, shape, net
             self._class_mass = mass
             with self._told_about_memory():
-                net.train_epochs(train, valid, 1 if partial else self.max_epochs, together)
+                net.train_epochs(train, valid, 1 if partial else self.max_epochs, processes)
         return self
 
     @contextmanager
@@ -697,8 +685,7 @@ class BaseCNNClassifier(
                 "keeps the images off the device."
             ) from error
         finally:
-            if torch.device(self.net_.device).type == "cuda":
-                torch.cuda.empty_cache()  # for other processes
+            release_memory(self.net_.device)
 
     @contextmanager
     def _unchanged_by_errors(self) -> Iterator[None]:
@@ -862,7 +849,7 @@ class BaseCNNClassifier(
         self,
         train: ImageDataset,
         labels: np.ndarray,
-        loss: nn.Module,
+        loss: MixedLoss | ModuleLoss,
         crop_size: tuple[int, ...] | None,
         device: str,
         partial: bool,
@@ -873,7 +860,7 @@ class BaseCNNClassifier(
         dtype = self.dtype
         if dtype == "auto":
             is_float64 = train.dtype.newbyteorder("=") == np.float64
-            follows_float64 = is_float64 and torch.device(device).type == "cpu"
+            follows_float64 = is_float64 and device_type(device) == "cpu"
             dtype = "float64" if follows_float64 else "float32"
         low_precision = dtype in LOW_PRECISION
         module_dtype = torch.float32 if low_precision else DTYPES[dtype]
@@ -881,7 +868,10 @@ class BaseCNNClassifier(
         if self.standardize:
             own = options["iterator_train"] is TrainIterator
             n_workers = options.get("iterator_train__num_workers") if own else 0
-            mean, std = channel_statistics(train, n_workers)
+            try:
+                mean, std = channel_statistics(train, n_workers)
+            except ParameterError as error:
+                raise error.within("iterator_train") from None
         if mean is not None and std is not None:
             largest = np.abs([mean, std]).max()
             if not largest <= torch.finfo(module_dtype).max:
@@ -903,7 +893,7 @@ class BaseCNNClassifier(
             mean,
             std,
             # Which looks at gradients as one line of numbers, and cannot with another layout.
-            channels_last=self._optimizer() is not torch.optim.LBFGS,
+            channels_last=not takes_several_gradients(self._optimizer()),
             crop_size=crop_size,
         )
         net = TrainingNet(
@@ -914,7 +904,6 @@ class BaseCNNClassifier(
             max_epochs=self.max_epochs,
             batch_size=self.batch_size,
             micro_batch_size=self.micro_batch_size,
-            ce_warmup_epochs=self._n_warmup_epochs(),
             autocast=DTYPES[dtype] if low_precision else None,
             compiled=self.compile,
             feature_layer=self.feature_layer,
@@ -956,7 +945,7 @@ class BaseCNNClassifier(
                     f"{', '.join(sorted(known))}. Add ({parts[1]!r}, callback) to callbacks."
                 )
 
-    def _make_callbacks(self, loss: nn.Module, partial: bool) -> list[Any]:
+    def _make_callbacks(self, loss: BatchLoss, partial: bool) -> list[Any]:
         callbacks = copy.deepcopy(list(self.callbacks or []))
         plain = [item[1] if isinstance(item, tuple) else item for item in callbacks]
         own_schedule = any(item is LRScheduler or isinstance(item, LRScheduler) for item in plain)
@@ -965,19 +954,14 @@ class BaseCNNClassifier(
             callbacks.insert(0, ("lr_schedule", cosine))
         if self.verbose == 1 and not partial:
             callbacks.append(("progress", EpochProgress(self.max_epochs)))
-        if self.verbose and isinstance(loss, MixedLoss) and loss.suffers_from_small_batches:
+        if self.verbose and loss.suffers_from_small_batches:
             callbacks.append(("incomplete_batches", IncompleteBatches()))
         return callbacks
 
-    def _n_warmup_epochs(self) -> float:
-        share = self.ce_warmup_epochs
-        return share * self.max_epochs if share < 1 else share
-
     def _check_output(self, net: TrainingNet, train: ImageDataset, n_classes: int) -> None:
         """Try the network on one row, so that a factory that does not fit fails at once."""
-        images, _ = train.batch(np.zeros(1, dtype=np.intp))
         try:
-            logits = net.try_out(images["X"] if isinstance(images, dict) else images)
+            logits = net.try_out(train.batch(np.zeros(1, dtype=np.intp)).images)
         except Exception as error:
             error.add_note(
                 f"module={self.module!r} failed in a trial with one sample of shape "
@@ -1053,17 +1037,10 @@ class BaseCNNClassifier(
                     f"micro_batch_size must be at most batch_size={self.batch_size}, got "
                     f"{self.micro_batch_size}."
                 )
-        check_statistics(self.loss_statistics, self.loss_horizon)
-        if self.loss_statistics == "moving" and self._optimizer() is torch.optim.LBFGS:
-            raise ValueError(
-                "loss_statistics='moving' counts a batch once, but optimizer='lbfgs' computes its "
-                "loss several times in a step; use loss_statistics='batch' or another optimizer."
-            )
-        check_number("ce_warmup_epochs", self.ce_warmup_epochs, Real, 0)
         check_number("logit_adjustment", self.logit_adjustment, Real, 0)
         augments = self.augment is not None or self.crop_size is not None
         self._check_n_tta(augments)
-        if augments and self._optimizer() is torch.optim.LBFGS:
+        if augments and takes_several_gradients(self._optimizer()):
             raise ValueError(
                 "augment and crop_size change the images of a batch each time that they are seen, "
                 "but optimizer='lbfgs' computes the loss of a batch several times in a step; set "
@@ -1102,9 +1079,9 @@ class BaseCNNClassifier(
         self._optimizer()
         self._check_net_params()
         device = check_device(self.device)
-        self._check_precision(torch.device(device).type)
+        self._check_precision(device_type(device))
         if self.compile:
-            check_compiler(torch.device(device).type)
+            check_compiler(device_type(device))
         return device
 
     def _check_n_tta(self, augments: bool) -> int:
@@ -1129,10 +1106,9 @@ class BaseCNNClassifier(
 
     def _check_augmentation(self, net: TrainingNet, train: ImageDataset) -> None:
         """Try what is to change the images on some rows, so that it fails at once if it fails."""
-        images, _ = train.batch(np.arange(min(8, len(train))))
-        images = images["X"] if isinstance(images, dict) else images
+        images = train.batch(np.arange(min(8, len(train)))).images
         expected = (len(images), images.shape[1], *(net.module_.crop_size or images.shape[2:]))
-        state = net.random_state()
+        states = generator_states(net.device)
         try:
             changed = net.augmented(images)
         except Exception as error:
@@ -1142,7 +1118,7 @@ class BaseCNNClassifier(
                 "skimbal.augmentation.PerSample."
             )
             raise
-        wanted = expected, net.module_.dtype, torch.device(net.device).type
+        wanted = expected, net.module_.dtype, device_type(net.device)
         found: Any = type(changed)
         if isinstance(changed, torch.Tensor):
             found = tuple(changed.shape), changed.dtype, changed.device.type
@@ -1158,7 +1134,7 @@ class BaseCNNClassifier(
                 "with the first training rows. Change it, or the range of X."
             )
         if self.micro_batch_size is not None:
-            net.random_state(state)
+            restore(states, net.device)
             again = net.augmented(images)
             if (changed - again).abs().max() > 1e-3 * changed.abs().max():
                 raise ValueError(
@@ -1187,7 +1163,7 @@ class BaseCNNClassifier(
                 "gradients of convolutions over few voxels; use dtype='float32' or 'float16', or a "
                 "GPU."
             )
-        if self.dtype == "float16" and self._optimizer() is torch.optim.LBFGS:
+        if self.dtype == "float16" and takes_several_gradients(self._optimizer()):
             raise ValueError(
                 "dtype='float16' scales gradients, which optimizer='lbfgs' cannot do with the "
                 "several gradients of a step; use dtype='bfloat16' or another optimizer."
@@ -1444,48 +1420,55 @@ class BaseCNNClassifier(
             )
 
     def _check_loss(
-        self, loss: nn.Module, train: ImageDataset, labels: np.ndarray, *, once: bool
+        self, loss: MixedLoss | ModuleLoss, train: ImageDataset, labels: np.ndarray, *, once: bool
     ) -> None:
         """Check loss and sampler against the data; warn of what is known to go wrong."""
-        weighted = train.sample_weight is not None
-        if weighted and "sample_weight" not in inspect.signature(loss.forward).parameters:
+        if train.sample_weight is not None and not loss.takes_weights:
             raise ValueError(
-                f"the loss {type(loss).__name__} cannot take weights, but sample_weight or "
-                "class_weight was given; let its forward take sample_weight, of shape (n_samples,)."
+                f"the loss {loss.name} cannot take weights, but sample_weight or class_weight was "
+                "given. Let its forward take sample_weight, of shape (n_samples,)."
             )
-        if self.micro_batch_size is not None and not isinstance(loss, MixedLoss):
+        if loss.statistics == "moving" and takes_several_gradients(self._optimizer()):
+            raise ValueError(
+                "the moving statistics of the loss count a batch once, but optimizer='lbfgs' "
+                "computes its loss several times in a step. Use LossMix(..., statistics='batch') "
+                "or another optimizer."
+            )
+        if self.micro_batch_size is not None and not loss.factors:
             self._check_gradient(loss, train, len(labels))
         strategy = check_sampler(self.sampler, labels[train.y])
         if not once:
             return
-        suffers = isinstance(loss, MixedLoss) and loss.suffers_from_small_batches
-        if isinstance(loss, MixedLoss) and loss.may_collapse and not self.ce_warmup_epochs:
+        if loss.may_collapse and not loss.ce_share(0, self.max_epochs):
             warnings.warn(
                 f"loss={self.loss!r} alone is known to collapse to one class: constant predictions "
                 "are a plateau of it, above all with small batches (Scholz et al. 2024, Table 6). "
                 f"A mix avoids that, loss='ce+{next(iter(loss.factors))}', or a warm-up with "
-                "cross-entropy, ce_warmup_epochs=0.5.",
+                "cross-entropy, LossMix(..., warmup_epochs=0.5).",
                 CollapseWarning,
                 stacklevel=4,
             )
-        if self.batch_size < len(labels) and (suffers or strategy.needs_every_class):
+        if self.batch_size < len(labels) and (
+            loss.suffers_from_small_batches or strategy.needs_every_class
+        ):
             warnings.warn(
                 f"batch_size={self.batch_size} is less than the {len(labels)} classes, so no batch "
                 "can hold every class, which this loss or sampler needs; use a larger batch_size "
-                "(with micro_batch_size if memory is short), or loss_statistics='moving' for the "
-                "loss.",
+                "(with micro_batch_size if memory is short), or LossMix(..., statistics='moving').",
                 UserWarning,
                 stacklevel=4,
             )
 
-    def _check_gradient(self, loss: nn.Module, train: ImageDataset, n_classes: int) -> None:
+    def _check_gradient(
+        self, loss: MixedLoss | ModuleLoss, train: ImageDataset, n_classes: int
+    ) -> None:
         """Try a loss of the user's by itself: in micro-batches it does not see the network."""
         y = torch.from_numpy(train.y[: self.batch_size])
         logits = torch.zeros(len(y), n_classes, requires_grad=True)
         weights = {} if train.sample_weight is None else {"sample_weight": torch.ones(len(y))}
         expected = (
             f"micro_batch_size={self.micro_batch_size} needs a loss that can be differentiated by "
-            f"the logits alone; {type(loss).__name__} "
+            f"the logits alone; {loss.name} "
         )
         remedy = (
             "Let its forward compute a scalar from (logits, target), or set micro_batch_size=None."
@@ -1503,19 +1486,19 @@ class BaseCNNClassifier(
             raise ValueError(f"{expected}does not depend on them. {remedy}")
 
     def _check_distributed(
-        self, loss: nn.Module, train: ImageDataset, labels: np.ndarray, n_processes: int
+        self, loss: BatchLoss, train: ImageDataset, labels: np.ndarray, n_processes: int
     ) -> None:
         """Refuse what would not be one training if several processes share the batches."""
-        if not isinstance(loss, MixedLoss):
-            if not getattr(loss, "mean_over_rows", False):
+        if not loss.factors:
+            if not loss.adds_up(weighted=False):
                 raise ValueError(
-                    f"distributed=True cannot split the loss {type(loss).__name__} over processes "
+                    f"distributed=True cannot split the loss {loss.name} over processes "
                     "without knowing that it is a mean over the rows of a batch. If it is one, say "
                     "so by an attribute mean_over_rows = True; else use a loss of skimbal."
                 )
             if train.sample_weight is not None:
                 raise ValueError(
-                    f"distributed=True cannot split the loss {type(loss).__name__} with weights, "
+                    f"distributed=True cannot split the loss {loss.name} with weights, "
                     "as it does not say what it divides their sum by; leave sample_weight and "
                     "class_weight out, or use a loss of skimbal."
                 )

@@ -38,7 +38,6 @@ OPTIMIZERS = {
 #: Arguments of the skorch net that have a parameter of their own here.
 OWN_PARAMETERS = frozenset(
     ("module", "criterion", "optimizer", "lr", "max_epochs", "batch_size", "micro_batch_size")
-    + ("ce_warmup_epochs",)
     + ("callbacks", "train_split", "device", "classes", "verbose", "warm_start")
     + ("predict_nonlinearity", "dataset", "autocast", "compile", "compiled", "feature_layer")
     + ("augmentation", "module__crop_size")

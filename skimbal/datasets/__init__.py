@@ -1,16 +1,16 @@
-"""Image sets with a rare class: one embedded, MedMNIST's, and files of one's own.
+"""Image sets with a rare class: an embedded set, the sets of MedMNIST, and your files.
 
 Every loader returns a :class:`sklearn.utils.Bunch` with
 
-- ``X_train``, ``X_val``, ``X_test``: images, channels first, in the number type of the source;
-  (n, h, w) or (n, c, h, w) in 2D, (n, d, h, w) in 3D;
-- ``y_train``, ``y_val``, ``y_test``: class numbers, int64, shape (n,);
-- ``target_names``: list of str, the name of class k at index k;
-- ``ndim``: number of spatial axes, 2 or 3;
-- ``filename``: str, the file or folder that was read, or None for embedded data;
+- ``X_train``, ``X_val``, ``X_test``: images, channels first, in the number type of the source, of
+  shape (n, h, w) or (n, c, h, w) in 2D and (n, d, h, w) in 3D.
+- ``y_train``, ``y_val``, ``y_test``: class numbers, int64, shape (n,).
+- ``target_names``: list of str, the name of class k at index k.
+- ``ndim``: number of spatial axes, 2 or 3.
+- ``filename``: str, the file or folder that was read, or None for embedded data.
 - ``name``, ``DESCR``, ``license``, ``citation``: str.
 
-What has no splits gives ``X`` and ``y`` in the place of the six arrays.
+Data without splits have ``X`` and ``y`` in the place of the six arrays.
 """
 
 from skimbal.datasets.card import DataCard

@@ -1,18 +1,19 @@
-"""What a data set holds, in numbers."""
+"""The classes, sizes and imbalance of a data set."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from tabulate import tabulate
+
+from skimbal.typing import ArrayLike
 
 __all__ = ["DataCard"]
 
 
 @dataclass(frozen=True)
 class DataCard:
-    """What a data set holds: classes by split, sizes, imbalance.
+    """The classes of a data set by split, its sizes and its imbalance.
 
     Parameters
     ----------
@@ -51,11 +52,11 @@ class DataCard:
     @classmethod
     def from_labels(
         cls,
-        labels: Mapping[str, Any],
+        labels: Mapping[str, ArrayLike],
         *,
         image_shape: tuple[int, ...],
         dtype: str,
-        groups: Mapping[str, Any] | None = None,
+        groups: Mapping[str, ArrayLike] | None = None,
         class_names: list[str] | None = None,
     ) -> "DataCard":
         """Count the labels of each split.
@@ -71,7 +72,7 @@ class DataCard:
         groups : mapping, default=None
             Name of a split mapped to the groups of its images.
         class_names : list of str, default=None
-            The name of class number k at place k; if None, the labels themselves.
+            The name of class number k at place k. None takes the labels themselves.
 
         Returns
         -------
@@ -102,7 +103,7 @@ class DataCard:
         Returns
         -------
         ratio : float
-            Dimensionless, at least 1; infinite where a class has no image.
+            Dimensionless, at least 1, and infinite where a class has no image.
         """
         counts = self.counts[split]
         return max(counts) / min(counts) if min(counts) else float("inf")

@@ -2,18 +2,17 @@
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.datasets import load_digits
 from sklearn.utils import Bunch, check_random_state
 
 from skimbal.datasets.npz import SPLITS, Splits, make_bunch
+from skimbal.exceptions import ParameterError
+from skimbal.typing import RandomState
 
 __all__ = ["load_imbalanced_digits"]
 
 
-def load_imbalanced_digits(
-    *, imbalance: float = 10.0, random_state: int | np.random.RandomState | None = 0
-) -> Bunch:
-    """Load handwritten digits with two rare classes; needs no file and no network.
+def load_imbalanced_digits(*, imbalance: float = 10.0, random_state: RandomState = 0) -> Bunch:
+    """Load handwritten digits with two rare classes, without a file and without a network.
 
     The 8 x 8 images of :func:`sklearn.datasets.load_digits` become three classes, and the last
     two are thinned:
@@ -26,21 +25,21 @@ def load_imbalanced_digits(
     2     ``nine``  9              72   43    11  18
     ===== ========= ============== ==== ===== === ====
 
-    The counts are those of ``imbalance=10``. Each class is split 60 / 15 / 25 % at random, so the
-    same writers are in all three parts, and a rare class of the test part moves by 6 % with one
-    image: this is a set to try things on, not one to draw conclusions from.
+    These are the counts for ``imbalance=10``. Each class is split 60 / 15 / 25 % at random, so the
+    same writers are in all three parts. One image is 6 % of a rare class of the test part. Use
+    this set to try things, not to draw conclusions.
 
     Parameters
     ----------
     imbalance : float, default=10.0
-        Images of class 0 for each image of class 1, and of class 2; from 5 to 36.
+        Images of class 0 for each image of class 1 and of class 2, from 5 to 36.
     random_state : int, RandomState instance or None, default=0
         Draws the images and the split.
 
     Returns
     -------
     sklearn.utils.Bunch
-        The keys are those that :mod:`skimbal.datasets` lists; ``X_*`` is uint8, 0 to 16, of shape
+        The keys are listed in :mod:`skimbal.datasets`. ``X_*`` is uint8, 0 to 16, of shape
         (n, 8, 8).
 
     Raises
@@ -59,8 +58,11 @@ def load_imbalanced_digits(
     (['other', 'eight', 'nine'], array([432,  43,  43]))
     """
     if not 5 <= imbalance <= 36:
-        raise ValueError(f"imbalance must be from 5 to 36, got {imbalance!r}")
+        raise ParameterError("imbalance", "a number from 5 to 36", imbalance)
     rng = check_random_state(random_state)
+    # The module imports the loaders of all data sets, which would make `import skimbal` slower.
+    from sklearn.datasets import load_digits
+
     digits = load_digits()
     labels = np.maximum(digits.target - 7, 0)
     parts: dict[str, list[npt.NDArray[np.int64]]] = {split: [] for split in SPLITS}

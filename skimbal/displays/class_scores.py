@@ -1,8 +1,8 @@
 """The F1 score of each class."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from numbers import Real
-from typing import Any
+from numbers import Integral, Real
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from sklearn.utils import check_consistent_length
@@ -11,37 +11,58 @@ from sklearn.utils.validation import check_is_fitted
 
 from skimbal.displays._drawing import (
     BESIDE,
-    COLORS,
-    MARKERS,
+    AnyFigure,
+    AxesLike,
     check_axes,
     check_classes,
     check_generator,
     check_known,
     check_labels_of_rows,
-    check_study,
-    configuration_key,
+    color_of,
     count_confusion,
     f1_scores,
+    marker_of,
     new_axes,
     require_matplotlib,
     width_of_text,
 )
+from skimbal.displays._study import Estimate, Pair, Study, check_study, pair_of, rows_by_pair
+from skimbal.exceptions import ParameterError
+from skimbal.typing import ArrayLike, ImagesLike, RandomState
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.collections import LineCollection
+    from matplotlib.legend import Legend
+    from matplotlib.lines import Line2D
 
 __all__ = ["ClassScoresDisplay"]
+
+_ONE_AXES = "The scores need one axes."
+#: Most configurations that are drawn unless they are named.
+_MOST = 6
+
+
+class _Predictor(Protocol):
+    """A fitted classifier."""
+
+    def predict(self, X: ImagesLike, /) -> np.ndarray:
+        """Predict the class of each row."""
 
 
 class ClassScoresDisplay:
     """F1 score of each class with its interval, for one or several configurations.
 
-    It is recommended to use :meth:`from_estimator`, :meth:`from_predictions` or
-    :meth:`from_study`. All parameters are stored as attributes.
+    Use :meth:`from_estimator`, :meth:`from_predictions` or :meth:`from_study` to make a display.
+    All parameters are stored as attributes. Every method that draws raises ``ImportError`` without
+    matplotlib: ``pip install "skimbal[plot]"``.
 
     Parameters
     ----------
     scores : ndarray of shape (n_configurations, n_classes)
-        F1 scores, in [0, 1]; NaN for a class that was neither present nor predicted.
+        F1 scores, in [0, 1], NaN for a class that was neither present nor predicted.
     low, high : ndarray of shape (n_configurations, n_classes)
-        Ends of the intervals, in [0, 1]; NaN where there is none.
+        Ends of the intervals, in [0, 1], NaN for a class without an interval.
     display_labels : sequence of str
         Names of the classes.
     names : sequence of str, default=None
@@ -54,7 +75,7 @@ class ClassScoresDisplay:
     ax_ : matplotlib Axes
         The axes.
     figure_ : matplotlib Figure
-        The figure that holds it.
+        The figure of the axes.
     points_ : list of matplotlib Line2D
         The markers of each configuration.
     intervals_ : list of matplotlib LineCollection
@@ -77,6 +98,12 @@ class ClassScoresDisplay:
     [[0.91, 0.8]]
     """
 
+    ax_: "Axes"
+    figure_: AnyFigure
+    points_: "list[Line2D]"
+    intervals_: "list[LineCollection]"
+    legend_: "Legend | None"
+
     def __init__(
         self,
         scores: np.ndarray,
@@ -97,17 +124,17 @@ class ClassScoresDisplay:
     @classmethod
     def from_estimator(
         cls,
-        estimator: Any,
-        X: Any,
-        y: Any,
+        estimator: _Predictor,
+        X: ImagesLike,
+        y: ArrayLike,
         *,
-        labels: Any = None,
-        display_labels: Any = None,
+        labels: ArrayLike | None = None,
+        display_labels: Iterable[object] | None = None,
         n_bootstraps: int = 1000,
         confidence_level: float = 0.95,
-        random_state: Any = None,
+        random_state: RandomState = None,
         name: str | None = None,
-        ax: Any = None,
+        ax: AxesLike = None,
     ) -> "ClassScoresDisplay":
         """Draw the F1 scores of a fitted classifier.
 
@@ -142,8 +169,6 @@ class ClassScoresDisplay:
 
         Raises
         ------
-        ImportError
-            If matplotlib is missing: ``pip install "skimbal[plot]"``.
         TypeError
             If the estimator has no ``predict``.
         sklearn.exceptions.NotFittedError
@@ -154,17 +179,16 @@ class ClassScoresDisplay:
         require_matplotlib("ClassScoresDisplay.from_estimator")
         if not hasattr(estimator, "predict"):
             raise TypeError(
-                "estimator must be a fitted classifier with predict, got "
-                f"{type(estimator).__name__}."
+                f"estimator must be a fitted classifier with predict; got {estimator!r}."
             )
         check_is_fitted(estimator)
         y = check_labels_of_rows("y", y)
         check_consistent_length(X, y)
         if labels is None:
-            labels = unique_labels(y, *([estimator.classes_] * hasattr(estimator, "classes_")))
+            labels = unique_labels(y, getattr(estimator, "classes_", y))
         check_classes(labels, display_labels)
         _check_bootstrap(n_bootstraps, confidence_level)
-        check_axes(ax, 1, "the scores need one axes")
+        check_axes(ax, 1, _ONE_AXES)
         return cls.from_predictions(
             y,
             estimator.predict(X),
@@ -180,16 +204,16 @@ class ClassScoresDisplay:
     @classmethod
     def from_predictions(
         cls,
-        y_true: Any,
-        y_pred: Any,
+        y_true: ArrayLike,
+        y_pred: ArrayLike,
         *,
-        labels: Any = None,
-        display_labels: Any = None,
+        labels: ArrayLike | None = None,
+        display_labels: Iterable[object] | None = None,
         n_bootstraps: int = 1000,
         confidence_level: float = 0.95,
-        random_state: Any = None,
+        random_state: RandomState = None,
         name: str | None = None,
-        ax: Any = None,
+        ax: AxesLike = None,
     ) -> "ClassScoresDisplay":
         """Draw the F1 scores of predictions.
 
@@ -225,8 +249,6 @@ class ClassScoresDisplay:
 
         Raises
         ------
-        ImportError
-            If matplotlib is missing: ``pip install "skimbal[plot]"``.
         ValueError
             If the lengths differ, or a parameter cannot be used.
 
@@ -243,27 +265,16 @@ class ClassScoresDisplay:
             labels = unique_labels(y_true, y_pred)
         labels, display_labels = check_classes(labels, display_labels)
         _check_bootstrap(n_bootstraps, confidence_level)
-        check_axes(ax, 1, "the scores need one axes")
-        rng = check_generator(random_state)
+        check_axes(ax, 1, _ONE_AXES)
         confusion = count_confusion(y_true, y_pred, labels)  # (n_all, n_all)
-        n_true = confusion.sum(axis=1)
-        # Rows of one class that are drawn with replacement have multinomial counts.
-        drawn = np.stack(
-            [
-                rng.multinomial(n, row / max(n, 1), size=n_bootstraps)
-                for n, row in zip(n_true, confusion, strict=True)
-            ],
-            axis=1,
-        )  # (n_bootstraps, n_all, n_all)
-        tail = (1 - confidence_level) / 2
-        low, high = np.quantile(f1_scores(drawn), [tail, 1 - tail], axis=0)  # (n_all,)
-        for end in (low, high):
-            end[n_true == 0] = np.nan
+        rng = check_generator(random_state)
+        ends = _bootstrap_f1(confusion, n_bootstraps, confidence_level, rng)  # (2, n_all)
         chosen = slice(len(labels))
+        low, high = ends[:, np.newaxis, chosen]
         display = cls(
             f1_scores(confusion)[np.newaxis, chosen],
-            low[np.newaxis, chosen],
-            high[np.newaxis, chosen],
+            low,
+            high,
             display_labels,
             names=None if name is None else [name],
             confidence_level=confidence_level,
@@ -273,21 +284,20 @@ class ClassScoresDisplay:
     @classmethod
     def from_study(
         cls,
-        study: Any,
-        configurations: Iterable[tuple[Any, Any]] | None = None,
+        study: Study,
+        configurations: Iterable[tuple[str, str | None]] | None = None,
         *,
-        ax: Any = None,
+        ax: AxesLike = None,
     ) -> "ClassScoresDisplay":
         """Draw the F1 scores of configurations of a study, with its 95 % intervals.
 
         Parameters
         ----------
         study : fitted study
-            A study of losses and samplers, with ``scoring``, ``score_names``, ``class_names``,
-            ``greater_is_better``, ``estimates`` and ``differences``.
+            A study of losses and samplers, such as :class:`skimbal.study.LossStudy`.
         configurations : sequence of (loss, sampler), default=None
-            What is drawn, in this order. If None, for each sampler the reference of the study and
-            the best loss by ``study.scoring``, six configurations at most.
+            The configurations in the order of the legend. If None, the reference of the study and
+            the best loss by ``study.scoring`` for each sampler, six configurations at most.
         ax : matplotlib Axes, default=None
             Where to draw. If None, a new figure.
 
@@ -298,40 +308,35 @@ class ClassScoresDisplay:
 
         Raises
         ------
-        ImportError
-            If matplotlib is missing: ``pip install "skimbal[plot]"``.
         TypeError
-            If the study is none.
+            If the study is not a study, or ``ax`` is not an axes.
         ValueError
             If a configuration is not part of the study, or the study has no F1 scores by class.
         """
         require_matplotlib("ClassScoresDisplay.from_study")
         check_study(study)
-        score_names = [f"f1[{name}]" for name in study.class_names]
-        for score in score_names:
-            check_known("the study's scores of classes", score, study.score_names)
-        known = {configuration_key(row.loss, row.sampler): row for row in study.estimates()}
+        score_of = study.class_scores()
+        for score in score_of.values():
+            check_known("class_scores", score, study.score_names)
+        known = rows_by_pair(study.estimates())
         if configurations is None:
             chosen = _reference_and_best(study, known)
         else:
-            chosen = [configuration_key(*pair) for pair in configurations]
+            chosen = [pair_of(*pair) for pair in configurations]
         if not chosen:
-            raise ValueError("configurations must hold at least one (loss, sampler), got none.")
+            raise ParameterError("configurations", "at least one (loss, sampler)", chosen)
         for pair in chosen:
             check_known("configurations", pair, known)
-        check_axes(ax, 1, "the scores need one axes")
-        by_class = [
-            {configuration_key(row.loss, row.sampler): row for row in study.estimates(score)}
-            for score in score_names
-        ]
+        check_axes(ax, 1, _ONE_AXES)
+        by_class = [rows_by_pair(study.estimates(score)) for score in score_of.values()]
         mean, low, high = (
             np.array([[getattr(rows[pair], field) for rows in by_class] for pair in chosen])
             for field in ("mean", "low", "high")
         )
         names = [f"{loss}, {sampler}" for loss, sampler in chosen]
-        return cls(mean, low, high, list(study.class_names), names=names).plot(ax=ax)
+        return cls(mean, low, high, list(score_of), names=names).plot(ax=ax)
 
-    def plot(self, ax: Any = None) -> "ClassScoresDisplay":
+    def plot(self, ax: AxesLike = None) -> "ClassScoresDisplay":
         """Draw the scores.
 
         Parameters
@@ -347,73 +352,100 @@ class ClassScoresDisplay:
 
         Raises
         ------
-        ImportError
-            If matplotlib is missing: ``pip install "skimbal[plot]"``.
         ValueError
             If more than one axes is given.
         """
         require_matplotlib("ClassScoresDisplay.plot")
-        n_configurations, n_classes = self.scores.shape
-        axes = check_axes(ax, 1, "the scores need one axes")
+        panel = self._make_axes(ax)
+        self._draw_scores(panel)
+        n_classes = len(self.display_labels)
+        for edge in range(n_classes - 1):
+            panel.axhline(edge + 0.5, color="0.85", linewidth=0.8, zorder=0)
+        panel.set_yticks(range(n_classes), [str(label) for label in self.display_labels])
+        panel.set_ylim(n_classes - 0.5, -0.5)
+        panel.set_xlim(-0.02, 1.02)
+        panel.tick_params(axis="y", length=0)
+        panel.set_ylabel("class")
+        panel.set_xlabel(f"F1 (dimensionless) with {100 * self.confidence_level:g} % interval")
+        panel.set_title("F1 of each class")
+        self.legend_ = None if self.names is None else panel.legend(**BESIDE)
+        self.ax_ = panel
+        self.figure_ = panel.figure
+        return self
+
+    def _make_axes(self, ax: AxesLike) -> "Axes":
+        axes = check_axes(ax, 1, _ONE_AXES)
         if axes is None:
+            n_configurations, n_classes = self.scores.shape
             height = 1.4 + n_classes * max(0.35, 0.2 + 0.15 * n_configurations)
             width = 4.2 + width_of_text(map(str, self.display_labels))
             if self.names is not None:
                 width += 0.4 + width_of_text(self.names)
             axes = new_axes(1, 1, figsize=(width, height))
-        ax = axes[0]
+        panel: Axes = axes[0]
+        return panel
+
+    def _draw_scores(self, panel: "Axes") -> None:
+        """Draw a marker and an interval for each class of each configuration."""
+        n_configurations, n_classes = self.scores.shape
         self.points_, self.intervals_ = [], []
         for number in range(n_configurations):
-            # Side by side within the row of a class, in the order of the legend from above.
+            # The configurations are below each other within the row of a class, as in the legend.
             offset = (number - (n_configurations - 1) / 2) * 0.75 / n_configurations
             lines = np.arange(n_classes) + offset
-            color = COLORS[number % len(COLORS)]
+            color = color_of(number)
             self.intervals_.append(
-                ax.hlines(lines, self.low[number], self.high[number], color=color, linewidth=1.5)
+                panel.hlines(lines, self.low[number], self.high[number], color=color, linewidth=1.5)
             )
-            self.points_ += ax.plot(
+            self.points_ += panel.plot(
                 self.scores[number],
                 lines,
                 linestyle="none",
-                marker=MARKERS[number % len(MARKERS)],
+                marker=marker_of(number),
                 color=color,
                 label=None if self.names is None else self.names[number],
             )
-        for edge in range(n_classes - 1):
-            ax.axhline(edge + 0.5, color="0.85", linewidth=0.8, zorder=0)
-        ax.set_yticks(range(n_classes), [str(label) for label in self.display_labels])
-        ax.set_ylim(n_classes - 0.5, -0.5)
-        ax.set_xlim(-0.02, 1.02)
-        ax.tick_params(axis="y", length=0)
-        ax.set_ylabel("class")
-        ax.set_xlabel(f"F1 (dimensionless) with {100 * self.confidence_level:g} % interval")
-        ax.set_title("F1 of each class")
-        self.legend_ = None if self.names is None else ax.legend(**BESIDE)
-        self.ax_ = ax
-        self.figure_ = ax.figure
-        return self
 
 
-def _check_bootstrap(n_bootstraps: Any, confidence_level: Any) -> None:
-    if isinstance(n_bootstraps, bool) or not hasattr(n_bootstraps, "__index__") or n_bootstraps < 1:
-        raise ValueError(f"n_bootstraps must be an integer of at least 1, got {n_bootstraps!r}.")
+def _check_bootstrap(n_bootstraps: object, confidence_level: object) -> None:
+    is_bool = isinstance(n_bootstraps, bool)
+    if is_bool or not isinstance(n_bootstraps, Integral) or int(n_bootstraps) < 1:
+        raise ParameterError("n_bootstraps", "an integer of at least 1", n_bootstraps)
     if not isinstance(confidence_level, Real) or not 0 < float(confidence_level) < 1:
-        raise ValueError(
-            f"confidence_level must lie between 0 and 1, both excluded, got {confidence_level!r}."
+        raise ParameterError(
+            "confidence_level", "a number between 0 and 1, both excluded", confidence_level
         )
 
 
-def _reference_and_best(study: Any, known: Mapping[tuple[str, str], Any]) -> list[tuple[str, str]]:
+def _bootstrap_f1(
+    confusion: np.ndarray, n_bootstraps: int, confidence_level: float, rng: np.random.RandomState
+) -> np.ndarray:
+    """Return the ends of the intervals, of shape (2, n_all), NaN for classes without a row."""
+    n_true = confusion.sum(axis=1)
+    # Rows of one class that are drawn with replacement have multinomial counts.
+    drawn = np.stack(
+        [
+            rng.multinomial(n, row / max(n, 1), size=n_bootstraps)
+            for n, row in zip(n_true, confusion, strict=True)
+        ],
+        axis=1,
+    )  # (n_bootstraps, n_all, n_all)
+    tail = (1 - confidence_level) / 2
+    ends: np.ndarray = np.quantile(f1_scores(drawn), [tail, 1 - tail], axis=0)
+    ends[:, n_true == 0] = np.nan
+    return ends
+
+
+def _reference_and_best(study: Study, known: Mapping[Pair, Estimate]) -> list[Pair]:
+    """Choose the references and the best loss of each sampler."""
     sign = 1 if study.greater_is_better(study.scoring) else -1
-    references = {
-        configuration_key(row.reference, row.sampler)[::-1]: None for row in study.differences()
-    }  # (sampler, loss)
-    chosen: list[tuple[str, str]] = []
-    by_sampler: dict[str, list[Any]] = {}
-    for row in known.values():
-        by_sampler.setdefault(configuration_key(row.loss, row.sampler)[1], []).append(row)
-    for sampler, rows in by_sampler.items():
-        best = max(rows, key=lambda row: -np.inf if np.isnan(row.mean) else sign * row.mean)
-        pairs = [(loss, other) for other, loss in references if other == sampler]
-        chosen += dict.fromkeys([*pairs, configuration_key(best.loss, sampler)])
-    return chosen[:6]
+    references = dict.fromkeys(pair_of(row.reference, row.sampler) for row in study.differences())
+    chosen: list[Pair] = []
+    for sampler in dict.fromkeys(sampler for _, sampler in known):
+        of_sampler = {pair: row.mean for pair, row in known.items() if pair[1] == sampler}
+        best, _ = max(
+            of_sampler.items(),
+            key=lambda item: -np.inf if np.isnan(item[1]) else sign * item[1],
+        )
+        chosen += dict.fromkeys([*(pair for pair in references if pair[1] == sampler), best])
+    return chosen[:_MOST]

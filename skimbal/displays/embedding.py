@@ -1,41 +1,78 @@
 """Features in two dimensions."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import numpy as np
 from sklearn.base import clone
-from sklearn.decomposition import PCA
-from sklearn.manifold import TSNE
 from sklearn.utils import check_array, check_consistent_length
 from sklearn.utils.multiclass import unique_labels
 from sklearn.utils.validation import check_is_fitted
 
 from skimbal.displays._drawing import (
-    COLORS,
-    MARKERS,
+    AnyFigure,
+    AxesLike,
     check_axes,
     check_classes,
     check_generator,
     check_known,
     check_labels_of_rows,
+    color_of,
     count_confusion,
     f1_scores,
+    marker_of,
     new_axes,
     require_matplotlib,
     width_of_text,
 )
+from skimbal.exceptions import ParameterError
+from skimbal.typing import ArrayLike, ImagesLike, RandomState
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.collections import PathCollection
+    from matplotlib.legend import Legend
 
 __all__ = ["EmbeddingDisplay"]
+
+_AXES_EACH = "Each panel needs its own axes."
+
+
+class _FeatureClassifier(Protocol):
+    """A fitted classifier that computes features."""
+
+    def transform(self, X: ImagesLike, /) -> np.ndarray:
+        """Compute the features of each row."""
+
+    def predict(self, X: ImagesLike, /) -> np.ndarray:
+        """Predict the class of each row."""
+
+
+class _Embedder(Protocol):
+    """A transformer of scikit-learn."""
+
+    def get_params(self) -> Mapping[str, object]:
+        """Return the parameters."""
+
+    def set_params(self, *, random_state: RandomState) -> object:
+        """Set the seed."""
+
+    def fit_transform(self, X: np.ndarray, /) -> ArrayLike:
+        """Compute the coordinates of each row."""
+
+
+_Estimators: TypeAlias = (
+    _FeatureClassifier | Mapping[str, _FeatureClassifier] | Sequence[_FeatureClassifier]
+)
 
 
 class EmbeddingDisplay:
     """Features of the last layer but one, embedded in the plane and coloured by class.
 
-    The features of different networks live in different spaces, so each classifier has an
-    embedding and a panel of its own: distances and directions can be compared within a panel only.
-    It is recommended to use :meth:`from_estimator` or :meth:`from_features`. All parameters are
-    stored as attributes.
+    Different networks have different feature spaces, so each classifier has its own embedding and
+    panel. Distances and directions can be compared within a panel only. Use :meth:`from_estimator`
+    or :meth:`from_features` to make a display. All parameters are stored as attributes. Every
+    method that draws raises ``ImportError`` without matplotlib: ``pip install "skimbal[plot]"``.
 
     Parameters
     ----------
@@ -44,14 +81,14 @@ class EmbeddingDisplay:
     y_true : ndarray of shape (n_samples,)
         True labels.
     class_scores : list of ndarray of shape (n_classes,)
-        F1 score of each class for each panel, in [0, 1]; NaN for a class that was neither present
+        F1 score of each class for each panel, in [0, 1], NaN for a class that was neither present
         nor predicted.
     labels : ndarray of shape (n_classes,)
         The labels in the order of the scores.
     display_labels : list of str, default=None
-        Names of the classes in the same order; if None, the labels.
+        Names of the classes in the same order. If None, the labels.
     names : list of str, default=None
-        Titles of the panels; if None, they have none.
+        Titles of the panels. If None, the panels have no titles.
     method_name : str, default="embedding"
         Name of the method, for the labels of the axes.
 
@@ -60,9 +97,9 @@ class EmbeddingDisplay:
     axes_ : ndarray of shape (n_panels,) of matplotlib Axes
         The axes of each panel.
     ax_ : matplotlib Axes
-        The first of them.
+        The axes of the first panel.
     figure_ : matplotlib Figure
-        The figure that holds them.
+        The figure of the axes.
     points_ : list of list of matplotlib PathCollection
         The points of each class in each panel.
     legends_ : list of matplotlib Legend
@@ -94,6 +131,12 @@ class EmbeddingDisplay:
     ['healthy, F1 1.00', 'ill, F1 1.00']
     """
 
+    axes_: np.ndarray
+    ax_: "Axes"
+    figure_: AnyFigure
+    points_: "list[list[PathCollection]]"
+    legends_: "list[Legend]"
+
     def __init__(
         self,
         embeddings: list[np.ndarray],
@@ -116,39 +159,41 @@ class EmbeddingDisplay:
     @classmethod
     def from_estimator(
         cls,
-        estimator: Any,
-        X: Any,
-        y: Any,
+        estimator: _Estimators,
+        X: ImagesLike,
+        y: ArrayLike,
         *,
-        method: Any = "tsne",
-        random_state: Any = None,
-        labels: Any = None,
-        display_labels: Any = None,
-        ax: Any = None,
+        method: str | _Embedder = "tsne",
+        random_state: RandomState = None,
+        labels: ArrayLike | None = None,
+        display_labels: Iterable[object] | None = None,
+        ax: AxesLike = None,
     ) -> "EmbeddingDisplay":
         """Embed the features that one or several fitted classifiers compute from images.
 
         Parameters
         ----------
-        estimator : estimator instance, mapping of str to one, or sequence of them
-            Fitted classifiers with ``transform`` and ``predict``, or pipelines that end in one.
-            The keys of a mapping are the titles of the panels; else they are class names.
+        estimator : estimator, mapping of str to estimator, or sequence of estimators
+            Fitted classifiers with ``transform`` and ``predict``, or pipelines that end in a
+            classifier. The keys of a mapping are the titles of the panels. Without a mapping, the
+            titles are the names of the Python classes.
         X : array-like of shape (n_samples, ...)
             Images as the classifiers take them.
         y : array-like of shape (n_samples,)
             True labels.
         method : {"tsne", "pca"} or transformer, default="tsne"
-            What embeds: t-SNE, started from a PCA, with a perplexity of 30 or a third of the other
-            samples if that is less; the two first principal components; or any transformer with
-            ``fit_transform`` to two columns, of which each panel uses a clone.
+            Method of the embedding. t-SNE starts from a PCA, with a perplexity of 30 or a third of
+            the other samples if this is less. ``"pca"`` takes the two first principal components.
+            A transformer must have a ``fit_transform`` that returns two columns. Each panel uses a
+            clone of it.
         random_state : int, RandomState instance or None, default=None
             Seed of the method, for the same picture in each call.
         labels : array-like of shape (n_classes,), default=None
             Labels of the classes, in the order of the legend. If None, all that the classifiers
-            know or ``y`` holds, sorted.
+            know or ``y`` contains, sorted.
         display_labels : array-like of shape (n_classes,), default=None
             Names of the classes in the same order. If None, the labels.
-        ax : matplotlib Axes or array-like of n_panels of them, default=None
+        ax : matplotlib Axes or array-like of n_panels Axes, default=None
             Where to draw. If None, a new figure.
 
         Returns
@@ -158,8 +203,6 @@ class EmbeddingDisplay:
 
         Raises
         ------
-        ImportError
-            If matplotlib is missing: ``pip install "skimbal[plot]"``.
         TypeError
             If a classifier has no ``transform`` or no ``predict``, or ``method`` cannot embed.
         sklearn.exceptions.NotFittedError
@@ -175,18 +218,19 @@ class EmbeddingDisplay:
                 if not hasattr(panel, needed):
                     raise TypeError(
                         "estimator must be a fitted classifier with transform and predict, a "
-                        f"mapping of names to such, or a list of them; {type(panel).__name__} has "
-                        f"no {needed}."
+                        f"mapping of names to classifiers, or a list of classifiers; got {panel!r}."
+                        f" It has no {needed}."
                     )
             check_is_fitted(panel)
         y = check_labels_of_rows("y", y)
         check_consistent_length(X, y)
         if labels is None:
-            known = [panel.classes_ for panel in estimators.values() if hasattr(panel, "classes_")]
-            labels = unique_labels(y, *known)
+            labels = unique_labels(
+                y, *(getattr(panel, "classes_", y) for panel in estimators.values())
+            )
         check_classes(labels, display_labels)
         _make_method(method, random_state, len(y))
-        check_axes(ax, len(estimators), "each classifier needs an axes")
+        check_axes(ax, len(estimators), _AXES_EACH)
         return cls.from_features(
             {name: panel.transform(X) for name, panel in estimators.items()},
             y,
@@ -201,36 +245,36 @@ class EmbeddingDisplay:
     @classmethod
     def from_features(
         cls,
-        features: Any,
-        y_true: Any,
-        y_pred: Any,
+        features: ArrayLike | Mapping[str, ArrayLike],
+        y_true: ArrayLike,
+        y_pred: ArrayLike | Mapping[str, ArrayLike],
         *,
-        method: Any = "tsne",
-        random_state: Any = None,
-        labels: Any = None,
-        display_labels: Any = None,
-        ax: Any = None,
+        method: str | _Embedder = "tsne",
+        random_state: RandomState = None,
+        labels: ArrayLike | None = None,
+        display_labels: Iterable[object] | None = None,
+        ax: AxesLike = None,
     ) -> "EmbeddingDisplay":
         """Embed features that exist already.
 
         Parameters
         ----------
-        features : array-like of shape (n_samples, n_features), or mapping of str to such
-            Features, dimensionless. A mapping makes a panel for each key, titled by it.
+        features : array-like of shape (n_samples, n_features), or mapping of str to array-like
+            Features, dimensionless. A mapping makes a panel for each key. The key is the title.
         y_true : array-like of shape (n_samples,)
             True labels.
-        y_pred : array-like of shape (n_samples,), or mapping of str to such
-            Predicted labels; a mapping with the same keys if ``features`` is one.
+        y_pred : array-like of shape (n_samples,), or mapping of str to array-like
+            Predicted labels. It must be a mapping with the same keys if ``features`` is a mapping.
         method : {"tsne", "pca"} or transformer, default="tsne"
-            What embeds, see :meth:`from_estimator`. Where all rows of a panel have the same
-            features, ``"tsne"`` and ``"pca"`` put them at one point.
+            Method of the embedding, see :meth:`from_estimator`. If all rows of a panel have the
+            same features, ``"tsne"`` and ``"pca"`` put them at one point.
         random_state : int, RandomState instance or None, default=None
             Seed of the method, for the same picture in each call.
         labels : array-like of shape (n_classes,), default=None
             Labels of the classes, in the order of the legend. If None, all that occur, sorted.
         display_labels : array-like of shape (n_classes,), default=None
             Names of the classes in the same order. If None, the labels.
-        ax : matplotlib Axes or array-like of n_panels of them, default=None
+        ax : matplotlib Axes or array-like of n_panels Axes, default=None
             Where to draw. If None, a new figure.
 
         Returns
@@ -240,8 +284,6 @@ class EmbeddingDisplay:
 
         Raises
         ------
-        ImportError
-            If matplotlib is missing: ``pip install "skimbal[plot]"``.
         TypeError
             If ``method`` cannot embed.
         ValueError
@@ -249,71 +291,44 @@ class EmbeddingDisplay:
             labels do not fit, or the number of axes is wrong.
         """
         require_matplotlib("EmbeddingDisplay.from_features")
-        named = isinstance(features, Mapping)
-        if named != isinstance(y_pred, Mapping) or (named and features.keys() != y_pred.keys()):
-            raise ValueError(
-                "features and y_pred must both be arrays, or both be mappings with the same keys."
-            )
-        if named and not features:
-            raise ValueError("features must hold at least one panel, got an empty mapping.")
-        panels = features if named else {"": features}
-        predictions = y_pred if named else {"": y_pred}
+        panels, predictions = _check_panels(features, y_pred)
         y_true = check_labels_of_rows("y_true", y_true)
-        predictions = {
-            name: check_labels_of_rows("y_pred", panel) for name, panel in predictions.items()
-        }
-        panels = {
-            name: check_array(panel, dtype=np.float64, input_name="features")
-            for name, panel in panels.items()
-        }
         for name in panels:
             check_consistent_length(panels[name], y_true, predictions[name])
         if labels is None:
             labels = unique_labels(y_true, *predictions.values())
         labels, display_labels = check_classes(labels, display_labels)
-        check_axes(ax, len(panels), "each panel needs an axes")
-        method_name, embed = _make_method(method, random_state, len(y_true))
+        check_axes(ax, len(panels), _AXES_EACH)
+        method_name, embedder = _make_method(method, random_state, len(y_true))
         for panel in panels.values():
             if isinstance(method, str) and panel.shape[1] < 2:
-                raise ValueError(
-                    f"method={method!r} needs at least 2 features, got {panel.shape[1]}."
+                raise ParameterError(
+                    "features",
+                    f"an array of at least 2 columns for method={method!r}",
+                    panel.shape,
                 )
-        class_scores = [
-            f1_scores(count_confusion(y_true, prediction, labels))[: len(labels)]
-            for prediction in predictions.values()
-        ]
-        embeddings = []
-        for panel in panels.values():
-            if isinstance(method, str) and not np.ptp(panel, axis=0).any():
-                # A network that collapsed; both methods would divide by a spread of 0.
-                embeddings.append(np.zeros((len(panel), 2)))
-                continue
-            embedding = np.asarray(clone(embed).fit_transform(panel))
-            if embedding.shape != (len(panel), 2):
-                raise ValueError(
-                    f"method must give 2 columns, but {type(embed).__name__} gave shape "
-                    f"{embedding.shape} for {len(panel)} samples; set n_components=2."
-                )
-            embeddings.append(embedding)
         display = cls(
-            embeddings,
+            [_embed(panel, embedder, isinstance(method, str)) for panel in panels.values()],
             y_true,
-            class_scores,
+            [
+                f1_scores(count_confusion(y_true, prediction, labels))[: len(labels)]
+                for prediction in predictions.values()
+            ],
             labels,
             display_labels=display_labels,
-            names=list(panels) if named else None,
+            names=list(panels) if isinstance(features, Mapping) else None,
             method_name=method_name,
         )
         return display.plot(ax=ax)
 
-    def plot(self, ax: Any = None) -> "EmbeddingDisplay":
+    def plot(self, ax: AxesLike = None) -> "EmbeddingDisplay":
         """Draw the embeddings.
 
         Parameters
         ----------
-        ax : matplotlib Axes or array-like of n_panels of them, default=None
-            Where to draw. If None, a new figure with up to three panels in a row. The legends
-            stand below the axes, for which a figure with ``layout="constrained"`` makes room.
+        ax : matplotlib Axes or array-like of n_panels Axes, default=None
+            Where to draw. If None, a new figure with up to three panels in a row. The legends are
+            below the axes. A figure with ``layout="constrained"`` makes room for them.
 
         Returns
         -------
@@ -322,94 +337,108 @@ class EmbeddingDisplay:
 
         Raises
         ------
-        ImportError
-            If matplotlib is missing: ``pip install "skimbal[plot]"``.
         ValueError
             If the number of axes is wrong.
         """
         require_matplotlib("EmbeddingDisplay.plot")
-        from matplotlib.transforms import ScaledTranslation
-
-        n_panels = len(self.embeddings)
         classes = self.labels if self.display_labels is None else self.display_labels
         texts = [
             [f"{name}, F1 {_short(f1)}" for name, f1 in zip(classes, scores, strict=True)]
             for scores in self.class_scores
         ]
         width = width_of_text(text for panel in texts for text in panel)
-        n_legend_columns = 2 if len(classes) > 4 and width < 1.5 else 1
-        axes = check_axes(ax, n_panels, "each panel needs an axes")
+        n_columns = 2 if len(classes) > 4 and width < 1.5 else 1
+        axes = check_axes(ax, len(self.embeddings), _AXES_EACH)
         if axes is None:
-            n_columns = min(n_panels, 3)
-            n_rows = -(-n_panels // n_columns)
-            legend = 0.2 * -(-len(classes) // n_legend_columns)
-            width = max(3.6, 0.6 + width)
-            axes = new_axes(n_rows, n_columns, figsize=(width * n_columns, (3.7 + legend) * n_rows))
-            for unused in axes[n_panels:]:
-                unused.remove()
-            axes = axes[:n_panels]
-        # The rare classes are those that one looks for: they lie on top.
-        counts = np.array([np.count_nonzero(self.y_true == label) for label in self.labels])
-        depth = np.argsort(np.argsort(-counts, kind="stable"))
-        size = float(np.clip(4000 / len(self.y_true), 8, 28))
+            axes = self._new_axes(width, legend_rows=-(-len(classes) // n_columns))
         self.points_, self.legends_ = [], []
-        for number, (panel, embedding) in enumerate(zip(axes, self.embeddings, strict=True)):
-            points = []
-            for k, label in enumerate(self.labels):
-                rows = self.y_true == label
-                points.append(
-                    panel.scatter(
-                        embedding[rows, 0],
-                        embedding[rows, 1],
-                        s=size,
-                        color=COLORS[k % len(COLORS)],
-                        marker=MARKERS[k % len(MARKERS)],
-                        edgecolor="black",
-                        linewidth=0.05 * size**0.5,
-                        zorder=2 + depth[k] / len(depth),
-                        label=texts[number][k],
-                    )
-                )
-            # Distances mean something, coordinates do not.
-            panel.set_aspect("equal", adjustable="datalim")
-            panel.set(
-                xticks=[],
-                yticks=[],
-                xlabel=f"{self.method_name} 1 (arbitrary units)",
-                ylabel=f"{self.method_name} 2 (arbitrary units)",
-            )
-            if self.names is not None:
-                panel.set_title(self.names[number])
-            legend = panel.legend(
-                loc="upper center",
-                bbox_to_anchor=(0.5, 0),
-                # Below the label, however high the panel is.
-                bbox_transform=panel.transAxes
-                + ScaledTranslation(0, -24 / 72, panel.figure.dpi_scale_trans),
-                borderaxespad=0,
-                ncols=n_legend_columns,
-                frameon=False,
-                fontsize="small",
-            )
-            for handle in legend.legend_handles:
-                handle.set_sizes([28.0])
-            self.points_.append(points)
-            self.legends_.append(legend)
+        for panel, embedding, names in zip(axes, self.embeddings, texts, strict=True):
+            self.points_.append(self._draw_points(panel, embedding, names))
+            self.legends_.append(_draw_legend(panel, n_columns))
+        if self.names is not None:
+            for panel, name in zip(axes, self.names, strict=True):
+                panel.set_title(name)
         self.axes_ = axes
         self.ax_ = axes[0]
         self.figure_ = axes[0].figure
         return self
+
+    def _new_axes(self, text_width: float, legend_rows: int) -> np.ndarray:
+        """Make the axes of a new figure, with room for the legends in inches."""
+        n_panels = len(self.embeddings)
+        n_columns = min(n_panels, 3)
+        n_rows = -(-n_panels // n_columns)
+        width = max(3.6, 0.6 + text_width)
+        height = 3.7 + 0.2 * legend_rows
+        axes = new_axes(n_rows, n_columns, figsize=(width * n_columns, height * n_rows))
+        for unused in axes[n_panels:]:
+            unused.remove()
+        return axes[:n_panels]
+
+    def _draw_points(
+        self, panel: "Axes", embedding: np.ndarray, names: Sequence[str]
+    ) -> "list[PathCollection]":
+        """Draw the points of each class, the rare classes on top."""
+        counts = np.array([np.count_nonzero(self.y_true == label) for label in self.labels])
+        depth = np.argsort(np.argsort(-counts, kind="stable"))
+        size = float(np.clip(4000 / len(self.y_true), 8, 28))
+        points = []
+        for k, label in enumerate(self.labels):
+            rows = self.y_true == label
+            points.append(
+                panel.scatter(
+                    embedding[rows, 0],
+                    embedding[rows, 1],
+                    s=size,
+                    color=color_of(k),
+                    marker=marker_of(k),
+                    edgecolor="black",
+                    linewidth=0.05 * size**0.5,
+                    zorder=2 + depth[k] / len(depth),
+                    label=names[k],
+                )
+            )
+        # Distances have a meaning, coordinates do not.
+        panel.set_aspect("equal", adjustable="datalim")
+        panel.set(
+            xticks=[],
+            yticks=[],
+            xlabel=f"{self.method_name} 1 (arbitrary units)",
+            ylabel=f"{self.method_name} 2 (arbitrary units)",
+        )
+        return points
+
+
+def _draw_legend(panel: "Axes", n_columns: int) -> "Legend":
+    """Draw the legend below the label of the axis, for axes of any height."""
+    from matplotlib.collections import PathCollection
+    from matplotlib.transforms import ScaledTranslation
+
+    below = ScaledTranslation(0, -24 / 72, panel.figure.dpi_scale_trans)
+    legend = panel.legend(
+        loc="upper center",
+        bbox_to_anchor=(0.5, 0),
+        bbox_transform=panel.transAxes + below,
+        borderaxespad=0,
+        ncols=n_columns,
+        frameon=False,
+        fontsize="small",
+    )
+    for handle in legend.legend_handles:
+        if isinstance(handle, PathCollection):
+            handle.set_sizes([28.0])
+    return legend
 
 
 def _short(f1: float) -> str:
     return "undefined" if np.isnan(f1) else f"{f1:.2f}".removeprefix("0")
 
 
-def _name_panels(estimator: Any) -> dict[str, Any]:
-    """Name each of the classifiers; those of a list by class, and by number if there are more."""
+def _name_panels(estimator: _Estimators) -> dict[str, _FeatureClassifier]:
+    """Name each classifier. In a list, the names are class names, with numbers if they repeat."""
     if isinstance(estimator, Mapping):
         panels = {str(name): panel for name, panel in estimator.items()}
-    elif isinstance(estimator, list | tuple):
+    elif isinstance(estimator, Sequence):
         kinds = [type(panel).__name__ for panel in estimator]
         panels = {
             f"{kind} {kinds[:i].count(kind) + 1}" if kinds.count(kind) > 1 else kind: panel
@@ -418,34 +447,90 @@ def _name_panels(estimator: Any) -> dict[str, Any]:
     else:
         panels = {type(estimator).__name__: estimator}
     if not panels:
-        raise ValueError("estimator must hold at least one classifier, got none.")
+        raise ParameterError("estimator", "at least one classifier", estimator)
     return panels
 
 
-def _make_method(method: Any, random_state: Any, n_samples: int) -> tuple[str, Any]:
+def _check_panels(
+    features: ArrayLike | Mapping[str, ArrayLike], y_pred: ArrayLike | Mapping[str, ArrayLike]
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Return features and predictions by the name of the panel, "" if it has no name."""
+    if not isinstance(features, Mapping) and not isinstance(y_pred, Mapping):
+        features, y_pred = {"": features}, {"": y_pred}
+    if (
+        not isinstance(features, Mapping)
+        or not isinstance(y_pred, Mapping)
+        or features.keys() != y_pred.keys()
+    ):
+        raise ValueError(
+            "features and y_pred must both be arrays, or both be mappings with the same keys; got "
+            f"{_describe(features)} and {_describe(y_pred)}."
+        )
+    if not features:
+        raise ParameterError("features", "an array, or a mapping of at least one panel", features)
+    return (
+        {
+            name: check_array(panel, dtype=np.float64, input_name="features")
+            for name, panel in features.items()
+        },
+        {name: check_labels_of_rows("y_pred", panel) for name, panel in y_pred.items()},
+    )
+
+
+def _describe(panels: object) -> str:
+    return f"the keys {list(panels)}" if isinstance(panels, Mapping) else "an array"
+
+
+def _make_method(
+    method: str | _Embedder, random_state: RandomState, n_samples: int
+) -> tuple[str, _Embedder]:
     """Return the name of the method of embedding, and a transformer to clone."""
     if isinstance(method, str):
-        check_known("method", method, ("tsne", "pca"))
-        least = {"tsne": 4, "pca": 2}[method]
-        if n_samples < least:
-            raise ValueError(f"method={method!r} needs at least {least} samples, got {n_samples}.")
-        rng = check_generator(random_state)
-        if method == "pca":
-            return "PCA", PCA(n_components=2, random_state=rng)
-        # Its neighbourhoods reach as far as three times the perplexity.
-        perplexity = min(30.0, (n_samples - 1) / 3)
-        return "t-SNE", TSNE(init="pca", perplexity=perplexity, random_state=rng)
+        return _make_built_in(method, random_state, n_samples)
     if isinstance(method, type) or not hasattr(method, "fit_transform"):
         raise TypeError(
-            "method must be 'tsne', 'pca' or an instance of a transformer with fit_transform, got "
+            "method must be 'tsne', 'pca' or an instance of a transformer with fit_transform; got "
             f"{method!r}."
         )
-    method = clone(method)
+    embedder: _Embedder = clone(method)
     if random_state is not None:
-        if "random_state" not in method.get_params():
-            raise ValueError(
-                f"random_state={random_state!r} was given, but {type(method).__name__} has no "
-                "such parameter; leave it out."
+        if "random_state" not in embedder.get_params():
+            raise ParameterError(
+                "random_state",
+                f"None, because {type(embedder).__name__} has no such parameter",
+                random_state,
             )
-        method.set_params(random_state=random_state)
-    return type(method).__name__, method
+        embedder.set_params(random_state=random_state)
+    return type(embedder).__name__, embedder
+
+
+def _make_built_in(method: str, random_state: RandomState, n_samples: int) -> tuple[str, _Embedder]:
+    # Both import much, which only this method needs.
+    from sklearn.decomposition import PCA
+    from sklearn.manifold import TSNE
+
+    least = {"tsne": 4, "pca": 2}
+    check_known("method", method, least)
+    if n_samples < least[method]:
+        raise ParameterError(
+            "method", f"a method for {n_samples} samples", method, f"It needs {least[method]}."
+        )
+    rng = check_generator(random_state)
+    if method == "pca":
+        return "PCA", PCA(n_components=2, random_state=rng)
+    # The neighbourhoods have three times as many samples as the perplexity.
+    perplexity = min(30.0, (n_samples - 1) / 3)
+    return "t-SNE", TSNE(init="pca", perplexity=perplexity, random_state=rng)
+
+
+def _embed(features: np.ndarray, embedder: _Embedder, is_built_in: bool) -> np.ndarray:
+    if is_built_in and not np.ptp(features, axis=0).any():
+        # A collapsed network: both methods would divide by a spread of 0.
+        return np.zeros((len(features), 2))
+    embedding = np.asarray(clone(embedder).fit_transform(features))
+    if embedding.shape != (len(features), 2):
+        raise ValueError(
+            f"method must return an array of shape {(len(features), 2)}; got {embedding.shape} "
+            f"from {embedder!r}. Set n_components=2."
+        )
+    return embedding

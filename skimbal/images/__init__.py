@@ -2,7 +2,7 @@
 
 from skimbal.images._reading import DecodedImage
 from skimbal.images.array import ImageArray, concatenate
-from skimbal.images.files import ImageFiles
+from skimbal.images.files import ImageFiles, ImageOptions
 from skimbal.images.formats import FORMATS, Format, find_images
 from skimbal.images.geometry import GuessedAxes, guess_axes
 
@@ -13,6 +13,7 @@ __all__ = [
     "GuessedAxes",
     "ImageArray",
     "ImageFiles",
+    "ImageOptions",
     "concatenate",
     "find_images",
     "guess_axes",

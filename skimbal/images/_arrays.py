@@ -12,7 +12,8 @@ __all__ = ["is_zarr", "read_npy", "read_npz", "read_zarr"]
 
 
 def read_npy(path: str, channels: int | None, header_only: bool) -> DecodedImage:
-    # A map is made of no file that is too short.
+    """Read an array as it is."""
+    # To map a file that is too short is an error.
     pixels = np.load(path, mmap_mode="r" if header_only else None, allow_pickle=False)
     return DecodedImage(
         header_array(pixels.shape, pixels.dtype) if header_only else pixels, None, None
@@ -20,14 +21,15 @@ def read_npy(path: str, channels: int | None, header_only: bool) -> DecodedImage
 
 
 def read_npz(path: str, channels: int | None, header_only: bool) -> DecodedImage:
+    """Read the one array of an archive as it is."""
     with zipfile.ZipFile(path) as archive:
         names = archive.namelist()
         for name in names:
-            # Nothing is written from it here, but who made it had something else in mind.
+            # Nothing is written to the disk here, but such an archive is meant to do harm.
             if os.path.isabs(name) or ".." in Path(name).parts or "\\" in name:
                 raise ValueError(f"its entry {name!r} leads out of its folder")
         if len(names) != 1:
-            raise ValueError(f"expected one array, got {len(names)}: {', '.join(names)}")
+            raise ValueError(f"the file must hold one array; got {len(names)}: {', '.join(names)}")
         if not header_only:
             with np.load(path, allow_pickle=False) as arrays:
                 return DecodedImage(arrays[arrays.files[0]], None, None)
@@ -42,10 +44,12 @@ def read_npz(path: str, channels: int | None, header_only: bool) -> DecodedImage
 
 
 def read_zarr(path: str, channels: int | None, header_only: bool) -> DecodedImage:
+    """Read an array, which is a folder, as it is."""
     array = import_needed("zarr", "zarr").open_array(path, mode="r")
     pixels = header_array(array.shape, array.dtype) if header_only else np.asarray(array[...])
     return DecodedImage(pixels, None, None)
 
 
 def is_zarr(path: str) -> bool:
+    """Recognise a folder that is an array of zarr, of format 2 or 3."""
     return any(os.path.exists(os.path.join(path, name)) for name in ("zarr.json", ".zarray"))

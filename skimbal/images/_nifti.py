@@ -11,6 +11,7 @@ __all__ = ["read_nifti"]
 
 
 def read_nifti(path: str, channels: int | None, header_only: bool) -> DecodedImage:
+    """Read an image, turn it to the closest RAS+ axes, and scale it by slope and intercept."""
     nibabel = import_needed("nibabel", "nibabel")
     image = nibabel.load(path, mmap=False)
     proxy = image.dataobj
@@ -18,7 +19,8 @@ def read_nifti(path: str, channels: int | None, header_only: bool) -> DecodedIma
     end = proxy.offset + math.prod(proxy.shape) * proxy.dtype.itemsize
     if not path.lower().endswith(".gz") and os.path.getsize(path) < end:
         raise ValueError(
-            f"it is cut short: its header needs {end} bytes, it has {os.path.getsize(path)}"
+            f"the file must have {end} bytes, as its header says; got {os.path.getsize(path)}. It "
+            "is cut short"
         )
     if header_only:
         pixels = header_array(proxy.shape, np.float32 if is_scaled else proxy.dtype)

@@ -1,4 +1,4 @@
-"""What the readers of all formats share."""
+"""Parts that the readers of all formats share."""
 
 import importlib
 from types import ModuleType

@@ -2,37 +2,48 @@
 
 from collections.abc import Sequence
 from mmap import mmap
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
-__all__ = ["ImageArray", "concatenate"]
+from skimbal.typing import ArrayLike, ArraySource
+
+__all__ = ["ImageArray", "RowIndex", "concatenate"]
+
+#: A row number, row numbers, a mask, a slice, or each of these in a tuple with an ellipsis.
+RowIndex: TypeAlias = ArrayLike | slice | tuple[object, ...]
 
 
 class ImageArray:
     """A selection of the images of an array, of which nothing is read or copied.
 
-    Cross-validation and searches copy the rows of each fold out of an array. Of this one they copy
-    row numbers, so the array may be larger than memory, and processes share it: a memory map or an
-    array of zarr or h5py, but one in memory as well.
+    Cross-validation and searches copy the rows of each fold out of an array. Out of this one they
+    copy row numbers, so the array may be larger than memory and is shared by processes. It may be
+    a memory map, an array of zarr or h5py, or an array in memory.
 
     Parameters
     ----------
     array : array-like of shape (n_images, ...)
-        Whatever has a ``shape``, a ``dtype`` of real numbers, and gives the images whose numbers
-        are asked for (distinct and in order) as an array: ``numpy.memmap``, ``zarr.Array``,
-        ``h5py.Dataset``, ``numpy.ndarray``.
+        An object with a ``shape``, a ``dtype`` of real numbers, and an index of image numbers,
+        distinct and in order, that returns these images as an array: ``numpy.memmap``,
+        ``zarr.Array``, ``h5py.Dataset``, ``numpy.ndarray``.
     rows : array-like of int of shape (n_samples,), default=None
-        Numbers of the images that are selected, in any order and with repetitions; all if None.
+        Numbers of the images that are selected, in any order and with repetitions. None selects
+        all images.
 
     Attributes
     ----------
     shape : tuple of int
         (n_samples, ...): the shape of the selected images together, in voxels.
     dtype : numpy.dtype
-        That of the images.
+        Dtype of the images.
     ndim : int
-        Number of axes, that of the samples included.
+        Number of axes, including the axis of the samples.
+    has_files : bool
+        False: the images are not decoded from files.
+    n_spatial : None
+        An array does not say which of its axes are spatial.
 
     Raises
     ------
@@ -53,7 +64,7 @@ class ImageArray:
     #: Whether images are decoded from files, which threads can do ahead.
     has_files: bool = False
 
-    def __init__(self, array: Any, rows: Any = None) -> None:
+    def __init__(self, array: ArraySource, rows: ArrayLike | None = None) -> None:
         if not getattr(array, "shape", ()) or not hasattr(array, "dtype"):
             raise TypeError(
                 "array must have a shape of at least one axis and a dtype, as np.memmap, zarr and "
@@ -80,27 +91,34 @@ class ImageArray:
 
     @property
     def n_spatial(self) -> int | None:
-        """Number of spatial axes of an image; an array does not tell."""
+        """Number of spatial axes of an image, which an array does not state."""
         return None
 
-    def fingerprint(self) -> dict[str, Any] | None:
-        """Return facts that tell the images from others; an array has none but its contents."""
+    def fingerprint(self) -> dict[str, object] | None:
+        """Return facts that tell the images from others, or None if only the contents do.
+
+        Returns
+        -------
+        fingerprint : None
+            Only a comparison of the contents tells arrays apart.
+        """
         return None
 
     def __len__(self) -> int:
         return len(self._rows)
 
-    def __getitem__(self, index: Any) -> Any:
-        """Select images by a slice, a mask or numbers; read the image of a single number."""
+    def __getitem__(self, index: RowIndex) -> Any:
+        """Select images by a slice, a mask or numbers, or read the image of a single number."""
+        selected: Any = index
         if isinstance(index, tuple):
             # scikit-learn selects rows as X[index, ...].
             if len(index) != 2 or index[1] is not Ellipsis:
                 raise IndexError(
-                    f"only whole images can be selected, by one index; got {index!r}. Read them "
-                    "first, with np.asarray."
+                    f"only whole images can be selected, by one index; got {index!r}. Read the "
+                    "images first, with np.asarray."
                 )
-            index = index[0]
-        rows = self._rows[index]
+            selected = index[0]
+        rows = self._rows[selected]
         if np.ndim(rows) == 0:
             return np.asarray(self._array[int(rows)])
         return self._selection(rows)
@@ -108,18 +126,18 @@ class ImageArray:
     def _selection(self, rows: np.ndarray) -> "ImageArray":
         return ImageArray(self._array, rows)
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> np.ndarray:
         """Read the selected images."""
         if copy is False:
-            raise ValueError("the images have to be read, which makes a copy of them.")
-        # Files are read in order, some formats in no other way, and each image once.
+            raise ValueError("copy must be True or None, as reading makes a copy; got False.")
+        # Files are read in order, as some formats require, and each image once.
         rows, inverse = np.unique(self._rows, return_inverse=True)
         images = np.asarray(self._array[rows])
         if len(rows) != len(inverse) or (rows != self._rows).any():
             images = images[inverse]
         return images if dtype is None else images.astype(dtype, copy=False)
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self) -> tuple[object, ...]:
         """Send the name of a mapped file to another process, not its contents."""
         array = self._array
         # A part of a memory map does not know where in the file it begins.
@@ -138,7 +156,7 @@ def _map_again(where: tuple[Any, ...], rows: np.ndarray) -> ImageArray:
 
 
 def concatenate(selections: Sequence[ImageArray]) -> ImageArray:
-    """Put selections of the same images together, of which nothing is read.
+    """Put selections of the same images together, and read nothing.
 
     Parameters
     ----------
@@ -154,7 +172,7 @@ def concatenate(selections: Sequence[ImageArray]) -> ImageArray:
     Raises
     ------
     ValueError
-        If there is no selection, or they are not of the same images.
+        If there is not a single selection, or the selections are not of the same images.
 
     Examples
     --------
@@ -167,7 +185,7 @@ def concatenate(selections: Sequence[ImageArray]) -> ImageArray:
     arrays = {id(selection._array) for selection in selections}
     if len(arrays) != 1:
         raise ValueError(
-            "concatenate needs selections of one array or set of files, as indexing gives them; "
+            "selections must be selections of one array or set of files, as indexing gives them; "
             f"got {len(selections)} of {len(arrays)}. Select both parts from the same images."
         )
     return selections[0]._selection(np.concatenate([part._rows for part in selections]))

@@ -8,34 +8,50 @@ import tempfile
 import threading
 import time
 from contextlib import suppress
-from typing import Any
+from typing import Protocol, TypeAlias
 
 import numpy as np
 
+from skimbal.exceptions import ParameterError
 from skimbal.images.geometry import ImageSpec
 
-__all__ = ["FolderCache", "MemoryCache", "file_stamp", "make_cache"]
+__all__ = ["FolderCache", "ImageCache", "MemoryCache", "Stamp", "file_stamp", "make_cache"]
 
-#: What numpy writes before the numbers of an image.
+#: Facts about a file that change when it is written anew.
+Stamp: TypeAlias = tuple[object, ...]
+Key: TypeAlias = tuple[str, Stamp]
+
+#: Bytes that numpy writes before the numbers of an image.
 _NPY_HEADER_BYTES = 128
 
 
-def make_cache(cache: Any, limit: int, form: ImageSpec) -> "MemoryCache | FolderCache | None":
+class ImageCache(Protocol):
+    """Images by the path and stamp of their files."""
+
+    def get(self, key: Key) -> np.ndarray | None:
+        """Return the image of a file, or None if it is not in the cache."""
+
+    def put(self, key: Key, image: np.ndarray) -> None:
+        """Keep an image if there is room."""
+
+
+def make_cache(cache: object, limit: object, spec: ImageSpec) -> ImageCache | None:
+    """Make the cache that the parameters ``cache`` and ``cache_bytes`` ask for."""
     if not isinstance(limit, int | np.integer) or isinstance(limit, bool) or limit < 0:
-        raise ValueError(f"cache_bytes must be an integer of at least 0, got {limit!r}.")
+        raise ParameterError("cache_bytes", "an integer of at least 0", limit)
     if cache is None:
         return None
     if isinstance(cache, str) and cache == "memory":
         return MemoryCache(int(limit))
     if not isinstance(cache, str | os.PathLike):
-        raise ValueError(f"cache must be 'memory', a folder or None, got {cache!r}.")
-    return FolderCache(os.path.abspath(cache), int(limit), form)
+        raise ParameterError("cache", "'memory', a folder or None", cache)
+    return FolderCache(os.path.abspath(cache), int(limit), spec)
 
 
-def file_stamp(path: str) -> tuple[Any, ...]:
-    """Return what changes when a file, or one in a folder, is written anew."""
+def file_stamp(path: str) -> Stamp:
+    """Return facts that change when a file, or a file in a folder, is written anew."""
     if not os.path.exists(path):
-        return ()  # what a reader of the user's takes may be a name of another kind
+        return ()  # a reader of the user may take names that are not paths
     if not os.path.isdir(path):
         status = os.stat(path)
         return status.st_size, status.st_mtime_ns
@@ -44,22 +60,25 @@ def file_stamp(path: str) -> tuple[Any, ...]:
 
 
 class MemoryCache:
-    """Images by their files, in this process; those that came first stay."""
+    """Images by their files, in this process. A full cache keeps the images that came first."""
 
     def __init__(self, limit: int) -> None:
         self._limit, self._size = limit, 0
-        self._images: dict[str, tuple[Any, np.ndarray]] = {}
+        self._images: dict[str, tuple[Stamp, np.ndarray]] = {}
         self._lock = threading.Lock()
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self) -> tuple[type["MemoryCache"], tuple[int]]:
+        """Send an empty cache to another process."""
         return MemoryCache, (self._limit,)
 
-    def get(self, key: tuple[str, Any]) -> np.ndarray | None:
+    def get(self, key: Key) -> np.ndarray | None:
+        """Return the image of a file, or None if it is not in the cache."""
         path, stamp = key
-        known, image = self._images.get(path, (None, None))
-        return image if known == stamp else None
+        entry = self._images.get(path)
+        return None if entry is None or entry[0] != stamp else entry[1]
 
-    def put(self, key: tuple[str, Any], image: np.ndarray) -> None:
+    def put(self, key: Key, image: np.ndarray) -> None:
+        """Keep an image if there is room."""
         path, stamp = key
         with self._lock:
             if path in self._images:
@@ -70,52 +89,57 @@ class MemoryCache:
                 self._size += image.nbytes
 
 
-#: Names of the files of a cache: those of entries, and how those begin that are being written.
+#: Names of the entries of a cache, and the prefix of an entry that is being written.
 _ENTRY = re.compile(r"[0-9a-f]{64}\.npy")
 _PART = "skimbal-part-"
 
 
 class FolderCache:
-    """Images by a digest of their files and the form, in a folder that processes may share."""
+    """Images by a digest of their files and the spec, in a folder that processes may share."""
 
-    def __init__(self, folder: str, limit: int, form: ImageSpec) -> None:
-        self._folder, self._limit, self._form = folder, limit, form
+    def __init__(self, folder: str, limit: int, spec: ImageSpec) -> None:
+        self._folder, self._limit, self._spec = folder, limit, spec
         try:
-            self._options = repr((form.size, form.resize, form.spacing, form.channels)).encode()
-            self._options += pickle.dumps(form.reader, protocol=4)
+            self._options = repr((spec.size, spec.resize, spec.spacing, spec.channels)).encode()
+            self._options += pickle.dumps(spec.reader, protocol=4)
         except Exception as error:
-            raise ValueError(
-                "a cache in a folder outlives the program, so it needs a reader that can be named: "
-                f"a function of a module, not {form.reader!r} ({error})."
+            raise ParameterError(
+                "reader",
+                "a function of a module if the cache is a folder",
+                spec.reader,
+                f"The folder outlives the program, so it needs the name of the reader ({error}).",
             ) from error
         self._began = time.time()
         self._size: int | None = None
         self._lock = threading.Lock()
         os.makedirs(folder, exist_ok=True)
 
-    def __reduce__(self) -> Any:
-        return FolderCache, (self._folder, self._limit, self._form)
+    def __reduce__(self) -> tuple[type["FolderCache"], tuple[str, int, ImageSpec]]:
+        """Send the name of the folder to another process."""
+        return FolderCache, (self._folder, self._limit, self._spec)
 
-    def _entry(self, key: tuple[str, Any]) -> str:
+    def _entry(self, key: Key) -> str:
         path, stamp = key
         digest = hashlib.sha256(repr((os.path.abspath(path), stamp)).encode() + self._options)
         return os.path.join(self._folder, f"{digest.hexdigest()}.npy")
 
-    def get(self, key: tuple[str, Any]) -> np.ndarray | None:
+    def get(self, key: Key) -> np.ndarray | None:
+        """Return the image of a file, or None if it is not in the cache."""
         entry = self._entry(key)
         try:
             image: np.ndarray = np.load(entry, allow_pickle=False)
             os.utime(entry)  # it is in use
-        # One that a full disk has damaged is written again.
+        # An entry that a full disk has damaged is written again.
         except (OSError, ValueError, EOFError):
             return None
         return image
 
-    def put(self, key: tuple[str, Any], image: np.ndarray) -> None:
+    def put(self, key: Key, image: np.ndarray) -> None:
+        """Keep an image if there is room, or if entries of earlier programs can make room."""
         with self._lock:
             if not self._has_room(image.nbytes + _NPY_HEADER_BYTES):
                 return
-            # Under its name it is complete, whenever the program is killed.
+            # An entry gets its name when it is complete, so a killed program leaves no half.
             with tempfile.NamedTemporaryFile(dir=self._folder, prefix=_PART, delete=False) as file:
                 try:
                     np.save(file, image, allow_pickle=False)
@@ -129,6 +153,7 @@ class FolderCache:
             self._size += image.nbytes + _NPY_HEADER_BYTES
 
     def _has_room(self, n_bytes: int) -> bool:
+        """Make room by removing entries that this program has not used, if that is possible."""
         if self._size is None:
             self._size = sum(size for _, size, _ in self._entries())
         if self._size + n_bytes > self._limit:
@@ -143,9 +168,9 @@ class FolderCache:
         return self._size + n_bytes <= self._limit
 
     def _entries(self) -> list[tuple[float, int, str]]:
-        """List the entries; remove what a killed program has begun to write.
+        """List the entries, and remove unfinished entries of killed programs.
 
-        Files of other names are somebody's own, even in this folder.
+        Files of other names are not entries, and stay.
         """
         entries = []
         with os.scandir(self._folder) as found:

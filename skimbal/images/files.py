@@ -1,32 +1,54 @@
-"""Images that are read when a batch asks for them: rows of an array, or files."""
+"""Images that are read from files when a batch asks for them."""
 
 import hashlib
 import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import numpy.typing as npt
 
+from skimbal.exceptions import ParameterError
 from skimbal.images.array import ImageArray
-from skimbal.images.cache import FolderCache, MemoryCache, file_stamp, make_cache
-from skimbal.images.geometry import ImageSpec, axis_numbers, cast_image, check_finite
+from skimbal.images.cache import ImageCache, file_stamp, make_cache
+from skimbal.images.geometry import (
+    ImageSpec,
+    Reader,
+    axis_numbers,
+    cast_image,
+    count_not_finite,
+)
+from skimbal.typing import PathLike
 
-__all__ = ["ImageFiles"]
+__all__ = ["ImageFiles", "ImageOptions"]
 
-#: Files whose headers are read at once: on a network drive the waiting is the work.
+#: Files whose headers are read at once. A network drive makes each of them wait.
 _N_HEADER_THREADS = 4
 
 
-class ImageFiles(ImageArray):
-    """Image files as an array, of which a batch reads what it needs and nothing else.
+class ImageOptions(TypedDict, total=False):
+    """Parameters of :class:`ImageFiles` that say how images are read."""
 
-    Only the headers are read at first, so that what cannot work is refused before any training:
-    files that are missing or no images, and images of different shapes. Selections by a slice, a
-    mask or numbers hold row numbers; splits, searches and samplers work on them as on an array.
+    size: int | Sequence[int] | None
+    resize: str
+    spacing: float | Sequence[float] | None
+    channels: int | None
+    dtype: npt.DTypeLike | None
+    transform: Callable[[np.ndarray], object] | None
+    reader: Reader | None
+    cache: PathLike | None
+    cache_bytes: int
+
+
+class ImageFiles(ImageArray):
+    """Image files as an array, of which a batch reads the images that it needs.
+
+    At first only the headers are read. Files that are missing or are not images, and images of
+    different shapes, are refused before any training. Selections by a slice, a mask or numbers
+    hold row numbers. Splits, searches and samplers work on them as on an array.
 
     ===================================  ============================================== ==========
     files                                image                                          axes
@@ -42,68 +64,73 @@ class ImageFiles(ImageArray):
     zarr (a folder for each image)
     ===================================  ============================================== ==========
 
+    Rows that are added to :data:`FORMATS` are read as well.
+
     Parameters
     ----------
     paths : sequence of str or path-like of shape (n_images,)
-        A file for each image; a folder for a DICOM series or an array of zarr.
+        A file for each image, or a folder for a DICOM series or an array of zarr.
     size : int or tuple of int, default=None
         Shape that every image is brought to, in pixels or voxels: a number for each spatial axis,
         or one for all. If None, images of different shapes are refused.
     resize : {"resample", "crop"}, default="resample"
-        How: by linear interpolation with antialiasing, or by cutting out the centre and filling
-        up evenly around it with the least value of the image.
+        Whether images are brought to ``size`` by linear interpolation with antialiasing, or by
+        cutting out the centre and padding evenly around it with the least value of the image.
     spacing : float or tuple of float, default=None
         Distance of voxels that NIfTI and DICOM images are resampled to first, in mm: a number for
         each spatial axis, or one for all. With ``size`` it needs ``resize="crop"``.
     channels : int, default=None
-        Number of channels that every image is to have, on a first axis. Pictures are converted: 1
-        is grey, 3 RGB, 4 RGBA; other images must have them. If None, they have those of the file,
-        and a grey picture or a volume has no axis for them.
+        Number of channels of every image, on a first axis. Pictures are converted: 1 is grey, 3
+        RGB, 4 RGBA. Other images must have this number. If None, images have the channels of their
+        files, and a grey picture or a volume has no axis for them.
     dtype : dtype, default=None
-        Of the images: real numbers. Numbers beyond its range are refused. If None, one that holds
-        the numbers of all files, and float32 after resampling.
+        Dtype of the images: real numbers. Numbers beyond its range are refused. If None, a dtype
+        that holds the numbers of all files, and float32 after resampling.
     transform : callable, default=None
         ``transform(image)`` returns an array from an array, channels first, whenever an image is
-        read; of the same shape for all. It is to be deterministic and thread-safe, and picklable
-        where processes share the work.
+        read. The shape must be the same for all images. The function must be deterministic and
+        thread-safe, and picklable where processes share the work.
     reader : callable, default=None
-        ``reader(path)`` returns an array, channels first, or a pair of it and the distances of
-        its voxels in mm, in place of the readers above. It gets the path as it was given. There
-        are no headers then: the first image is read, others are checked when they are.
+        ``reader(path)`` returns an array, channels first, or a pair of the array and the distances
+        of its voxels in mm, in place of the readers of :data:`FORMATS`. It gets the path as it was
+        given. Such files have no headers. The first image is read at once, and the others are
+        checked when they are read.
     cache : {"memory"}, str or path-like, default=None
-        Where to keep images that have been read and resized: in the memory of each process, or as
+        Where images are kept that have been read and resized: in the memory of each process, or as
         ``.npy`` files in a folder, which is made. A file that changes is read again.
     cache_bytes : int, default=2**30
-        What the cache may take, in bytes. A full one keeps what it has, as each epoch asks for
-        every image once; entries of a folder that this program does not use give way.
+        Size of the cache, in bytes. A full cache keeps its images, as each epoch asks for every
+        image once. In a folder, images that this program does not use are removed first.
     on_error : {"raise", "skip"}, default="raise"
-        Whether a file that cannot be used is an error, or is left out with a warning. To know
-        that, ``"skip"`` reads each file once, at the beginning.
+        Whether a file that cannot be used is an error, or is left out with a warning. ``"skip"``
+        reads each file once, at the beginning.
 
     Attributes
     ----------
     shape : tuple of int
         (n_samples, ...): the shape of the selected images together, in pixels or voxels.
     dtype : numpy.dtype
-        That of the images.
+        Dtype of the images.
     ndim : int
-        Number of axes, that of the samples included.
+        Number of axes, including the axis of the samples.
     n_spatial : int
         Number of spatial axes of an image, 2 or 3.
+    has_files : bool
+        True: the images are decoded from files.
     paths : list of str
         The files of the selected images.
     kept : ndarray of int of shape (n_samples,)
-        Positions of the selected images in the ``paths`` that were given: where files were
-        skipped, their labels are ``y[X.kept]``.
+        Positions of the selected images in the ``paths`` that were given. Where files were
+        skipped, the labels are ``y[X.kept]``.
 
     Raises
     ------
     ValueError
-        If a file is empty, damaged or of another format than its name says; if images have
-        different shapes or other axes than ``size``, ``spacing`` or ``channels``; if an image
-        holds NaN or infinity; if a DICOM series lacks a slice. The message names the file.
+        If a file is empty, damaged or of another format than its name says, if images have
+        different shapes or other axes than ``size``, ``spacing`` or ``channels``, if an image
+        holds NaN or infinity, or if a DICOM series lacks a slice. The message names the file.
     FileNotFoundError
-        If there is no such file, or a link leads nowhere.
+        If a file does not exist, or a link leads nowhere.
     TypeError
         If a path is neither text nor path-like.
     ImportError
@@ -112,7 +139,7 @@ class ImageFiles(ImageArray):
     Warns
     -----
     UserWarning
-        If files are skipped; with their number.
+        If files are skipped, with their number.
 
     See Also
     --------
@@ -137,38 +164,38 @@ class ImageFiles(ImageArray):
 
     def __init__(
         self,
-        paths: Any,
+        paths: Collection[PathLike] | np.ndarray,
         *,
         size: int | Sequence[int] | None = None,
         resize: str = "resample",
         spacing: float | Sequence[float] | None = None,
         channels: int | None = None,
         dtype: npt.DTypeLike | None = None,
-        transform: Callable[[np.ndarray], Any] | None = None,
-        reader: Callable[[str], Any] | None = None,
-        cache: str | os.PathLike[str] | None = None,
+        transform: Callable[[np.ndarray], object] | None = None,
+        reader: Reader | None = None,
+        cache: PathLike | None = None,
         cache_bytes: int = 2**30,
         on_error: str = "raise",
     ) -> None:
         if on_error not in ("raise", "skip"):
-            raise ValueError(f"on_error must be 'raise' or 'skip', got {on_error!r}.")
+            raise ParameterError("on_error", "'raise' or 'skip'", on_error)
         for name, function in (("transform", transform), ("reader", reader)):
             if function is not None and not callable(function):
-                raise ValueError(f"{name} must be a function or None, got {function!r}.")
-        form = ImageSpec(
+                raise ParameterError(name, "a function or None", function)
+        spec = ImageSpec(
             size=axis_numbers("size", size, int),
             resize=resize,
             spacing=axis_numbers("spacing", spacing, float),
             channels=channels,
             reader=reader,
         )
-        form.check()
-        listed = _as_paths(paths, reader)
-        files = _Files(listed, form, transform, make_cache(cache, cache_bytes, form))
+        spec.check()
+        listed = _as_paths(paths, absolute=reader is None)
+        files = _Files(listed, spec, transform, make_cache(cache, cache_bytes, spec))
         kept = np.arange(len(files.paths))
         if on_error == "skip":
-            kept = files.keep_readable()
-        files.settle(None if dtype is None else np.dtype(dtype))
+            kept = files.drop_unreadable()
+        files.learn_shape_and_dtype(_real_dtype(dtype))
         super().__init__(files)
         self._kept = kept
 
@@ -188,18 +215,18 @@ class ImageFiles(ImageArray):
         """Number of spatial axes of an image."""
         return self._array.n_spatial
 
-    def fingerprint(self) -> dict[str, Any]:
-        """Tell the selected images from any others, without reading them.
+    def fingerprint(self) -> dict[str, object]:
+        """Return facts that tell the selected images from others, without reading them.
 
-        A cache of results asks for it, as :func:`~skimbal.study.compare_losses` does: reading all
-        files to that end may take longer than what it saves.
+        A cache of results asks for it, as in :func:`~skimbal.study.compare_losses`. To read all
+        files may take longer than the fits that the cache saves.
 
         Returns
         -------
         fingerprint : dict
-            ``"files"``: a sum of the absolute paths of the selected files, in their order, and of
-            the sizes and times of the last change of the files; shape, dtype and the parameters
-            that decide about the pixels, under their names.
+            ``"files"``: a digest of the absolute paths of the selected files, in their order, and
+            of the sizes and times of the last change of the files. Shape, dtype and the parameters
+            that change the pixels, under their names.
 
         Examples
         --------
@@ -216,7 +243,7 @@ class ImageFiles(ImageArray):
         >>> [name for name in before if before[name] != after[name]], after["size"]
         (['files'], 16)
         """
-        files, form = self._array, self._array.form
+        files, spec = self._array, self._array.spec
         stamps = {
             row: repr((files.paths[row], file_stamp(files.paths[row])))
             for row in np.unique(self._rows).tolist()
@@ -228,14 +255,14 @@ class ImageFiles(ImageArray):
             "files": digest.hexdigest(),
             "shape": self.shape,
             "dtype": str(self.dtype),
-            **{field.name: getattr(form, field.name) for field in fields(form)},
+            **{field.name: getattr(spec, field.name) for field in fields(spec)},
             "transform": files.transform,
         }
 
     def _selection(self, rows: np.ndarray) -> "ImageFiles":
         return _select(self._array, rows, self._kept)
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self) -> tuple[object, ...]:
         """Send the names of the selected files to another process, and no images."""
         rows, inverse = np.unique(self._rows, return_inverse=True)
         return _select, (self._array.take(rows), inverse, self._kept[rows])
@@ -249,7 +276,7 @@ def _select(files: "_Files", rows: np.ndarray, kept: np.ndarray) -> ImageFiles:
 
 
 class _Files:
-    """Files as an array of images: what :class:`ImageFiles` selects rows of."""
+    """Files as an array of images, of which :class:`ImageFiles` selects rows."""
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
@@ -258,25 +285,31 @@ class _Files:
     def __init__(
         self,
         paths: list[str],
-        form: "ImageSpec",
-        transform: Callable[[np.ndarray], Any] | None,
-        cache: "MemoryCache | FolderCache | None",
+        spec: ImageSpec,
+        transform: Callable[[np.ndarray], object] | None,
+        cache: ImageCache | None,
     ) -> None:
-        self.paths, self.form, self.transform, self.cache = paths, form, transform, cache
+        self.paths, self.spec, self.transform, self.cache = paths, spec, transform, cache
 
     def take(self, rows: np.ndarray) -> "_Files":
         """Return some of the files."""
-        files = _Files([self.paths[row] for row in rows], self.form, self.transform, self.cache)
+        files = _Files([self.paths[row] for row in rows], self.spec, self.transform, self.cache)
         files.shape, files.dtype = (len(rows), *self.shape[1:]), self.dtype
         files.n_spatial = self.n_spatial
         return files
 
-    def keep_readable(self) -> np.ndarray:
-        """Read every file, leave those out that cannot be; return the numbers of the others."""
+    def drop_unreadable(self) -> np.ndarray:
+        """Read every file, leave out those that cannot be read, and return the numbers of the rest.
+
+        Returns
+        -------
+        kept : ndarray of int
+            Numbers of the files that stay.
+        """
 
         def failure(path: str) -> Exception | None:
             try:
-                self._formed(path)
+                self._read_cached(path)
             except (ValueError, OSError) as error:
                 return error
             return None
@@ -298,86 +331,103 @@ class _Files:
         self.paths = [self.paths[i] for i in kept]
         return kept
 
-    def settle(self, dtype: np.dtype[Any] | None) -> None:
-        """Learn shape and dtype from the headers, or from the first image if there are none."""
-        if dtype is not None and dtype.kind not in "biuf":
-            raise ValueError(f"dtype must be one of real numbers, got {dtype}.")
-        if self.form.reader is None:
+    def learn_shape_and_dtype(self, dtype: np.dtype[Any] | None) -> None:
+        """Learn shape and dtype from the headers, or without headers from the first image."""
+        if self.spec.reader is None:
             with ThreadPoolExecutor(_N_HEADER_THREADS) as pool:
-                heads = list(pool.map(self.form.header, self.paths))
+                heads = list(pool.map(self.spec.header, self.paths))
         else:
-            heads = [self._formed(self.paths[0])]
-        self.n_spatial = self.form.n_spatial(self.paths[0], heads[0])
+            heads = [self._read_cached(self.paths[0])]
+        self.n_spatial = self.spec.n_spatial(self.paths[0], heads[0])
+        shape = heads[0].shape
         for path, head in zip(self.paths, heads, strict=False):
-            if head.shape != heads[0].shape:
-                raise ValueError(
-                    f"the images differ in shape: {self.paths[0]} has {heads[0].shape}, {path} "
-                    f"has {head.shape}. {self.form.remedy(heads[0].shape, head.shape)}"
-                )
-        shape, common = heads[0].shape, np.result_type(*{head.dtype for head in heads})
+            if head.shape != shape:
+                raise self.spec.unequal_shapes(self.paths[0], shape, path, head.shape)
+        common = np.result_type(*{head.dtype for head in heads})
         if self.transform is not None:
-            image = self._transformed(self.paths[0])
+            image = self._transformed(self.transform, self.paths[0])
             shape, common = image.shape, image.dtype
             self.n_spatial = min(self.n_spatial, image.ndim)
         self.shape = (len(self.paths), *shape)
         self.dtype = common.newbyteorder("=") if dtype is None else dtype
 
-    def __getitem__(self, rows: Any) -> np.ndarray:
-        if np.ndim(rows) == 0:
-            return self._image(self.paths[rows]).copy()  # not the one that a cache keeps
+    def __getitem__(self, rows: int | np.ndarray) -> np.ndarray:
+        if not isinstance(rows, np.ndarray):
+            return self._read(self.paths[rows]).copy()  # a cache keeps the original
         images = np.empty((len(rows), *self.shape[1:]), dtype=self.dtype)
         for image, row in zip(images, rows, strict=True):
-            image[...] = self._image(self.paths[row])
+            image[...] = self._read(self.paths[row])
         return images
 
-    def _image(self, path: str) -> np.ndarray:
-        image = self._formed(path) if self.transform is None else self._transformed(path)
+    def _read(self, path: str) -> np.ndarray:
+        """Return an image of the shape and dtype of the array."""
+        image = (
+            self._read_cached(path)
+            if self.transform is None
+            else self._transformed(self.transform, path)
+        )
         if image.shape != self.shape[1:]:
-            raise ValueError(
-                f"{path} has an image of shape {image.shape}, but {self.shape[1:]} is expected, "
-                f"as of {self.paths[0]}. " + self.form.remedy(image.shape, self.shape[1:])
-            )
+            raise self.spec.unequal_shapes(self.paths[0], self.shape[1:], path, image.shape)
         return cast_image(image, self.dtype, path)
 
-    def _transformed(self, path: str) -> np.ndarray:
-        assert self.transform is not None
-        # A copy, as a transform may work in place and the cache is to keep what it has.
-        image = np.asarray(self.transform(self._formed(path).copy()))
+    def _transformed(self, transform: Callable[[np.ndarray], object], path: str) -> np.ndarray:
+        # A copy, as a transform may work in place and a cache keeps the original.
+        image = np.asarray(transform(self._read_cached(path).copy()))
         if image.dtype.kind not in "biuf":
-            raise ValueError(
-                f"transform must return an array of real numbers; of {path} it returned "
-                f"{image.dtype}."
+            raise ParameterError(
+                "transform", f"a function that returns real numbers, also for {path}", image.dtype
             )
-        check_finite(image, f"transform returned for {path}")
+        n_bad = count_not_finite(image)
+        if n_bad:
+            raise ParameterError(
+                "transform",
+                f"a function that returns finite numbers, also for {path}",
+                f"NaN or infinity in {n_bad} of {image.size} numbers",
+            )
         return image
 
-    def _formed(self, path: str) -> np.ndarray:
+    def _read_cached(self, path: str) -> np.ndarray:
+        """Return an image in the form of the spec, out of the cache if it is there."""
         if self.cache is None:
-            return self.form.image(path)
+            return self.spec.image(path)
         key = path, file_stamp(path)
         image = self.cache.get(key)
         if image is None:
-            image = self.form.image(path)
+            image = self.spec.image(path)
             self.cache.put(key, image)
         return image
 
 
-def _as_paths(paths: Any, reader: Any) -> list[str]:
+def _real_dtype(dtype: npt.DTypeLike | None) -> np.dtype[Any] | None:
+    if dtype is None:
+        return None
+    try:
+        checked: np.dtype[Any] = np.dtype(dtype)
+    except TypeError as error:
+        raise ParameterError("dtype", "a dtype of real numbers", dtype) from error
+    if checked.kind not in "biuf":
+        raise ParameterError("dtype", "a dtype of real numbers", dtype)
+    return checked
+
+
+def _as_paths(paths: Collection[PathLike] | np.ndarray, absolute: bool) -> list[str]:
     if isinstance(paths, str | os.PathLike) or not hasattr(paths, "__len__"):
         raise TypeError(
             f"paths must be a sequence of paths, one for each image; got {paths!r}. The images of "
             "a folder are found by skimbal.datasets.load_image_folder."
         )
-    if getattr(paths, "ndim", 1) != 1:
-        raise ValueError(f"paths must have one axis, got shape {paths.shape}.")
-    listed = list(paths)
-    for i, path in enumerate(listed):
+    shape = getattr(paths, "shape", (len(paths),))
+    if len(shape) != 1:
+        raise ParameterError("paths", "an array of shape (n_images,)", shape)
+    listed: list[str] = []
+    for i, path in enumerate(paths):
         if not isinstance(path, str | os.PathLike) or isinstance(os.fspath(path), bytes):
             raise TypeError(
-                "paths must hold paths alone, as text or path-like; the entry at index "
-                f"{i} is of type {type(path).__name__}."
+                "paths must hold text or path-like objects; got an entry of type "
+                f"{type(path).__name__} at index {i}."
             )
+        # Processes may run in other folders. A reader of the user may take other names.
+        listed.append(os.path.abspath(path) if absolute else os.fspath(path))
     if not listed:
-        raise ValueError("paths is empty; at least one image is needed.")
-    # Absolute, for processes in other folders; what a reader takes may be no path of a file.
-    return [os.fspath(path) if reader else os.path.abspath(path) for path in listed]
+        raise ParameterError("paths", "a sequence of at least one path", listed)
+    return listed

@@ -16,15 +16,15 @@ __all__ = ["FORMATS", "Format", "find_images", "read_image"]
 
 @dataclass(frozen=True)
 class Format:
-    """A row of :data:`FORMATS`: the files that have a format, and the function that reads them.
+    """The files that have a format, and their reader: a row of :data:`~skimbal.images.FORMATS`.
 
     Parameters
     ----------
     read : callable
         ``read(path, channels, header_only)`` returns a :class:`DecodedImage`. ``channels`` is the
-        number of channels that the user asks for, or None; a reader may convert to it.
-        ``header_only`` says that shape and dtype are enough; a reader may ignore it, at the price
-        of decoding each file once more.
+        number of channels that the user asks for, or None. A reader may convert to it.
+        ``header_only`` says that shape and dtype are enough. A reader may ignore it, and then
+        every file is decoded once more.
     suffixes : tuple of str, default=()
         Ends of the names of files, in lower case. The longest suffix in the table that fits a name
         decides, and the last row among equal suffixes.
@@ -38,7 +38,7 @@ class Format:
         ``read_series(paths, channels, header_only)`` returns a :class:`DecodedImage` of the files
         of this format in one folder, sorted by name: the slices of a volume.
     index_files : tuple of str, default=()
-        Names, in lower case, of files that list other files and are no images themselves.
+        Names, in lower case, of files that list other files and are not images.
 
     Examples
     --------
@@ -116,6 +116,7 @@ def find_images(
     """
     images: list[str] = []
     others: list[str] = []
+    index_files = _index_files()
     for where, folders, names in os.walk(folder):
         below = [name for name in folders if not name.startswith(".")]
         whole = {
@@ -128,7 +129,7 @@ def find_images(
         is_series = False
         for name in names:
             path = os.path.join(where, name)
-            if name.startswith(".") or _is_index(name):
+            if name.startswith(".") or name.lower() in index_files:
                 continue
             row = None if any_file else _file_format(path)
             if row is not None and row.read_series is not None and series_here:
@@ -149,7 +150,7 @@ def read_image(path: str, channels: int | None, header_only: bool) -> DecodedIma
                 "leave it out."
             )
         raise FileNotFoundError(
-            f"there is no file {path}. Check the path, and the folder that it is relative to."
+            f"{path} does not exist. Check the path, and the folder that it is relative to."
         )
     if os.path.isdir(path):
         return _read_folder(path, channels, header_only)
@@ -184,13 +185,14 @@ def _read_folder(path: str, channels: int | None, header_only: bool) -> DecodedI
 def _file_format(path: str) -> Format | None:
     """Return the format of a file, by its name or else by its contents."""
     name = os.path.basename(path).lower()
-    fitting = {
-        suffix: row for row in FORMATS.values() for suffix in row.suffixes if name.endswith(suffix)
-    }
-    if fitting:
-        return fitting[max(fitting, key=len)]
-    if _is_index(name):
-        return None
+    found, length = None, 0
+    for row in FORMATS.values():
+        if name.endswith(row.suffixes):
+            longest = max(len(suffix) for suffix in row.suffixes if name.endswith(suffix))
+            if longest >= length:
+                found, length = row, longest
+    if found is not None or name in _index_files():
+        return found
     return next((row for row in FORMATS.values() if row.is_file and row.is_file(path)), None)
 
 
@@ -198,5 +200,5 @@ def _folder_format(path: str) -> Format | None:
     return next((row for row in FORMATS.values() if row.is_folder and row.is_folder(path)), None)
 
 
-def _is_index(name: str) -> bool:
-    return any(name.lower() in row.index_files for row in FORMATS.values())
+def _index_files() -> set[str]:
+    return {name for row in FORMATS.values() for name in row.index_files}

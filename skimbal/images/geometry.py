@@ -5,30 +5,36 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 import torch
 
+from skimbal.exceptions import ParameterError
 from skimbal.images._reading import DecodedImage, header_array
 from skimbal.images.formats import read_image
 
 __all__ = [
     "GuessedAxes",
     "ImageSpec",
+    "Reader",
     "axis_numbers",
     "cast_image",
-    "check_finite",
+    "count_not_finite",
     "guess_axes",
-    "naming_file",
-    "per_axis",
 ]
+
+#: A function of the user: an array from a path, or a pair of it and the distances of its voxels.
+Reader: TypeAlias = Callable[[str], object]
+Number = TypeVar("Number", int, float)
+
+_OR_LEAVE_OUT = "Otherwise leave this file out."
 
 
 class GuessedAxes(NamedTuple):
-    """What the shape of a stack of images says about its axes.
+    """Axes of a stack of images, guessed from its shape.
 
-    Attributes
+    Parameters
     ----------
     n_spatial : int
         Number of spatial axes, 2 or 3, of images whose channels come first.
@@ -36,6 +42,12 @@ class GuessedAxes(NamedTuple):
         Whether the last of four axes may count channels.
     surely_channels_last : bool
         Whether the last axis can hardly count anything but channels.
+
+    Examples
+    --------
+    >>> from skimbal.images import guess_axes
+    >>> guess_axes((100, 3, 64, 64)).n_spatial
+    2
     """
 
     n_spatial: int
@@ -81,74 +93,88 @@ def guess_axes(shape: Sequence[int]) -> GuessedAxes:
 
 @dataclass(frozen=True)
 class ImageSpec:
-    """What every image is to look like, as the parameters of :class:`ImageFiles` say."""
+    """The form that images are brought to: the parameters of :class:`ImageFiles` for it."""
 
     size: int | tuple[int, ...] | None
     resize: str
     spacing: float | tuple[float, ...] | None
     channels: int | None
-    reader: Callable[[str], Any] | None
+    reader: Reader | None
 
     def check(self) -> None:
         """Refuse parameters that contradict each other."""
         if self.resize not in ("resample", "crop"):
-            raise ValueError(f"resize must be 'resample' or 'crop', got {self.resize!r}.")
+            raise ParameterError("resize", "'resample' or 'crop'", self.resize)
         if self.channels is not None and not (
             isinstance(self.channels, int | np.integer)
             and not isinstance(self.channels, bool)
             and self.channels >= 1
         ):
-            raise ValueError(f"channels must be a positive integer, got {self.channels!r}.")
+            raise ParameterError("channels", "a positive integer or None", self.channels)
         lengths = {len(item) for item in (self.size, self.spacing) if isinstance(item, tuple)}
         if len(lengths) > 1:
-            raise ValueError(
-                f"size={self.size} and spacing={self.spacing} differ in their number of axes."
+            raise ParameterError(
+                "size",
+                f"as long as spacing, {self.spacing}",
+                self.size,
+                "Both have a number for each spatial axis.",
             )
         if self.spacing and self.size and self.resize == "resample":
-            raise ValueError(
-                "spacing= fixes the distance of voxels, which size= with resize='resample' would "
-                "change again. Use resize='crop', or one of the two."
+            raise ParameterError(
+                "resize",
+                "'crop' if spacing and size are both given",
+                self.resize,
+                "Resampling to a size would change the spacing again.",
             )
 
-    def remedy(self, first: tuple[int, ...], second: tuple[int, ...]) -> str:
-        """Say what brings two shapes together."""
-        axes = self._n_asked or min(len(first), len(second))
-        if first[-axes:] == second[-axes:] or len(first) != len(second):
-            return "Pass channels= to give all the same number of channels."
-        return "Pass size= to bring all to one, with resize='resample' or resize='crop' to say how."
+    def unequal_shapes(
+        self, path: str, shape: tuple[int, ...], other: str, other_shape: tuple[int, ...]
+    ) -> ParameterError:
+        """Return the error about two images of different shapes."""
+        axes = self._n_asked or min(len(shape), len(other_shape))
+        differ = (
+            f"given for images of different shapes ({path} has {shape}, {other} has {other_shape})"
+        )
+        if shape[-axes:] == other_shape[-axes:] or len(shape) != len(other_shape):
+            remedy = "It gives all images the same number of channels."
+            return ParameterError("channels", differ, self.channels, remedy)
+        remedy = "It brings all images to one shape, and resize says how: 'resample' or 'crop'."
+        return ParameterError("size", differ, self.size, remedy)
 
     def n_spatial(self, path: str, image: np.ndarray) -> int:
-        """Tell the number of spatial axes of an image that has been brought into form."""
+        """Return the number of spatial axes of an image that has been brought into form."""
         if self.reader is None:
-            return self._checked(read_image(path, self.channels, True))[1]
-        return self._checked(DecodedImage(image, None, None))[1]
+            return self._checked(read_image(path, self.channels, True), path)[1]
+        return self._checked(DecodedImage(image), path)[1]
 
     def header(self, path: str) -> np.ndarray:
-        """Return a stand-in with shape and dtype of the image, from the header of its file."""
-        with naming_file(path):
-            pixels, n_spatial, spacing = self._checked(read_image(path, self.channels, True))
-            lead, between, after = self._shapes(pixels, n_spatial, spacing)
+        """Return an array of the shape and dtype of the image, from the header of its file."""
+        with _naming_file(path):
+            pixels, n_spatial, spacing = self._checked(read_image(path, self.channels, True), path)
+            lead, between, after = self._shapes(pixels, n_spatial, spacing, path)
             dtype = np.dtype(np.float32) if self._resamples else pixels.dtype
             return header_array((*lead, *(after or between)), dtype)
 
     def image(self, path: str) -> np.ndarray:
         """Read an image and bring it into form."""
-        with naming_file(path):
-            if self.reader is None:
-                image = read_image(path, self.channels, False)
-            else:
-                result = self.reader(path)
-                pair = result if isinstance(result, tuple) else (result, None)
-                spacing = None if pair[1] is None else tuple(float(mm) for mm in pair[1])
-                image = DecodedImage(np.asarray(pair[0]), None, spacing)
-            pixels, n_spatial, spacing = self._checked(image)
-            check_finite(pixels, "it holds")
-            lead, between, after = self._shapes(pixels, n_spatial, spacing)
+        with _naming_file(path):
+            image = (
+                read_image(path, self.channels, False)
+                if self.reader is None
+                else _read_by(self.reader, path)
+            )
+            pixels, n_spatial, spacing = self._checked(image, path)
+            n_bad = count_not_finite(pixels)
+            if n_bad:
+                raise ValueError(
+                    f"the image must hold finite numbers; got NaN or infinity in {n_bad} of "
+                    f"{pixels.size}. Replace them first, or in a reader=, as numpy.nan_to_num does"
+                )
+            lead, between, after = self._shapes(pixels, n_spatial, spacing, path)
             pixels = pixels.reshape(*lead, *pixels.shape[pixels.ndim - n_spatial :])
             if self._resamples:
-                pixels = _resample(
-                    pixels, after if after and self.resize == "resample" else between
-                )
+                size = after if after and self.resize == "resample" else between
+                pixels = _resample(pixels, size)
             if after and self.resize == "crop":
                 pixels = _crop(pixels, after)
             return np.ascontiguousarray(pixels, dtype=pixels.dtype.newbyteorder("="))
@@ -163,15 +189,17 @@ class ImageSpec:
     def _resamples(self) -> bool:
         return bool(self.spacing or (self.size and self.resize == "resample"))
 
-    def _checked(self, image: DecodedImage) -> tuple[np.ndarray, int, tuple[float, ...] | None]:
-        """Check what was read; tell the number of its spatial axes."""
+    def _checked(
+        self, image: DecodedImage, path: str
+    ) -> tuple[np.ndarray, int, tuple[float, ...] | None]:
+        """Check the axes of an image, and return it with the number of its spatial axes."""
         pixels, n_spatial, spacing = image
         if pixels.dtype.kind not in "biuf":
-            raise ValueError(f"expected real numbers, got {pixels.dtype}.")
+            raise ValueError(f"the image must hold real numbers; got {pixels.dtype}")
         if pixels.ndim not in (2, 3, 4) or pixels.size == 0:
             raise ValueError(
-                "expected an image of 2 or 3 axes, and one for channels before them; got shape "
-                f"{pixels.shape}."
+                "the image must have 2 or 3 spatial axes, and may have channels before them; got "
+                f"shape {pixels.shape}"
             )
         asked = self._n_asked
         if n_spatial is None:
@@ -180,17 +208,25 @@ class ImageSpec:
             else:
                 has_channels = pixels.shape[0] == self.channels and pixels.ndim > 2
                 n_spatial = pixels.ndim - 1 if has_channels or pixels.ndim == 4 else pixels.ndim
-        if (asked and asked != n_spatial) or pixels.ndim not in (n_spatial, n_spatial + 1):
+        fits = pixels.ndim in (n_spatial, n_spatial + 1)
+        if asked and (asked != n_spatial or not fits):
             of_size = isinstance(self.size, tuple)
-            name, value = ("size", self.size) if of_size else ("spacing", self.spacing)
+            raise ParameterError(
+                "size" if of_size else "spacing",
+                f"a number for each of {min(n_spatial, pixels.ndim)} spatial axes, as {path} has "
+                f"shape {pixels.shape}",
+                self.size if of_size else self.spacing,
+                _OR_LEAVE_OUT,
+            )
+        if not fits:
             raise ValueError(
-                f"expected {asked} spatial axes, for {name}={value}; got an image of shape "
-                f"{pixels.shape} with {min(n_spatial, pixels.ndim)}."
+                f"the image must have {n_spatial} spatial axes, and may have channels before "
+                f"them; got shape {pixels.shape}"
             )
         return pixels, n_spatial, spacing
 
     def _shapes(
-        self, pixels: np.ndarray, n_spatial: int, spacing: tuple[float, ...] | None
+        self, pixels: np.ndarray, n_spatial: int, spacing: tuple[float, ...] | None, path: str
     ) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...] | None]:
         """Return the axis of channels, if any, the shape at the asked spacing, and the size."""
         cut = pixels.ndim - n_spatial
@@ -198,27 +234,39 @@ class ImageSpec:
         if self.channels is not None:
             lead = lead or (1,)
             if lead != (self.channels,):
-                raise ValueError(
-                    f"expected {self.channels} channels, for channels={self.channels}; got "
-                    f"{lead[0]}, of shape {pixels.shape}."
+                raise ParameterError(
+                    "channels",
+                    f"{lead[0]}, as {path} has shape {pixels.shape}",
+                    self.channels,
+                    f"Only pictures are converted to other channels. {_OR_LEAVE_OUT}",
                 )
         if self.spacing:
             if spacing is None or not all(mm > 0 for mm in spacing):
-                raise ValueError(
-                    f"spacing={self.spacing} needs the distance of voxels, which the file does "
-                    "not tell."
+                raise ParameterError(
+                    "spacing",
+                    f"None, as {path} does not state the distance of its voxels",
+                    self.spacing,
+                    _OR_LEAVE_OUT,
                 )
             shape = tuple(
                 max(1, round(n * old / new))
                 for n, old, new in zip(
-                    shape, spacing, per_axis(self.spacing, n_spatial), strict=True
+                    shape, spacing, _per_axis(self.spacing, n_spatial), strict=True
                 )
             )
-        return lead, shape, None if self.size is None else per_axis(self.size, n_spatial)
+        return lead, shape, None if self.size is None else _per_axis(self.size, n_spatial)
+
+
+def _read_by(reader: Reader, path: str) -> DecodedImage:
+    """Read an image by a function of the user."""
+    result = reader(path)
+    pixels, spacing = result if isinstance(result, tuple) else (result, None)
+    mm = None if spacing is None else tuple(float(distance) for distance in spacing)
+    return DecodedImage(np.asarray(pixels), None, mm)
 
 
 def _resample(pixels: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
-    """Interpolate the last axes linearly, over as many pixels as one of the new ones covers."""
+    """Interpolate the last axes linearly, over as many pixels as a new pixel covers."""
     image = torch.from_numpy(pixels.astype(np.float32))  # a copy: files may be mapped, read-only
     lead, n = image.shape[: image.ndim - len(size)], len(size)
 
@@ -241,7 +289,7 @@ def _resample(pixels: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
 
 
 def _crop(pixels: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
-    """Cut out the centre along the last axes, fill up around it where there is too little."""
+    """Cut out the centre along the last axes, and pad it evenly where the image is smaller."""
     least = pixels.min()
     lead = pixels.ndim - len(size)
     cut, padding = [slice(None)] * lead, [(0, 0)] * lead
@@ -254,6 +302,7 @@ def _crop(pixels: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
 
 @np.errstate(over="ignore", invalid="ignore")
 def cast_image(image: np.ndarray, dtype: np.dtype[Any], path: str) -> np.ndarray:
+    """Cast an image to a dtype that holds all its numbers."""
     if np.can_cast(image.dtype, dtype, "safe"):
         return image.astype(dtype, copy=False)
     if dtype.kind == "f":
@@ -265,53 +314,61 @@ def cast_image(image: np.ndarray, dtype: np.dtype[Any], path: str) -> np.ndarray
         fits = bool(int(whole.min()) >= least and int(whole.max()) <= most)
         cast = whole.astype(dtype)
     if not fits:
-        raise ValueError(
-            f"{path} has numbers from {image.min()} to {image.max()} ({image.dtype}), which "
-            f"dtype={dtype} does not hold. Pass dtype='float32', or scale them by transform=."
+        raise ParameterError(
+            "dtype",
+            f"a dtype that holds the numbers of {path}, {image.min()} to {image.max()} "
+            f"({image.dtype})",
+            str(dtype),
+            "Use 'float32', or scale the images by a transform.",
         )
     return cast
 
 
-def check_finite(image: np.ndarray, what: str) -> None:
-    if image.dtype.kind == "f" and not np.isfinite(image).all():
-        n_bad = image.size - np.count_nonzero(np.isfinite(image))
-        raise ValueError(
-            f"{what} NaN or infinity ({n_bad} of {image.size} numbers). Replace them first, or by "
-            "a reader of your own, such as with numpy.nan_to_num."
-        )
+def count_not_finite(image: np.ndarray) -> int:
+    """Count the numbers that are NaN or infinity."""
+    if image.dtype.kind != "f":
+        return 0
+    is_finite = np.isfinite(image)
+    return 0 if is_finite.all() else image.size - int(np.count_nonzero(is_finite))
 
 
-def axis_numbers(name: str, value: Any, kind: Any) -> Any:
+def axis_numbers(
+    name: str, value: object, kind: type[Number]
+) -> Number | tuple[Number, ...] | None:
     """Check a number for each of two or three axes, or one for all of them."""
     if value is None:
         return None
-    what = "positive integers" if kind is int else "positive numbers, in mm"
-    types: Any = Integral if kind is int else Real
-    several = isinstance(value, tuple | list | np.ndarray)
-    items = value if several else [value]
-    if not all(
-        isinstance(item, types) and not isinstance(item, bool) and 0 < item < math.inf
+    items: list[Any]
+    is_one = not isinstance(value, tuple | list | np.ndarray)
+    items = list(value) if isinstance(value, tuple | list | np.ndarray) else [value]
+    accepted: Any = Integral if kind is int else Real
+    suits = all(
+        isinstance(item, accepted) and not isinstance(item, bool) and 0 < item < math.inf
         for item in items
-    ) or (several and len(value) not in (2, 3)):
-        raise ValueError(
-            f"{name} must be a tuple of two or three {what}, one for each spatial axis, or one for "
-            f"all of them; got {value!r}."
+    )
+    if not suits or not (is_one or len(items) in (2, 3)):
+        numbers = "positive integers" if kind is int else "positive numbers, in mm"
+        raise ParameterError(
+            name,
+            f"a tuple of two or three {numbers}, one for each spatial axis, or one for all of them",
+            value,
         )
-    return tuple(kind(item) for item in items) if several else kind(value)
+    return kind(items[0]) if is_one else tuple(kind(item) for item in items)
 
 
-def per_axis(value: Any, n_axes: int) -> tuple[Any, ...]:
+def _per_axis(value: Number | tuple[Number, ...], n_axes: int) -> tuple[Number, ...]:
+    """Repeat a number for each axis, unless there is one for each."""
     return value if isinstance(value, tuple) else (value,) * n_axes
 
 
 @contextmanager
-def naming_file(path: str) -> Iterator[None]:
-    """Name the file in every error about it."""
+def _naming_file(path: str) -> Iterator[None]:
+    """Name the file in every error about it. Errors about a parameter name it themselves."""
     try:
         yield
-    except (ImportError, MemoryError, FileNotFoundError, PermissionError):
+    except (ImportError, MemoryError, FileNotFoundError, PermissionError, ParameterError):
         raise
-    # More types than can be listed: each library raises its own, and those of python besides.
+    # Each library raises its own types, and Python's besides.
     except Exception as error:
         reason = str(error).strip().rstrip(".") or type(error).__name__
         raise ValueError(

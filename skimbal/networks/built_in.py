@@ -12,7 +12,7 @@ __all__ = ["BUILT_IN"]
 
 #: Networks that ``module=`` of the classifiers knows by name: called as
 #: ``f(in_channels, n_classes, spatial_shape=...)``, they return a network that maps images of shape
-#: (n, in_channels, *spatial_shape) to logits of shape (n, n_classes). It is read when a network is
+#: (n, in_channels, ...) to logits of shape (n, n_classes). It is read when a network is
 #: built, so a row that is added is known to the classifiers, to studies and to the command line.
 BUILT_IN: dict[str, Callable[..., nn.Module]] = {
     "small": SmallCNN,

@@ -77,12 +77,12 @@ class ResidualBlock(nn.Module):
 
         Parameters
         ----------
-        x : Tensor of shape (n_samples, in_channels, *spatial)
+        x : Tensor of shape (n_samples, in_channels, ...)
             Features.
 
         Returns
         -------
-        y : Tensor of shape (n_samples, out_channels, *spatial)
+        y : Tensor of shape (n_samples, out_channels, ...)
             Features, the spatial axes divided by the stride and rounded up.
         """
         y: Tensor = self.body(x)
@@ -117,13 +117,13 @@ class GridPool(nn.Module):
 
         Parameters
         ----------
-        x : Tensor of shape (n_samples, n_channels, *spatial)
+        x : Tensor of shape (n_samples, n_channels, ...)
             Features.
 
         Returns
         -------
-        y : Tensor of shape (n_samples, n_channels, *grid)
-            Features.
+        y : Tensor of shape (n_samples, n_channels, ...)
+            Features, with ``grid`` as their spatial shape.
         """
         for axis, n_bins in enumerate(self.grid, start=2):
             size = x.shape[axis]

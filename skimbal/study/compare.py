@@ -1,9 +1,4 @@
-"""Losses and samplers compared fairly on data of one's own.
-
-Every configuration is fitted on the same rows, from the same initial weights, for the same number
-of gradient steps, and is judged against its reference *at the same sampling*: a gain over
-cross-entropy without sampling would mix two causes.
-"""
+"""Compare losses and samplers: the plan, the fits, the study."""
 
 import numpy as np
 
@@ -54,60 +49,62 @@ def compare_losses(
 ) -> LossStudy:
     r"""Compare losses and samplers by repeated cross-validation, or on a fixed test set.
 
-    Folds, initial weights and number of gradient steps are the same for every configuration: an
-    epoch has as many batches whatever the sampler, so that balanced sampling does not buy longer
-    training.
+    Folds, initial weights and number of gradient steps are the same for every configuration. An
+    epoch has the same number of batches with every sampler, so that balanced sampling does not
+    train longer.
 
     Parameters
     ----------
     X : array-like of shape (n_samples, ...)
-        Images, as the classifiers take them; image files are read in the fits only.
+        Images, as the classifiers take them. Image files are read in the fits only.
     y : array-like of shape (n_samples,)
         Class labels.
     losses : sequence or mapping, default=None
-        What ``loss=`` of the classifiers takes: names, expressions, :class:`~skimbal.LossMix`,
-        modules. A mapping gives them names of your own; its values may also be dicts of classifier
-        parameters, such as ``{"post hoc": {"loss": "ce", "logit_adjustment": 1.0}}``. If None, the
-        losses of the paper.
+        Values of ``loss=`` of the classifiers: names, expressions, :class:`~skimbal.LossMix`,
+        modules. The keys of a mapping are their names in tables. Its values may also be dicts of
+        classifier parameters, such as ``{"post hoc": {"loss": "ce", "logit_adjustment": 1.0}}``.
+        If None, the losses of the paper.
     samplers : sequence or mapping, default=None
-        What ``sampler=`` takes, and ``"uniform"`` for None. If None, ``"uniform"`` and
-        ``"balanced"``. Losses and samplers are combined, each with each; if ``losses`` is None too,
-        the study has the paper's 15 configurations: ``ce``, ``focal``, ``f1``, ``mcc``, ``ce+f1``
-        and ``ce+mcc`` under both samplers, ``wce``, ``wce+f1`` and ``wce+mcc`` under uniform.
+        Values of ``sampler=`` of the classifiers. If None, ``"uniform"`` and ``"balanced"``. Each
+        loss is combined with each sampler. Without ``losses``, the study has the 15
+        configurations of the paper: ``ce``, ``focal``, ``f1``, ``mcc``, ``ce+f1`` and ``ce+mcc``
+        under both samplers, ``wce``, ``wce+f1`` and ``wce+mcc`` under uniform.
     estimator : estimator, default=None
-        A classifier of this package, or a pipeline that ends in one. If None, a
-        :class:`~skimbal.CNN2DClassifier` or :class:`~skimbal.CNN3DClassifier` that suits the shape
-        of ``X``: four axes are volumes unless the second has length 1 or 3.
+        A classifier of this package, or a pipeline that ends in a classifier of this package. If
+        None, a :class:`~skimbal.CNN2DClassifier` or :class:`~skimbal.CNN3DClassifier` that suits
+        the shape of ``X``: four axes are volumes unless the second has length 1 or 3.
     cv : int, splitter or iterable of (train, test), default=None
         Number of stratified folds (5 if None), of :class:`~sklearn.model_selection.StratifiedKFold`
-        or, with ``groups``, :class:`~sklearn.model_selection.StratifiedGroupKFold`; or splits of
-        your own.
+        or, with ``groups``, :class:`~sklearn.model_selection.StratifiedGroupKFold`. Or your splits.
     groups : array-like of shape (n_samples,), default=None
-        Such as patients: no group is on both sides of a split, that of the estimator's
-        ``train_split`` included, to whose fit they are given.
+        Such as patients. No group is on both sides of a split. The fits pass them to
+        ``train_split`` of the estimator.
     scoring : str or callable, default="balanced_accuracy"
-        The score that ranks: one of those below, a scorer of scikit-learn by name, or a callable
-        ``(estimator, X, y)`` of which more is better, called ``"score"`` in the table. All studies
-        have ``"balanced_accuracy"``, ``"f1_macro"``, ``"matthews_corrcoef"``, ``"roc_auc_ovr"``
-        (macro, one against the rest), ``"average_precision_rarest"`` (of the rarest class),
-        ``"log_loss"``, ``"brier_score"`` and ``"f1[label]"`` for each class.
+        The score that ranks: one of the scores below, a scorer of scikit-learn by name, or a
+        callable ``(estimator, X, y)`` of which more is better, called ``"score"`` in the table. All
+        studies have ``"balanced_accuracy"``, ``"f1_macro"``, ``"matthews_corrcoef"``,
+        ``"roc_auc_ovr"`` (macro, one against the rest), ``"average_precision_rarest"`` (of the
+        rarest class), ``"log_loss"``, ``"brier_score"`` and ``"f1[label]"`` for each class.
     baseline : str, default=None
-        Name of the loss that all others are compared with at the same sampler. If None, it is
-        ``"ce"``, and ``"wce"`` for what adds a term to ``"wce"``.
+        Name of the loss that all others are compared with at the same sampler. If None, it is plain
+        cross-entropy, and plain ``wce`` for losses that add a term to ``wce``. The name of a loss
+        does not matter: the loss must have no other term. Of several such losses, the reference is
+        the loss with the fewest other settings, and the first of equals.
     n_repeats : int, default=1
-        How often the folds are drawn anew; with ``X_test``, the number of seeds.
+        How often the folds are drawn anew. With ``X_test``, the number of seeds.
     n_jobs : int, default=None
         Number of fits at a time, as in joblib.
     random_state : int, RandomState instance or None, default=None
         Seed of folds, weights and batches. The same seed gives the same table on one machine.
     X_test, y_test : array-like, default=None
-        A fixed test set instead of cross-validation. The spread is then one over seeds alone.
+        A fixed test set instead of cross-validation. The spread is then over seeds alone.
     groups_test : array-like of shape (n_test_samples,), default=None
-        Groups of the fixed test set, of which none may be among ``groups``; not compared if None.
+        Groups of the fixed test set. They must differ from ``groups``. If None, this is not
+        checked.
     cache_dir : str or path-like, default=None
         Folder to which every finished fit is appended. A study of the same data, estimator and
-        versions goes on there, also with further losses, samplers or repeats; any other is refused.
-        Image files are told apart by :meth:`~skimbal.images.ImageFiles.fingerprint`.
+        versions goes on there, also with further losses, samplers or repeats. Any other study is
+        refused. Image files are told apart by :meth:`~skimbal.images.ImageFiles.fingerprint`.
     verbose : int, default=1
         1 shows a progress bar over the fits, 0 none.
 
@@ -119,27 +116,30 @@ def compare_losses(
     Raises
     ------
     ValueError
-        Before any fit, if a loss, sampler, score or baseline is unknown, or the score cannot judge
-        these classes; if a class has fewer members (or groups) than folds, or a fold lacks a class;
-        if a group is on both sides of a split; if groups are to go past a resampler to
-        ``train_split``; if ``cache_dir`` belongs to another study or holds other files.
+        Before any fit, for one of these reasons:
+
+        - A loss, sampler, score or baseline is unknown, or the score cannot judge these classes.
+        - A class has fewer members (or groups) than folds, or a fold lacks a class.
+        - A group is on both sides of a split.
+        - ``train_split`` needs groups, and a resampler of the pipeline makes rows without groups.
+        - ``cache_dir`` belongs to another study or holds other files.
     OSError
         If ``cache_dir`` cannot be made or written to.
 
     Notes
     -----
-    With scores :math:`d_j` of :math:`J` fits less those of the reference on the same rows, the test
-    statistic is that of Nadeau and Bengio (2003),
+    Let :math:`d_j` be the scores of :math:`J` fits less the scores of the reference on the same
+    rows. The test statistic is due to Nadeau and Bengio (2003),
 
     .. math:: t = \bar d \Big/ \sqrt{\left(\tfrac{1}{J} + \tfrac{n_2}{n_1}\right) s_d^2},
 
-    with :math:`J - 1` degrees of freedom, :math:`n_1` training and :math:`n_2` test rows: training
+    with :math:`J - 1` degrees of freedom, :math:`n_1` training and :math:`n_2` test rows. Training
     sets of a cross-validation overlap, and without the second term the test finds differences that
-    are not there. On a fixed test set, that term is 0. The p-values are adjusted for the number of
-    comparisons with one score by the method of Holm (1979).
+    are not there. On a fixed test set, the second term is 0. The p-values are adjusted for the
+    number of comparisons with one score by the method of Holm (1979).
 
-    Whatever ends the fits early, an error or Ctrl-C, the exception carries those that are finished
-    as its attribute ``study``.
+    An error or Ctrl-C may end the fits early. The exception then carries the finished fits as its
+    attribute ``study``.
 
     References
     ----------
@@ -160,10 +160,10 @@ def compare_losses(
     >>> data = load_imbalanced_digits()
     >>> study = compare_losses(
     ...     data.X_train, data.y_train, losses=["ce", "ce+mcc"], samplers=["balanced"],
-    ...     estimator=CNN2DClassifier(max_epochs=2), cv=3, random_state=0, verbose=0,
+    ...     estimator=CNN2DClassifier(max_epochs=1), cv=2, random_state=0, verbose=0,
     ... )
     >>> [(e.loss, e.sampler, e.n_fits) for e in study.estimates()]
-    [('ce', 'balanced', 3), ('ce+mcc', 'balanced', 3)]
+    [('ce', 'balanced', 2), ('ce+mcc', 'balanced', 2)]
     """
     data = check_data(X, y, groups, X_test, y_test, groups_test)
     estimator = check_estimator(estimator, data.X)

@@ -1,4 +1,4 @@
-"""Finished fits on disk, from which only a call on the same data and parameters goes on."""
+"""Finished fits on disk. Only a study of the same data and parameters continues with them."""
 
 import functools
 import hashlib
@@ -7,13 +7,14 @@ import math
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import CodeType
+from types import CodeType, FunctionType
 from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator
 from torch import Tensor, nn
 
+from skimbal.exceptions import ParameterError
 from skimbal.images import ImageArray
 from skimbal.study.scores import Fit
 from skimbal.typing import Fingerprinted, PathLike
@@ -24,7 +25,7 @@ _META, _FITS = "study.json", "fits.jsonl"
 
 
 class FitCache:
-    """A folder with what a study is of, and one line for each finished fit."""
+    """A folder with a description of a study, and a line for each finished fit."""
 
     def __init__(self, folder: PathLike) -> None:
         self.folder = Path(folder)
@@ -36,21 +37,25 @@ class FitCache:
                 self.seed: int | None = int(self._meta["seed"])
             except (ValueError, KeyError, TypeError) as error:
                 raise ValueError(
-                    f"cache_dir: {meta} is damaged or no file of a study ({error!r}); give another "
-                    "folder, or remove this one."
+                    f"cache_dir: {meta} is damaged, or is not a file of a study ({error!r}). Give "
+                    "another folder, or remove this folder."
                 ) from error
             return
         self.seed = None
         if self.folder.is_dir() and any(self.folder.iterdir()):
-            raise ValueError(
-                f"cache_dir={str(self.folder)!r} holds files, but none of a study: expected an "
-                "empty or new folder, or one that an earlier study was given."
+            raise ParameterError(
+                "cache_dir",
+                "a new or empty folder, or the folder of an earlier study",
+                str(self.folder),
+                "It holds files, but not the files of a study.",
             )
         if self.folder.exists() and not self.folder.is_dir():
-            raise NotADirectoryError(f"cache_dir={str(self.folder)!r} is a file, not a folder.")
+            raise NotADirectoryError(
+                f"cache_dir must be a folder; got {str(self.folder)!r}, which is a file."
+            )
 
     def open(self, fingerprint: dict[str, Any]) -> dict[str, Fit]:
-        """Make the folder, or check that it is of this study; return the fits that it has."""
+        """Make the folder, or check that it belongs to this study. Return its fits."""
         if self._meta is not None:
             self._check_same(fingerprint)
         try:
@@ -63,7 +68,7 @@ class FitCache:
                 part.replace(self.folder / _META)
         except OSError as error:
             raise type(error)(
-                f"cache_dir={str(self.folder)!r} cannot be written to ({error}); give a folder "
+                f"cache_dir={str(self.folder)!r} cannot be written to ({error}). Give a folder "
                 "that can be made or written."
             ) from error
         return self._read()
@@ -76,9 +81,12 @@ class FitCache:
             if there.get(name) != here.get(name)
         ]
         if differing:
-            raise ValueError(
-                f"cache_dir={str(self.folder)!r} is of another study, and fits are never mixed. "
-                f"What differs: {'; '.join(differing[:5])}. Give another folder, or the same call."
+            raise ParameterError(
+                "cache_dir",
+                "a folder of the same study, as fits of different studies are never mixed",
+                str(self.folder),
+                f"The differences are {', '.join(differing[:5])}. Give another folder, or the "
+                "arguments of that study.",
             )
 
     def _read(self) -> dict[str, Fit]:
@@ -95,13 +103,13 @@ class FitCache:
                 done[key] = Fit.from_dict(fit)
             except (ValueError, TypeError) as error:
                 raise ValueError(
-                    f"line {number} of {path} is damaged ({error}); remove that line, and its fit "
-                    "is done again."
+                    f"line {number} of {path} is damaged ({error}). Remove the line, and the study "
+                    "repeats its fit."
                 ) from error
         return done
 
     def append(self, key: str, fit: Fit) -> None:
-        """Add a finished fit, so that it is there whatever happens next."""
+        """Add a finished fit. It is on the disk when this method returns."""
         with (self.folder / _FITS).open("a", encoding="utf-8") as stream:
             stream.write(json.dumps([key, fit.to_dict()]) + "\n")
             stream.flush()
@@ -109,13 +117,13 @@ class FitCache:
 
 
 def describe_images(images: Any) -> Any:
-    """Return what tells images apart: what they say themselves, or a sum of all."""
+    """Return the fingerprint of images that have one, or a checksum of all pixels."""
     facts = images.fingerprint() if isinstance(images, Fingerprinted) else None
     return digest(images) if facts is None else describe(facts)
 
 
 def digest(*arrays: Any) -> str | None:
-    """Return a short sum of the contents, which are read block by block."""
+    """Return a short checksum of arrays. Their contents are read block by block."""
     if all(array is None for array in arrays):
         return None
     total = hashlib.blake2b(digest_size=8)
@@ -131,8 +139,8 @@ def digest(*arrays: Any) -> str | None:
     return total.hexdigest()
 
 
-def describe(value: Any) -> Any:
-    """Return text, numbers and dicts of them that tell parameters apart in any process."""
+def describe(value: object) -> Any:
+    """Describe parameters by text, numbers and dicts that are the same in every process."""
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, Mapping):
@@ -152,16 +160,19 @@ def describe(value: Any) -> Any:
         return {"class": describe(type(value)), **describe(value.get_params(deep=False))}
     if hasattr(value, "__qualname__"):
         name = f"{value.__module__}.{value.__qualname__}"
-        if not hasattr(value, "__code__"):
-            return name
-        # Two lambdas have one name, and two functions that a third has made one code.
-        cells = [cell.cell_contents for cell in value.__closure__ or ()]
-        held = [*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values(), *cells]
-        numbers = [item for item in held if isinstance(item, bool | int | float | str)]
-        return " ".join([name, _digest_of_code(value.__code__), *map(repr, numbers)])
+        function = getattr(value, "__func__", value)
+        return _describe_function(name, function) if isinstance(function, FunctionType) else name
     if hasattr(value, "__dict__"):
         return {"class": describe(type(value)), **describe(vars(value))}
     return repr(value)
+
+
+def _describe_function(name: str, function: FunctionType) -> str:
+    # Two lambdas have the same name. Two functions of one closure have the same code.
+    cells = [cell.cell_contents for cell in function.__closure__ or ()]
+    held = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values(), *cells]
+    numbers = [item for item in held if isinstance(item, bool | int | float | str)]
+    return " ".join([name, _digest_of_code(function.__code__), *map(repr, numbers)])
 
 
 def _digest_of_code(code: CodeType) -> str:
@@ -170,7 +181,7 @@ def _digest_of_code(code: CodeType) -> str:
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
-def _leaves(tree: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+def _leaves(tree: object, name: str = "") -> Iterator[tuple[str, Any]]:
     if isinstance(tree, Mapping):
         for key, item in tree.items():
             yield from _leaves(item, f"{name}.{key}" if name else str(key))

@@ -104,7 +104,7 @@ def _size(study: Study, rows: Sequence[Estimate | Difference]) -> tuple[float, f
 
 @contextmanager
 def _style() -> Iterator[None]:
-    """Draw in one style, whatever style the user has set, and restore the style of the user."""
+    """Draw in the default style of matplotlib, and restore the style of the user."""
     import matplotlib
     from matplotlib import style
 
@@ -190,7 +190,7 @@ def draw_confusion_matrix(matrix: np.ndarray, names: list[str], ax: "Axes") -> N
     ax : matplotlib Axes
         Where to draw.
     """
-    # In a picture of counts, rare classes would be pale whatever the network predicts.
+    # In a picture of counts, rare classes would always be pale.
     shares = matrix / np.maximum(1, matrix.sum(axis=1, keepdims=True))
     display = ConfusionMatrixDisplay(shares, display_labels=names)
     display.plot(

@@ -24,7 +24,7 @@ from skimbal.classifiers.inputs import from_paths
 from skimbal.datasets import DataCard
 from skimbal.exceptions import ParameterError
 from skimbal.images import guess_axes
-from skimbal.losses import LossMix, get_loss
+from skimbal.losses import LossMix, LossSpec, get_loss
 from skimbal.sampling import SamplerSpec, check_sampler, is_uniform
 from skimbal.typing import (
     ArrayLike,
@@ -64,12 +64,12 @@ PAPER_LOSSES = ("ce", "focal", "f1", "mcc", "ce+f1", "ce+mcc")
 _PAPER_WEIGHTED_LOSSES = ("wce", "wce+f1", "wce+mcc")
 _PAPER_SAMPLERS = ("uniform", "balanced")
 
-#: What ``loss=`` of the classifiers takes, or several parameters of the classifiers.
-Loss: TypeAlias = object | Mapping[str, object]
+#: A value of ``loss=`` of the classifiers, or several parameters of the classifiers.
+Loss: TypeAlias = LossSpec | Mapping[str, object]
 #: A list, or a mapping from the names that tables show.
 Losses: TypeAlias = Sequence[Loss] | Mapping[str, Loss]
 Samplers: TypeAlias = Sequence[SamplerSpec] | Mapping[str, SamplerSpec]
-#: What ``cv=`` of scikit-learn takes.
+#: A value of ``cv=`` as in scikit-learn.
 Folds: TypeAlias = int | Splitter | Iterable[tuple[np.ndarray, np.ndarray]] | None
 T = TypeVar("T")
 EstimatorT = TypeVar("EstimatorT", bound=Classifier)
@@ -204,7 +204,7 @@ def check_data(
 ) -> StudyData:
     """Refuse data that no study could use."""
     if (X_test is None) != (y_test is None):
-        raise ValueError("X_test and y_test must be given together; only one of them was given.")
+        raise ValueError("X_test and y_test must be given together, but one of them is missing.")
     if groups_test is not None and (X_test is None or groups is None):
         raise ValueError(
             "groups_test must be given together with X_test and groups, with which it is compared. "
@@ -233,7 +233,7 @@ def check_data(
         shared = np.intersect1d(of_rows, of_test_rows)
         if len(shared):
             raise ValueError(
-                f"groups_test must not hold a group of the training rows; it holds {len(shared)} "
+                f"groups_test must not hold a group of the training rows; got {len(shared)} "
                 f"group(s) of them, such as {shared.tolist()[0]!r}. The scores would measure how "
                 "well patients are remembered. Split the rows by group."
             )
@@ -295,13 +295,13 @@ def _clone(value: object) -> object:
 
 
 def equal_epochs(classifier: BaseCNNClassifier) -> dict[str, object]:
-    """Return the parameters that give an epoch as many batches whatever the sampler.
+    """Return the parameters that give an epoch the same number of batches with every sampler.
 
     A user who makes the batches decides about their number.
     """
     if "iterator_train" in (classifier.net or {}):
         return {}
-    return {"net__iterator_train__uniform_length": True}
+    return {"net__iterator_train__epoch_length": "uniform"}
 
 
 def combine(
@@ -311,7 +311,7 @@ def combine(
     data: StudyData,
     estimator: Classifier,
 ) -> list[Configuration]:
-    """Combine losses and samplers. Refuse at once what no fit could use."""
+    """Combine losses and samplers. Refuse them before any fit if a fit could not use them."""
     by_loss = _named(PAPER_LOSSES if losses is None else losses, "losses")
     by_sampler = _named(_PAPER_SAMPLERS if samplers is None else samplers, "samplers")
     has_uniform = any(map(is_uniform, by_sampler.values()))
@@ -374,7 +374,7 @@ def _name(value: object) -> str:
     return type(value).__name__ if isinstance(value, nn.Module) else repr(value)
 
 
-def _check_loss(name: str, given: object, estimator: Classifier) -> dict[str, Any]:
+def _check_loss(name: str, given: Loss, estimator: Classifier) -> dict[str, Any]:
     """Return the parameters of the classifier for a loss."""
     params = dict(given) if isinstance(given, Mapping) else {"loss": given}
     with_params(estimator, params)  # refuses unknown parameters
@@ -390,7 +390,7 @@ def _check_loss(name: str, given: object, estimator: Classifier) -> dict[str, An
 
 def _terms(params: Mapping[str, Any], data: StudyData, estimator: Classifier) -> frozenset[str]:
     loss = get_loss(params.get("loss", final_step(estimator).loss), data.counts)
-    return frozenset(getattr(loss, "factors", ()))
+    return frozenset(loss.factors)
 
 
 def _plainest(
@@ -398,7 +398,7 @@ def _plainest(
 ) -> str | None:
     """Return the loss of this term alone that has the fewest other settings, the first of equals.
 
-    A loss is judged by what it is: its name may say something else.
+    The name of a loss says nothing about its terms.
     """
 
     def n_settings(name: str) -> int:
@@ -495,8 +495,8 @@ def _check_n_splits(n_splits: int, y: np.ndarray, groups: np.ndarray | None) -> 
     least, what = members[label], "members" if groups is None else "groups"
     if least < 2:
         raise ValueError(
-            f"every class must have at least 2 {what} for a cross-validation; class {label} has "
-            f"{least}. Drop or merge the class, or collect more images of it."
+            f"every class must have at least 2 {what} for a cross-validation; got class {label} "
+            f"with {least}. Drop or merge the class, or collect more images of it."
         )
     if least < n_splits:
         raise ParameterError(
@@ -516,16 +516,16 @@ def check_splits(splits: list[Split], data: StudyData) -> None:
             missing = np.setdiff1d(data.classes, data.y[rows])
             if len(missing):
                 raise ValueError(
-                    f"the {side} rows of {where} must hold every class; they lack the class(es) "
-                    f"{missing.tolist()}, which have too few members or groups for these folds. "
+                    f"the {side} rows of {where} must hold every class, but they lack class(es) "
+                    f"{missing.tolist()}. These have too few members or groups for the folds. "
                     "Use fewer folds, other groups or another random_state."
                 )
         if data.groups is not None:
             shared = np.intersect1d(data.groups[split.train], data.groups[split.test])
             if len(shared):
                 raise ValueError(
-                    f"{where} must not have a group on both sides; it has {len(shared)} group(s) "
-                    f"there, such as {shared.tolist()[0]!r}. The scores would measure how well "
+                    f"{where} must not have a group on both sides; got {len(shared)} group(s), "
+                    f"such as {shared.tolist()[0]!r}. The scores would measure how well "
                     "patients are remembered. Use a splitter that respects groups, such as "
                     "StratifiedGroupKFold, or a number of folds as cv."
                 )

@@ -411,7 +411,7 @@ class LossStudy:
         return make_scores_table(self, scores)
 
     def conclusions(self) -> list[str]:
-        """Say in sentences which differences are reliable, and what the numbers do not show.
+        """Say in sentences which differences are reliable, and name the limits of the numbers.
 
         Returns
         -------

@@ -3,7 +3,7 @@
 import json
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,11 @@ from joblib import Parallel, delayed
 from sklearn import config_context
 from tqdm.auto import tqdm
 
+from skimbal.augmentation import RECIPES
+from skimbal.images import FORMATS
+from skimbal.losses import TERMS
+from skimbal.networks import BUILT_IN
+from skimbal.sampling import STRATEGIES
 from skimbal.study.fit_cache import FitCache, describe, describe_images, digest
 from skimbal.study.plan import (
     Configuration,
@@ -27,6 +32,9 @@ from skimbal.typing import Classifier
 
 __all__ = ["run_fits", "study_fingerprint"]
 
+#: Tables to which a user may add rows. Worker processes need these rows.
+_TABLES: tuple[dict[str, Any], ...] = (TERMS, STRATEGIES, BUILT_IN, RECIPES, FORMATS)
+
 
 def run_fits(
     study: LossStudy,
@@ -39,7 +47,7 @@ def run_fits(
     n_jobs: int | None,
     verbose: int,
 ) -> None:
-    """Fit what is not done yet. Add each finished fit to the study, and to the cache."""
+    """Run the fits that are not done yet. Add each finished fit to the study and the cache."""
     todo = []
     for split in splits:
         for configuration in study.configurations:
@@ -50,7 +58,7 @@ def run_fits(
                 todo.append((key, configuration, split))
     bar = tqdm(total=study.n_planned, initial=len(study.fits), unit="fit", disable=not verbose)
     results = Parallel(n_jobs=n_jobs, return_as="generator_unordered")(
-        delayed(_fit)(key, study.estimator, configuration, split, data, scorers)
+        delayed(_fit)(key, study.estimator, configuration, split, data, scorers, _TABLES)
         for key, configuration, split in todo
     )
     shown: set[tuple[str, str]] = set()
@@ -86,7 +94,7 @@ def _key(configuration: Configuration, split: Split, scorers: Mapping[str, Score
         describe(configuration.params),
         split.repeat,
         split.fold,
-        # A fit has all other scores whatever the study ranks by.
+        # Every fit has all other scores.
         next(iter(scorers), None),
     )
     return json.dumps(parts)
@@ -99,8 +107,11 @@ def _fit(
     split: Split,
     data: StudyData,
     scorers: Mapping[str, Scorer],
+    tables: Sequence[dict[str, Any]],
 ) -> tuple[str, Fit, list[tuple[type[Warning], str]]]:
     """Fit and score one configuration on one split. Return the fit and its warnings."""
+    for table, entries in zip(_TABLES, tables, strict=True):
+        table.update(entries)
     classes, rarest = data.classes, int(np.argmin(data.counts))
     rows = data.of(split)
     assert rows.y_test is not None
@@ -137,7 +148,7 @@ def _fit(
 def study_fingerprint(
     data: StudyData, estimator: Classifier, splits: list[Split], seed: int
 ) -> dict[str, Any]:
-    """Return what must be the same for fits to belong together. Errors show it."""
+    """Describe a study. Fits belong together if the descriptions are equal. Errors show them."""
     # The seed decides about the folds of later repeats, whose number may grow.
     folds = [rows for split in splits if split.repeat == 0 for rows in (split.train, split.test)]
     return {

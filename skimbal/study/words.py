@@ -142,7 +142,7 @@ def make_scores_table(study: Study, scores: Sequence[str] | None = None) -> list
 
 
 def draw_conclusions(study: Study) -> list[str]:
-    """Say which differences are reliable, and what the numbers do not show."""
+    """Say which differences are reliable, and name the limits of the numbers."""
     if not study.fits:
         return ["No fit is finished."]
     differences = study.differences()
@@ -190,7 +190,7 @@ def _compare(study: Study, sampler: str, reference: str, differences: list[Diffe
     if not reliable:
         top = max(mine, key=lambda d: sign * d.mean)
         return (
-            f"{start}no reliable difference in {study.title()}; the best of {len(mine)} is "
+            f"{start}no reliable difference in {study.title()}. The best of {len(mine)} is "
             f"{show([top])}."
         )
     parts = [

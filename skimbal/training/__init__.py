@@ -1,29 +1,42 @@
 """The skorch net inside the classifiers: whole batches, weighted losses, micro-batches, precision.
 
-It lives in encoded labels (0 to ``n_classes - 1``) and in arrays that have been checked.
+It works with encoded labels (0 to ``n_classes - 1``) and with arrays that have been checked.
 """
 
 from skimbal.training.batches import BlockIterator, TrainIterator
 from skimbal.training.callbacks import CosineSchedule, EpochProgress, IncompleteBatches
-from skimbal.training.dataset import DeviceDataset, ImageDataset
-from skimbal.training.epoch import can_be_fused
+from skimbal.training.dataset import Batch, DeviceDataset, ImageDataset
+from skimbal.training.devices import device_type, is_cuda, release_memory
 from skimbal.training.forward import softmax
 from skimbal.training.net import TrainingNet
-from skimbal.training.random_state import isolated_random_state
+from skimbal.training.optimizers import can_be_fused, takes_several_gradients
+from skimbal.training.processes import Alone, Processes, Together, join
+from skimbal.training.random_state import generator_states, isolated_random_state, restore
 from skimbal.training.standardize import StandardizedModule, channel_statistics
 
 __all__ = [
+    "Alone",
+    "Batch",
     "BlockIterator",
     "CosineSchedule",
     "DeviceDataset",
     "EpochProgress",
     "ImageDataset",
     "IncompleteBatches",
+    "Processes",
     "StandardizedModule",
+    "Together",
     "TrainIterator",
     "TrainingNet",
     "can_be_fused",
     "channel_statistics",
+    "device_type",
+    "generator_states",
+    "is_cuda",
     "isolated_random_state",
+    "join",
+    "release_memory",
+    "restore",
     "softmax",
+    "takes_several_gradients",
 ]

@@ -2,20 +2,23 @@
 
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from skimbal.exceptions import ParameterError
 from skimbal.sampling import BatchSampler, SamplerSpec, count_batches
-from skimbal.training import processes as distributed
-from skimbal.training.dataset import DeviceDataset, ImageDataset
-from skimbal.training.random_state import is_cuda
+from skimbal.training.dataset import Batch, DeviceDataset, ImageDataset
+from skimbal.training.devices import is_cuda
+from skimbal.training.processes import Alone, Processes
 
-__all__ = ["BlockIterator", "TrainIterator", "count_workers", "read_ahead"]
+__all__ = ["BlockIterator", "TrainIterator", "count_workers", "prefetched", "read_ahead"]
+
+_Taken = TypeVar("_Taken")
 
 
 class TrainIterator:
@@ -30,28 +33,28 @@ class TrainIterator:
     sampler : str, sampler object or None, default="uniform"
         As for :class:`~skimbal.sampling.BatchSampler`.
     classes : ndarray of shape (n_classes,), default=None
-        Labels that the encoded ones stand for, which a sampling strategy may name.
+        Labels that the encoded labels stand for, which a sampling strategy may name.
     memory_share : float, default=0.5
         Share of the free memory of a CUDA device that the images may take, in [0, 1].
-    uniform_length : bool, default=False
-        Whether an epoch has as many batches as one that takes each row once, whatever the sampler:
-        the next one goes on where it ended. Samplers can then be compared at equal numbers of
-        steps, and at equal learning rates.
+    epoch_length : None, int or "uniform", default=None
+        Batches in an epoch. If None, the sampler decides. ``"uniform"`` gives as many batches as
+        uniform sampling, so that samplers are compared at equal numbers of steps and equal learning
+        rates. An epoch goes on where the last epoch ended.
     num_workers : int, default=None
-        Threads that read whole batches ahead, one each and one more; they come in the same order
-        and end with the iterator. 0 reads a batch when it is asked for. If None, as many as torch
-        has, but 4 at most, for images that have to be read and decoded, and 0 for arrays. Channel
-        statistics are read by as many.
+        Threads that read whole batches ahead, one each and one more. The batches come in the same
+        order, and the threads end with the iterator. 0 reads a batch when it is asked for. If None,
+        as many as torch has, but 4 at most, for images that have to be read and decoded, and 0 for
+        arrays. As many threads read for the channel statistics.
 
     Raises
     ------
     ValueError
-        If ``memory_share`` is not in [0, 1], ``uniform_length`` is neither True nor False, or
-        ``num_workers`` is no integer of at least 0.
+        If ``memory_share`` is not in [0, 1], ``epoch_length`` is not None, ``"uniform"`` or an
+        integer of at least 1, or ``num_workers`` is not an integer of at least 0.
 
     Notes
     -----
-    The draws are seeded from torch's generator, as those of a DataLoader are.
+    The draws are seeded from torch's generator, like the draws of a DataLoader.
     """
 
     def __init__(
@@ -61,40 +64,34 @@ class TrainIterator:
         sampler: SamplerSpec = "uniform",
         classes: np.ndarray | None = None,
         memory_share: float = 0.5,
-        uniform_length: bool = False,
+        epoch_length: int | str | None = None,
         num_workers: int | None = None,
     ) -> None:
-        if not isinstance(uniform_length, bool | np.bool_):
-            raise ValueError(
-                f"iterator_train__uniform_length must be True or False, got {uniform_length!r}."
-            )
         if not isinstance(memory_share, int | float) or not 0 <= memory_share <= 1:
-            raise ValueError(
-                f"iterator_train__memory_share must be a number in [0, 1], got {memory_share!r}."
-            )
+            raise ParameterError("memory_share", "a number in [0, 1]", memory_share)
         self.dataset = dataset
         self.device = "cpu"
         self.memory_share = memory_share
-        self.num_workers = count_workers("iterator_train", num_workers, dataset)
+        self.num_workers = count_workers(num_workers, dataset)
         self._y = dataset.y
         self._n_classes = len(np.unique(self._y))
         y = self._y if classes is None else classes[self._y]
         seed = int(torch.randint(2**31 - 1, ()))
         self.batches = BatchSampler(y, batch_size, sampler, random_state=seed)
-        self._n_batches = count_batches(len(y), batch_size) if uniform_length else len(self.batches)
-        # Without end, so that what an epoch has left is not lost.
+        self._n_batches = _count_batches(epoch_length, self.batches)
+        # Without end, so that rows that an epoch has left are not lost.
         self._rows = itertools.chain.from_iterable(itertools.repeat(self.batches))
-        #: Batches of the last epoch that lacked a class, and those that held one class only.
+        #: Batches of the last epoch that lacked a class, and batches that held one class only.
         self.n_incomplete = self.n_of_one_class = 0
         self.resident: DeviceDataset | None = None
-        #: Whether each process takes its own images of a batch, with the labels of all.
-        self.shared = False
+        #: Processes that share the batches. Each takes its images, with the labels of all rows.
+        self.processes: Processes = Alone()
 
     def to(self, device: str) -> None:
-        """Say where the batches are wanted.
+        """Set where the batches are wanted.
 
-        To a CUDA device all images are copied at once if they fit; otherwise each batch is copied
-        while the one before trains.
+        All images are copied to a CUDA device at once if they fit. Otherwise each batch is copied
+        while the batch before trains.
 
         Parameters
         ----------
@@ -110,6 +107,15 @@ class TrainIterator:
     def __len__(self) -> int:
         return self._n_batches
 
+    def __iter__(self) -> Iterator[Batch]:
+        take: Callable[[np.ndarray], Batch] = (self.resident or self.dataset).batch
+        if self.processes.n_processes > 1:
+            take = self._own_part(take)
+        if self.resident is not None:
+            return map(take, self._counted())
+        batches = read_ahead(take, self._counted(), self.num_workers)
+        return prefetched(batches, self.device) if is_cuda(self.device) else batches
+
     def _counted(self) -> Iterator[np.ndarray]:
         self.n_incomplete = self.n_of_one_class = 0
         for rows in itertools.islice(self._rows, self._n_batches):
@@ -118,18 +124,10 @@ class TrainIterator:
             self.n_of_one_class += n_present == 1
             yield rows
 
-    def __iter__(self) -> Iterator[tuple[Any, Tensor]]:
-        take: Callable[[np.ndarray], Any] = (self.resident or self.dataset).batch
-        if self.shared:
-            take = self._own_part(take)
-        if self.resident is not None:
-            return map(take, self._counted())
-        batches = read_ahead(take, self._counted(), self.num_workers)
-        return _prefetched(batches, self.device) if is_cuda(self.device) else batches
-
-    def _own_part(self, take: Callable[[np.ndarray], Any]) -> Callable[[np.ndarray], Any]:
-        def part(rows: np.ndarray) -> tuple[Any, Tensor]:
-            return take(rows[distributed.own_rows(len(rows))])[0], torch.from_numpy(self._y[rows])
+    def _own_part(self, take: Callable[[np.ndarray], Batch]) -> Callable[[np.ndarray], Batch]:
+        def part(rows: np.ndarray) -> Batch:
+            own = take(rows[self.processes.own_rows(len(rows))])
+            return Batch.of(own.images, torch.from_numpy(self._y[rows]), own.weight)
 
         return part
 
@@ -142,14 +140,15 @@ class BlockIterator:
     dataset : ImageDataset
         The rows to predict.
     batch_size : int, default=None
-        Not used: what a gradient needs says nothing about prediction.
+        Largest number of rows in a block, in samples. By the size of the images if None. The net
+        sets it by the memory that the network takes, unless ``iterator_valid__batch_size`` is set.
     num_workers : int, default=None
         Threads that read blocks ahead, as for :class:`TrainIterator`.
 
     Raises
     ------
     ValueError
-        If ``num_workers`` is no integer of at least 0.
+        If ``num_workers`` is not an integer of at least 0.
     """
 
     def __init__(
@@ -158,14 +157,14 @@ class BlockIterator:
         batch_size: int | None = None,
         num_workers: int | None = None,
     ) -> None:
-        self.dataset = dataset
-        self.num_workers = count_workers("iterator_valid", num_workers, dataset)
+        self.dataset, self.batch_size = dataset, batch_size
+        self.num_workers = count_workers(num_workers, dataset)
         self.device = "cpu"
-        #: Largest number of rows in a block, in samples; by the size of the images if None.
-        self.block_size: int | None = None
 
     def to(self, device: str) -> None:
-        """Say where the blocks are wanted; to CUDA one is copied while another is computed with.
+        """Set where the blocks are wanted.
+
+        To a CUDA device, a block is copied while the block before is computed with.
 
         Parameters
         ----------
@@ -174,36 +173,51 @@ class BlockIterator:
         """
         self.device = device
 
-    def __iter__(self) -> Iterator[tuple[Any, Tensor]]:
-        rows = self.dataset.blocks(self.block_size)
+    def __iter__(self) -> Iterator[Batch]:
+        rows = self.dataset.blocks(self.batch_size)
         blocks = read_ahead(self.dataset.batch, rows, self.num_workers)
-        return _prefetched(blocks, self.device) if is_cuda(self.device) else blocks
+        return prefetched(blocks, self.device) if is_cuda(self.device) else blocks
 
 
-def count_workers(iterator: str, num_workers: Any, dataset: ImageDataset) -> int:
+def _count_batches(epoch_length: int | str | None, batches: BatchSampler) -> int:
+    """Return the number of batches in an epoch."""
+    if epoch_length is None:
+        return len(batches)
+    if isinstance(epoch_length, str) and epoch_length == "uniform":
+        return count_batches(len(batches.y), batches.batch_size)
+    is_integer = isinstance(epoch_length, int | np.integer) and not isinstance(epoch_length, bool)
+    if not is_integer or int(epoch_length) < 1:
+        raise ParameterError(
+            "epoch_length",
+            "None, 'uniform' or an integer of at least 1",
+            epoch_length,
+            "It is the number of batches in an epoch.",
+        )
+    return int(epoch_length)
+
+
+def count_workers(num_workers: int | None, dataset: ImageDataset) -> int:
+    """Return the number of threads that read ahead, which None leaves to the kind of images."""
     if num_workers is None:
         # Where processes share the cores, each has its part of the threads.
         return min(4, torch.get_num_threads()) if dataset.has_files else 0
     is_integer = isinstance(num_workers, int | np.integer) and not isinstance(num_workers, bool)
     if not is_integer or num_workers < 0:
-        raise ValueError(
-            f"{iterator}__num_workers must be an integer of at least 0, or None; got "
-            f"{num_workers!r}."
-        )
+        raise ParameterError("num_workers", "None or an integer of at least 0", num_workers)
     return int(num_workers)
 
 
 def read_ahead(
-    take: Callable[[np.ndarray], Any], rows: Iterable[np.ndarray], num_workers: int
-) -> Iterator[Any]:
-    """Take the rows of each batch, in order, in threads that are ahead of who uses them."""
+    take: Callable[[np.ndarray], _Taken], rows: Iterable[np.ndarray], num_workers: int
+) -> Iterator[_Taken]:
+    """Take the rows of each batch, in order, in threads that are ahead of the consumer."""
     if not num_workers:
         yield from map(take, rows)
         return
-    pending: deque[Future[Any]] = deque()
+    pending: deque[Future[_Taken]] = deque()
     pool = ThreadPoolExecutor(num_workers, thread_name_prefix="skimbal-reader")
     try:
-        # Here the rows are drawn, so that what is drawn does not depend on the threads.
+        # The rows are drawn here, so that the draws do not depend on the threads.
         for index in rows:
             pending.append(pool.submit(take, index))
             if len(pending) > num_workers:
@@ -214,35 +228,30 @@ def read_ahead(
         pool.shutdown(cancel_futures=True)
 
 
-def _prefetched(batches: Iterator[tuple[Any, Tensor]], device: str) -> Iterator[tuple[Any, Tensor]]:
-    """Copy each batch to a CUDA device while the one before is computed with."""
+def prefetched(batches: Iterator[Batch], device: str) -> Iterator[Batch]:
+    """Copy each batch to a CUDA device while the batch before is computed with."""
     stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
-    def send(batch: tuple[Any, Tensor]) -> tuple[Any, Tensor]:
-        X, y = batch
-        with torch.cuda.stream(stream):
-            if isinstance(X, Mapping):
-                return {name: _sent(value, device) for name, value in X.items()}, _sent(y, device)
-            return _sent(X, device), _sent(y, device)
+    def sent(tensor: Tensor) -> Tensor:
+        return tensor.pin_memory().to(device, non_blocking=True)
 
-    def received(batch: tuple[Any, Tensor]) -> tuple[Any, Tensor]:
+    def send(batch: Batch) -> Batch:
+        with torch.cuda.stream(stream):
+            return batch.map_tensors(sent)
+
+    def receive(batch: Batch) -> Batch:
         current = torch.cuda.current_stream(device)
         current.wait_stream(stream)
-        X, y = batch
-        for tensor in (*(X.values() if isinstance(X, Mapping) else [X]), y):
-            # Its memory is not to be used again before this stream is done with it.
+        for tensor in batch.tensors:
+            # Its memory must not be used again before this stream is done with it.
             tensor.record_stream(current)
         return batch
 
     ahead = None
     for batch in batches:
-        sent = send(batch)
+        sending = send(batch)
         if ahead is not None:
-            yield received(ahead)
-        ahead = sent
+            yield receive(ahead)
+        ahead = sending
     if ahead is not None:
-        yield received(ahead)
-
-
-def _sent(tensor: Tensor, device: str) -> Tensor:
-    return tensor.pin_memory().to(device, non_blocking=True)
+        yield receive(ahead)

@@ -1,6 +1,6 @@
 """Callbacks of the classifiers."""
 
-from typing import Any
+from typing import Any, Protocol
 
 from skorch.callbacks import (
     Callback,
@@ -15,9 +15,17 @@ from skorch.callbacks import (
     TrainEndCheckpoint,
     WandbLogger,
 )
+from torch import nn
 from tqdm.auto import tqdm
 
 __all__ = ["WRITERS", "CosineSchedule", "EpochProgress", "IncompleteBatches"]
+
+
+class _Net(Protocol):
+    """A net that calls back."""
+
+    history: Any
+    criterion_: nn.Module
 
 
 class CosineSchedule(LRScheduler):  # type: ignore[misc]
@@ -36,43 +44,43 @@ class EpochProgress(Callback):  # type: ignore[misc]
     def __init__(self, total: int) -> None:
         self.total = total
 
-    def on_train_begin(self, net: Any, **kwargs: Any) -> None:
+    def on_train_begin(self, net: _Net, **kwargs: object) -> None:
         """Open the bar."""
         self.bar_ = tqdm(total=self.total, unit="epoch")
 
-    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
+    def on_epoch_end(self, net: _Net, **kwargs: object) -> None:
         """Advance the bar."""
         losses = {name: net.history[-1].get(name) for name in ("train_loss", "valid_loss")}
         self.bar_.set_postfix({name: f"{v:.3g}" for name, v in losses.items() if v is not None})
         self.bar_.update()
 
-    def on_train_end(self, net: Any, **kwargs: Any) -> None:
+    def on_train_end(self, net: _Net, **kwargs: object) -> None:
         """Close the bar."""
         self.bar_.close()
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Return the state without the bar: its lock and its stream do not pickle."""
+    def __getstate__(self) -> dict[str, object]:
+        """Return the state without the bar, whose lock and stream do not pickle."""
         return {name: value for name, value in vars(self).items() if name != "bar_"}
 
 
 class IncompleteBatches(Callback):  # type: ignore[misc]
     """Says after the first epoch if many batches lacked a class that the loss needs."""
 
-    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
+    def on_epoch_end(self, net: _Net, **kwargs: object) -> None:
         """Look at what the epoch has recorded."""
         if len(net.history) > 1 or "incomplete_batch_count" not in net.history[-1]:
             return
         share = net.history[-1, "incomplete_batch_count"] / net.history[-1, "train_batch_count"]
         if share > 0.05:
             tqdm.write(  # next to a progress bar, if there is one
-                f"{share:.0%} of the batches lacked a class, which the loss "
-                f"'{net.criterion_.extra_repr()}' suffers from. What helps: a larger batch_size "
-                "(with micro_batch_size if memory is short); loss_statistics='moving'; for a loss "
-                "without 'ce', ce_warmup_epochs."
+                f"{share:.0%} of the batches lacked a class, which biases the loss "
+                f"'{net.criterion_.name}'. Set a larger batch_size (with micro_batch_size if "
+                "memory is short), LossMix(..., statistics='moving'), or warmup_epochs of a "
+                "LossMix without 'ce'."
             )
 
 
-#: Callbacks that write files or lines: with several processes the first one's are enough.
+#: Callbacks that write files or lines. Of several processes, the first process writes.
 WRITERS = (
     Checkpoint,
     TrainEndCheckpoint,

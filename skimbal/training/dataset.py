@@ -1,8 +1,8 @@
 """Rows of an array as images, given out in whole batches."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from skimbal.typing import OnDemandImages
 
-__all__ = ["DeviceDataset", "ImageDataset"]
+__all__ = ["Batch", "BatchImages", "DeviceDataset", "ImageDataset", "images_of", "weight_of"]
 
 #: Integers of the same size that torch indexes on any device.
 _SIGNED = {
@@ -19,8 +19,78 @@ _SIGNED = {
     torch.uint32: torch.int32,
     torch.uint64: torch.int64,
 }
-#: Numbers in a block of images that are read, so that one of volumes is no larger.
-_BLOCK_ELEMENTS = 2**19
+
+#: The ``X`` of a batch of skorch: images, or a dict of images and weights.
+BatchImages: TypeAlias = Tensor | Mapping[str, Tensor]
+
+
+def images_of(X: BatchImages) -> Tensor:
+    """Return the images in the ``X`` of a batch of skorch."""
+    return X["X"] if isinstance(X, Mapping) else X
+
+
+def weight_of(X: BatchImages | None) -> Tensor | None:
+    """Return the weights in the ``X`` of a batch of skorch, if it has weights."""
+    return X["sample_weight"] if isinstance(X, Mapping) else None
+
+
+class Batch(tuple[Any, Tensor]):
+    """Some rows: images, labels and weights.
+
+    skorch, its callbacks and iterators of users see a batch as the pair ``(X, y)``, in which ``X``
+    is a dict of images and weights where rows have weights. This is such a pair, whose parts have
+    names.
+
+    Parameters
+    ----------
+    pair : iterable of length 2
+        ``X`` and ``y``. :meth:`of` makes a batch from its parts instead.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skimbal.training.dataset import Batch
+    >>> batch = Batch.of(torch.zeros(2, 1, 8, 8), torch.tensor([0, 1]), torch.ones(2))
+    >>> X, y = batch
+    >>> sorted(X), batch.images.shape
+    (['X', 'sample_weight'], torch.Size([2, 1, 8, 8]))
+    """
+
+    __slots__ = ()
+
+    @classmethod
+    def of(cls, images: Tensor, labels: Tensor, weight: Tensor | None = None) -> "Batch":
+        """Make a batch from its parts."""
+        return cls((images if weight is None else {"X": images, "sample_weight": weight}, labels))
+
+    @property
+    def images(self) -> Tensor:
+        """Images, of shape (n_rows, n_channels, ...)."""
+        return images_of(self[0])
+
+    @property
+    def labels(self) -> Tensor:
+        """Encoded labels, of shape (n_rows,)."""
+        return self[1]
+
+    @property
+    def weight(self) -> Tensor | None:
+        """Weights, of shape (n_rows,), or None."""
+        return weight_of(self[0])
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """Images, labels, and weights if there are weights."""
+        return [self.images, self.labels, *([] if self.weight is None else [self.weight])]
+
+    def map_tensors(self, function: Callable[[Tensor], Tensor]) -> "Batch":
+        """Return the batch of what a function makes of each tensor."""
+        return Batch.of(*map(function, self.tensors))
+
+    def split(self, n_parts: int) -> "list[Batch]":
+        """Return consecutive parts of nearly equal size."""
+        parts = (tensor.tensor_split(n_parts) for tensor in self.tensors)
+        return [Batch.of(*tensors) for tensors in zip(*parts, strict=True)]
 
 
 class ImageDataset(Dataset):  # type: ignore[misc]
@@ -34,14 +104,17 @@ class ImageDataset(Dataset):  # type: ignore[misc]
     X : ndarray or ImageArray of shape (n_rows, ...)
         Images, or images as rows.
     y : ndarray of shape (n_rows,), default=None
-        Encoded labels, int64; zeros if None.
+        Encoded labels, int64. Zeros if None.
     sample_weight : ndarray of shape (n_rows,), default=None
         Weights, dimensionless.
     sample_shape : tuple of int, default=None
-        Shape of an image, (c, h, w) or (c, d, h, w); that of a row of ``X`` if None.
+        Shape of an image, (c, h, w) or (c, d, h, w). The shape of a row of ``X`` if None.
     rows : ndarray of int, default=None
         Rows of ``X`` that belong to the data set, all if None.
     """
+
+    #: Numbers in a block of images that are read at once, so that a block of volumes is not larger.
+    block_elements = 2**19
 
     def __init__(
         self,
@@ -104,14 +177,14 @@ class ImageDataset(Dataset):  # type: ignore[misc]
             rows=self.rows,
         )
 
-    def batch(self, index: np.ndarray) -> tuple[Any, Tensor]:
-        """Return (images, labels) of some rows; images come in a dict where rows have weights."""
+    def batch(self, index: np.ndarray) -> Batch:
+        """Return some rows as a batch."""
         rows = self.rows[index]
         images = _tensor(np.asarray(self._X[rows])).reshape(len(rows), *self.sample_shape)
         labels = torch.from_numpy(self._y[rows])
         if self._sample_weight is None:
-            return images, labels
-        return {"X": images, "sample_weight": torch.from_numpy(self._sample_weight[rows])}, labels
+            return Batch.of(images, labels)
+        return Batch.of(images, labels, torch.from_numpy(self._sample_weight[rows]))
 
     @property
     def nbytes(self) -> int:
@@ -122,16 +195,15 @@ class ImageDataset(Dataset):  # type: ignore[misc]
     def blocks(self, block_size: int | None = None) -> Iterator[np.ndarray]:
         """Cut the rows, in order, into blocks of nearly equal size, moderate if none is given."""
         if block_size is None:
-            block_size = max(2, min(1024, _BLOCK_ELEMENTS // math.prod(self.sample_shape)))
+            n_elements = math.prod(self.sample_shape)
+            block_size = max(2, min(1024, self.block_elements // n_elements))
         yield from np.array_split(np.arange(len(self)), -(-len(self) // block_size))
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, i: int) -> tuple[Any, Tensor]:
-        X, y = self.batch(np.asarray([i]))
-        X = {key: value[0] for key, value in X.items()} if isinstance(X, Mapping) else X[0]
-        return X, y[0]
+    def __getitem__(self, i: int) -> Batch:
+        return self.batch(np.asarray([i])).map_tensors(lambda tensor: tensor[0])
 
 
 class DeviceDataset:
@@ -146,30 +218,29 @@ class DeviceDataset:
     """
 
     def __init__(self, dataset: ImageDataset, device: str) -> None:
-        self._tensors: dict[str, Tensor] = {}
-        self._dtype = torch.float32
-        start = 0
+        n_rows, start = len(dataset), 0
         for rows in dataset.blocks():
-            X, y = dataset.batch(rows)
-            block = {**(X if isinstance(X, Mapping) else {"X": X}), "y": y}
-            for name, tensor in block.items():
-                # Torch indexes no unsigned integers but bytes everywhere; the bits are the same.
-                bits = tensor.view(_SIGNED.get(tensor.dtype, tensor.dtype))
-                if start == 0:
-                    shape = (len(dataset), *tensor.shape[1:])
-                    self._tensors[name] = torch.empty(shape, dtype=bits.dtype, device=device)
-                self._tensors[name][start : start + len(rows)] = bits
-                if name == "X":
-                    self._dtype = tensor.dtype
+            block = dataset.batch(rows)
+            bits = block.map_tensors(_as_signed)
+            if start == 0:
+                self._dtype = block.images.dtype
+                self._rows = bits.map_tensors(
+                    lambda part: part.new_empty((n_rows, *part.shape[1:]), device=device)
+                )
+            for tensor, part in zip(self._rows.tensors, bits.tensors, strict=True):
+                tensor[start : start + len(rows)] = part
             start += len(rows)
 
-    def batch(self, index: np.ndarray) -> tuple[Any, Tensor]:
-        """Return what :meth:`ImageDataset.batch` returns, on the device."""
-        rows = torch.from_numpy(index).to(self._tensors["y"].device, non_blocking=True)
-        batch = {name: tensor.index_select(0, rows) for name, tensor in self._tensors.items()}
-        y = batch.pop("y")
-        batch["X"] = batch["X"].view(self._dtype)
-        return (batch if len(batch) > 1 else batch["X"]), y
+    def batch(self, index: np.ndarray) -> Batch:
+        """Return the batch that :meth:`ImageDataset.batch` returns, on the device."""
+        rows = torch.from_numpy(index).to(self._rows.labels.device, non_blocking=True)
+        batch = self._rows.map_tensors(lambda tensor: tensor.index_select(0, rows))
+        return Batch.of(batch.images.view(self._dtype), batch.labels, batch.weight)
+
+
+def _as_signed(tensor: Tensor) -> Tensor:
+    """View unsigned integers as signed integers, which torch indexes on any device."""
+    return tensor.view(_SIGNED.get(tensor.dtype, tensor.dtype))
 
 
 def _tensor(array: np.ndarray) -> Tensor:

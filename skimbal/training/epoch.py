@@ -1,24 +1,104 @@
-"""An epoch of training."""
+"""An epoch of training and an epoch of validation."""
+
+from collections.abc import Callable, Iterable, Iterator, Sized
+from typing import Any, Protocol, TypeAlias
 
 import torch
 from skorch.callbacks import Callback, EpochScoring, LRScheduler
+from skorch.dataset import unpack_data
+from torch import Tensor
 
-__all__ = ["ONE_GRADIENT_A_STEP", "can_be_fused", "follows_batches"]
+from skimbal.training.batches import TrainIterator
+from skimbal.training.dataset import Batch, BatchImages
+from skimbal.training.gradient import TrainableNet, compute_gradient, no_logits, step_optimizer
+from skimbal.training.optimizers import takes_one_gradient
 
-#: Optimizers whose step makes do with one gradient, so that they need no closure to compute more.
-ONE_GRADIENT_A_STEP = {
-    optimizer
-    for optimizer in vars(torch.optim).values()
-    if isinstance(optimizer, type)
-    and issubclass(optimizer, torch.optim.Optimizer)
-    and optimizer is not torch.optim.LBFGS
-}
+__all__ = ["EpochNet", "Pair", "follows_batches", "train", "validate", "validation_step"]
+
+#: A batch as skorch and iterators of users have it: images, or a dict with weights, and labels.
+Pair: TypeAlias = tuple[BatchImages, Tensor]
+#: The loss and the logits of a batch.
+Step: TypeAlias = dict[str, Tensor]
+#: The loop of skorch over the batches of an epoch, with what it does with each.
+Loop: TypeAlias = Callable[[Iterable[Pair], Callable[[Pair], Step]], None]
 
 
-def can_be_fused(optimizer: type[torch.optim.Optimizer], device: str) -> bool:
-    """Tell whether torch has a kernel that updates all parameters at once."""
-    fused = (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD)
-    return optimizer in fused and torch.device(device).type in ("cpu", "cuda")
+class EpochNet(TrainableNet, Protocol):
+    """The parts of a :class:`~skimbal.training.TrainingNet` that run an epoch."""
+
+    callbacks_: list[tuple[str, Callback]]
+
+    def set_training(self, training: bool) -> None:
+        """Set the network to training or evaluation mode."""
+
+    def has_own_train_step(self) -> bool:
+        """Tell whether a subclass or an instance replaces the step on a batch."""
+
+    def get_loss(
+        self, y_pred: Tensor, y_true: Tensor, X: Any = None, training: bool = False
+    ) -> Tensor:
+        """Compute the loss of a batch."""
+
+
+def train(
+    net: EpochNet,
+    iterator: Iterable[Pair],
+    prefix: str,
+    step: Callable[[Pair], Step],
+    loop: Loop,
+) -> None:
+    """Train for an epoch, in the loop of skorch only where single batches matter to somebody."""
+    batches = _keep_progress(net, iterator)
+    try:
+        if _only_epochs_matter(net):
+            _train_lean(net, batches, prefix)
+        else:
+            loop(batches, step)
+    finally:
+        if isinstance(iterator, TrainIterator):
+            net.history.record("incomplete_batch_count", iterator.n_incomplete)
+            net.history.record("one_class_batch_count", iterator.n_of_one_class)
+    net.processes_.share_buffers(net.module_)
+
+
+def validate(
+    net: EpochNet,
+    iterator: Iterable[Pair],
+    prefix: str,
+    step: Callable[[Pair], Step],
+    loop: Loop,
+) -> None:
+    """Compute logits block by block, and the loss of all validation rows at once."""
+    logits, labels, weights = [], [], []
+
+    def step_and_keep(pair: Pair) -> Step:
+        found = step(pair)
+        batch = Batch(unpack_data(pair))
+        logits.append(found["y_pred"])
+        labels.append(batch.labels)
+        if batch.weight is not None:
+            weights.append(batch.weight)
+        return found
+
+    loop(iterator, step_and_keep)
+    X = {"sample_weight": torch.cat(weights)} if weights else None
+    with torch.no_grad():
+        loss = net.get_loss(torch.cat(logits), torch.cat(labels), X=X).item()
+    # skorch averages over blocks, which is another loss where it is a function of the set.
+    for block in net.history[-1]["batches"]:
+        if f"{prefix}_loss" in block:
+            block[f"{prefix}_loss"] = loss
+
+
+def validation_step(net: EpochNet, batch: Batch) -> Step:
+    """Compute logits and loss of a block, of which each process computes its part."""
+    n_rows = len(batch.labels)
+    images = batch.images[net.processes_.own_rows(n_rows)]
+    net.set_training(False)
+    with torch.no_grad():
+        part = net.infer(images) if len(images) else no_logits(net)
+        y_pred = net.processes_.gather_rows(part, n_rows)
+        return {"loss": net.get_loss(y_pred, batch.labels, X=batch[0]), "y_pred": y_pred}
 
 
 def follows_batches(callback: Callback) -> bool:
@@ -34,3 +114,49 @@ def follows_batches(callback: Callback) -> bool:
         or getattr(type(callback), name) not in (getattr(Callback, name), *unused)
         for name in ("on_batch_begin", "on_batch_end", "on_grad_computed")
     )
+
+
+def _keep_progress(net: EpochNet, iterator: Iterable[Pair]) -> Iterator[Pair]:
+    """Yield the batches of an epoch, and keep account of how far it is."""
+    n_batches = len(iterator) if isinstance(iterator, Sized) else 0
+    for i, batch in enumerate(iterator):
+        # Half, where the number of batches is not known.
+        net.progress_ = min(i / n_batches, 1.0) if n_batches else 0.5
+        yield batch
+
+
+def _only_epochs_matter(net: EpochNet) -> bool:
+    """Tell whether nothing follows single batches, nor changes how they are trained on."""
+    return (
+        not net.has_own_train_step()
+        and takes_one_gradient(type(net.optimizer_))
+        and not any(follows_batches(callback) for _, callback in net.callbacks_)
+    )
+
+
+def _train_lean(net: EpochNet, batches: Iterable[Pair], prefix: str) -> None:
+    """Train as skorch does, but do once what it does for each batch.
+
+    The losses stay on the device until the epoch has ended: to read one waits for all that has been
+    asked of the device before.
+    """
+    net.set_training(True)
+    groups = net.optimizer_.param_groups
+    parameters = [parameter for group in groups for parameter in group["params"]]
+    losses, sizes = [], []
+    try:
+        for pair in batches:
+            batch = Batch(unpack_data(pair))
+            for parameter in parameters:
+                parameter.grad = None
+            step = compute_gradient(net, batch)
+            step_optimizer(net)
+            losses.append(step["loss"].detach())
+            sizes.append(len(batch.labels))
+    finally:  # an interrupt loses no batch of the history
+        values = torch.stack(losses).tolist() if losses else []
+        net.history[-1]["batches"] += [
+            {f"{prefix}_loss": loss, f"{prefix}_batch_size": size}
+            for loss, size in zip(values, sizes, strict=True)
+        ]
+    net.history.record(f"{prefix}_batch_count", len(sizes))

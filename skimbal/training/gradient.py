@@ -1,13 +1,167 @@
-"""The gradient of a batch."""
+"""The gradient of a batch, whole or in micro-batches."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, Protocol
 
-__all__ = ["split_batch"]
+import torch
+from torch import Tensor, nn
+
+from skimbal.losses import BatchLoss
+from skimbal.training.dataset import Batch
+from skimbal.training.devices import device_type
+from skimbal.training.forward import Net
+from skimbal.training.processes import Processes
+from skimbal.training.random_state import generator_states, restore
+
+__all__ = [
+    "TrainableNet",
+    "compute_gradient",
+    "make_scaler",
+    "no_logits",
+    "share_of_loss",
+    "step_optimizer",
+]
 
 
-def split_batch(X: Any, n_parts: int) -> list[Any]:
-    if not isinstance(X, Mapping):
-        return list(X.tensor_split(n_parts))
-    parts = zip(*(value.tensor_split(n_parts) for value in X.values()), strict=True)
-    return [dict(zip(X, part, strict=True)) for part in parts]
+class TrainableNet(Net, Protocol):
+    """The parts of a :class:`~skimbal.training.TrainingNet` that compute a gradient."""
+
+    criterion_: BatchLoss
+    optimizer_: torch.optim.Optimizer
+    scaler_: torch.amp.GradScaler | None
+    processes_: Processes
+    micro_batch_size: int | None
+    max_epochs: int
+    classes: Any
+    history: Any
+    epochs_before_: int
+    progress_: float
+
+    def get_all_learnable_params(self) -> Iterable[tuple[str, nn.Parameter]]:
+        """Yield the names and parameters that the optimizer changes."""
+
+
+def compute_gradient(net: TrainableNet, batch: Batch) -> dict[str, Tensor]:
+    """Compute the gradient of a batch, in parts if it has more rows than a micro-batch.
+
+    Returns the loss and the logits of the rows of this process. Of several processes, each has its
+    rows of the images and of the weights, and the labels of all rows.
+    """
+    n_rows = len(batch.labels)
+    labels = batch.labels[net.processes_.own_rows(n_rows)]
+    own = Batch.of(batch.images, labels, batch.weight)
+    # By their number of rows processes may take different paths here. Each path sends the same
+    # messages: one from within a loss of sets, which is called once, then the gradients.
+    if net.micro_batch_size is None or len(labels) <= net.micro_batch_size:
+        logits = net.infer(own.images) if len(labels) else no_logits(net)
+        loss = share_of_loss(net, logits, own.labels, own.weight, n_rows, training=True)
+        _back_propagate(net, loss)
+    else:
+        parts = own.split(-(-len(labels) // net.micro_batch_size))
+        adds_up = net.criterion_.adds_up(weighted=own.weight is not None)
+        in_parts = _in_one_pass if adds_up else _in_two_passes
+        loss, logits = in_parts(net, own, parts, n_rows)
+    parameters = (p for _, p in net.get_all_learnable_params() if p.requires_grad)
+    loss = net.processes_.average_gradients(parameters, loss)
+    if net.scaler_ is not None:
+        # The gradients come back to their size before a callback clips them.
+        net.scaler_.unscale_(net.optimizer_)
+    return {"loss": loss, "y_pred": logits}
+
+
+def share_of_loss(
+    net: TrainableNet,
+    logits: Tensor,
+    labels: Tensor,
+    weight: Tensor | None,
+    n_rows: int,
+    training: bool,
+) -> Tensor:
+    """Compute what some rows add to the loss of a batch of ``n_rows``, often all of them."""
+    n_epochs = net.epochs_before_ + len(net.history) - 1 + net.progress_
+    return net.criterion_(
+        logits,
+        labels.to(logits.device),
+        None if weight is None else weight.to(logits),
+        # Weights have mean 1 over the training rows: a batch of light rows counts for less.
+        normalizer=n_rows,
+        ce_share=net.criterion_.ce_share(n_epochs, net.max_epochs) if training else 0.0,
+        sum_over_parts=net.processes_.sum_over_parts if training else None,
+    )
+
+
+def no_logits(net: TrainableNet) -> Tensor:
+    """Return the logits of no rows, for a process that has none: not every network can."""
+    dtype = torch.promote_types(net.module_.dtype, torch.float32)
+    shape = (0, len(net.classes))
+    return torch.zeros(shape, dtype=dtype, device=net.device, requires_grad=True)
+
+
+def make_scaler(net: TrainableNet) -> torch.amp.GradScaler | None:
+    """Return a scaler that keeps small gradients of float16 from becoming zero, if needed."""
+    if net.autocast is not torch.float16:
+        return None
+    # An interrupt may have left an old scaler in the middle of a step, so only its scale is kept.
+    scale = 2.0**16 if net.scaler_ is None else net.scaler_.get_scale()
+    return torch.amp.GradScaler(device_type(net.device), init_scale=scale)
+
+
+def step_optimizer(net: TrainableNet) -> None:
+    """Update the weights, unless a scaled gradient has overflowed."""
+    if net.scaler_ is None:
+        net.optimizer_.step()
+    else:
+        net.scaler_.step(net.optimizer_)
+        net.scaler_.update()
+
+
+def _in_one_pass(
+    net: TrainableNet, batch: Batch, parts: list[Batch], n_rows: int
+) -> tuple[Tensor, Tensor]:
+    """Compute the gradient part by part, and add it up."""
+    losses, logits = [], []
+    for part in parts:
+        y_pred = net.infer(part.images)
+        loss = share_of_loss(net, y_pred, part.labels, part.weight, n_rows, training=True)
+        _back_propagate(net, loss)
+        losses.append(loss.detach())
+        logits.append(y_pred.detach())
+    return torch.stack(losses).sum(), torch.cat(logits)
+
+
+def _in_two_passes(
+    net: TrainableNet, batch: Batch, parts: list[Batch], n_rows: int
+) -> tuple[Tensor, Tensor]:
+    """Compute all logits, the gradient by them, and then carry it back part by part.
+
+    The loss is a function of the whole batch, so the average of the losses of the parts would be
+    another loss. The graph of the first part is kept. All other parts are computed again.
+    """
+    first, *others = parts
+    y_first = net.infer(first.images)
+    kept = {name: buffer.clone() for name, buffer in net.module_.named_buffers()}
+    states, logits = [], [y_first.detach()]
+    with torch.no_grad():
+        for part in others:
+            states.append(generator_states(net.device))
+            logits.append(net.infer(part.images))
+        # Running statistics must see each part once. (By way of data, as the graph that is kept
+        # would take it for a change of what it was computed with.)
+        for name, buffer in net.module_.named_buffers():
+            buffer.data.copy_(kept[name])
+    y_pred = torch.cat(logits).requires_grad_()
+    loss = share_of_loss(net, y_pred, batch.labels, batch.weight, n_rows, training=True)
+    _back_propagate(net, loss)
+    assert y_pred.grad is not None
+    gradient, *gradients = y_pred.grad.tensor_split(len(parts))
+    torch.autograd.backward(y_first, gradient)
+    for part, state, gradient in zip(others, states, gradients, strict=True):
+        restore(state, net.device)
+        torch.autograd.backward(net.infer(part.images), gradient)
+    return loss.detach(), y_pred.detach()
+
+
+def _back_propagate(net: TrainableNet, loss: Tensor) -> None:
+    """Add the gradient of a loss to the gradients, scaled where its numbers would be too small."""
+    scaled: Any = loss if net.scaler_ is None else net.scaler_.scale(loss)
+    scaled.backward()

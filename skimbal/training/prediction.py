@@ -1,8 +1,254 @@
 """Logits and features of many rows."""
 
-__all__ = ["ACTIVATION_BYTES"]
+import difflib
+import math
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from skorch.dataset import unpack_data
+from torch import Tensor, nn
+
+from skimbal.exceptions import ParameterError
+from skimbal.training.dataset import Batch, ImageDataset
+from skimbal.training.devices import device_type
+from skimbal.training.forward import Net, augmented, fast_inference, infer_with
+
+__all__ = [
+    "PredictingNet",
+    "block_size",
+    "check_feature_layer",
+    "count_features",
+    "features_of_rows",
+    "predict_rows",
+    "rows_in_block",
+    "try_out",
+]
 
 #: Least and greatest size of the largest output of a layer for a block that is predicted, in bytes.
-#: On a CPU it is to stay in the cache, unless many weights have to be read for each block, and
-#: below the 32 MiB that glibc returns to the kernel each time.
-ACTIVATION_BYTES = {"cpu": (2**22, 2**24), "cuda": (2**28, 2**28)}
+#: On a CPU the output must stay in the cache, unless many weights have to be read for each block,
+#: and below the 32 MiB that glibc returns to the kernel each time.
+_ACTIVATION_BYTES = {"cpu": (2**22, 2**24), "cuda": (2**28, 2**28)}
+
+
+class PredictingNet(Net, Protocol):
+    """The parts of a :class:`~skimbal.training.TrainingNet` that predict many rows."""
+
+    feature_layer: str | None
+    activation_bytes_: int | None
+    feature_layer_: str | None
+    n_features_: int | None
+
+    def set_training(self, training: bool) -> None:
+        """Set the network to training or evaluation mode."""
+
+    def get_iterator(self, dataset: Any, training: bool = False) -> Iterable[Sequence[Any]]:
+        """Return an iterator over the blocks of a data set."""
+
+    def get_params_for(self, prefix: str) -> dict[str, Any]:
+        """Return the parameters of a part of the net."""
+
+
+def check_feature_layer(net: PredictingNet) -> None:
+    """Refuse a name that no layer of the network has."""
+    names = dict(net.module_.network.named_modules(remove_duplicate=False))
+    if net.feature_layer is not None and net.feature_layer not in names:
+        near = difflib.get_close_matches(net.feature_layer, names, n=5, cutoff=0.5)
+        hint = f"Near names are {near}" if near else f"The last layers are {[*names][-5:]}"
+        raise ParameterError(
+            "feature_layer",
+            "None or the name of a layer of the network",
+            net.feature_layer,
+            f"{hint}. All names are in named_modules() of the network that module makes.",
+        )
+
+
+def try_out(net: PredictingNet, images: Tensor) -> Any:
+    """Compute the logits of a single row, and learn its memory and features in the network."""
+    sizes: list[int] = []
+    network, wanted = net.module_.network, net.feature_layer
+    names = {layer: name for name, layer in network.named_modules()}
+    if wanted is not None:
+        names = {network.get_submodule(wanted): wanted}
+
+    def note(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        sizes.extend(x.nbytes for x in (*inputs, output) if isinstance(x, Tensor))
+        if module in names and (wanted is not None or isinstance(module, nn.Linear)):
+            # The last call counts, as the features of a block are its input.
+            net.feature_layer_, net.n_features_ = names[module], None
+            first = inputs[0] if inputs else None
+            if isinstance(first, Tensor) and first.ndim > 0 and len(first) == 1:
+                net.n_features_ = first.numel()
+
+    handles = [layer.register_forward_hook(note) for layer in net.module_.modules()]
+    net.set_training(False)
+    try:
+        with torch.no_grad():
+            logits = net.infer(images)
+    finally:
+        for handle in handles:
+            handle.remove()
+    net.activation_bytes_ = max(sizes)
+    return logits
+
+
+def count_features(net: PredictingNet) -> int:
+    """Return the number of features of a row, or refuse a layer that gives no features."""
+    if net.feature_layer_ is None and net.feature_layer is None:
+        raise ValueError(
+            "feature_layer=None takes the input of the last torch.nn.Linear for the features, but "
+            "the network runs no such layer. Name a layer in feature_layer, and fit again."
+        )
+    if net.n_features_ is None:
+        name = net.feature_layer if net.feature_layer_ is None else net.feature_layer_
+        found = "does not run" if net.feature_layer_ is None else "gets something else"
+        raise ValueError(
+            f"feature_layer={name!r} must be a layer whose input is a tensor with one entry along "
+            f"its first axis for each row, but in a prediction this layer {found}. Name another "
+            "layer in feature_layer, and fit again."
+        )
+    return net.n_features_
+
+
+def block_size(net: PredictingNet) -> int | None:
+    """Return the largest number of rows that are predicted at once, if it is known.
+
+    It is ``iterator_valid__batch_size`` if that is set. Otherwise it follows from the memory that a
+    row takes, which :func:`try_out` finds.
+    """
+    given: int | None = net.get_params_for("iterator_valid").get("batch_size")
+    if given is not None or net.activation_bytes_ is None:
+        return given
+    weight_bytes = sum(parameter.nbytes for parameter in net.module_.parameters())
+    return rows_in_block(net.activation_bytes_, weight_bytes, net.device)
+
+
+def rows_in_block(activation_bytes: int, weight_bytes: int, device: str) -> int:
+    """Return the number of rows that are predicted fastest at once.
+
+    Parameters
+    ----------
+    activation_bytes : int
+        Size of the largest output of a layer for one row.
+    weight_bytes : int
+        Size of all weights.
+    device : str
+        Where the network predicts.
+    """
+    least, greatest = _ACTIVATION_BYTES.get(device_type(device), _ACTIVATION_BYTES["cpu"])
+    n_rows = min(greatest, max(least, 4 * weight_bytes)) // activation_bytes
+    # Not one: torch convolves a single volume on a single thread three times as slowly.
+    return max(2, min(1024, n_rows))
+
+
+def predict_rows(
+    net: PredictingNet,
+    dataset: ImageDataset,
+    function: Callable[[Tensor], Tensor],
+    n_passes: int = 1,
+) -> np.ndarray:
+    """Compute a function of the logits of each row.
+
+    Parameters
+    ----------
+    net : TrainingNet
+        The net.
+    dataset : ImageDataset
+        The rows.
+    function : callable
+        Of the logits of a block, of shape (n_rows, n_classes). Its result has as many rows.
+    n_passes : int, default=1
+        The first pass sees the images as they are, other passes augmented images. The logits of
+        several passes are the logarithm of the mean of their probabilities.
+
+    Returns
+    -------
+    result : ndarray of shape (n_samples, ...)
+        Nothing else is as large as the data set.
+    """
+    net.set_training(False)
+    # To fold takes as long as it saves in some blocks.
+    pays = n_passes * len(dataset) > 4 * (block_size(net) or len(dataset))
+    with torch.inference_mode():
+        infer = fast_inference(net) if pays else net.infer
+    if n_passes == 1:
+        return _in_blocks(net, dataset, lambda images: function(infer(images)))
+
+    def mean_of_passes(images: Tensor) -> Tensor:
+        others = (infer(augmented(net, images)) for _ in range(n_passes - 1))
+        log_proba = torch.stack([infer(images), *others]).log_softmax(-1)  # (n_passes, n_rows, K)
+        return log_proba.logsumexp(0) - math.log(n_passes)
+
+    return _in_blocks(net, dataset, lambda images: function(mean_of_passes(images)))
+
+
+def features_of_rows(net: PredictingNet, dataset: ImageDataset) -> np.ndarray:
+    """Compute the input of the feature layer for each row.
+
+    Parameters
+    ----------
+    net : TrainingNet
+        The net.
+    dataset : ImageDataset
+        The rows.
+
+    Returns
+    -------
+    features : ndarray of shape (n_samples, n_features)
+        In float32 or better.
+
+    Raises
+    ------
+    ValueError
+        If there is no such layer, or its input has no rows.
+    """
+    count_features(net)
+    assert net.feature_layer_ is not None
+    net.set_training(False)
+    network, thread = net.module_.network, threading.get_ident()
+    kept: list[Tensor] = []
+
+    def keep(module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        if threading.get_ident() == thread:  # and not for a prediction in another thread
+            # A copy, since later layers may compute in its place.
+            kept[:] = [inputs[0].reshape(len(inputs[0]), -1).clone()]
+
+    # Not by way of a compiled module, whose code knows no hook that comes later.
+    infer = infer_with(net, network)
+
+    def features(images: Tensor) -> Tensor:
+        kept.clear()
+        infer(images)
+        if not kept:
+            raise ValueError(
+                f"feature_layer={net.feature_layer_!r} must be a layer that runs for all rows, but "
+                "it did not run for some rows. Name another layer in feature_layer, and fit again."
+            )
+        return kept[0].to(torch.promote_types(kept[0].dtype, torch.float32))
+
+    with network.get_submodule(net.feature_layer_).register_forward_pre_hook(keep):
+        return _in_blocks(net, dataset, features)
+
+
+def _in_blocks(
+    net: PredictingNet, dataset: ImageDataset, compute: Callable[[Tensor], Tensor]
+) -> np.ndarray:
+    """Compute something of the images of each block, and join the results in one array."""
+    result, start = None, 0
+    iterator = net.get_iterator(dataset, training=False)
+    with torch.inference_mode():
+        for pair in iterator:
+            block = compute(Batch(unpack_data(pair)).images)
+            if result is None:
+                # It stays on the device, which would else have to wait after each block.
+                result = block.new_empty((len(dataset), *block.shape[1:]))
+            result[start : start + len(block)] = block
+            start += len(block)
+    if result is None or start != len(dataset):
+        raise ValueError(
+            f"iterator_valid must give all {len(dataset)} rows to predict, in order; got {start} "
+            "rows. Set drop_last=False and shuffle=False."
+        )
+    return result.numpy(force=True)

@@ -4,29 +4,41 @@ import random
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
-__all__ = ["is_cuda", "isolated_random_state", "seed_torch"]
+from skimbal.training.devices import is_cuda
+
+__all__ = ["GeneratorStates", "generator_states", "isolated_random_state", "restore", "seed_torch"]
 
 # Random states are global to the process, so fits in threads must take turns to be repeatable.
 _RANDOM_STATE_LOCK = threading.RLock()
 
 
+class GeneratorStates(NamedTuple):
+    """States of the generators of Python, numpy, torch and a CUDA device."""
+
+    python: tuple[Any, ...]
+    numpy: Any
+    torch: Tensor
+    cuda: Tensor | None
+
+
 @contextmanager
 def isolated_random_state(seed: int, device: str) -> Iterator[None]:
-    """Seed python, numpy and torch within the block, and leave all of them as they were.
+    """Seed Python, numpy and torch within the block, and leave all of them as they were.
 
     Parameters
     ----------
     seed : int
         In [0, 2**32).
     device : str
-        Whose generator is seeded besides that of the CPU.
+        Device whose generator is seeded besides the generator of the CPU.
     """
-    on_cuda = torch.device(device).type == "cuda"
-    with _RANDOM_STATE_LOCK, torch.random.fork_rng([device] if on_cuda else []):
+    with _RANDOM_STATE_LOCK, torch.random.fork_rng([device] if is_cuda(device) else []):
         python_state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002
         try:
             random.seed(seed)
@@ -39,11 +51,27 @@ def isolated_random_state(seed: int, device: str) -> Iterator[None]:
 
 
 def seed_torch(seed: int, device: str) -> None:
+    """Seed torch's generator of the CPU, and the generator of the device if it is CUDA."""
     torch.default_generator.manual_seed(seed)
     if is_cuda(device):
         with torch.cuda.device(device):
             torch.cuda.manual_seed(seed)
 
 
-def is_cuda(device: str) -> bool:
-    return torch.device(device).type == "cuda"
+def generator_states(device: str) -> GeneratorStates:
+    """Return the states of all generators that a network on the device may draw from."""
+    return GeneratorStates(
+        random.getstate(),
+        np.random.get_state(),  # noqa: NPY002
+        torch.get_rng_state(),
+        torch.cuda.get_rng_state(device) if is_cuda(device) else None,
+    )
+
+
+def restore(states: GeneratorStates, device: str) -> None:
+    """Set all generators back to the states that :func:`generator_states` returned."""
+    random.setstate(states.python)
+    np.random.set_state(states.numpy)  # noqa: NPY002
+    torch.set_rng_state(states.torch)
+    if states.cuda is not None:
+        torch.cuda.set_rng_state(states.cuda, device)

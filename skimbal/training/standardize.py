@@ -1,7 +1,6 @@
 """Standardisation as a part of the model."""
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -27,14 +26,14 @@ class StandardizedModule(nn.Module):
     in_channels, n_classes : int
         Number of channels and of classes.
     dtype : torch.dtype
-        Of the parameters and the input.
+        Dtype of the parameters and the input.
     mean, std : ndarray of shape (in_channels, 1, 1) or (in_channels, 1, 1, 1), default=None
-        In units of the images; no standardisation if None.
+        In units of the images. No standardisation if None.
     channels_last : bool, default=True
         Whether the weights have the channels innermost in memory, as the images have.
     crop_size : tuple of int, default=None
-        Size of the window in the centre that the network sees, in voxels; all of an image if None.
-    **kwargs : dict
+        Size of the window in the centre that the network sees, in voxels. All of an image if None.
+    **kwargs : object
         Passed on to ``factory``.
     """
 
@@ -48,7 +47,7 @@ class StandardizedModule(nn.Module):
         std: np.ndarray | None = None,
         channels_last: bool = True,
         crop_size: tuple[int, ...] | None = None,
-        **kwargs: Any,
+        **kwargs: object,
     ) -> None:
         super().__init__()
         try:
@@ -64,7 +63,7 @@ class StandardizedModule(nn.Module):
         if not isinstance(self.network, nn.Module):
             raise TypeError(
                 "module must make a torch.nn.Module when called as f(in_channels, n_classes); got "
-                f"{self.network!r}."
+                f"{self.network!r}. Return the network from the factory."
             )
         self.dtype, self.crop_size = dtype, crop_size
         self.mean: Tensor | None
@@ -113,10 +112,10 @@ class StandardizedModule(nn.Module):
             X = CenterCrop(self.crop_size)(X)  # all of an image that has been cropped already
         X = X.to(self.dtype)
         if self.mean is not None and self.std is not None:
-            # Before the layout changes: the loop over the pixels of a channel is the longer one.
+            # Before the layout changes: the loop over the pixels of a channel is the longer loop.
             X = (X - self.mean).div_(self.std)
         if X.shape[1] == 1:
-            # Both layouts at once. Networks go by the strides, so these have to name the right one.
+            # Both layouts at once. Networks go by the strides, which must name the right layout.
             n, _, *spatial = X.stride()
             X = X.as_strided(X.shape, (n, 1, *spatial))
         return X.contiguous(memory_format=_CHANNELS_LAST[X.ndim])
@@ -138,16 +137,16 @@ def channel_statistics(
     Returns
     -------
     mean, std : ndarray of shape (n_channels, 1, 1) or (n_channels, 1, 1, 1)
-        In units of the images, float64, with an axis for each of an image. A constant channel has
-        the standard deviation 1, so that dividing by it changes nothing.
+        In units of the images, float64, with as many axes as an image. A constant channel has the
+        standard deviation 1, so that the division changes nothing.
     """
-    n_workers = count_workers("iterator_train", num_workers, dataset)
+    n_workers = count_workers(num_workers, dataset)
     weight, mean, scatter = 0.0, np.zeros(1), np.zeros(1)
-    for X, labels in read_ahead(dataset.batch, dataset.blocks(), n_workers):
-        w = np.ones(len(labels))
-        if isinstance(X, Mapping):
-            X, w = X["X"], X["sample_weight"].numpy()
-        pixels = X.numpy().reshape(len(labels), dataset.sample_shape[0], -1).astype(np.float64)
+    for batch in read_ahead(dataset.batch, dataset.blocks(), n_workers):
+        n_rows = len(batch.labels)
+        w = np.ones(n_rows) if batch.weight is None else batch.weight.numpy()
+        pixels = batch.images.numpy().reshape(n_rows, dataset.sample_shape[0], -1)
+        pixels = pixels.astype(np.float64)
         block_weight = w.sum() * pixels.shape[2]
         if block_weight == 0:
             continue
@@ -161,7 +160,7 @@ def channel_statistics(
         mean = mean + shift * (block_weight / total)
         weight = total
     std = np.sqrt(scatter / weight)
-    # What rounding leaves of a constant channel is no spread.
+    # The rounding errors of a constant channel are not a spread.
     std[std <= 1e-12 * np.maximum(np.abs(mean), np.finfo(np.float64).tiny)] = 1.0
     per_channel = (-1, *[1] * (len(dataset.sample_shape) - 1))
     return mean.reshape(per_channel), std.reshape(per_channel)

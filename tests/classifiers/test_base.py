@@ -68,7 +68,7 @@ from skimbal.augmentation import RandomFlip, RandomGamma
 from skimbal.losses import get_loss, inverse_frequency, log_prior
 from skimbal.networks import SmallCNN
 from skimbal.sampling import BatchSampler
-from skimbal.training import ImageDataset, TrainingNet, net, prediction
+from skimbal.training import ImageDataset, TrainingNet, forward
 
 BOTH = pytest.mark.parametrize("classifier", [CNN2DClassifier, CNN3DClassifier])
 
@@ -214,7 +214,8 @@ def test_training_is_a_plain_loop(loss, sampler, monkeypatch):
     )
     X, y = images(n=50, n_classes=3, share=0.5)
     X = X.astype(np.float64)
-    clf = small(loss=loss, sampler=sampler, max_epochs=3, batch_size=16, ce_warmup_epochs=0)
+    mix = LossMix.from_expression(loss, warmup_epochs=0)
+    clf = small(loss=mix, sampler=sampler, max_epochs=3, batch_size=16)
     clf.set_params(callbacks=[("first", FirstWeights())]).fit(X, y)
 
     network = SmallCNN(1, 3, (6, 6), width=8).double()
@@ -248,7 +249,7 @@ def test_moving_statistics_and_warm_up_are_a_plain_loop(spec, micro_batch_size, 
     )
     X, y = images(n=50, n_classes=3, share=0.8)
     X = X.astype(np.float64)
-    clf = small(loss=spec, loss_statistics="moving", loss_horizon=40, ce_warmup_epochs=0.5)
+    clf = small(loss=LossMix.from_expression(spec, statistics="moving", horizon=40))
     clf.set_params(max_epochs=4, batch_size=5, micro_batch_size=micro_batch_size)
     callbacks = [("first", FirstWeights()), *([] if lean else [("listener", Listener())])]
     clf.set_params(callbacks=callbacks).fit(X, y)
@@ -292,22 +293,23 @@ def test_moving_statistics_and_warm_up_are_a_plain_loop(spec, micro_batch_size, 
 def test_warm_up_is_for_pure_losses_and_a_search_dimension():
     X, y = images(n=60)
     for loss in ("ce+mcc", "ce", "focal", "la", "balanced_softmax+f1", "ldam+mcc"):
-        params = {"loss": loss, "max_epochs": 2}
-        assert_same_weights(
-            small(**params).fit(X, y), small(**params, ce_warmup_epochs=0).fit(X, y)
-        )
-    fits = [small(loss="mcc", ce_warmup_epochs=n).fit(X, y) for n in (0, 2, 0.5, 2.0)]
+        pure = LossMix.from_expression(loss, warmup_epochs=0)
+        fits = [small(loss=given, max_epochs=2).fit(X, y) for given in (loss, pure)]
+        assert_same_weights(*fits)
+    fits = [small(loss=LossMix(mcc=1, warmup_epochs=n)).fit(X, y) for n in (0, 2, 0.5, 2.0)]
     assert_same_weights(fits[1], fits[2])  # half of the four epochs
     assert_same_weights(fits[1], fits[3])
     losses = [clf.history_[:, "train_loss"] for clf in fits[:2]]
     assert not np.allclose(*losses)
-    search = GridSearchCV(small(loss="f1", max_epochs=1), {"ce_warmup_epochs": [0, 1]}, cv=2)
-    assert search.fit(X, y).best_params_["ce_warmup_epochs"] in (0, 1)
+    clf = small(loss=LossMix(f1=1), max_epochs=1)
+    search = GridSearchCV(clf, {"loss__warmup_epochs": [0, 1]}, cv=2)
+    assert search.fit(X, y).best_params_["loss__warmup_epochs"] in (0, 1)
 
 
 def test_warm_up_and_moving_statistics_go_on_in_partial_fit():
     X, y = images(n=40)
-    clf = small(loss="mcc", loss_statistics="moving", ce_warmup_epochs=2, batch_size=8)
+    loss = LossMix(mcc=1, statistics="moving", warmup_epochs=2)
+    clf = small(loss=loss, batch_size=8)
     clf.partial_fit(X, y, classes=[0, 1])
     mass, loss = clf.net_.criterion_.moving[2].sum(), clf.history_[0, "batches", 0, "train_loss"]
     assert loss == pytest.approx(np.log(2), rel=0.5)  # cross-entropy to begin with
@@ -321,7 +323,7 @@ def test_warm_up_and_moving_statistics_go_on_in_partial_fit():
     pure = copy.deepcopy(clf.net_.criterion_)(logits, target)
     assert clf.net_.get_loss(logits, target, training=True) == pure
     # warm_start goes on with its epochs, too: there is no second warm-up.
-    clf = small(loss="mcc", ce_warmup_epochs=1, max_epochs=1, warm_start=True).fit(X, y)
+    clf = small(loss=LossMix(mcc=1, warmup_epochs=1), max_epochs=1, warm_start=True).fit(X, y)
     assert clf.fit(X, y).net_.epochs_before_ == 1
 
 
@@ -891,7 +893,7 @@ def test_network_without_a_linear_layer_classifies_and_says_how_to_transform():
     clf = small(module=no_linear, net=None).fit(X, y)
     assert clf.predict(X).shape == (80,)
     for call in (clf.get_feature_names_out, lambda: clf.transform(X)):
-        with pytest.raises(ValueError, match=r"runs no torch\.nn\.Linear.*name a layer in feature"):
+        with pytest.raises(ValueError, match=r"feature_layer=None .*torch\.nn\.Linear"):
             call()
     named = clone(clf).set_params(feature_layer="1").fit(X, y)
     assert named.transform(X).shape == (80, 2 * 4 * 4)
@@ -915,19 +917,19 @@ def test_layer_that_does_not_run_for_some_rows_is_missed():
     X[:40] += 100
     clf = small(module=Choosy, net=None, standardize=False).fit(X, y)
     assert clf.transform(X[:40]).shape == (40, 36)
-    with pytest.raises(ValueError, match=r"the layer 'second'.* did not run for some rows"):
+    with pytest.raises(ValueError, match=r"feature_layer.*'second'"):
         clf.transform(-X[:40])
     assert n_hooks(clf) == 0
 
 
-def test_features_come_in_blocks_and_one_forward_pass_each(monkeypatch):
+def test_features_come_in_blocks_and_one_forward_pass_each():
     X, y = images(n=200, n_classes=3)
     clf = small(module=batch_norm_head, net=None).fit(X, y)
     at_once = clf.transform(X)
     sizes = []
     network = clf.net_.module_.network
     hook = network.register_forward_pre_hook(lambda _, inputs: sizes.append(len(*inputs)))
-    predict_in_blocks(monkeypatch, clf, 90)
+    predict_in_blocks(clf, 90)
     assert_allclose(clf.transform(X), at_once, rtol=1e-5, atol=1e-6)
     assert sizes == [67, 67, 66]
     hook.remove()
@@ -937,7 +939,7 @@ def test_features_come_in_blocks_and_one_forward_pass_each(monkeypatch):
     assert_allclose(clf.transform(X), at_once, rtol=1e-5, atol=1e-6)
     for name, value in network.state_dict().items():
         assert torch.equal(value, before[name])
-    predict_in_blocks(monkeypatch, clf, 10)  # so many blocks that prediction folds
+    predict_in_blocks(clf, 10)  # so many blocks that prediction folds
     logits = clf.transform(X) @ network[-1].weight.detach().numpy().T
     logits += network[-1].bias.detach().numpy()
     assert_allclose(logits, clf.decision_function(X), rtol=1e-4, atol=1e-5)
@@ -953,11 +955,11 @@ def batch_norm_head(in_channels, n_classes):
     )
 
 
-def test_features_take_memory_for_one_block(monkeypatch):
+def test_features_take_memory_for_one_block():
     X, y = images(n=40)
     clf = small(module=two_heads, net=None).fit(X, y)
     X = np.broadcast_to(X[:1].astype(np.float64), (20_000, 6, 6))
-    predict_in_blocks(monkeypatch, clf, 100)
+    predict_in_blocks(clf, 100)
     clf.transform(X[:200])
     tracemalloc.start()
     try:
@@ -1106,7 +1108,7 @@ def test_history_counts_batches_that_lack_a_class(lean, iterator):
         ({"verbose": 2, "loss": "f1"}, True),
         ({"verbose": 0}, False),
         ({"verbose": 1, "loss": "ce"}, False),
-        ({"verbose": 1, "loss_statistics": "moving"}, False),
+        ({"verbose": 1, "loss": LossMix(ce=1, mcc=1, statistics="moving")}, False),
         ({"verbose": 1, "batch_size": 60}, False),
         ({"verbose": 1, "sampler": "balanced", "batch_size": 6}, False),
     ],
@@ -1119,20 +1121,20 @@ def test_hint_at_batches_that_lack_a_class(params, said, capsys):
     hints = [line for line in out.splitlines() if "of the batches lacked a class" in line]
     assert len(hints) == said
     for line in hints:
-        for remedy in ("micro_batch_size", "loss_statistics='moving'", "ce_warmup_epochs"):
+        for remedy in ("micro_batch_size", "statistics='moving'", "warmup_epochs"):
             assert remedy in line
 
 
 def test_moving_statistics_see_every_class_in_batches_of_two():
     X, y = images(n=200, n_classes=3, share=0.8)
-    params = {"loss": "ce+f1", "batch_size": 2, "max_epochs": 2}
-    with pytest.warns(UserWarning, match="or loss_statistics='moving'"):
-        small(**params).fit(X, y)
-    clf = small(**params, loss_statistics="moving").fit(X, y)
+    clf = small(loss=LossMix(ce=1, f1=1), batch_size=2, max_epochs=2)
+    with pytest.warns(UserWarning, match="batch_size=2.*statistics='moving'"):
+        clf.fit(X, y)
+    clf.set_params(loss__statistics="moving").fit(X, y)
     assert set(clf.predict(X)) == {0, 1, 2}
     assert clf.net_.criterion_.moving[2].sum() > 100
     assert pickle.loads(pickle.dumps(clf)).predict(X).tolist() == clf.predict(X).tolist()
-    assert clone(clf).get_params()["loss_statistics"] == "moving"
+    assert clone(clf).get_params()["loss__statistics"] == "moving"
 
 
 class Listener(Callback):
@@ -1218,6 +1220,10 @@ def test_optimizer_is_fused_unless_told_otherwise():
     assert "fused" not in group(optimizer="rmsprop")
 
 
+class OwnLBFGS(torch.optim.LBFGS):
+    """A subclass, which needs what its base needs."""
+
+
 class Twice(torch.optim.SGD):
     """An optimiser that asks for the gradient twice in a step, as LBFGS does."""
 
@@ -1248,7 +1254,9 @@ def test_optimizer_that_computes_gradients_itself():
     X, y = images()
     clf = small(optimizer=Twice, standardize=False).fit(X, y)
     assert len(clf.history_[0, "batches"]) == 3
-    small(optimizer="lbfgs", max_epochs=2, lr=0.1).fit(X, y)
+    one = small(optimizer="lbfgs", max_epochs=2, lr=0.1).fit(X, y)
+    other = small(optimizer=OwnLBFGS, max_epochs=2, lr=0.1).fit(X, y)
+    assert_same_weights(one, other)
 
 
 def test_train_step_of_ones_own_is_used(monkeypatch):
@@ -1270,28 +1278,22 @@ def batch_norm_network(in_channels, n_classes):
     return nn.Sequential(*layers, nn.Flatten(), nn.Linear(16 * 36, n_classes))
 
 
-def predict_in_blocks(monkeypatch, clf, block_size):
-    n_bytes = block_size * clf.net_.activation_bytes_
-    monkeypatch.setitem(prediction.ACTIVATION_BYTES, "cpu", (n_bytes, n_bytes))
+def predict_in_blocks(clf, block_size):
+    clf.net_.iterator_valid__batch_size = block_size
     assert clf.net_.block_size == block_size
 
 
-def test_blocks_to_predict_suit_the_largest_activation(monkeypatch):
+def test_blocks_to_predict_suit_the_largest_activation():
     X, y = images(n=200, n_classes=3)
     clf = small(module=batch_norm_network, net=None).fit(X, y)
     assert clf.net_.activation_bytes_ == 16 * 36 * 4  # of the second convolution
     assert clf.net_.block_size == 1024  # no more, however small
     sizes = []
     hook = clf.net_.module_.register_forward_pre_hook(lambda _, inputs: sizes.append(len(*inputs)))
-    predict_in_blocks(monkeypatch, clf, 90)
+    predict_in_blocks(clf, 90)
     clf.predict(X)
     assert sizes == [67, 67, 66]
-    # A block is the larger the more weights it has to read.
-    n_bytes = sum(parameter.nbytes for parameter in clf.net_.module_.parameters())
-    monkeypatch.setitem(prediction.ACTIVATION_BYTES, "cpu", (1, 2**30))
-    assert clf.net_.block_size == max(2, 4 * n_bytes // (16 * 36 * 4))
-    # Never one row at a time, which torch convolves slowly, unless there is no more than one.
-    monkeypatch.setitem(prediction.ACTIVATION_BYTES, "cpu", (1, 1))
+    predict_in_blocks(clf, 2)
     sizes.clear()
     clf.predict(X[:5])
     assert sizes == [2, 2, 1]
@@ -1304,11 +1306,11 @@ def test_folded_batch_norm_predicts_the_same(monkeypatch):
     clf = small(module=batch_norm_network, net=None).fit(X, y)
     at_once, before = clf.predict_proba(X), copy.deepcopy(clf.net_.module_.state_dict())
     folded = []
-    real = net.fold_batch_norm
+    real = forward.fold_batch_norm
     monkeypatch.setattr(
-        net, "fold_batch_norm", lambda network: folded.append(real(network)) or folded[-1]
+        forward, "fold_batch_norm", lambda network: folded.append(real(network)) or folded[-1]
     )
-    predict_in_blocks(monkeypatch, clf, 10)
+    predict_in_blocks(clf, 10)
     assert_allclose(clf.predict_proba(X), at_once, rtol=1e-4, atol=1e-6)
     (network,) = folded
     assert not any(isinstance(module, nn.BatchNorm2d) for module in network.modules())
@@ -1326,15 +1328,15 @@ def test_rows_that_an_iterator_leaves_out_are_missed(monkeypatch):
     clf = small(net={"module__width": 8, **net}).fit(X, y)
     assert_allclose(clf.predict_proba(X), small().fit(X, y).predict_proba(X), rtol=1e-5)
     clf.set_params(net__iterator_valid__drop_last=True).fit(X, y)
-    with pytest.raises(ValueError, match="gave 64 rows to predict of 80"):
+    with pytest.raises(ValueError, match=r"iterator_valid.*80 rows.*64"):
         clf.predict(X)
 
 
-def test_prediction_takes_memory_for_one_block(monkeypatch):
+def test_prediction_takes_memory_for_one_block():
     X, y = images(n=40)
     clf = small().fit(X, y)
     X = np.broadcast_to(X[:1].astype(np.float64), (20_000, 6, 6))
-    predict_in_blocks(monkeypatch, clf, 100)
+    predict_in_blocks(clf, 100)
     clf.predict_proba(X[:200])
     tracemalloc.start()
     try:
@@ -1370,7 +1372,7 @@ def test_balanced_batches_raise_the_recall_of_a_rare_class():
             {},
             "loss",
             ["wce", "focal", "ce + 0.5*mcc"],
-            lambda net: net.criterion_.extra_repr(),
+            lambda net: net.criterion_.name,
             ["wce", "focal", "ce + 0.5*mcc"],
         ),
         (
@@ -1520,7 +1522,7 @@ def test_search_over_the_loss_behind_a_sampler():
         assert n_rows == 56, "28 rows of each class"
         assert net.optimizer_.param_groups[0]["weight_decay"] == 1e-4
         score = balanced_accuracy_score(y, fitted.predict(X))
-        return {"score": score, "which": losses.index(net.criterion_.extra_repr())}
+        return {"score": score, "which": losses.index(net.criterion_.name)}
 
     grid = {"cnn2dclassifier__loss": losses}
     options = {"cv": 2, "scoring": scoring, "refit": "score", "error_score": "raise"}
@@ -2044,10 +2046,11 @@ def test_chunks_of_one_class_each(loss, class_weight):
         assert clf.classes_.tolist() == ["b", "q", "x"]
         assert np.isfinite(clf.decision_function(X)).all()
         counts = [np.sum((names == name) & (y < n_seen)) for name in ("b", "q", "x")]
+        vectors = clf.net_.criterion_.class_vectors
         if loss == "wce":
-            assert_allclose(clf.net_.criterion_.class_weight, inverse_frequency(counts), rtol=1e-6)
+            assert_allclose(vectors["wce"], inverse_frequency(counts), rtol=1e-6)
         if loss == "la":
-            assert_allclose(clf.net_.criterion_.log_prior, log_prior(counts), rtol=1e-6)
+            assert_allclose(vectors["la"], log_prior(counts), rtol=1e-6)
         assert_allclose(clf.class_prior_, np.array(counts) / sum(counts), rtol=1e-12)
         clf.set_params(logit_adjustment=1)
         assert np.isfinite(clf.decision_function(X)).all()
@@ -2135,12 +2138,10 @@ def test_early_stopping_ends_at_the_right_epoch(split):
     assert clf.callbacks[1][1] is stop
 
 
-def test_validation_loss_of_a_mix_is_that_of_the_whole_set(monkeypatch):
-    monkeypatch.setitem(
-        prediction.ACTIVATION_BYTES, "cpu", (5000, 5000)
-    )  # several blocks to predict in
+def test_validation_loss_of_a_mix_is_that_of_the_whole_set():
     X, y = images(n=120, n_classes=3, share=0.5)
-    clf = small(loss="ce+mcc", train_split=0.5, callbacks=[("seen", Seen())]).fit(X, y)
+    clf = small(loss="ce+mcc", train_split=0.5, callbacks=[("seen", Seen())])
+    clf.set_params(net__iterator_valid__batch_size=20).fit(X, y)  # several blocks to predict in
     assert clf.history_[-1, "valid_batch_count"] > 1
     valid = seen(clf).valid_
     logits = torch.from_numpy(clf.decision_function(valid.X))
@@ -2413,7 +2414,8 @@ def test_validation_rows_leak_into_nothing():
     mine = small(train_split=split, loss="wce").fit(changed, y)
     alone = small(loss="wce").fit(X[~held_out], y[~held_out])
     assert_allclose(mine.net_.module_.mean, alone.net_.module_.mean)
-    assert_allclose(mine.net_.criterion_.class_weight, alone.net_.criterion_.class_weight)
+    weights = [clf.net_.criterion_.class_vectors["wce"] for clf in (mine, alone)]
+    assert_allclose(*weights)
 
 
 @pytest.mark.parametrize("train_split", [0.25, 4])
@@ -2422,7 +2424,8 @@ def test_pixels_of_validation_rows_change_nothing(train_split):
     clf = small(loss="wce", train_split=train_split, callbacks=[("seen", Seen())]).fit(X, y)
     rows = seen(clf).valid_.rows
     counts = np.bincount(np.delete(y, rows))
-    assert_allclose(clf.net_.criterion_.class_weight, inverse_frequency(counts), rtol=1e-6)
+    weights = clf.net_.criterion_.class_vectors["wce"]
+    assert_allclose(weights, inverse_frequency(counts), rtol=1e-6)
     changed = X.copy()
     changed[rows] = 1e4
     assert_same_weights(clf, clone(clf).fit(changed, y))
@@ -2675,7 +2678,7 @@ def test_loss_module_is_used_as_a_copy(loss):
     X, y = images()
     clf = small(loss=loss, max_epochs=8).fit(X, y)
     assert clf.score(X, y) > 0.9
-    assert clf.net_.criterion_.scale.item() != 1, "its parameters are trained"
+    assert clf.net_.criterion_.module.scale.item() != 1, "its parameters are trained"
     if isinstance(loss, Tempered):
         assert loss.scale.item() == 1
         assert loss.scale.grad is None

@@ -560,16 +560,19 @@ BAD_PARAMS = [
     ({"feature_layer": nn.Linear}, ["feature_layer must be the name of a layer", "Linear"]),
     (
         {"feature_layer": "clasifier"},
-        ["feature_layer='clasifier' is no layer", "Near names are ['classifier'"],
+        ["feature_layer must be", "got 'clasifier'", "Near names are ['classifier'"],
     ),
     (
         {"feature_layer": "xyzzy"},
-        ["feature_layer='xyzzy' is no layer", "'dropout', 'classifier'];", "named_modules()"],
+        ["feature_layer must be", "got 'xyzzy'", "'dropout', 'classifier'].", "named_modules()"],
     ),
-    ({"module": Unused, "net": None, "feature_layer": "spare"}, ["layer 'spare'", "does not run"]),
+    (
+        {"module": Unused, "net": None, "feature_layer": "spare"},
+        ["feature_layer='spare'", "does not run"],
+    ),
     (
         {"module": Unused, "net": None, "feature_layer": "turned"},
-        ["layer 'turned'", "a tensor with one entry", "gets something else"],
+        ["feature_layer='turned'", "a tensor with one entry", "gets something else"],
     ),
     ({"net": {"feature_layer": "classifier"}}, ["net['feature_layer']", "go round a parameter"]),
     ({"lr_schedule": "linear"}, ["None or 'cosine'", "'linear'"]),
@@ -587,30 +590,18 @@ BAD_PARAMS = [
     ({"max_epochs": None}, [f"max_epochs {WHOLE} 1", "None"]),
     ({"micro_batch_size": 9, "batch_size": 8}, ["micro_batch_size", "at most batch_size=8", "9"]),
     *(
-        ({"loss_statistics": value}, ["loss_statistics must be 'batch' or 'moving'", repr(value)])
-        for value in ("global", None, 3)
-    ),
-    *(
-        ({"loss_horizon": value}, ["positive, finite number of samples", repr(value)])
-        for value in (0, -5, np.inf, "512", None)
+        ({"loss": LossMix(mcc=1, **{name: value})}, [f"{name} must be", f"got {value!r}"])
+        for name, value in (("statistics", "global"), ("horizon", 0), ("warmup_epochs", -1))
     ),
     (
-        {"loss_statistics": "moving", "loss": nn.CrossEntropyLoss()},
-        ["loss_statistics='moving'", "CrossEntropyLoss", "loss_statistics='batch'"],
-    ),
-    (
-        {"loss_statistics": "moving", "optimizer": "lbfgs"},
-        ["several times in a step", "optimizer='lbfgs'", "loss_statistics='batch'"],
-    ),
-    *(
-        ({"ce_warmup_epochs": value}, ["ce_warmup_epochs must be a finite number", repr(value)])
-        for value in (-1, np.nan, "2", None, True)
+        {"loss": LossMix(mcc=1, statistics="moving"), "optimizer": "lbfgs"},
+        ["several times in a step", "optimizer='lbfgs'", "statistics='batch'"],
     ),
     *(
         ({"logit_adjustment": value}, ["logit_adjustment must be a finite number", repr(value)])
         for value in (-1, np.nan, np.inf, "1", None, True, [1])
     ),
-    ({"loss": LossMix(la=1, la_tau=-1)}, ["la_tau must be a finite number of at least 0", "-1"]),
+    ({"loss": LossMix(la=1, la_tau=-1)}, ["la_tau must be", "got -1"]),
     *(
         ({"loss": loss, "micro_batch_size": 2}, ["micro_batch_size=2", "logits alone", *words])
         for loss, words in (
@@ -1386,22 +1377,22 @@ MIXES += [LossMix(ce=0.1, mcc=1), FocalLoss(), nn.CrossEntropyLoss, nn.CrossEntr
 @pytest.mark.parametrize("loss", PURE, ids=str)
 def test_collapse_warning_once_per_fit(cls, loss):
     X = images(cls)
-    clf = make(cls, loss=loss, ce_warmup_epochs=0, max_epochs=3, batch_size=4)
+    clf = make(cls, loss=LossMix.from_expression(loss, warmup_epochs=0), max_epochs=3, batch_size=4)
     for _ in range(2):
         (warning,) = caught(lambda: clf.fit(X, Y))
         assert warning.category is CollapseWarning
         assert warning.filename == __file__
         text = str(warning.message)
-        assert f"loss={loss!r}" in text
+        assert f"loss={clf.loss!r}" in text
         assert "collapse to one class" in text
     mix = re.search(r"loss='(ce\+(?:mcc|f1))'", text)[1]
     assert caught(lambda: make(cls, loss=mix).fit(X, Y)) == []
-    assert "ce_warmup_epochs=0.5" in text
+    assert "warmup_epochs=0.5" in text
     assert caught(lambda: make(cls, loss=loss).fit(X, Y)) == []
 
 
 def test_collapse_warning_in_the_first_call_of_partial_fit_only():
-    clf = make(loss="mcc", ce_warmup_epochs=0)
+    clf = make(loss=LossMix(mcc=1, warmup_epochs=0))
     assert len(caught(lambda: clf.partial_fit(images(), Y, classes=[0, 1]), CollapseWarning)) == 1
     assert caught(lambda: clf.partial_fit(images(), Y)) == []
 
@@ -1417,9 +1408,9 @@ def test_collapse_warning_can_be_filtered(refused):
         warnings.simplefilter("error")
         warnings.simplefilter("ignore", CollapseWarning)
         with pytest.raises(pytest.fail.Exception, match="training began"):
-            make(loss="mcc", ce_warmup_epochs=0).fit(X, Y)
+            make(loss=LossMix(mcc=1, warmup_epochs=0)).fit(X, Y)
         warnings.simplefilter("error", CollapseWarning)
-        clf = make(loss="mcc", ce_warmup_epochs=0)
+        clf = make(loss=LossMix(mcc=1, warmup_epochs=0))
         refused(lambda: clf.fit(X, Y), "loss='ce+mcc'", error=CollapseWarning)
 
 
@@ -1611,9 +1602,9 @@ def test_labels_of_text_are_no_paths(tmp_path):
 
 def test_bad_paths(tmp_path):
     X, paths = save_images(tmp_path)
-    with pytest.raises(TypeError, match=r"paths alone.*at index 2 is of type ndarray"):
+    with pytest.raises(TypeError, match=r"paths.*ndarray at index 2"):
         make().fit([*paths[:2], X[2], *paths[3:]], Y)
-    with pytest.raises(FileNotFoundError, match=r"there is no file .*nowhere\.npy"):
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.npy"):
         make().fit([*paths[:-1], tmp_path / "nowhere.npy"], Y)
     with pytest.raises(ValueError, match="inconsistent numbers of samples"):
         make().fit(paths, Y[:-1])
@@ -1623,5 +1614,5 @@ def test_bad_paths(tmp_path):
     np.save(paths[0], np.zeros((7, 7), np.uint8))
     with pytest.raises(ValueError, match=r"sample shape \(1, 7, 7\).*expecting sample shape"):
         clf.predict(paths[:1])
-    with pytest.raises(ValueError, match="iterator_train__num_workers must be an integer"):
+    with pytest.raises(ValueError, match=r"^iterator_train__num_workers.*-1"):
         make(net={"iterator_train__num_workers": -1}).fit(X, Y)

@@ -2,15 +2,18 @@
 
 import dataclasses
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import zarr
 from numpy.testing import assert_array_equal
 from PIL import Image
 
 from skimbal.datasets import load_image_folder
 from skimbal.images import FORMATS, DecodedImage, Format, ImageFiles, find_images
+from tests.images.data import save_series
 
 
 def read_table(path, channels, header_only):
@@ -91,3 +94,41 @@ def test_an_added_series_of_pictures(tmp_path, monkeypatch):
     data = load_image_folder(tmp_path)
     assert data.X.shape == (2, 2, 5, 6)
     assert np.asarray(data.X)[0, :, 0, 0].tolist() == [0, 1]
+
+
+def test_images_are_found_in_folders(tmp_path):
+    for name in ("a.PNG", "b/c.nii.gz", "b/notes.txt", ".d/e.png", "b/.f.png", "DICOMDIR"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    save_series(tmp_path / "b" / "series", [0, 5])
+    save_series(tmp_path / "flat", [0])
+    zarr.save_array(tmp_path / "b" / "volume.zarr", np.zeros((3, 3)))
+    flat = os.path.join("flat", "00")
+    series = os.path.join("b", "series")
+    others = [os.path.join("b", "notes.txt")]
+    known = ["a.PNG", os.path.join("b", "c.nii.gz"), os.path.join("b", "volume.zarr")]
+    assert find_images(tmp_path) == (sorted([*known, "flat", series]), others)
+    assert find_images(tmp_path, series_level=2) == (sorted([*known, flat, series]), others)
+    slices = [os.path.join(series, name) for name in ("00", "71")]
+    assert find_images(tmp_path, series_level=None)[0] == sorted([*known, flat, *slices])
+    assert others[0] in find_images(tmp_path, any_file=True)[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "package", "module"),
+    [
+        ("a.png", "pillow", "PIL.Image"),
+        ("a.nii", "nibabel", "nibabel"),
+        ("a.dcm", "pydicom", "pydicom"),
+        ("a.zarr", "zarr", "zarr"),
+    ],
+)
+def test_missing_library(name, package, module, tmp_path, monkeypatch):
+    if name == "a.zarr":
+        zarr.save_array(tmp_path / name, np.zeros((3, 3)))
+    else:
+        (tmp_path / name).write_text("anything")
+    monkeypatch.setitem(sys.modules, module, None)
+    for on_error in ("raise", "skip"):
+        with pytest.raises(ImportError, match=rf'{package} is missing.* "skimbal\[io\]"'):
+            ImageFiles([tmp_path / name], on_error=on_error)

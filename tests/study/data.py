@@ -8,6 +8,8 @@ from skimbal.datasets import DataCard
 from skimbal.study import Configuration, Fit, LossStudy, compare_losses
 
 CLASSES = ("cyst", "normal", "tumour")
+#: A reference and a loss that is compared with it.
+PAIR = ["ce", "ce+mcc"]
 #: A name of 67 characters.
 LONG = "immature granulocytes(myelocytes, metamyelocytes and promyelocytes)"
 
@@ -18,7 +20,7 @@ def quick(**params):
 
 def compare(X, y, **kwargs):
     options = {
-        "losses": ["ce", "ce+mcc"],
+        "losses": ["ce"],
         "samplers": ["uniform"],
         "estimator": quick(),
         "cv": 2,

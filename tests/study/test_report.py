@@ -295,21 +295,22 @@ def test_names_are_text_and_nothing_else(tmp_path):
     assert "&lt;b&gt;bold" in page.source
 
 
-def test_the_same_study_gives_the_same_bytes_but_for_the_date(study, tmp_path, monkeypatch):
+def test_the_same_study_gives_the_same_bytes_but_for_the_date(
+    study, real_page, tmp_path, monkeypatch
+):
     class Later:
         @staticmethod
         def today():
             return report_date.fromisoformat("2031-02-03")
 
     report_date = report.date
-    first, second = tmp_path / "first.html", tmp_path / "second.html"
-    study.to_html(first)
+    second = tmp_path / "second.html"
     monkeypatch.setattr(report, "date", Later)
     with plt.style.context("dark_background"):
         study.to_html(second)
-    today = re.search(r'datetime="([-\d]+)"', first.read_text("utf-8"))[1]
+    today = re.search(r'datetime="([-\d]+)"', real_page.source)[1]
     assert today != "2031-02-03"
-    assert first.read_text("utf-8").replace(today, "2031-02-03") == second.read_text("utf-8")
+    assert real_page.source.replace(today, "2031-02-03") == second.read_text("utf-8")
 
 
 def test_global_state_is_as_before(tmp_path):
@@ -321,7 +322,7 @@ def test_global_state_is_as_before(tmp_path):
         return dict(matplotlib.rcParams), *randomness, torch.get_rng_state().tolist()
 
     before = state()
-    reported().to_html(tmp_path / "report.html")
+    STUDIES["one fit each"]().to_html(tmp_path / "report.html")
     assert state() == before
     assert plt.get_fignums() == [figure.number]
     assert plt.gcf() is figure
@@ -390,7 +391,7 @@ def test_an_old_report_is_replaced_where_a_link_points_to(tmp_path):
     (tmp_path / "old.html").write_text("old")
     link = tmp_path / "link.html"
     link.symlink_to("old.html")
-    write_report(reported(), link)
+    write_report(STUDIES["one configuration"](), link)
     assert link.is_symlink()
     assert "<!DOCTYPE html>" in (tmp_path / "old.html").read_text("utf-8")
     assert sorted(os.listdir(tmp_path)) == ["link.html", "old.html"]
@@ -451,7 +452,15 @@ def overflow(page):
     )
 
 
-@pytest.mark.parametrize("name", ["usual", "one fit each", "one configuration", "many classes"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("usual", marks=pytest.mark.slow),
+        pytest.param("one fit each", marks=pytest.mark.slow),
+        "one configuration",
+        "many classes",
+    ],
+)
 def test_a_browser_shows_it_and_axe_finds_no_fault(name, visit, path_of):
     from axe_core_python.sync_playwright import Axe
 
@@ -463,7 +472,7 @@ def test_a_browser_shows_it_and_axe_finds_no_fault(name, visit, path_of):
     assert [(v["id"], [node["html"] for node in v["nodes"]]) for v in violations] == []
 
 
-@pytest.mark.parametrize("name", ["usual", "many classes"])
+@pytest.mark.parametrize("name", [pytest.param("usual", marks=pytest.mark.slow), "many classes"])
 def test_narrow_screens_scroll_tables_and_not_the_page(name, visit, path_of):
     page = visit(path_of(name))
     assert overflow(page) <= 0
@@ -475,7 +484,7 @@ def test_narrow_screens_scroll_tables_and_not_the_page(name, visit, path_of):
     assert max(hidden) > 0
 
 
-@pytest.mark.parametrize("name", ["usual", "many classes"])
+@pytest.mark.parametrize("name", [pytest.param("usual", marks=pytest.mark.slow), "many classes"])
 def test_print_cuts_nothing(name, visit, path_of):
     page = visit(path_of(name))
     # The width of A4 between margins of 15 mm, at 96 pixels for an inch.

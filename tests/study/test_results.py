@@ -1,8 +1,13 @@
+import dataclasses
+import json
+
+import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 
 from skimbal import CNN2DClassifier, LossMix
-from tests.study.data import compare, made_up, quick
+from skimbal.study import Fit
+from tests.study.data import PAIR, compare, made_up, quick
 
 
 def test_pairs_are_taken_split_by_split():
@@ -11,8 +16,42 @@ def test_pairs_are_taken_split_by_split():
     assert difference.mean == pytest.approx(0.1)
 
 
+def test_a_fit_is_made_of_what_json_keeps():
+    (fit,) = made_up({("ce", "x", None): [0.1]}).fits
+    assert Fit.from_dict(json.loads(json.dumps(fit.to_dict()))) == fit
+    fields = fit.to_dict()
+    fields["scores"].clear()
+    assert fit.scores
+    with pytest.raises(TypeError, match="scores2"):
+        Fit.from_dict({**fields, "scores2": {}})
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        fit.seed = 1
+
+
+def test_scores_have_titles():
+    study = made_up({("ce", "x", None): [0.1]}, scoring="f1[1]")
+    assert study.title() == study.title("f1[1]") == "f1[1]"
+    assert study.title("matthews_corrcoef") == "MCC"
+    assert study.class_scores() == {"0": "f1[0]", "1": "f1[1]"}
+    assert study.class_names == ["0", "1"]
+    with pytest.raises(ValueError, match=r"score must be .* got 'mcc'"):
+        study.title("mcc")
+
+
+def test_pictures_group_losses_by_their_terms(small):
+    losses = {"weighted": "wce", "plain": "ce", "ce without wce": "ce"}
+    study = compare(*small, losses=losses)
+    assert [d.reference for d in study.differences()] == ["plain", "plain"]
+    display = study.plot()
+    labels = [label.get_text() for label in display.ax_.get_yticklabels()]
+    start = labels.index("uniform + weights")
+    assert labels[start + 1 :] == ["weighted"]
+    assert sorted(labels[:start]) == ["ce without wce", "plain", "uniform"]
+    plt.close(display.figure_)
+
+
 def test_frames(small):
-    study = compare(*small)
+    study = compare(*small, losses=PAIR)
     frame = study.to_frame()
     assert list(frame.index) == [("ce", "uniform"), ("ce+mcc", "uniform")]
     row = frame.loc[("ce+mcc", "uniform")]
@@ -38,7 +77,7 @@ def test_frames_name_their_extra(monkeypatch):
 
 
 def test_csv_is_the_frame(small, tmp_path):
-    study = compare(*small)
+    study = compare(*small, losses=PAIR)
     study.to_csv(tmp_path / "table.csv")
     table = pd.read_csv(tmp_path / "table.csv", index_col=["loss", "sampler"])
     pd.testing.assert_frame_equal(table, study.to_frame(), check_exact=True)

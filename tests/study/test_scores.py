@@ -7,7 +7,7 @@ from sklearn.model_selection import (
 )
 from torch import nn
 
-from tests.study.data import compare, made_up, quick
+from tests.study.data import PAIR, compare, made_up, quick
 
 
 @pytest.mark.parametrize("n_classes", [2, 3])
@@ -48,7 +48,7 @@ def test_scores_are_those_of_scikit_learn(small, n_classes):
     ],
 )
 def test_scoring_ranks(small, scoring, name):
-    study = compare(*small, scoring=scoring)
+    study = compare(*small, losses=PAIR, scoring=scoring)
     assert study.scoring == study.score_names[0] == name
     means = [estimate.mean for estimate in study.estimates()]
     best = min(means) if name == "log_loss" else max(means)

@@ -23,6 +23,7 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
+from sklearn.base import clone
 from skorch.callbacks import (
     Callback,
     Checkpoint,
@@ -36,8 +37,8 @@ from torch.utils.data import DataLoader
 
 from skimbal import CNN2DClassifier, CollapseWarning, LossMix
 from skimbal.losses import get_loss
-from skimbal.training import TrainingNet
-from skimbal.training.processes import join, own_rows
+from skimbal.training import Together, join
+from skimbal.training.processes import SumOverProcesses
 
 #: Longest time for what takes some 20 seconds on two cores, in seconds.
 TIMEOUT = 120
@@ -142,10 +143,7 @@ CASES = {
     "two passes, weights": {"loss": "ce+mcc+f1", "micro_batch_size": 3, "weighted": True},
     "one pass, weights": {"loss": "ce+focal+la+ldam", "micro_batch_size": 3, "weighted": True},
     "moving, warm-up": {
-        "loss": "mcc",
-        "loss_statistics": "moving",
-        "loss_horizon": 40,
-        "ce_warmup_epochs": 2,
+        "loss": LossMix(mcc=1, statistics="moving", horizon=40, warmup_epochs=2),
         "batch_size": 5,
     },
     "empty parts": {"batch_size": 3, "weighted": True},
@@ -189,7 +187,10 @@ def fit(options, *more_callbacks, **more):
 
 def first_gradient(options):
     # Without a warm-up, which begins with a loss that is a mean over rows.
-    clf = fit(options, ("first", FirstGradient()), max_epochs=1, ce_warmup_epochs=0)
+    loss = clone(options.get("loss", "ce+mcc"), safe=False)
+    if isinstance(loss, LossMix):
+        loss.set_params(warmup_epochs=0)
+    clf = fit({**options, "loss": loss}, ("first", FirstGradient()), max_epochs=1)
     return dict(clf.net_.callbacks_)["first"].gradient
 
 
@@ -219,12 +220,11 @@ def results_of(clf):
     }
 
 
-def local_share(self, y_pred, y_true, X, n_rows, training):
+def local_share(net, logits, labels, weight, n_rows, training):
     """Compute what plain data parallelism averages: the losses of the parts."""
-    weights = {"sample_weight": X["sample_weight"]} if isinstance(X, dict) else {}
-    if len(y_true) == 0:
-        return y_pred.sum()
-    return self.criterion_(y_pred, y_true, **weights, normalizer=len(y_true))
+    if len(labels) == 0:
+        return logits.sum()
+    return net.criterion_(logits, labels, sample_weight=weight, normalizer=len(labels))
 
 
 def draw_logits():
@@ -236,17 +236,17 @@ def draw_logits():
 LOSSES = ["ce", "ce+mcc", "ce+wce+f1", "la+ldam", "balanced_softmax+mcc", "moving"]
 
 
-def loss_gradients(rows, process_group=None):
+def loss_gradients(rows, sum_over_parts=None):
     """Compute losses and gradients of some rows, without and with weights that are learnt."""
     logits, target, weight = draw_logits()
     found = []
     for name in LOSSES:
-        moving = {"statistics": "moving", "horizon": 9} if name == "moving" else {}
-        loss = get_loss("ce+mcc" if moving else name, class_counts=[5, 3, 1], **moving)
+        moving = LossMix(ce=1, mcc=1, statistics="moving", horizon=9)
+        loss = get_loss(moving if name == "moving" else name, class_counts=[5, 3, 1])
         for is_weighted, is_learnt in [(False, False), (True, False), (True, True)]:
             z = logits[rows].clone().requires_grad_()
             w = weight[rows].clone().requires_grad_(is_learnt) if is_weighted else None
-            value = loss(z, target[rows], w, process_group=process_group)
+            value = loss(z, target[rows], w, sum_over_parts=sum_over_parts)
             value.backward()
             found.append([value.detach(), z.grad, w.grad if is_learnt else None])
     return found
@@ -264,16 +264,16 @@ def work(folder, rank, world):
         if name in CASES:
             sums[f"{name}/gradient"] = first_gradient(options)
         if name in OF_SETS:
-            plain, TrainingNet._share_of_loss = TrainingNet._share_of_loss, local_share
-            sums[f"{name}/local"] = first_gradient(options)
-            TrainingNet._share_of_loss = plain
+            with mock.patch("skimbal.training.gradient.share_of_loss", local_share):
+                sums[f"{name}/local"] = first_gradient(options)
         back = pickle.loads(pickle.dumps(clf))
         assert np.array_equal(back.predict_proba(draw()[0]), sums[f"{name}/proba"])
     (folder / f"estimator{rank}.pickle").write_bytes(pickle.dumps(fit(CASES["ce+mcc"])))
 
     # The processes are a pair or a trio, of which the last has no row here.
     parts = [slice(0, 5), slice(5, 9), slice(9, 9)]
-    for i, (value, gradient, of_weight) in enumerate(loss_gradients(parts[rank], dist.group.WORLD)):
+    found = loss_gradients(parts[rank], SumOverProcesses(world))
+    for i, (value, gradient, of_weight) in enumerate(found):
         sums[f"loss {i}/value"] = value / world
         sums[f"loss {i}/gradient"] = gradient / world
         if of_weight is not None:
@@ -303,7 +303,7 @@ def work(folder, rank, world):
         fit({}, Interrupts())
 
     clf = CNN2DClassifier(module=Net, sampler="balanced", distributed=True)
-    with pytest.raises(ValueError, match="given different") as caught:
+    with pytest.raises(ValueError, match="same in all processes") as caught:
         clf.fit(X + (rank == 1), y)
     messages = {"data": str(caught.value)}
     with pytest.raises(ValueError, match="rarest class") as caught:
@@ -514,7 +514,7 @@ def test_a_checkpoint_of_the_first_process_is_loaded_in_all(processes):
 
 def test_bad_input_is_refused_in_all(processes):
     for messages in processes.messages:
-        assert "the processes were given different rows" in messages["data"]
+        assert "rows, labels, weights" in messages["data"]
         assert (
             f"fewer training rows (1) than there are processes ({processes.world})"
             in (messages["rare"])
@@ -537,7 +537,7 @@ def test_own_rows_are_all_rows_and_none_is_alone(monkeypatch):
             parts = []
             for rank in range(world):
                 monkeypatch.setattr(dist, "get_rank", lambda rank=rank: rank)
-                parts.append(np.arange(n_rows)[own_rows(n_rows)])
+                parts.append(np.arange(n_rows)[Together("cpu").own_rows(n_rows)])
             assert np.array_equal(np.sort(np.concatenate(parts)), np.arange(n_rows))
             assert n_rows == 1 or all(len(part) != 1 for part in parts)
             if n_rows >= 2 * world:

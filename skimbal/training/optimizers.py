@@ -1,0 +1,40 @@
+"""Traits of optimizers that training asks for."""
+
+import torch
+from torch.optim import LBFGS, SGD, Adam, AdamW, Optimizer
+
+from skimbal.training.devices import device_type
+
+__all__ = ["can_be_fused", "takes_one_gradient", "takes_several_gradients"]
+
+#: Optimizers of which torch has a kernel that updates all parameters at once.
+_FUSED = (Adam, AdamW, SGD)
+#: Optimizers that compute the loss and its gradient several times in a step.
+_SEVERAL_GRADIENTS = (LBFGS,)
+#: Optimizers of torch whose step needs one gradient, so that they are given no closure.
+_ONE_GRADIENT = frozenset(
+    optimizer
+    for optimizer in vars(torch.optim).values()
+    if isinstance(optimizer, type)
+    and issubclass(optimizer, Optimizer)
+    and not issubclass(optimizer, _SEVERAL_GRADIENTS)
+)
+
+
+def takes_several_gradients(optimizer: type[Optimizer]) -> bool:
+    """Tell whether an optimizer is known to compute several gradients of a batch in a step."""
+    return issubclass(optimizer, _SEVERAL_GRADIENTS)
+
+
+def takes_one_gradient(optimizer: type[Optimizer]) -> bool:
+    """Tell whether an optimizer is known to need one gradient of a batch in a step.
+
+    A subclass may have a step that asks for more, so this is not the opposite of
+    :func:`takes_several_gradients`.
+    """
+    return optimizer in _ONE_GRADIENT
+
+
+def can_be_fused(optimizer: type[Optimizer], device: str) -> bool:
+    """Tell whether torch has a kernel for a device that updates all parameters at once."""
+    return optimizer in _FUSED and device_type(device) in ("cpu", "cuda")

@@ -1,0 +1,57 @@
+"""The schedule, the progress bar and their pickles."""
+
+import pickle
+
+import pytest
+from skorch.callbacks import Checkpoint
+
+from skimbal.training import CosineSchedule, EpochProgress
+from tests.training.data import Interrupt, assert_same_state, draw, make_net, round_trip, state_of
+
+
+def test_schedule_ends_with_its_epochs():
+    data = draw()
+    callbacks = [("schedule", CosineSchedule("CosineAnnealingLR", T_max=4))]
+    callbacks += [("progress", EpochProgress(4)), ("own", Interrupt())]
+    net = make_net(data, lr=0.2, callbacks=callbacks)
+    net.train_epochs(data, None, 1)
+    (group,) = net.optimizer_.param_groups
+    assert 0 < group["lr"] < 0.2
+    net.end_schedule()
+    assert group["lr"] == 0.2
+    names = [name for name, _ in net.callbacks_]
+    assert "schedule" not in names
+    assert "progress" not in names
+    assert {"own", "train_loss", "valid_loss"} <= set(names)
+    for trained in (net, round_trip(net, "pickle")):
+        dict(trained.callbacks_)["own"].on_epoch_end = lambda net, **kwargs: None
+        trained.train_epochs(data, None, 2)
+        assert trained.optimizer_.param_groups[0]["lr"] == 0.2
+        assert trained.history[:, "epoch"] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("validate", [False, True])
+def test_progress_bar(validate, capsys):
+    data = draw()
+    net = make_net(data, callbacks=[EpochProgress(2)])
+    net.train_epochs(data, data if validate else None, 2)
+    out, err = capsys.readouterr()
+    assert out == ""
+    last = err.rsplit("\r", 1)[-1]
+    assert "2/2" in last
+    assert f"train_loss={net.history[-1, 'train_loss']:.3g}" in last
+    assert ("valid_loss" in last) == validate
+
+
+def test_net_with_a_progress_bar_pickles_in_training_and_after(tmp_path):
+    data = draw()
+    checkpoint = Checkpoint(monitor=None, f_params=None, f_optimizer=None, f_criterion=None)
+    checkpoint.set_params(f_history=None, f_pickle=str(tmp_path / "net.pkl"))
+    net = make_net(data, callbacks=[EpochProgress(2), checkpoint])
+    net.train_epochs(data, None, 2)
+    saved = pickle.loads((tmp_path / "net.pkl").read_bytes())
+    again = round_trip(net, "pickle")
+    for other in (saved, again):
+        assert_same_state(state_of(other), state_of(net))
+        other.train_epochs(data, None, 1)
+        assert len(other.history) == 3
