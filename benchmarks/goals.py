@@ -26,6 +26,7 @@ from benchmarks.peers import KERAS, LIGHTNING, LIMIT, SKIMBAL, TENSORFLOW
 from skimbal import CNN2DClassifier
 from skimbal.losses import get_loss
 from skimbal.sampling import BatchSampler
+from skimbal.training.processes import SumOverProcesses
 
 METRIC_LOSSES = ("mcc", "f1", "ce+mcc", "ce+f1")
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -221,7 +222,7 @@ def shared_gradient(rank: int, n_processes: int, file: str) -> None:
                 target[part],
                 weight[part],
                 normalizer=len(target),
-                process_group=dist.group.WORLD,
+                sum_over_parts=SumOverProcesses(n_processes),
             )
             # Their mean is that of the whole batch.
             found.append(torch.autograd.grad(loss, leaf)[0] / n_processes)

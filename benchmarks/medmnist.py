@@ -33,7 +33,7 @@ from sklearn.metrics import (
 from torch import Tensor, nn
 
 import skimbal
-from skimbal import CNN2DClassifier, CNN3DClassifier
+from skimbal import CNN2DClassifier, CNN3DClassifier, LossMix
 from skimbal.datasets import load_medmnist, load_npz
 from skimbal.networks import SmallCNN
 
@@ -113,8 +113,7 @@ def fit_one(name, loss, sampler, batch_size, seed, epochs, device, cache: Path) 
         epochs = max(1, round(epochs * len(y) / (2 * np.bincount(y).max())))
     in_3d = data.ndim == 3
     classifier = (CNN3DClassifier if in_3d else CNN2DClassifier)(
-        loss=loss,
-        ce_warmup_epochs=0,  # the losses as they were proposed
+        loss=LossMix.from_expression(loss, warmup_epochs=0),  # as it was proposed
         sampler=sampler,
         module=FlippedInTraining,
         # A mirrored chest is not a chest, but a mirrored vessel is a vessel.

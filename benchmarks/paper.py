@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from benchmarks.measuring import machine
 from benchmarks.medmnist import load
-from skimbal import CNN2DClassifier, CNN3DClassifier
+from skimbal import CNN2DClassifier, CNN3DClassifier, LossMix
 from skimbal.networks import BUILT_IN
 from skimbal.study import LossStudy, compare_losses
 
@@ -83,17 +83,33 @@ class Augmented(nn.Module):
         return self.network(x)
 
 
+class WithoutWarmUp:
+    """Trains with the losses of the paper, which have no warm-up."""
+
+    def fit(self, X, y, *args, **kwargs):
+        """Fit, with a loss that has a name."""
+        self.set_params(loss=LossMix.from_expression(self.loss, warmup_epochs=0))
+        return super().fit(X, y, *args, **kwargs)
+
+
+class AsProposed2D(WithoutWarmUp, CNN2DClassifier):
+    """For images."""
+
+
+class AsProposed3D(WithoutWarmUp, CNN3DClassifier):
+    """For volumes."""
+
+
 def make_classifier(name: str, data, args: argparse.Namespace):
     """Make the classifier of the recipe, without loss and sampler."""
     scaled, full, flips = DATA_SETS[name]
     network, options, epochs = full if args.full else scaled
     options = {"network": network, "flips": flips, **options}
     options["spatial_shape"] = data.X_train.shape[-data.ndim :]
-    return (CNN3DClassifier if data.ndim == 3 else CNN2DClassifier)(
+    return (AsProposed3D if data.ndim == 3 else AsProposed2D)(
         module=Augmented,
         net={f"module__{option}": value for option, value in options.items()},
         standardize=False,
-        ce_warmup_epochs=0,  # the losses as they were proposed
         batch_size=50,
         max_epochs=epochs,
         device=args.device,

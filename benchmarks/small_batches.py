@@ -28,7 +28,7 @@ from benchmarks.measuring import (
     tick_plainly,
     write_report,
 )
-from skimbal import CNN2DClassifier, CNN3DClassifier
+from skimbal import CNN2DClassifier, CNN3DClassifier, LossMix
 from skimbal.datasets import load_medmnist
 
 VESSEL, DIGITS = "VesselMNIST3D, 2 classes", "digits, 5 classes"
@@ -37,7 +37,7 @@ SETTINGS = {VESSEL: ((1e-3, 8, 8), (1e-3, 40, 24)), DIGITS: ((3e-3, 15, 8), (3e-
 BATCH_SIZES = (2, 4, 8, 16, 50, 64)
 PURE, MIXES = ("mcc", "f1"), ("ce+mcc", "ce+f1")
 STATISTICS = ("batch", "moving")
-#: (loss, ce_warmup_epochs); mixes have no warm-up.
+#: (loss, warmup_epochs); mixes have no warm-up.
 LOSSES = [*((loss, 0.5) for loss in (*MIXES, *PURE)), *((loss, 0) for loss in PURE)]
 
 
@@ -85,9 +85,7 @@ def fit_one(
     torch.set_num_threads(1)
     X, y, X_test, y_test = load(name, args.full)
     classifier = (CNN3DClassifier if X.ndim == 4 else CNN2DClassifier)(
-        loss=loss,
-        loss_statistics=statistics,
-        ce_warmup_epochs=warmup,
+        loss=LossMix.from_expression(loss, statistics=statistics, warmup_epochs=warmup),
         lr=lr,
         max_epochs=epochs,
         batch_size=batch_size,
@@ -103,8 +101,8 @@ def fit_one(
     result = {
         "data": name,
         "loss": loss,
-        "ce_warmup_epochs": warmup,
-        "loss_statistics": statistics,
+        "warmup_epochs": warmup,
+        "statistics": statistics,
         "batch_size": batch_size,
         "seed": seed,
         "balanced_accuracy": balanced_accuracy_score(y_test, predicted),
@@ -128,8 +126,8 @@ def summarise(runs: list[dict[str, Any]]) -> dict[str, dict[str, dict[str, dict[
     """Return what the seeds have in common: data -> loss -> statistics -> batch size."""
     cells: dict[tuple, list[dict]] = {}
     for run in runs:
-        loss = label(run["loss"], run["ce_warmup_epochs"])
-        key = run["data"], loss, run["loss_statistics"], run["batch_size"]
+        loss = label(run["loss"], run["warmup_epochs"])
+        key = run["data"], loss, run["statistics"], run["batch_size"]
         cells.setdefault(key, []).append(run)
     summary: dict = {}
     for (data, loss, statistics, batch_size), of_cell in cells.items():

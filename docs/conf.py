@@ -85,8 +85,11 @@ numpydoc_show_inherited_class_members = dict.fromkeys(
         "skimbal.exceptions.ParameterError",
         "skimbal.images.DecodedImage",
         "skimbal.images.GuessedAxes",
+        "skimbal.images.ImageOptions",
         "skimbal.losses.FocalLoss",
         "skimbal.losses.MixedLoss",
+        "skimbal.losses.ModuleLoss",
+        "skimbal.losses.Term",
         "skimbal.losses.SoftF1Loss",
         "skimbal.losses.SoftMCCLoss",
         "skimbal.networks.GridPool",
@@ -122,11 +125,16 @@ numpydoc_validation_exclude = {
     r"Study\.\w+$",
     r"images\.(DecodedImage|GuessedAxes)\.\w+$",
     r"sampling\.Strategy\.\w+$",
+    # Types, whose members are described one by one.
+    r"images\.ImageOptions(\.\w+)?$",
+    r"losses\.(BatchLoss|SumOverParts)(\.\w+)?$",
+    r"LossMix\.\w+$",
+    r"losses\.Term\.\w+$",
     r"study\.(Configuration|Difference|Estimate|Fit)\.\w+$",
     r"(CNN|GridPool|Net|ResidualBlock)\.\w+$",
     r"Display\.\w+$",
     r"ParameterError\.\w+$",
-    r"(AugmentSpec|BUILT_IN|FORMATS|PAPER_LOSSES|RECIPES|STRATEGIES|SamplerSpec|TERMS)$",
+    r"(AugmentSpec|BUILT_IN|FORMATS|PAPER_LOSSES|LossSpec|RECIPES|STRATEGIES|SamplerSpec|TERMS)$",
 }
 
 

@@ -2,7 +2,8 @@
 
 from skimbal import augmentation, datasets, displays, images, losses, networks, sampling, study
 from skimbal.classifiers import CNN2DClassifier, CNN3DClassifier
-from skimbal.losses import CollapseWarning, LossMix
+from skimbal.exceptions import CollapseWarning
+from skimbal.losses import LossMix
 from skimbal.sampling import NDSampler
 
 __version__ = "0.1.0"

@@ -1,24 +1,25 @@
 """Compare losses and samplers on images: ``python -m skimbal``, or ``skimbal``."""
 
 import argparse
-import functools
 import importlib
 import math
 import os
 import re
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeAlias
 
 import numpy as np
 import torch
 from sklearn.utils import Bunch
 from tqdm import tqdm
 
-from skimbal import CNN2DClassifier, CNN3DClassifier, CollapseWarning, __version__
+from skimbal import CNN2DClassifier, CNN3DClassifier, CollapseWarning, LossMix, __version__
 from skimbal.augmentation import RECIPES, CenterCrop
+from skimbal.classifiers.parameters import check_device
 from skimbal.datasets import (
     DataCard,
     load_image_folder,
@@ -28,46 +29,53 @@ from skimbal.datasets import (
 )
 from skimbal.exceptions import ParameterError
 from skimbal.images import ImageArray, concatenate
-from skimbal.losses import LossMix, get_loss
+from skimbal.losses import get_loss
 from skimbal.networks import BUILT_IN
-from skimbal.sampling import STRATEGIES
-from skimbal.study import LossStudy, compare_losses
+from skimbal.sampling import STRATEGIES, check_sampler
+from skimbal.study import PAPER_LOSSES, LossStudy, compare_losses
+from skimbal.study.scores import SCORES
 
-_LOSSES = ("ce", "focal", "f1", "mcc", "ce+f1", "ce+mcc")
-_DATA = (
-    "digits (8 x 8, in scikit-learn), a MedMNIST name such as pneumoniamnist or vesselmnist3d_64 "
-    "(downloaded unless it is in a folder that SKIMBAL_DATA names), or an .npz file"
-)
-# Options for folders, and the parameters of load_image_folder that they set.
-_OF_FOLDERS = {
-    "labels": "--labels",
-    "path_column": "--path-column",
-    "label_column": "--label-column",
-    "group_column": "--group-column",
-    "split_column": "--split-column",
-    "size": "--size",
-    "resize": "--resize",
-    "spacing": "--spacing",
-    "channels": "--channels",
-    "cache": "--image-cache",
-    "on_error": "--on-error",
-}
-_INTERRUPT = "Ctrl-C prints what is done so far."
-
-# What errors of compare_losses call its parameters, and the options that set them.
-_OPTIONS = {
-    "baseline": "--baseline",
-    "cache_dir": "--cache",
-    "cv": "--cv",
-    "n_repeats": "--repeats",
-    "random_state": "--seed",
-    "scoring": "--scoring",
-}
+#: Names of parameters of the library, each with its options and the settings of argparse.
+Options: TypeAlias = Mapping[str, tuple[str, Mapping[str, Any]]]
 
 
 class _Parser(argparse.ArgumentParser):
+    """A parser that ends with an error of one line, and names options in errors of the library."""
+
+    def __init__(
+        self, prog: str, description: str, *, usage: str | None = None, epilog: str | None = None
+    ) -> None:
+        super().__init__(prog, usage, description, epilog)
+        self._option_of: dict[str, str] = {}
+
+    def add_options(self, options: Options, title: str | None = None) -> None:
+        """Add options that are called as parameters of the library."""
+        group = self if title is None else self.add_argument_group(title)
+        for parameter, (text, settings) in options.items():
+            names = text.split()
+            group.add_argument(*names, dest=parameter, **settings)
+            for name in (parameter, *(name.lstrip("-").replace("-", "_") for name in names)):
+                self._option_of[name] = names[0]
+
     def error(self, message: str) -> NoReturn:
+        """End with code 2 and the message."""
         self.exit(2, f"skimbal: error: {_one_line(message)}\n")
+
+    def refuse(self, error: Exception, about: str) -> NoReturn:
+        """End with code 2 and an error of the library, which is about an option or about data."""
+        parameter = error.parameter if isinstance(error, ParameterError) else ""
+        if isinstance(error, ParameterError) and parameter in self._option_of:
+            message = error.worded(self._option_of[parameter])
+        else:
+            message = f"{about}: {error}"
+        # The remedy may name other parameters. Without "=", a name such as size is a word.
+        words = {word.strip("(,.;") for word in message.replace("=", "= ").split()}
+        named = [
+            f"{name} is {option}"
+            for name, option in self._option_of.items()
+            if f"{name}=" in words or ("_" in name and name in words)
+        ]
+        self.error(f"{message} Here, {' and '.join(named)}." if named else message)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -76,14 +84,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     Parameters
     ----------
     argv : sequence of str, default=None
-        Arguments; None takes those of the process.
+        Arguments. None takes the arguments of the process.
 
     Returns
     -------
     int
-        Exit code: 0, 1 if a fit or the writing of a result fails, 130 after Ctrl-C, or 141 if
-        nobody reads the output to its end. What is refused before any fit raises ``SystemExit``
-        instead with 2, and ``--help`` and ``--version`` with 0.
+        Exit code: 0, 1 if a fit or the writing of a result fails, 130 after Ctrl-C, or 141 if the
+        output is closed before its end. A refusal before any fit raises ``SystemExit`` with 2
+        instead. ``--help`` and ``--version`` raise it with 0.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     commands: dict[str, Callable[[Sequence[str]], int]] = {"compare": _compare, "info": _info}
@@ -95,8 +103,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        # Who reads the output, such as head, has seen enough; what python flushes at its end is to
-        # go nowhere.
+        # The reader of the output, such as head, has closed it. Python flushes the rest at its end,
+        # which must not fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
 
@@ -107,178 +115,89 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _default(argv: Sequence[str]) -> int:
     """Fit the losses of the paper as they were proposed, and judge them on the test split."""
     parser = _Parser(
-        prog="skimbal",
+        "skimbal",
+        "Without a command: fit a small CNN on the training split with several losses at several "
+        "samplings, each as it was proposed and without a warm-up, and compare their scores on the "
+        "test split. The validation split is not used.",
         usage="skimbal [options]\n       skimbal compare DATA [options]\n       skimbal info DATA",
-        description="Without a command: fit a small CNN on the training split with several losses "
-        "at several samplings, each as it was proposed and without a warm-up, and compare their "
-        "scores on the test split. The validation split is not used.",
-        epilog="Commands, each with a --help of its own: 'skimbal compare DATA' finds the loss for "
-        "your data, by cross-validation or on the test split, with intervals and a report; "
-        f"'skimbal info DATA' shows what a data set holds and fits nothing. {_INTERRUPT}",
+        epilog="Each command has its own --help. 'skimbal compare DATA' finds the loss for your "
+        "data, by cross-validation or on the test split, with intervals and a report. "
+        f"'skimbal info DATA' shows what a data set contains and fits nothing. {_INTERRUPT}",
     )
-    parser.add_argument(
-        "--data",
-        default="digits",
-        metavar="NAME|FILE.npz",
-        help=f"{_DATA} of MedMNIST's form (default: %(default)s)",
-    )
-    _add_configurations(parser, losses=", ".join(_LOSSES))
-    parser.add_argument(
-        "--seeds", type=_count, default=3, metavar="N", help="fits of each (default: %(default)s)"
-    )
-    _add_classifier(parser, max_epochs=8)
-    parser.add_argument(
-        "--output",
-        type=Path,
-        metavar="FILE.csv",
-        help="new file for the table, unrounded; a file that exists is never overwritten",
-    )
+    parser.add_options(_options_of_default())
+    parser.add_options(_options_of_configurations(", ".join(PAPER_LOSSES)))
+    parser.add_options(_options_of_classifiers(max_epochs=8))
     parser.add_argument("--version", action="version", version=f"skimbal {__version__}")
-    parser.set_defaults(test=True)
+    parser.set_defaults(test=True, data_option="--data ", groups=None)
     if argv and not argv[0].startswith("-"):
-        parser.error(f"unknown command {argv[0]!r}: expected compare, info or an option")
+        parser.error(f"the command must be compare, info or an option; got {argv[0]!r}.")
     args = parser.parse_args(argv)
     _check_output(parser, "--output", args.output)
-    _check_device(parser, args.device)
-    data = _load(parser, args, "--data ")
+    _check_choices(parser, args)
+    data = _load(parser, args)
     rows, note = _rows(parser, args, data)
-    return _run(
-        parser,
-        args.data,
-        functools.partial(
-            compare_losses,
-            **rows,
-            losses=_as_proposed(args.losses or _LOSSES),
-            samplers=args.samplers,
-            estimator=_estimator(parser, args, data),
-            n_repeats=args.seeds,
-            random_state=0,
-        ),
-        note=note,
-        csv=args.output,
+    compare = partial(
+        compare_losses,
+        **rows,
+        losses=_as_proposed(args.losses or PAPER_LOSSES),
+        samplers=args.samplers,
+        estimator=_estimator(parser, args, data),
+        n_repeats=args.n_repeats,
+        random_state=0,
     )
-
-
-def _as_proposed(losses: Sequence[str]) -> Sequence[str] | dict[str, LossMix]:
-    """Give losses no warm-up, under their names."""
-    if len(set(losses)) < len(losses):
-        return losses  # which the study refuses
-    return {name: LossMix.from_expression(name, warmup_epochs=0) for name in losses}
+    return _run(parser, args.data, compare, note=note, csv=args.output)
 
 
 def _compare(argv: Sequence[str]) -> int:
-    """Run a study on data of one's own."""
+    """Run a study on the data of the user."""
     parser = _Parser(
-        prog="skimbal compare",
-        description="Find the loss for your data. Every loss is fitted with every sampler on the "
-        "same rows, from the same initial weights, for the same number of gradient steps, and is "
-        "compared with a reference at the same sampler. By default the training and validation "
-        "rows are cross-validated together and the test rows stay untouched.",
-        epilog=f"{_INTERRUPT} With --cache, the same command goes on where it stopped. The result "
-        "goes to the standard output, progress and warnings to the standard error.",
+        "skimbal compare",
+        "Find the loss for your data. Every loss is fitted with every sampler on the same rows, "
+        "from the same initial weights, for the same number of gradient steps, and is compared "
+        "with a reference at the same sampler. By default the training and validation rows are "
+        "cross-validated together and the test rows stay untouched.",
+        epilog=f"{_INTERRUPT} With --cache, the same command continues where it stopped. The "
+        "result is printed to the standard output, progress and warnings to the standard error.",
     )
-    add = parser.add_argument
     _add_data(parser)
-    _add_configurations(parser, losses="the 9 of the paper; the weighted ones with uniform only")
-    add("--cv", type=_count, metavar="N", help="number of stratified folds (default: 5)")
-    add(
-        "--repeats",
-        type=_count,
-        default=1,
-        metavar="N",
-        help="how often the folds are drawn anew; with --test, number of seeds "
-        "(default: %(default)s)",
+    parser.add_options(
+        _options_of_configurations(
+            "the 9 losses of the paper, of which the weighted losses have uniform sampling only"
+        )
     )
-    add(
-        "--test",
-        action="store_true",
-        help="fit on the training rows and judge on the test rows, instead of a cross-validation",
-    )
-    add(
-        "--baseline",
-        metavar="LOSS",
-        help="loss that all others are compared with (default: ce, and wce for what adds to wce)",
-    )
-    add(
-        "--scoring",
-        default="balanced_accuracy",
-        metavar="NAME",
-        help="score that ranks: balanced_accuracy, f1_macro, matthews_corrcoef, roc_auc_ovr, "
-        "average_precision_rarest, log_loss, brier_score, f1[CLASS] or a scorer of scikit-learn "
-        "(default: %(default)s)",
-    )
-    _add_classifier(parser, max_epochs=CNN2DClassifier().max_epochs)
-    add(
-        "--lr",
-        type=_positive,
-        default=CNN2DClassifier().lr,
-        metavar="X",
-        help="learning rate (default: %(default)s)",
-    )
-    add(
-        "--jobs", type=_jobs, metavar="N", help="fits at a time, -1 for all processors (default: 1)"
-    )
-    add(
-        "--seed",
-        type=_seed,
-        default=0,
-        metavar="N",
-        help="of folds, weights and batches (default: %(default)s)",
-    )
-    add(
-        "--html",
-        type=Path,
-        metavar="FILE.html",
-        help="new file for a report with pictures and code; needs pip install 'skimbal[study]'",
-    )
-    add("--csv", type=Path, metavar="FILE.csv", help="new file for all scores, unrounded")
-    add(
-        "--cache",
-        type=Path,
-        metavar="FOLDER",
-        help="folder that keeps every finished fit, new or of an earlier run on the same data",
-    )
+    options = _options_of_study()
+    parser.add_options(options)
+    parser.add_options(_options_of_classifiers(CNN2DClassifier().max_epochs))
+    parser.add_options(_LEARNING_RATE)
+    parser.add_options(_OUTPUTS_OF_STUDY)
     args = parser.parse_args(argv)
     if args.test and args.cv is not None:
-        parser.error("--cv divides the rows, but --test has its own test rows: give one of the two")
-    if args.html is not None:
-        _check_report(parser)
+        parser.error("--cv divides the rows, but --test has its own test rows. Give one of them.")
+    _check_report(parser, args.html)
     _check_output(parser, "--html", args.html)
     _check_output(parser, "--csv", args.csv)
     if args.html is not None and args.html == args.csv:
-        parser.error(f"--html and --csv are both {args.csv}: give two files")
-    _check_device(parser, args.device)
+        parser.error(f"--html and --csv must be two files; got {args.csv} for both.")
+    _check_choices(parser, args)
     data = _load(parser, args)
     rows, note = _rows(parser, args, data)
-    return _run(
-        parser,
-        args.data,
-        functools.partial(
-            compare_losses,
-            **rows,
-            losses=args.losses,
-            samplers=args.samplers,
-            estimator=_estimator(parser, args, data).set_params(lr=args.lr),
-            cv=args.cv,
-            scoring=args.scoring,
-            baseline=args.baseline,
-            n_repeats=args.repeats,
-            n_jobs=args.jobs,
-            random_state=args.seed,
-            cache_dir=args.cache,
-        ),
-        note=note,
-        csv=args.csv,
-        html=args.html,
+    compare = partial(
+        compare_losses,
+        **rows,
+        losses=args.losses,
+        samplers=args.samplers,
+        estimator=_estimator(parser, args, data),
+        **{name: getattr(args, name) for name in options if name != "test"},
     )
+    return _run(parser, args.data, compare, note=note, csv=args.csv, html=args.html)
 
 
 def _info(argv: Sequence[str]) -> int:
-    """Print what a data set holds."""
+    """Print what a data set contains."""
     parser = _Parser(
-        prog="skimbal info",
-        description="Show what a data set holds: images of each class in each split, their shape "
-        "and number type, the size of the file or the number of files. Nothing is fitted.",
+        "skimbal info",
+        "Show what a data set contains: images of each class in each split, their shape and number "
+        "type, the size of the file or the number of files. Nothing is fitted.",
     )
     _add_data(parser)
     args = parser.parse_args(argv)
@@ -309,141 +228,26 @@ def _info(argv: Sequence[str]) -> int:
     return 0
 
 
-# Options -------------------------------------------------------------------------------------
+# Values of options ---------------------------------------------------------------------------
 
 
-def _add_data(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "data",
-        metavar="DATA",
-        help=f"{_DATA} with the arrays train_images, train_labels and so on for val and test, or "
-        "without splits: images and labels, or X and y; or a folder of image files (PNG, JPEG, "
-        "TIFF, NIfTI, DICOM, npy, ...) that holds a folder for each class, or any with --labels",
-    )
-    parser.add_argument(
-        "--groups",
-        metavar="NAME",
-        help="array of the .npz file that says to which group, such as a patient, each image "
-        "belongs; train_NAME, val_NAME and test_NAME in a file with splits",
-    )
-    add = parser.add_argument_group("folders of image files").add_argument
-    add("--labels", type=Path, metavar="FILE.csv", help="table with a row for each image")
-    for what, default in (("path", "path"), ("label", "label"), ("group", None), ("split", None)):
-        of_default = f" (default: {default})" if default else ""
-        add(
-            f"--{what}-column",
-            metavar="NAME",
-            help={
-                "path": "its column of paths, relative to the folder",
-                "label": "its column of classes",
-                "group": "its column of groups, such as patients, of which none is on both sides",
-                "split": "its column that says train, val or test",
-            }[what]
-            + of_default,
-        )
-    add(
-        "--size",
-        nargs="+",
-        type=_count,
-        metavar="N",
-        help="bring all images to this size, in pixels: one number for all axes, or one for each",
-    )
-    add(
-        "--resize",
-        choices=("resample", "crop"),
-        help="how: by interpolation, or by cutting out the centre (default: resample)",
-    )
-    add(
-        "--spacing",
-        nargs="+",
-        type=_positive,
-        metavar="MM",
-        help="resample NIfTI and DICOM to this distance of voxels, for all axes or each; with "
-        "--size it needs --resize crop",
-    )
-    add("--channels", type=_count, metavar="N", help="convert pictures: 1 is grey, 3 RGB, 4 RGBA")
-    add(
-        "--image-cache",
-        metavar="memory|FOLDER",
-        help="where to keep images that have been read, so that an epoch need not read them again",
-    )
-    add(
-        "--on-error",
-        choices=("raise", "skip"),
-        help="whether what cannot be read, or has no label, ends the command or is left out "
-        "(default: raise)",
-    )
+class _PerAxis(argparse.Action):
+    """Store one number for all axes as it is, and several as a tuple."""
 
-
-def _add_configurations(parser: argparse.ArgumentParser, *, losses: str) -> None:
-    parser.add_argument(
-        "--loss",
-        "--losses",
-        dest="losses",
-        action="extend",
-        type=_losses,
-        metavar="LOSS[,LOSS...]",
-        help=f"such as wce or ce+0.5*mcc; can be given again for more (default: {losses})",
-    )
-    parser.add_argument(
-        "--sampler",
-        "--samplers",
-        dest="samplers",
-        action="extend",
-        type=_samplers,
-        metavar="SAMPLER[,SAMPLER...]",
-        help=f"of {', '.join(STRATEGIES)}; can be given again (default: uniform, balanced)",
-    )
-
-
-def _add_classifier(parser: argparse.ArgumentParser, *, max_epochs: int) -> None:
-    add = parser.add_argument
-    add("--epochs", type=_count, default=max_epochs, metavar="N", help="default: %(default)s")
-    add("--batch-size", type=_count, default=64, metavar="N", help="default: %(default)s")
-    add(
-        "--module",
-        choices=tuple(BUILT_IN),
-        default="small",
-        help="network (default: %(default)s)",
-    )
-    add(
-        "--augment",
-        choices=tuple(RECIPES),
-        help="change the training images in every epoch, such as by flips, or by the recipe of the "
-        "paper (default: not at all)",
-    )
-    add(
-        "--crop-size",
-        nargs="+",
-        type=_count,
-        metavar="N",
-        help="train on random windows of this size, for all axes or each, and judge on the centre",
-    )
-    add("--device", default="cpu", help="cpu, cuda, cuda:1, auto, ... (default: %(default)s)")
-
-
-def _losses(text: str) -> list[str]:
-    try:
-        for loss in text.split(","):
-            # Any counts will do: they are there for wce, whose weights come from the data later.
-            get_loss(loss, class_counts=[1, 1])
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-    return text.split(",")
-
-
-def _samplers(text: str) -> list[str]:
-    for sampler in text.split(","):
-        if sampler not in STRATEGIES:
-            raise argparse.ArgumentTypeError(
-                f"expected {', '.join(map(repr, STRATEGIES))}, got {sampler!r}"
-            )
-    return text.split(",")
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[Any] | None,
+        option_string: str | None = None,
+    ) -> None:
+        numbers = tuple(values or ())
+        setattr(namespace, self.dest, numbers[0] if len(numbers) == 1 else numbers)
 
 
 def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1, got {text!r}")
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1; got {text!r}.")
     return int(text)
 
 
@@ -454,7 +258,7 @@ def _jobs(text: str) -> int:
 def _seed(text: str) -> int:
     if not text.isdecimal() or int(text) >= 2**32:
         raise argparse.ArgumentTypeError(
-            f"expected a whole number from 0 to 2^32 - 1, got {text!r}"
+            f"must be a whole number from 0 to 2^32 - 1; got {text!r}."
         )
     return int(text)
 
@@ -465,124 +269,328 @@ def _positive(text: str) -> float:
     except ValueError:
         value = math.nan
     if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text!r}")
+        raise argparse.ArgumentTypeError(f"must be a number above 0; got {text!r}.")
     return value
 
 
-def _check_report(parser: argparse.ArgumentParser) -> None:
-    for name in ("jinja2", "matplotlib"):
+def _names(text: str) -> list[str]:
+    return text.split(",")
+
+
+# Options -------------------------------------------------------------------------------------
+
+
+def _option(names: str, words: str, **settings: object) -> tuple[str, Mapping[str, Any]]:
+    """Return the names of an option, and its settings for argparse with the words for --help."""
+    if "default" in settings:
+        words = f"{words} (default: %(default)s)"
+    return names, {"help": words, **settings}
+
+
+#: Settings that several options have.
+_N = {"type": _count, "metavar": "N"}
+_PER_AXIS = {"nargs": "+", "action": _PerAxis, "metavar": "N"}
+_FILE = {"type": Path, "metavar": "FILE.csv"}
+
+_INTERRUPT = "Ctrl-C prints the finished part."
+_DATA = (
+    "digits (8 x 8, in scikit-learn), a MedMNIST name such as pneumoniamnist or vesselmnist3d_64 "
+    "(downloaded unless it is in a folder of the environment variable SKIMBAL_DATA), or an .npz "
+    "file"
+)
+_GROUPS: Options = {
+    "groups": _option(
+        "--groups",
+        "array of the .npz file with the group of each image, such as a patient. A "
+        "file with splits has train_NAME, val_NAME and test_NAME",
+        metavar="NAME",
+    ),
+}
+#: Parameters of load_image_folder.
+_FOLDER: Options = {
+    "labels": _option("--labels", "table with a row for each image", **_FILE),
+    "path_column": _option(
+        "--path-column", "column of paths, relative to the folder (default: path)", metavar="NAME"
+    ),
+    "label_column": _option("--label-column", "column of classes (default: label)", metavar="NAME"),
+    "group_column": _option(
+        "--group-column",
+        "column of groups, such as patients. No group is on both sides of a split",
+        metavar="NAME",
+    ),
+    "split_column": _option("--split-column", "column with train, val or test", metavar="NAME"),
+    "size": _option(
+        "--size",
+        "size of all images, in pixels: one number for all axes, or a number for each",
+        type=_count,
+        **_PER_AXIS,
+    ),
+    "resize": _option(
+        "--resize",
+        "interpolate, or crop to the centre (default: resample)",
+        choices=("resample", "crop"),
+    ),
+    "spacing": _option(
+        "--spacing",
+        "resample NIfTI and DICOM to this voxel spacing, for all axes or each. With "
+        "--size, it needs --resize crop",
+        type=_positive,
+        **_PER_AXIS | {"metavar": "MM"},
+    ),
+    "channels": _option("--channels", "convert pictures: 1 is grey, 3 RGB, 4 RGBA", **_N),
+    "cache": _option(
+        "--image-cache",
+        "keep images after the first epoch, so that they are read once",
+        metavar="memory|FOLDER",
+    ),
+    "on_error": _option(
+        "--on-error",
+        "end at a file that cannot be read or has no label, or skip it (default: raise)",
+        choices=("raise", "skip"),
+    ),
+}
+#: Parameter of the classifiers that only a study sets.
+_LEARNING_RATE: Options = {
+    "lr": _option(
+        "--lr", "learning rate", type=_positive, default=CNN2DClassifier().lr, metavar="X"
+    ),
+}
+_OUTPUTS_OF_STUDY: Options = {
+    "html": _option(
+        "--html",
+        "new file for a report with pictures and code. It needs pip install 'skimbal[study]'",
+        type=Path,
+        metavar="FILE.html",
+    ),
+    "csv": _option("--csv", "new file for all scores, unrounded", **_FILE),
+}
+_CLASSIFIER = ("augment", "batch_size", "crop_size", "device", "lr", "max_epochs", "module")
+
+
+def _add_data(parser: _Parser) -> None:
+    parser.add_argument(
+        "data",
+        metavar="DATA",
+        help=f"{_DATA}. The file has the arrays train_images, train_labels and the same for val "
+        "and test, or without splits: images and labels, or X and y. Or a folder of image files "
+        "(PNG, JPEG, TIFF, NIfTI, DICOM, npy, ...) with a folder for each class, or any folder "
+        "with --labels",
+    )
+    parser.add_options(_GROUPS)
+    parser.add_options(_FOLDER, "folders of image files")
+    parser.set_defaults(data_option="")
+
+
+def _options_of_default() -> Options:
+    return {
+        "data": _option(
+            "--data", f"{_DATA} in the form of MedMNIST", default="digits", metavar="NAME|FILE.npz"
+        ),
+        "n_repeats": _option("--seeds", "fits of each configuration", default=3, **_N),
+        "output": _option(
+            "--output",
+            "new file for the table, unrounded. An existing file is not overwritten",
+            **_FILE,
+        ),
+    }
+
+
+def _options_of_configurations(losses: str) -> Options:
+    return {
+        "losses": _option(
+            "--loss --losses",
+            f"such as wce or ce+0.5*mcc. Repeat the option for more (default: {losses})",
+            action="extend",
+            type=_names,
+            metavar="LOSS[,LOSS...]",
+        ),
+        "samplers": _option(
+            "--sampler --samplers",
+            f"of {', '.join(STRATEGIES)}. Repeat the option for more (default: uniform, balanced)",
+            action="extend",
+            type=_names,
+            metavar="SAMPLER[,SAMPLER...]",
+        ),
+    }
+
+
+def _options_of_study() -> Options:
+    return {
+        "cv": _option("--cv", "number of stratified folds (default: 5)", **_N),
+        "n_repeats": _option(
+            "--repeats",
+            "number of times that the folds are drawn. With --test, number of seeds",
+            default=1,
+            **_N,
+        ),
+        "test": _option(
+            "--test",
+            "fit on the training rows and judge on the test rows, instead of a cross-validation",
+            action="store_true",
+        ),
+        "baseline": _option(
+            "--baseline",
+            "loss that all others are compared with (default: ce, and wce for losses "
+            "that add a term to wce)",
+            metavar="LOSS",
+        ),
+        "scoring": _option(
+            "--scoring",
+            f"score that ranks: {', '.join(SCORES)}, f1[CLASS] or a scorer of scikit-learn",
+            default="balanced_accuracy",
+            metavar="NAME",
+        ),
+        "n_jobs": _option(
+            "--jobs", "fits at a time, -1 for all processors (default: 1)", type=_jobs, metavar="N"
+        ),
+        "random_state": _option(
+            "--seed", "of folds, weights and batches", type=_seed, default=0, metavar="N"
+        ),
+        "cache_dir": _option(
+            "--cache",
+            "folder that keeps every finished fit. It is new, or of an earlier run on "
+            "the same data",
+            type=Path,
+            metavar="FOLDER",
+        ),
+    }
+
+
+def _options_of_classifiers(max_epochs: int) -> Options:
+    return {
+        "max_epochs": _option("--epochs", "epochs of a fit", default=max_epochs, **_N),
+        "batch_size": _option("--batch-size", "images in a batch", default=64, **_N),
+        "module": _option("--module", "network", choices=tuple(BUILT_IN), default="small"),
+        "augment": _option(
+            "--augment",
+            "recipe that changes the training images in every epoch, such as random "
+            "flips, or all steps of the paper (default: none)",
+            choices=tuple(RECIPES),
+        ),
+        "crop_size": _option(
+            "--crop-size",
+            "train on random windows of this size, for all axes or each, and judge on the centre",
+            type=int,
+            **_PER_AXIS,
+        ),
+        "device": _option("--device", "cpu, cuda, cuda:1, auto, ...", default="cpu"),
+    }
+
+
+# Checks before any work ----------------------------------------------------------------------
+
+
+def _check_choices(parser: _Parser, args: argparse.Namespace) -> None:
+    """Refuse losses, samplers and parameters of the classifier that no data could suit."""
+    # The class counts and labels of the data come later, and any will do here.
+    checks: dict[str, Callable[[], object]] = {
+        **{f"--loss {loss}": partial(get_loss, loss, [1, 1]) for loss in args.losses or ()},
+        **{f"--sampler {s}": partial(check_sampler, s, [0, 1]) for s in args.samplers or ()},
+        f"--device {args.device}": partial(check_device, args.device),
+    }
+    for about, check in checks.items():
+        try:
+            check()
+        except ValueError as error:
+            parser.refuse(error, about)
+
+
+def _check_crop_size(crop_size: int | Sequence[int] | None, shape: Sequence[int]) -> None:
+    if crop_size is None:
+        return
+    try:
+        CenterCrop(crop_size)(torch.empty(1, *shape, device="meta"))
+    except ValueError as error:
+        expected = "a size within the images"
+        raise ParameterError("crop_size", expected, crop_size, str(error)) from None
+
+
+def _check_report(parser: _Parser, path: Path | None) -> None:
+    for name in () if path is None else ("jinja2", "matplotlib"):
         try:
             importlib.import_module(name)
         except ImportError:
-            parser.error(f'--html needs {name}, which is missing: pip install "skimbal[study]"')
+            parser.error(
+                f'--html needs {name}, which is missing. Run pip install "skimbal[study]".'
+            )
 
 
-def _check_output(parser: argparse.ArgumentParser, option: str, output: Path | None) -> None:
-    if output is None:
+def _check_output(parser: _Parser, option: str, path: Path | None) -> None:
+    if path is None:
         return
     try:
-        output.touch(exist_ok=False)
-        output.unlink()
+        path.touch(exist_ok=False)
+        path.unlink()
     except OSError as error:
-        parser.error(
-            f"{option} {output}: {error.strerror}; expected a new file in a folder that exists "
-            "and can be written to"
-        )
-
-
-def _check_device(parser: argparse.ArgumentParser, device: str) -> None:
-    try:
-        torch.empty(0, device=None if device == "auto" else device)
-    # torch raises AssertionError where it was built without CUDA.
-    except (AssertionError, RuntimeError) as error:
-        parser.error(f"--device {device} cannot be used here: {str(error).splitlines()[0]}")
+        expected = "a new file in a folder that exists and can be written to"
+        parser.error(str(ParameterError(option, expected, str(path), f"{error.strerror}.")))
 
 
 # Data ----------------------------------------------------------------------------------------
 
 
-def _load(parser: argparse.ArgumentParser, args: argparse.Namespace, option: str = "") -> Bunch:
-    data, groups = args.data, getattr(args, "groups", None)
+def _load(parser: _Parser, args: argparse.Namespace) -> Bunch:
+    """Load the data that the arguments name."""
+    data, about = args.data, f"{args.data_option}{args.data}"
     if _names_folder(data):
-        if option:
-            parser.error(f"{option}{data}: it is a folder, which 'skimbal compare {data}' takes")
+        if args.data_option:
+            parser.error(f"{about} is a folder. Use 'skimbal compare {data}'.")
         return _load_folder(parser, args)
-    given = [_OF_FOLDERS[name] for name in _folder_options(args)]
+    given = [_FOLDER[name][0] for name in _folder_params(args)]
     if given:
-        parser.error(f"{given[0]} is for folders of image files, but there is no folder {data}")
+        parser.error(f"{given[0]} is for folders of image files, but there is no folder {data}.")
+    if data.endswith(".npz"):
+        try:
+            return load_npz(data, groups=args.groups)
+        except (OSError, ValueError) as error:
+            of_groups = "" if args.groups is None else f" --groups {args.groups}"
+            parser.refuse(error, f"{about}{of_groups}")
+    if args.groups is not None:
+        parser.error(
+            f"--groups must be an array of an .npz file; got {args.groups!r}, but {data} is not "
+            "such a file and has no groups."
+        )
+    if data == "digits":
+        return load_imbalanced_digits()
+    if Path(data).name != data:
+        parser.error(f"{about}: there is no such folder.")
+    name, _, size = data.partition("_")
     try:
-        if data.endswith(".npz"):
-            return load_npz(data, groups=groups)
-        if groups is not None:
-            parser.error(
-                f"--groups {groups}: {data} has no groups; they are an array of an .npz file"
-            )
-        if data == "digits":
-            return load_imbalanced_digits()
-        if Path(data).name != data:
-            parser.error(f"{option}{data}: there is no such folder")
-        name, _, size = data.partition("_")
         return load_medmnist(name, int(size)) if size.isdecimal() else load_medmnist(data)
     except (ImportError, OSError, ValueError) as error:
-        of_groups = "" if groups is None else f" --groups {groups}"
-        parser.error(f"{option}{data}{of_groups}: {error}")
+        # The parameters of the loader are parts of the name, not options.
+        parser.error(f"{about}: {error}")
 
 
 def _names_folder(data: str) -> bool:
-    """Tell whether a folder is meant; what may be a name of a data set is one."""
+    """Tell whether the text names a folder. The names of data sets come first."""
     return Path(data).is_dir() and not re.fullmatch(r"digits|\w+mnist(3d)?(_\d+)?", data)
 
 
-def _folder_options(args: argparse.Namespace) -> dict[str, Any]:
+def _folder_params(args: argparse.Namespace) -> dict[str, Any]:
     """Return the arguments of load_image_folder that were given."""
-    given = {
-        name: getattr(args, option.removeprefix("--").replace("-", "_"), None)
-        for name, option in _OF_FOLDERS.items()
-    }
-    for name in ("size", "spacing"):
-        given[name] = _of_axes(given[name])
+    given = {name: getattr(args, name, None) for name in _FOLDER}
     return {name: value for name, value in given.items() if value is not None}
 
 
-def _of_axes(numbers: list[Any] | None) -> Any:
-    """Return one number for all axes as it is, and several as a tuple."""
-    return numbers[0] if numbers is not None and len(numbers) == 1 else numbers and tuple(numbers)
-
-
-def _load_folder(parser: argparse.ArgumentParser, args: argparse.Namespace) -> Bunch:
-    options = _folder_options(args)
+def _load_folder(parser: _Parser, args: argparse.Namespace) -> Bunch:
     if args.groups is not None:
         parser.error(
-            f"--groups {args.groups} is an array of an .npz file, but {args.data} is a folder: "
-            "give --labels FILE.csv --group-column NAME"
+            f"--groups must be an array of an .npz file; got {args.groups!r}, but {args.data} is a "
+            "folder. Give --labels FILE.csv --group-column NAME."
         )
-    columns = [_OF_FOLDERS[name] for name in options if name.endswith("_column")]
-    if columns and args.labels is None:
-        parser.error(f"{columns[0]} is a column of a table: give it as --labels FILE.csv")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("always")
-            warnings.showwarning = functools.partial(_show_once, set())
-            data = load_image_folder(args.data, **options)
-    except ParameterError as error:
-        name = _OF_FOLDERS.get(error.parameter, error.parameter)
-        parser.error(f"{args.data}: {error.worded(name)}")
+            warnings.showwarning = partial(_show_once, set())
+            data = load_image_folder(args.data, **_folder_params(args))
     except (ImportError, OSError, ValueError) as error:
-        # Names with "=" and a value, and those that are no words of their own.
-        message = re.sub(
-            rf"(?<!\S)({'|'.join(_OF_FOLDERS)})=(?:'(\w+)'|\(([^()]*)\))?(?=\W|$)",
-            lambda m: " ".join(
-                [_OF_FOLDERS[m[1]], m[2] or "", (m[3] or "").replace(",", "")]
-            ).strip(),
-            str(error),
-        )
-        message = re.sub(r"\b(\w+_column)\b", lambda m: _OF_FOLDERS.get(m[1], m[1]), message)
-        parser.error(f"{args.data}: {message}")
+        parser.refuse(error, args.data)
     parts = [key.removeprefix("X_") for key in data if key.startswith("X_")]
     if parts and (set(parts) - {"train", "val", "test"} or "train" not in parts):
         parser.error(
-            f"{args.data}: its parts are {', '.join(map(repr, parts))}; expected train and, if "
-            "there are any, val and test"
+            f"{args.data}: the parts must be train and perhaps val and test; got "
+            f"{', '.join(map(repr, parts))}."
         )
     return data
 
@@ -596,11 +604,6 @@ def _parts(data: Bunch) -> list[str]:
     return [split for split in ("train", "val", "test") if f"X_{split}" in data]
 
 
-def _joined(arrays: list[Any]) -> Any:
-    files = all(isinstance(array, ImageArray) for array in arrays)
-    return concatenate(arrays) if files else np.concatenate(arrays)
-
-
 def _named(data: Bunch, y: np.ndarray) -> np.ndarray:
     """Return class names for class numbers, where the classes have names."""
     if data.target_names == [str(k) for k in range(len(data.target_names))]:
@@ -608,36 +611,50 @@ def _named(data: Bunch, y: np.ndarray) -> np.ndarray:
     return np.asarray(np.array(data.target_names)[y])
 
 
-def _rows(
-    parser: argparse.ArgumentParser, args: argparse.Namespace, data: Bunch
-) -> tuple[dict[str, Any], str]:
-    """Return what compare_losses is to divide or judge on, and a note on what it leaves out."""
+def _joined(data: Bunch, key: str, splits: Sequence[str]) -> np.ndarray | ImageArray:
+    arrays = [data[f"{key}_{split}"] for split in splits]
+    files = all(isinstance(array, ImageArray) for array in arrays)
+    return concatenate(arrays) if files else np.concatenate(arrays)
+
+
+def _rows(parser: _Parser, args: argparse.Namespace, data: Bunch) -> tuple[dict[str, Any], str]:
+    """Return the rows that compare_losses divides or judges on, and a note on the other rows."""
     parts = _parts(data)
     if args.test and "test" not in parts:
         parser.error(
-            f"{args.data} has no test split to judge on: 'skimbal compare {args.data}' without "
-            "--test cross-validates its rows"
+            f"{args.data} has no test split to judge on. Without --test, "
+            f"'skimbal compare {args.data}' cross-validates its rows."
         )
     if not parts:
-        rows = {"X": data.X, "y": _named(data, data.y), "groups": data.get("groups")}
-        return rows, ""
+        return {"X": data.X, "y": _named(data, data.y), "groups": data.get("groups")}, ""
+    if args.test:
+        return _rows_of_test(parser, args, data)
     n = {split: len(data[f"y_{split}"]) for split in parts}
+    used = [split for split in parts if split != "test"]
+    rows = {
+        "X": _joined(data, "X", used),
+        "y": _named(data, np.concatenate([data[f"y_{split}"] for split in used])),
+    }
+    if data.get("groups_train") is not None:
+        rows["groups"] = np.concatenate([data[f"groups_{split}"] for split in used])
+    note = f" of {n['train']} training"
+    note += f" and {n['val']} validation rows" if "val" in n else " rows"
+    note += f" (the {n['test']} test rows are untouched)" if "test" in n else ""
+    return rows, note
+
+
+def _rows_of_test(
+    parser: _Parser, args: argparse.Namespace, data: Bunch
+) -> tuple[dict[str, Any], str]:
     groups = data.get("groups_train")
-    if not args.test:
-        used = [split for split in parts if split != "test"]
-        keys = ["X", "y", *([] if groups is None else ["groups"])]
-        rows = {key: _joined([data[f"{key}_{split}"] for split in used]) for key in keys}
-        note = f" of {n['train']} training"
-        note += f" and {n['val']} validation rows" if "val" in n else " rows"
-        note += f" (the {n['test']} test rows are untouched)" if "test" in n else ""
-        return {**rows, "y": _named(data, rows["y"])}, note
     if groups is not None and data.groups_test is None:
         parser.error(
-            f"--groups {args.groups}: {args.data} has no array test_{args.groups}, so that "
-            "groups on both sides could not be found; add it, or leave out --groups or --test"
+            f"--groups {args.groups}: {args.data} has no array test_{args.groups}, so groups on "
+            "both sides could not be found. Add the array, or leave out --groups or --test."
         )
-    note = f"; {n['train']} training and {n['test']} test rows"
-    note += f" (the {n['val']} validation rows are not used)" if "val" in n else ""
+    note = f"; {len(data.y_train)} training and {len(data.y_test)} test rows"
+    if "X_val" in data:
+        note += f" (the {len(data.y_val)} validation rows are not used)"
     return {
         "X": data.X_train,
         "y": _named(data, data.y_train),
@@ -648,51 +665,57 @@ def _rows(
     }, note
 
 
-def _estimator(parser: argparse.ArgumentParser, args: argparse.Namespace, data: Bunch) -> Any:
+def _params(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the parameters of the classifier."""
+    return {name: getattr(args, name) for name in _CLASSIFIER if name in args}
+
+
+def _estimator(
+    parser: _Parser, args: argparse.Namespace, data: Bunch
+) -> CNN2DClassifier | CNN3DClassifier:
     classifier = CNN2DClassifier if data.ndim == 2 else CNN3DClassifier
     shape = data["X_train" if _parts(data) else "X"].shape[1:]
-    crop_size = _of_axes(args.crop_size)
-    if crop_size is not None:
-        try:
-            CenterCrop(crop_size)(torch.empty(1, 1, *shape[-data.ndim :], device="meta"))
-        except ValueError as error:
-            parser.error(f"--crop-size {' '.join(map(str, args.crop_size))}: {error}")
-    return classifier(
-        augment=args.augment,
-        crop_size=crop_size,
-        # Files know their axes: a volume of few slices is not one with channels last.
-        input_shape=shape if _is_folder(data) and data.ndim == 3 else None,
-        module=args.module,
-        max_epochs=args.epochs,
-        batch_size=args.batch_size,
-        device=args.device,
-    )
+    # Files know their axes: a volume of few slices does not have its channels last.
+    input_shape = shape if _is_folder(data) and data.ndim == 3 else None
+    estimator = classifier(input_shape=input_shape, **_params(args))
+    try:
+        _check_crop_size(args.crop_size, (1, *shape[-data.ndim :]))
+    except ValueError as error:
+        parser.refuse(error, args.data)
+    return estimator
+
+
+def _as_proposed(losses: Sequence[str]) -> Sequence[str] | dict[str, LossMix]:
+    """Return the losses by their names, without the warm-up that the paper does not have."""
+    if len(set(losses)) < len(losses):
+        return losses  # which the study refuses
+    return {name: LossMix.from_expression(name, warmup_epochs=0) for name in losses}
 
 
 # The study -----------------------------------------------------------------------------------
 
 
 def _run(
-    parser: argparse.ArgumentParser,
+    parser: _Parser,
     data: str,
     compare: Callable[[], LossStudy],
     *,
-    note: str = "",
-    csv: Path | None = None,
+    note: str,
+    csv: Path | None,
     html: Path | None = None,
 ) -> int:
-    """Print and write a study, or what is done of it when something ends it early."""
+    """Print and write a study, or its finished part if an exception ends it early."""
     code = 0
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("always", CollapseWarning)
-            warnings.showwarning = functools.partial(_show_once, set())
+            warnings.showwarning = partial(_show_once, set())
             study = compare()
     except (Exception, KeyboardInterrupt) as error:
         if not hasattr(error, "study"):
             if not isinstance(error, OSError | ValueError):
                 raise
-            _refuse(parser, data, str(error))
+            parser.refuse(error, data)
         study, code = error.study, 130
         if not isinstance(error, KeyboardInterrupt):
             code = 1
@@ -714,19 +737,11 @@ def _run(
     return code
 
 
-def _refuse(parser: argparse.ArgumentParser, data: str, message: str) -> NoReturn:
-    """End with code 2 and the message, in the words of the command line."""
-    # Words of their own only, not the parts of a path.
-    pattern = rf"(?<!\S)({'|'.join(_OPTIONS)})(=|(?=[\s:.]))"
-    worded = re.sub(pattern, lambda match: _OPTIONS[match[1]] + " " * bool(match[2]), message)
-    parser.error(worded if worded.startswith("--") else f"{data}: {worded}")
-
-
 def _show_once(
-    shown: set[object], message: Warning | str, category: type[Warning], *_: Any, **__: Any
+    shown: set[object], message: Warning | str, category: type[Warning], *_: object
 ) -> None:
     """Show a warning as a line above the progress bar unless it is in `shown`."""
-    # The text of the advice on collapse differs from loss to loss: once is enough all the same.
+    # The advice on collapse differs from loss to loss. The first is enough.
     key = category if issubclass(category, CollapseWarning) else str(message)
     if key not in shown:
         shown.add(key)

@@ -602,8 +602,8 @@ def get_augmentation(spec: AugmentSpec, n_axes: int) -> nn.Sequential | None:
         probability 0.5: gamma from 0.5 to 1.5, then Gaussian blur with a standard deviation of up
         to 1.5 voxels (volumes) or sigmoid contrast with a gain from 5 to 10 (2D images), then
         flips along every axis. Callables, modules of torch among them, map a floating tensor of
-        shape (n, c, ...) to a tensor of the same shape and dtype. The module holds copies of them. The
-        entries of a list follow one another.
+        shape (n, c, ...) to a tensor of the same shape and dtype. The module holds copies of them.
+        The entries of a list follow one another.
     n_axes : int
         Number of spatial axes.
 

@@ -12,7 +12,6 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from numbers import Real
 from typing import Any, Protocol, Self, TypeAlias
 
 import numpy as np
@@ -38,7 +37,7 @@ from skimbal.soft_metrics import (
     set_terms,
     soft_confusion,
 )
-from skimbal.typing import ArrayLike
+from skimbal.typing import ArrayLike, is_number
 
 __all__ = [
     "TERMS",
@@ -79,7 +78,7 @@ class RowLoss(Protocol):
 
 @dataclass(frozen=True)
 class Term:
-    """A loss that has a name: a row of :data:`TERMS`.
+    """A loss that has a name: a row of :data:`~skimbal.losses.TERMS`.
 
     A term is the mean over the rows of a ``row_loss``, or one minus a ``score`` of the whole batch.
 
@@ -327,6 +326,30 @@ class LossMix(BaseEstimator):  # type: ignore[misc]
         for name in (*is_set, *(TERMS if deep else ())):
             params.setdefault(name, getattr(self, name, 0.0))
         return params
+
+    def set_params(self, **params: float | str) -> Self:
+        """Set parameters.
+
+        Parameters
+        ----------
+        **params : dict
+            Names and values.
+
+        Returns
+        -------
+        self : LossMix
+            The same mix.
+
+        Raises
+        ------
+        ValueError
+            If a name is neither a parameter nor a term.
+        """
+        try:
+            super().set_params(**params)
+        except ValueError as error:
+            raise ValueError(f"{error} {_ADD_EVERYWHERE}") from None
+        return self
 
 
 class MixedLoss(nn.Module):
@@ -941,7 +964,7 @@ class ModuleLoss(nn.Module):
 
 
 class BatchLoss(Protocol):
-    """What training and its checks ask of a loss, see :class:`MixedLoss`."""
+    """The interface of a loss for training, see :class:`~skimbal.losses.MixedLoss`."""
 
     @property
     def factors(self) -> Mapping[str, float]:
@@ -989,7 +1012,7 @@ class BatchLoss(Protocol):
         """Compute the loss of a batch, or the share of some rows."""
 
 
-#: What ``loss=`` of the classifiers takes.
+#: Values of ``loss=``: a name or an expression, a mix, a module or its class.
 LossSpec: TypeAlias = str | LossMix | nn.Module | type[nn.Module]
 
 
@@ -1002,7 +1025,8 @@ def get_loss(spec: LossSpec, class_counts: ArrayLike | None = None) -> MixedLoss
         A name (``"ce"``, ``"wce"``, ``"focal"``, ``"f1"``, ``"mcc"``, ``"la"``,
         ``"balanced_softmax"``, ``"ldam"``), an expression of terms joined by ``+``, each with an
         optional factor (``"ce + 0.5*mcc"``), a :class:`LossMix`, a module that maps
-        (logits, target) to a scalar (it is deep-copied), or its class. :data:`TERMS` has all names.
+        (logits, target) to a scalar (it is deep-copied), or its class.
+        :data:`~skimbal.losses.TERMS` has all names.
     class_counts : array-like of shape (n_classes,), default=None
         Number (or total weight) of training rows per class, in samples. ``"wce"``, ``"la"``,
         ``"balanced_softmax"`` and ``"ldam"`` need it.
@@ -1010,7 +1034,7 @@ def get_loss(spec: LossSpec, class_counts: ArrayLike | None = None) -> MixedLoss
     Returns
     -------
     loss : MixedLoss or ModuleLoss
-        A :class:`ModuleLoss` around modules that are not a :class:`MixedLoss`.
+        A :class:`~skimbal.losses.ModuleLoss` around modules that are not a :class:`MixedLoss`.
 
     Raises
     ------
@@ -1161,16 +1185,17 @@ def _parse(expression: str) -> dict[str, float]:
     return factors
 
 
+_ADD_EVERYWHERE = (
+    "Add your terms to skimbal.losses.TERMS in every process, in a module that the workers import."
+)
+
+
 def _known_terms() -> str:
-    return f"Known terms: {', '.join(TERMS)}; an expression joins them, as in 'ce + 0.5*mcc'."
+    return f"Known terms: {', '.join(TERMS)}. An expression joins them, as in 'ce + 0.5*mcc'."
 
 
 def _unknown_term(name: str) -> str:
-    return (
-        f"There is no term {name!r}. {_known_terms()} A term that is added by "
-        f"skimbal.losses.TERMS[{name!r}] = Term(...) must be added in every process, such as by "
-        "a module that the workers import."
-    )
+    return f"There is no term {name!r}. {_known_terms()} {_ADD_EVERYWHERE}"
 
 
 #: Parameters of LossMix that are not factors.
@@ -1206,9 +1231,9 @@ def _options(mix: LossMix) -> dict[str, Any]:
     statistics = mix.statistics
     if not isinstance(statistics, str) or statistics not in ("batch", "moving"):
         raise ParameterError("statistics", "'batch' or 'moving'", statistics)
-    if not _is_number(mix.horizon) or not 0 < mix.horizon < float("inf"):
+    if not is_number(mix.horizon) or mix.horizon <= 0:
         raise ParameterError("horizon", "a positive, finite number of samples", mix.horizon)
-    if not _is_number(mix.warmup_epochs) or not 0 <= mix.warmup_epochs < float("inf"):
+    if not is_number(mix.warmup_epochs) or mix.warmup_epochs < 0:
         raise ParameterError(
             "warmup_epochs", "a finite number of epochs, at least 0", mix.warmup_epochs
         )
@@ -1218,10 +1243,6 @@ def _options(mix: LossMix) -> dict[str, Any]:
         "horizon": float(mix.horizon),
         "warmup_epochs": float(mix.warmup_epochs),
     }
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def _number(name: str, value: Any) -> float:

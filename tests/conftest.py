@@ -9,9 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 from torch.utils._python_dispatch import TorchDispatchMode
 
 torch.set_num_threads(1)
+
+
+def pytest_configure(config):
+    n_examples = 25 if config.option.markexpr == "not slow" else 80
+    options = {"deadline": None, "derandomize": True, "database": None}
+    settings.register_profile("losses", max_examples=n_examples, **options)
 
 
 def pytest_collection_modifyitems(items):

@@ -30,7 +30,7 @@ CEILINGS = {name: 3.0 if name == "semicolons" else 0.3 for name in PATTERNS}
 # Until the last docstring is rewritten.
 LENIENT = {name: 25.0 if name == "semicolons" else 15.0 for name in PATTERNS}
 CEILINGS_OF = {
-    "documentation": LENIENT,
+    "documentation": CEILINGS,
     "docstrings": LENIENT,
     "comments": LENIENT,
     "messages": LENIENT,

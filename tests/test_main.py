@@ -13,12 +13,16 @@ from skorch.history import History
 
 from skimbal import CNN2DClassifier, CollapseWarning, LossMix
 from skimbal.__main__ import main
+from skimbal.augmentation import RECIPES
 from skimbal.datasets import load_npz
 from skimbal.images import ImageFiles
-from skimbal.losses import get_loss
+from skimbal.losses import TERMS, get_loss
+from skimbal.networks import BUILT_IN
+from skimbal.sampling import STRATEGIES
 
 ROOT = Path(__file__).parents[1]
 QUICK = ("--epochs", "1", "--seeds", "1", "--sampler", "uniform")
+OPTIONAL = ("PIL", "jinja2", "matplotlib", "nibabel", "pandas", "pooch", "pydicom", "zarr")
 PAIR = ("--losses", "ce,ce+mcc", "--sampler", "uniform")
 
 
@@ -34,7 +38,7 @@ class StubClassifier(CNN2DClassifier):
     def fit(self, X, y):
         self.fits.append((self, X, y))
         self.classes_ = np.unique(y)
-        loss = get_loss(self.loss, class_counts=[1, 1])
+        loss = get_loss(self.loss, [1, 1])
         if loss.may_collapse and not loss.ce_share(0, self.max_epochs):
             warnings.warn(f"{loss.name}\ncollapses", CollapseWarning, stacklevel=2)
         return self
@@ -157,7 +161,7 @@ def class_folders(tmp_path, rng):
 
 
 def check_refused(capsys, *argv):
-    """Check that the arguments end the program with code 2, and return the one line it says."""
+    """Check that the arguments end the program with code 2, and return its line of error."""
     with pytest.raises(SystemExit) as stop:
         main(argv)
     out, err = capsys.readouterr()
@@ -237,7 +241,7 @@ def test_table_and_csv_hold_the_same_numbers(capsys, fits, tmp_path):
 # ---- skimbal compare
 
 
-def test_compare_cross_validates_files_of_ones_own(capsys, fits, own):
+def test_compare_cross_validates_files(capsys, fits, own):
     assert main(["compare", own, *PAIR]) == 0
     out, _ = capsys.readouterr()
     assert "stratified 5-fold cross-validation, 5 fits each, seed 0." in out
@@ -247,6 +251,7 @@ def test_compare_cross_validates_files_of_ones_own(capsys, fits, own):
     assert len(X) == 32
     assert set(y) == {"benign", "malignant"}
     defaults = CNN2DClassifier()
+    assert {classifier.loss for classifier, _, _ in fits} == {"ce", "ce+mcc"}
     assert get_loss(classifier.loss).mix.warmup_epochs == LossMix().warmup_epochs
     for name in ("max_epochs", "batch_size", "module", "lr", "device"):
         assert getattr(classifier, name) == getattr(defaults, name), name
@@ -381,7 +386,8 @@ def test_files_that_are_skipped_are_told_in_a_line(capsys, fits, folder, table):
     (Path(folder) / "03.npy").write_bytes(b"damaged")
     argv = ["compare", folder, *table, "--size", "8", *PAIR, "--cv", "2"]
     assert "03.npy" in (err := check_refused(capsys, *argv))
-    assert "pass --on-error skip" in err
+    assert "on_error='skip'" in err
+    assert "on_error is --on-error" in err
     assert main([*argv, "--on-error", "skip"]) == 0
     lines = capsys.readouterr().err.splitlines()
     assert (
@@ -589,87 +595,103 @@ def test_output_that_becomes_unwritable(capsys, fits, own, tmp_path, monkeypatch
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
-        (["--loss", "hinge"], "unknown term 'hinge'"),
-        (["--loss", "ce+-1*mcc"], "--loss"),
-        (["--sampler", "none"], "'uniform', 'balanced', 'stratified', 'weighted', got 'none'"),
-        (["--seeds", "0"], "--seeds: expected a whole number from 1, got '0'"),
-        (["--epochs", "-1"], "--epochs"),
-        (["--batch-size", "2.5"], "--batch-size"),
-        (["--module", "vgg"], "resnet18"),
-        (["--data", "cifar"], "--data cifar: name must be one of adrenalmnist3d"),
-        (["--data", "vesselmnist3d_128"], "28 or 64 for vesselmnist3d; got 128"),
-        (["--data", "absent.npz"], "exists; got absent.npz"),
-        (["--device", "abacus"], "--device abacus cannot be used here"),
+        (["--loss", "hinge"], "error: --loss .*hinge"),
+        (["--loss", "ce+-1*mcc"], "error: --loss .*-1"),
+        (["--sampler", "none"], "error: --sampler .*'balanced', 'stratified', 'weighted'.*'none'"),
+        (["--seeds", "0"], "--seeds: .* 1; got '0'"),
+        (["--epochs", "-1"], "--epochs: .* 1; got '-1'"),
+        (["--batch-size", "0"], "--batch-size: .* 1; got '0'"),
+        (["--batch-size", "2.5"], "--batch-size: .*'2.5'"),
+        (["--module", "vgg"], "--module: .*'vgg'.*resnet18"),
+        (["--data", "cifar"], "--data cifar: .*pneumoniamnist.*'cifar'"),
+        (["--data", "vesselmnist3d_128"], "--data vesselmnist3d_128: .*28.*64.*128"),
+        (["--data", "absent.npz"], "--data absent.npz: .*absent.npz"),
+        (["--device", "abacus"], "error: --device .*'abacus'"),
         # An index that no machine has, so that the test says the same on machines with CUDA.
-        (["--device", "cuda:99"], "cannot be used here"),
-        (["--output", "absent/table.csv"], "--output absent"),
+        (["--device", "cuda:99"], "error: --device .*'cuda:99'"),
+        (["--output", "absent/table.csv"], "error: --output .*'absent/table.csv'"),
         (["--frobnicate"], "--frobnicate"),
-        (["comapre"], "unknown command 'comapre': expected compare, info"),
+        (["comapre"], "command .*compare.*info.*'comapre'"),
         (["compare"], "DATA"),
         (["info"], "DATA"),
-        (["compare", "absent.npz"], "absent.npz: path must be an npz file"),
-        (["info", "absent.npz", "--groups", "site"], "absent.npz --groups site: path must be"),
-        (["compare", "digits", "--groups", "site"], "--groups site: digits has no groups"),
-        (["compare", "digits", "--losses", "ce,hinge"], "unknown term 'hinge'"),
-        (["compare", "digits", "--losses", "ce,"], "--loss"),
-        (["compare", "digits", "--samplers", "uniform,x"], "got 'x'"),
-        (["compare", "digits", "--baseline", "x"], "error: --baseline must be one of the losses"),
-        (["compare", "digits", "--scoring", "x"], "error: --scoring must be one of balanced_acc"),
-        (["compare", "digits", "--scoring", "f1"], "error: --scoring must be a score for"),
-        (["compare", "digits", "--device", "cuda:99"], "--device cuda:99 cannot be used here"),
-        (["compare", "digits", "--cv", "1"], "error: --cv must be at least 2 folds; got 1"),
-        (["compare", "digits", "--cv", "55"], "--cv must be at most 54 folds, because class eight "
-         "has 54 members and every fold needs one; got 55."),
-        (["compare", "digits", "--cv", "3", "--test"], "--cv divides the rows, but --test"),
-        (["compare", "digits", "--repeats", "0"], "--repeats: expected a whole number from 1"),
-        (["compare", "digits", "--jobs", "0"], "--jobs: expected a whole number from 1"),
-        (["compare", "digits", "--lr", "0"], "--lr: expected a number above 0, got '0'"),
-        (["compare", "digits", "--lr", "fast"], "--lr: expected a number above 0, got 'fast'"),
+        (["compare", "absent.npz"], "error: absent.npz: .*absent.npz"),
+        (["info", "absent.npz", "--groups", "site"], "absent.npz --groups site: .*absent.npz"),
+        (["compare", "digits", "--groups", "site"], "--groups .*'site'.*digits"),
+        (["compare", "digits", "--losses", "ce,hinge"], "error: --loss .*hinge"),
+        (["compare", "digits", "--losses", "ce,"], "error: --loss .*''"),
+        (["compare", "digits", "--samplers", "uniform,x"], "error: --sampler .*'x'"),
+        (["compare", "digits", "--baseline", "x"], "error: --baseline .*ce.*'x'"),
+        (["compare", "digits", "--scoring", "x"], "error: --scoring .*balanced_accuracy.*'x'"),
+        (["compare", "digits", "--scoring", "f1"], "error: --scoring .*eight.*'f1'"),
+        (["compare", "digits", "--device", "cuda:99"], "error: --device .*'cuda:99'"),
+        (["compare", "digits", "--cv", "1"], "error: --cv .*2.* got 1"),
+        (["compare", "digits", "--cv", "55"], "error: --cv .*54.*eight.*55"),
+        (["compare", "digits", "--cv", "3", "--test"], "--cv .*--test"),
+        (["compare", "digits", "--repeats", "0"], "--repeats: .* 1; got '0'"),
+        (["compare", "digits", "--jobs", "0"], "--jobs: .* 1; got '0'"),
+        (["compare", "digits", "--lr", "0"], "--lr: .* 0; got '0'"),
+        (["compare", "digits", "--lr", "fast"], "--lr: .*'fast'"),
         (["compare", "digits", "--seed", "-1"], "--seed"),
-        (["compare", "digits", "--seed", str(2**32)], "from 0 to 2^32 - 1"),
-        (["compare", "digits", "--csv", "absent/t.csv"], "--csv absent"),
-        (["compare", "digits", "--html", "absent/t.html"], "--html absent"),
-        (["compare", "digits", "--html", "new.x", "--csv", "./new.x"], "are both new.x"),
+        (["compare", "digits", "--seed", str(2**32)], "--seed: .*4294967296"),
+        (["compare", "digits", "--csv", "absent/t.csv"], "error: --csv .*'absent/t.csv'"),
+        (["compare", "digits", "--html", "absent/t.html"], "error: --html .*'absent/t.html'"),
+        (["compare", "digits", "--html", "new.x", "--csv", "./new.x"], "--html .*--csv .*new.x"),
     ],
-)  # fmt: skip
+)
 def test_wrong_arguments(capsys, never, argv, said):
-    assert said in check_refused(capsys, *argv)
+    assert re.search(said, check_refused(capsys, *argv))
 
 
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
-        ([], "--size must be given for images of different shapes"),
-        (["--size", "8", "8", "8"], "--size must be a number for each of 2 spatial axes"),
-        (["--size", "8", "--spacing", "1"], "--resize must be 'crop' if spacing and size"),
-        (["--size", "0"], "--size: expected a whole number from 1"),
-        (["--spacing", "x"], "--spacing: expected a number above 0, got 'x'"),
-        (["--size", "8", "--groups", "patient"], "but {folder} is a folder: give --labels"),
-        (["--size", "8", "--label-column", "label"], "'patient', 'part'; got 'label'"),
-        (["--size", "8", "--split-column", "patient"], "its parts are 'p0', 'p1'"),
-        (["--size", "8", "--split-column", "site"], "--split-column must be a column of"),
-        (["--size", "8", "--test"], "{folder} has no test split to judge on"),
-        (["--size", "8", "--split-column", "part", "--test"], "5 group(s)"),
-        (["--size", "8", "--crop-size", "9"], "error: --crop-size 9: "),
-        (["--size", "8", "--crop-size", "4", "4", "4"], "error: --crop-size 4 4 4: "),
-        (["--augment", "mixup"], "--augment"),
+        ([], "--size .*--resize"),
+        (["--size", "8", "8", "8"], r"error: --size .*\(8, 8, 8\)"),
+        (["--size", "8", "--spacing", "1"], "--resize"),
+        (["--size", "0"], "--size: .* 1; got '0'"),
+        (["--spacing", "x"], "--spacing: .* 0; got 'x'"),
+        (["--size", "8", "--groups", "patient"], "--groups .*'patient'.*{folder}.*--labels"),
+        (["--size", "8", "--label-column", "label"], "error: --label-column .*grade.*'label'"),
+        (["--size", "8", "--split-column", "patient"], "{folder}: .*'p0', 'p1'"),
+        (["--size", "8", "--split-column", "site"], "error: --split-column .*grade.*'site'"),
+        (["--size", "8", "--test"], "{folder} .*test split"),
+        (["--size", "8", "--split-column", "part", "--test"], "5.*group"),
+        (["--size", "8", "--crop-size", "9"], "error: --crop-size .*9"),
+        (["--size", "8", "--crop-size", "4", "4", "4"], r"error: --crop-size .*\(4, 4, 4\)"),
+        (["--augment", "mixup"], "--augment: .*'mixup'.*paper"),
     ],
 )
 def test_wrong_arguments_for_folders(capsys, never, folder, table, argv, said):
     err = check_refused(capsys, "compare", folder, *table, *argv)
-    assert said.format(folder=folder) in err
+    assert re.search(said.replace("{folder}", re.escape(folder)), err)
 
 
-def test_folders_that_are_none(capsys, never, folder, own):
+def test_rows_that_a_user_added_to_the_tables_are_known(capsys, monkeypatch, own):
+    monkeypatch.setitem(STRATEGIES, "as they come", STRATEGIES["uniform"])
+    monkeypatch.setitem(RECIPES, "mirror", RECIPES["flip"])
+    monkeypatch.setitem(BUILT_IN, "tiny", BUILT_IN["small"])
+    monkeypatch.setitem(TERMS, "soft", TERMS["mcc"])
+    argv = ["--losses", "ce+soft", "--samplers", "as they come", "--augment", "mirror"]
+    argv += ["--module", "tiny", "--epochs", "1", "--cv", "2"]
+    assert main(["compare", own, *argv]) == 0
+    assert [row[0] for row in table_of(capsys.readouterr().out)] == ["ce+soft"]
+    with pytest.raises(SystemExit):
+        main(["compare", "--help"])
+    shown = capsys.readouterr().out
+    for name in ("as they come", "mirror", "tiny"):
+        assert name in " ".join(shown.split())
+
+
+def test_folders_that_are_missing(capsys, never, folder, own):
     err = check_refused(capsys, "compare", folder, "--group-column", "patient")
-    assert "--group-column is a column of a table: give it as --labels FILE.csv" in err
+    assert re.search("error: --group-column .*--labels", err)
     err = check_refused(capsys, "compare", own, "--size", "8")
-    assert f"--size is for folders of image files, but there is no folder {own}" in err
-    assert "there is no such folder" in check_refused(capsys, "compare", "absent/images")
-    assert f"'skimbal compare {folder}' takes" in check_refused(capsys, "--data", folder)
+    assert re.search(f"--size .*{re.escape(own)}", err)
+    assert "error: absent/images: " in check_refused(capsys, "compare", "absent/images")
+    assert f"'skimbal compare {folder}'" in check_refused(capsys, "--data", folder)
 
 
-def test_names_of_data_sets_are_no_folders(capsys, never, monkeypatch, tmp_path):
+def test_names_of_data_sets_come_before_folders(capsys, never, monkeypatch, tmp_path):
     (tmp_path / "digits").mkdir()
     monkeypatch.chdir(tmp_path)
     assert main(["info", "digits"]) == 0
@@ -680,7 +702,7 @@ def test_names_of_data_sets_are_no_folders(capsys, never, monkeypatch, tmp_path)
 def test_broken_file(capsys, tmp_path):
     path = tmp_path / "broken.npz"
     path.write_bytes(b"PK")
-    assert "cut short" in check_refused(capsys, "--data", str(path))
+    assert f"error: --data {path}: " in check_refused(capsys, "--data", str(path))
 
 
 @pytest.mark.parametrize(
@@ -690,7 +712,8 @@ def test_broken_file(capsys, tmp_path):
 def test_output_is_never_overwritten(capsys, never, tmp_path, argv):
     path = tmp_path / "mine"
     path.write_text("mine", encoding="utf-8")
-    assert f"{argv[-1]} {path}: File exists" in check_refused(capsys, *argv, str(path))
+    err = check_refused(capsys, *argv, str(path))
+    assert re.search(f"error: {argv[-1]} .*{re.escape(str(path))}.*File exists", err)
     assert path.read_text(encoding="utf-8") == "mine"
 
 
@@ -698,7 +721,7 @@ def test_output_is_never_overwritten(capsys, never, tmp_path, argv):
 def test_report_without_its_libraries(capsys, never, monkeypatch, tmp_path, missing):
     monkeypatch.setitem(sys.modules, missing, None)
     err = check_refused(capsys, "compare", "digits", "--html", str(tmp_path / "report.html"))
-    assert f'--html needs {missing}, which is missing: pip install "skimbal[study]"' in err
+    assert re.search(rf"error: --html .*{missing}.*skimbal\[study\]", err)
 
 
 def test_files_without_a_test_split(capsys, never, own):
@@ -717,7 +740,7 @@ def test_groups_on_both_sides(capsys, never, split):
     path = split(test=range(17, 37))
     argv = ["compare", path, "--test", "--groups", "site"]
     err = check_refused(capsys, *argv)
-    assert f"{path}: groups_test must not hold a group of the training rows; got 3 group(s)" in err
+    assert re.search(f"error: {path}: groups_test .*3.*group", err)
     assert "such as 17" in err
     assert "no array test_site" in check_refused(
         capsys, *["compare", split(test_site=None), "--test", "--groups", "site"]
@@ -726,8 +749,8 @@ def test_groups_on_both_sides(capsys, never, split):
 
 def test_groups_that_are_not_there(capsys, never, own):
     err = check_refused(capsys, "compare", own, "--groups", "hospital")
-    assert "--groups hospital" in err
-    assert "holds X, y, patient" in err
+    assert re.search("--groups .*hospital", err)
+    assert "X, y, patient" in err
 
 
 def test_foreign_caches(capsys, fits, own, tmp_path):
@@ -737,14 +760,13 @@ def test_foreign_caches(capsys, fits, own, tmp_path):
     capsys.readouterr()
     n_fits = len(fits)
     err = check_refused(capsys, *argv, "--epochs", "7")
-    assert "error: --cache must be a folder of the same study" in err
-    assert f"'{cache}'" in err
+    assert re.search(f"error: --cache .*{cache}", err)
     assert "estimator.max_epochs (30 there, 7 now)" in err
     assert "seed (0 there, 1 now)" in check_refused(capsys, *argv, "--seed", "1")
     err = check_refused(capsys, *argv[:-1], str(tmp_path))
-    assert "--cache must be a new or empty folder" in err
-    assert f"'{tmp_path}'" in err
-    assert "is a file" in check_refused(capsys, *argv[:-1], own)
+    assert re.search(f"error: --cache .*{tmp_path}", err)
+    err = check_refused(capsys, *argv[:-1], own)
+    assert re.search(f"cache_dir .*{own}.*cache_dir is --cache", err)
     assert len(fits) == n_fits
 
 
@@ -798,19 +820,27 @@ def test_documented_commands_run(capsys, fits, monkeypatch, own, split, folder, 
     ]
 
 
-def test_compare_needs_no_extra(own, tmp_path):
+def test_import_and_compare_need_no_extra(own, tmp_path):
     argv = ["compare", own, *PAIR, "--cv", "2", "--epochs", "1", "--csv", str(tmp_path / "t.csv")]
     # As if they were not installed: scikit-learn and torch look for them, each in its own way.
     script = f"""
-import sys
+import builtins, sys
 from importlib.machinery import PathFinder
 class Finder(PathFinder):
     @classmethod
     def find_spec(cls, name, path=None, target=None):
-        absent = name in ("jinja2", "matplotlib", "pandas", "pooch")
+        absent = name.partition(".")[0] in {OPTIONAL}
         return None if absent else super().find_spec(name, path, target)
 sys.meta_path[sys.meta_path.index(PathFinder)] = Finder
+asked, plain_import = [], builtins.__import__
+def spy(name, globals=None, *args, **kwargs):
+    if (globals or {{}}).get("__name__", "").partition(".")[0] == "skimbal":
+        asked.append(name.partition(".")[0])
+    return plain_import(name, globals, *args, **kwargs)
+builtins.__import__ = spy
 from skimbal.__main__ import main
+builtins.__import__ = plain_import
+print(*sorted(set(asked)))
 sys.exit(main({argv!r}))
 """
     done = subprocess.run(
@@ -822,21 +852,40 @@ sys.exit(main({argv!r}))
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert "ce+mcc" in done.stdout
+    asked, _, out = done.stdout.partition("\n")
+    assert {"numpy", "sklearn", "skorch", "torch"} <= set(asked.split())
+    assert not set(asked.split()) & set(OPTIONAL)
+    assert "ce+mcc" in out
     assert (tmp_path / "t.csv").is_file()
 
 
-def test_output_that_nobody_reads_to_its_end_is_no_error():
+@pytest.fixture
+def closed_pipe():
+    """The writing end of a pipe that nobody reads."""
     reading, writing = os.pipe()
     os.close(reading)
-    with os.fdopen(writing, "w") as stdout:
-        done = subprocess.run(
-            [sys.executable, "-m", "skimbal", "info", "digits"],
-            cwd=ROOT,
-            stdout=stdout,
-            stderr=subprocess.PIPE,
-            check=False,
-        )
+    with os.fdopen(writing, "w") as stream:
+        yield stream
+
+
+def test_output_that_is_closed_early_is_not_an_error(capsys, monkeypatch, closed_pipe):
+    with monkeypatch.context() as patched:
+        patched.setattr(sys, "stdout", closed_pipe)
+        assert main(["info", "digits"]) == 141
+        # Python flushes the rest at its end.
+        print("the rest", flush=True)
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.slow
+def test_output_that_is_closed_early_is_not_an_error_of_the_program(closed_pipe):
+    done = subprocess.run(
+        [sys.executable, "-m", "skimbal", "info", "digits"],
+        cwd=ROOT,
+        stdout=closed_pipe,
+        stderr=subprocess.PIPE,
+        check=False,
+    )
     assert (done.returncode, done.stderr) == (141, b"")
 
 

@@ -21,12 +21,11 @@ for ax, (name, title) in zip(
     {"ce": "cross-entropy", "f1": "soft F1 loss", "mcc": "soft MCC loss"}.items(),
     strict=False,
 ):
-    mix = LossMix(**{name: 1})
-    population = MixedLoss(mix)(logits, y).item()
+    population = MixedLoss(LossMix(**{name: 1}))(logits, y).item()
     for shift, statistics in enumerate(("batch",) if name == "ce" else ("batch", "moving")):
         described = []
         for rows_of_batches in batches.values():
-            loss = MixedLoss(mix, statistics=statistics)
+            loss = MixedLoss(LossMix(**{name: 1}, statistics=statistics))
             values = [loss(logits[rows], y[rows]).item() for rows in rows_of_batches]
             # The moving sums begin with the first batch, so the first half is left out.
             values = values[len(values) // 2 :]

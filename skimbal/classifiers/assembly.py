@@ -1,15 +1,262 @@
 """The net of a fit, put together from the parameters."""
 
+import copy
+import functools
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from skorch.callbacks import LRScheduler
 from torch import nn
 
-__all__ = ["carry_over"]
+from skimbal.classifiers.inputs import Rows
+from skimbal.classifiers.parameters import (
+    DTYPES,
+    LOW_PRECISION,
+    CNNClassifier,
+    find_optimizer,
+)
+from skimbal.classifiers.trials import try_augmentation, try_network
+from skimbal.exceptions import ParameterError
+from skimbal.losses import MixedLoss, ModuleLoss
+from skimbal.networks import BUILT_IN
+from skimbal.training import (
+    BlockIterator,
+    CosineSchedule,
+    EpochProgress,
+    ImageDataset,
+    IncompleteBatches,
+    StandardizedModule,
+    TrainingNet,
+    TrainIterator,
+    can_be_fused,
+    channel_statistics,
+    device_type,
+    softmax,
+    takes_several_gradients,
+)
+
+__all__ = ["NewNet", "Plan", "SameNet", "WarmNet", "prepare_net"]
 
 
-def carry_over(old: nn.Module, new: nn.Module) -> None:
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """The decisions of a fit that its net depends on."""
+
+    train: Rows
+    loss: MixedLoss | ModuleLoss
+    crop_size: tuple[int, ...] | None
+    augmentation: nn.Sequential | None
+    device: str
+    #: Epochs of the fit, or None for one epoch after which others may follow.
+    epochs: int | None
+    #: Epochs that earlier calls trained.
+    n_epochs_before: int
+
+
+@dataclass(frozen=True, eq=False)
+class NewNet:
+    """The start of a fit with new weights."""
+
+    #: Whether known trouble with the loss is worth a warning.
+    warns: ClassVar[bool] = True
+    #: Classes that the rows may hold, or None for the classes that the rows do hold.
+    labels: np.ndarray | None = None
+    #: Net and seed of the earlier calls, and the epochs that they trained.
+    previous: TrainingNet | None = None
+    seed: int | None = None
+    n_epochs: int = 0
+    #: Weight of each class in the rows of the earlier calls, in samples.
+    class_mass: np.ndarray | int = 0
+
+    def net(self, estimator: CNNClassifier, plan: Plan) -> TrainingNet:
+        """Return the net to train."""
+        return _make_net(estimator, plan)
+
+
+class WarmNet(NewNet):
+    """The start of a fit with the weights of the earlier fit."""
+
+    def net(self, estimator: CNNClassifier, plan: Plan) -> TrainingNet:
+        """Return the net to train."""
+        assert self.previous is not None
+        net = super().net(estimator, plan)
+        try:
+            net.module_.load_state_dict(self.previous.module_.state_dict())
+        except RuntimeError as error:
+            raise ValueError(
+                "warm_start=True goes on from the weights of the previous fit, but the network is "
+                "a different one now. Set warm_start=False, or set module and net as they were. "
+                f"({error})"
+            ) from None
+        return net
+
+
+class SameNet(NewNet):
+    """The start of a later call of ``partial_fit``, with the net of the calls before."""
+
+    #: The first call has warned.
+    warns = False
+
+    def net(self, estimator: CNNClassifier, plan: Plan) -> TrainingNet:
+        """Return the net to train."""
+        net = self.previous
+        assert net is not None
+        if plan.crop_size != net.module_.crop_size:
+            raise ParameterError(
+                "crop_size",
+                f"{net.module_.crop_size}, as in the first call, for which the network was made",
+                estimator.crop_size,
+                "Set it back, or fit anew.",
+            )
+        net.end_schedule()
+        loss = plan.loss.to(net.device, net.module_.dtype)
+        loss.carry_on_from(net.criterion_)
+        net.criterion_ = loss
+        return net
+
+
+def prepare_net(estimator: CNNClassifier, start: NewNet, plan: Plan) -> TrainingNet:
+    """Return the net to train, with an augmentation that works."""
+    net = start.net(estimator, plan)
+    net.augmentation = () if plan.augmentation is None else tuple(plan.augmentation)
+    if plan.augmentation is not None:
+        plan.augmentation.to(device=net.device, dtype=net.module_.dtype)
+        try_augmentation(estimator, net, plan.train)
+    return net
+
+
+def _make_net(estimator: CNNClassifier, plan: Plan) -> TrainingNet:
+    """Make a net with new weights, and try it on a row."""
+    optimizer = find_optimizer(estimator.optimizer)
+    options = _net_options(estimator, optimizer, plan)
+    module_dtype, autocast = _dtypes(estimator.dtype, plan)
+    net = TrainingNet(
+        _module_factory(estimator, plan, module_dtype, optimizer, options),
+        criterion=plan.loss.to(module_dtype),
+        optimizer=optimizer,
+        lr=estimator.lr,
+        max_epochs=estimator.max_epochs,
+        batch_size=estimator.batch_size,
+        micro_batch_size=estimator.micro_batch_size,
+        autocast=autocast,
+        compiled=estimator.compile,
+        feature_layer=estimator.feature_layer,
+        callbacks=_callbacks(estimator, plan),
+        predict_nonlinearity=softmax,
+        dataset=functools.partial(ImageDataset, sample_shape=plan.train.data.sample_shape),
+        train_split=None,
+        classes=np.arange(len(plan.train.labels)),
+        device=plan.device,
+        verbose=int(estimator.verbose >= 2),
+        **options,
+    ).initialize()
+    net.epochs_before_ = plan.n_epochs_before
+    _check_callback_options(net, options)
+    net.check_feature_layer()
+    try_network(estimator, net, plan.train)
+    net.compile_module()
+    return net
+
+
+def _dtypes(dtype: str, plan: Plan) -> tuple[torch.dtype, torch.dtype | None]:
+    """Return the dtype of the parameters, and the dtype of autocast if there is autocast."""
+    if dtype == "auto":
+        is_float64 = plan.train.data.dtype.newbyteorder("=") == np.float64
+        follows_float64 = is_float64 and device_type(plan.device) == "cpu"
+        dtype = "float64" if follows_float64 else "float32"
+    return (torch.float32, DTYPES[dtype]) if dtype in LOW_PRECISION else (DTYPES[dtype], None)
+
+
+def _module_factory(
+    estimator: CNNClassifier,
+    plan: Plan,
+    dtype: torch.dtype,
+    optimizer: type[torch.optim.Optimizer],
+    options: dict[str, Any],
+) -> functools.partial[StandardizedModule]:
+    data, mean, std = plan.train.data, None, None
+    if estimator.standardize:
+        mean, std = _statistics(data, dtype, options)
+    factory = estimator.module
+    if isinstance(factory, str):
+        spatial_shape = plan.crop_size or data.sample_shape[1:]
+        factory = functools.partial(BUILT_IN[factory], spatial_shape=tuple(spatial_shape))
+    # Not as module__factory: skorch pickles attributes that begin with module_ separately, even for
+    # a copy, and a lambda as a factory cannot be pickled.
+    return functools.partial(
+        StandardizedModule,
+        factory,
+        data.sample_shape[0],
+        len(plan.train.labels),
+        dtype,
+        mean,
+        std,
+        # LBFGS views each gradient as one line of numbers, which another layout does not allow.
+        channels_last=not takes_several_gradients(optimizer),
+        crop_size=plan.crop_size,
+    )
+
+
+def _statistics(
+    data: ImageDataset, dtype: torch.dtype, options: dict[str, Any]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean and standard deviation of each channel, within the range of the dtype."""
+    is_ours = options["iterator_train"] is TrainIterator
+    n_workers = options.get("iterator_train__num_workers") if is_ours else 0
     try:
-        new.load_state_dict(old.state_dict())
-    except RuntimeError as error:
+        mean, std = channel_statistics(data, n_workers)
+    except ParameterError as error:
+        raise error.within("iterator_train") from None
+    if not np.abs([mean, std]).max() <= torch.finfo(dtype).max:
         raise ValueError(
-            "warm_start=True goes on from the weights of the previous fit, but the network is a "
-            f"different one now. Set warm_start=False, or module and net back. ({error})"
-        ) from None
+            "the pixels of X are too large to be standardised: mean or standard deviation is "
+            f"beyond the range of {dtype}. Scale X down, or change dtype."
+        )
+    return mean, std
+
+
+def _net_options(
+    estimator: CNNClassifier, optimizer: type[torch.optim.Optimizer], plan: Plan
+) -> dict[str, Any]:
+    """Return the options that ``net`` sets, over the defaults."""
+    options: dict[str, Any] = {"iterator_train": TrainIterator, "iterator_valid": BlockIterator}
+    options.update(estimator.net or {})
+    if can_be_fused(optimizer, plan.device) and not any(
+        name.startswith("optimizer__") and name.endswith(("fused", "foreach", "differentiable"))
+        for name in options
+    ):
+        options["optimizer__fused"] = True
+    if options["iterator_train"] is TrainIterator:
+        options["iterator_train__sampler"] = estimator.sampler
+        options["iterator_train__epoch_length"] = estimator.epoch_length
+        options["iterator_train__classes"] = plan.train.labels
+    return options
+
+
+def _callbacks(estimator: CNNClassifier, plan: Plan) -> list[object]:
+    callbacks: list[object] = copy.deepcopy(list(estimator.callbacks or ()))
+    plain = [entry[1] if isinstance(entry, tuple) else entry for entry in callbacks]
+    has_schedule = any(entry is LRScheduler or isinstance(entry, LRScheduler) for entry in plain)
+    if estimator.lr_schedule == "cosine" and plan.epochs is not None and not has_schedule:
+        cosine = CosineSchedule("CosineAnnealingLR", T_max=plan.epochs)
+        callbacks.insert(0, ("lr_schedule", cosine))
+    if estimator.verbose == 1 and plan.epochs is not None:
+        callbacks.append(("progress", EpochProgress(plan.epochs)))
+    if estimator.verbose and plan.loss.suffers_from_small_batches:
+        callbacks.append(("incomplete_batches", IncompleteBatches()))
+    return callbacks
+
+
+def _check_callback_options(net: TrainingNet, options: dict[str, Any]) -> None:
+    known = {"lr_schedule", "progress", "incomplete_batches", *dict(net.callbacks_)}
+    for name, value in options.items():
+        parts = name.split("__")
+        if parts[0] == "callbacks" and value is not None and parts[1] not in known:
+            raise ParameterError(
+                "net",
+                f"a dict whose callbacks__ keys name one of {', '.join(sorted(known))}",
+                name,
+                f"Add ({parts[1]!r}, callback) to callbacks.",
+            )

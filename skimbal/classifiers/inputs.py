@@ -1,55 +1,349 @@
 """Checks of images, labels, weights and groups before any work."""
 
+import math
 import os
 import zlib
-from typing import Any
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from numbers import Real
+from typing import Any, Protocol
 
 import numpy as np
 import torch
-from sklearn.utils import assert_all_finite
+from sklearn.utils import (
+    assert_all_finite,
+    check_array,
+    check_consistent_length,
+    column_or_1d,
+    compute_class_weight,
+)
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import _check_sample_weight, validate_data
 
-from skimbal.images import ImageArray, ImageFiles
+from skimbal.classifiers.parameters import CNNClassifier
+from skimbal.exceptions import ParameterError
+from skimbal.images import ImageArray, ImageFiles, guess_axes
+from skimbal.losses import inverse_frequency
 from skimbal.training import ImageDataset
+from skimbal.typing import ArrayLike, ArraySource, ClassWeight, ImagesLike, PathLike, is_integer
 
-__all__ = ["as_array", "checksum", "distinct_labels", "from_paths"]
+__all__ = [
+    "InputClassifier",
+    "Rows",
+    "check_class_argument",
+    "check_foreign_rows",
+    "check_images",
+    "check_rows",
+    "from_paths",
+    "weighted_by_class",
+]
 
 
-def as_array(data: Any) -> Any:
-    """Bring a tensor of any device to numpy, read no array that is elsewhere; leave all else."""
-    if not isinstance(data, torch.Tensor):
-        # Arrays of zarr and h5py are files, which np.asarray would read whole.
-        is_image_array = isinstance(data, np.ndarray | ImageArray)
-        if not is_image_array and getattr(data, "ndim", 0) > 2 and hasattr(data, "dtype"):
-            return ImageArray(data)
-        return data
-    return (data.float() if data.dtype == torch.bfloat16 else data).numpy(force=True)
+class InputClassifier(CNNClassifier, Protocol):
+    """A classifier, with the attributes that describe the images of its fit."""
+
+    input_shape_: tuple[int, ...]
+    n_features_in_: int
 
 
-def from_paths(X: Any) -> Any:
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """The rows of a fit: images with encoded labels and weights, the labels, the groups.
+
+    ``groups`` has an entry for each row of the array that the images are selected from.
+    """
+
+    data: ImageDataset
+    labels: np.ndarray
+    groups: np.ndarray | None = None
+
+    @property
+    def weight(self) -> np.ndarray | None:
+        """Weight of each row, dimensionless."""
+        return self.data.sample_weight
+
+    @property
+    def group_of_row(self) -> np.ndarray | None:
+        """Group of each row."""
+        return None if self.groups is None else self.groups[self.data.rows]
+
+    @property
+    def class_mass(self) -> np.ndarray:
+        """Weight of each class, in samples."""
+        return np.bincount(self.data.y, weights=self.weight, minlength=len(self.labels))
+
+    @property
+    def checksum(self) -> tuple[int, int]:
+        """Numbers that most likely differ for other rows. Two of the images count."""
+        checksum = 0
+        ends = self.data.take(np.array([0, -1])).X
+        for array in (self.data.rows, self.data.y, self.weight, ends):
+            part = b"" if array is None else np.ascontiguousarray(array).tobytes()
+            checksum = zlib.crc32(part, checksum)
+        return len(self.data), checksum
+
+    def with_data(self, data: ImageDataset) -> "Rows":
+        """Return other rows of the same array."""
+        return replace(self, data=data)
+
+
+def check_rows(
+    estimator: InputClassifier,
+    X: ImagesLike,
+    y: ArrayLike,
+    sample_weight: ArrayLike | None,
+    groups: ArrayLike | None,
+    *,
+    labels: np.ndarray | None,
+    reset: bool,
+) -> Rows:
+    """Check the data of a fit.
+
+    ``labels`` are the classes if they are known already. ``reset`` tells whether the shape of the
+    images is new.
+    """
+    images, shape = check_images(estimator, X, reset=reset)
+    targets = _check_targets(estimator, images, y)
+    weight = _check_weight(images, sample_weight)
+    group_of_row = _check_groups(images, groups)
+    rows = np.arange(len(images)) if weight is None else np.flatnonzero(weight)
+    if labels is None:
+        labels = np.unique(targets[rows])
+    if len(labels) < 2:
+        raise ValueError(
+            f"{type(estimator).__name__} needs at least 2 classes to tell apart, but there is "
+            f"{len(labels)} class: {labels.tolist()}."
+        )
+    _refuse_unknown_labels(targets[rows], labels)
+    encoded = np.searchsorted(labels, targets)
+    encoded[encoded == len(labels)] = 0  # rows without weight may hold other labels
+    data = ImageDataset(images, encoded, sample_weight=weight, sample_shape=shape, rows=rows)
+    return Rows(data, labels, group_of_row)
+
+
+def check_foreign_rows(
+    estimator: InputClassifier, X: ImagesLike, y: ArrayLike, labels: np.ndarray
+) -> Rows:
+    """Check rows that come from elsewhere, such as the validation set of ``train_split``."""
+    images, shape = check_images(estimator, X, reset=False)
+    targets = _check_targets(estimator, images, y)
+    _refuse_unknown_labels(targets, labels)
+    data = ImageDataset(images, np.searchsorted(labels, targets), sample_shape=shape)
+    return Rows(data, labels)
+
+
+# Images --------------------------------------------------------------------------------------
+
+
+# The check sums up all pixels, and the sum of a narrow dtype may meet inf and -inf.
+@np.errstate(invalid="ignore")
+def check_images(
+    estimator: InputClassifier, X: ImagesLike, *, reset: bool
+) -> tuple[np.ndarray, tuple[int, ...]]:
+    """Check the images or rows, and return them as they are, with the shape of an image."""
+    images = _as_array(from_paths(X))
+    # Not np.ndim, which containers that are not arrays may refuse.
+    if (images.ndim if hasattr(images, "ndim") else np.asarray(images).ndim) <= 2:
+        images = validate_data(estimator, images, dtype="numeric", reset=reset)
+        shape = _shape_of_rows(estimator, images.shape[1]) if reset else estimator.input_shape_
+    else:
+        images = _check_image_array(estimator, images)
+        shape = _shape_of_images(estimator, images, reset)
+        _check_pixels(estimator, images)
+    if images.dtype.kind not in "biuf":
+        raise ValueError(
+            f"X must hold real numbers; got dtype {images.dtype}. Convert it first, such as with "
+            "X.astype('float32')."
+        )
+    if reset:
+        estimator.input_shape_ = shape
+        if images.ndim > 2:
+            estimator.n_features_in_ = math.prod(shape)
+            if hasattr(estimator, "feature_names_in_"):
+                del estimator.feature_names_in_
+    return images, shape
+
+
+def from_paths(X: ImagesLike) -> ImagesLike:
     """Take a list, an array or a column of paths for the images in these files."""
     if not isinstance(X, list | tuple) and not (
         getattr(X, "ndim", 0) == 1
         and getattr(getattr(X, "dtype", None), "kind", "") in ("O", "U", "T")
     ):
         return X
-    if not any(isinstance(item, str | os.PathLike) for item in X):
-        return X
-    return ImageFiles(X)
+    entries: Collection[PathLike] = X  # type: ignore[assignment]
+    return ImageFiles(entries) if any(isinstance(e, str | os.PathLike) for e in entries) else X
 
 
-def checksum(data: ImageDataset | None) -> tuple[int, int] | None:
-    """Return numbers that most likely differ for other data; of the images, look at two."""
-    if data is None:
+def _as_array(data: ImagesLike | ArrayLike) -> Any:
+    """Bring a tensor of any device to numpy, and leave all else, without reading it.
+
+    Arrays of zarr and h5py are files, which ``np.asarray`` would read as a whole.
+    """
+    if isinstance(data, torch.Tensor):
+        return (data.float() if data.dtype == torch.bfloat16 else data).numpy(force=True)
+    is_known = isinstance(data, np.ndarray | ImageArray)
+    if not is_known and getattr(data, "ndim", 0) > 2 and isinstance(data, ArraySource):
+        return ImageArray(data)
+    return data
+
+
+def _check_image_array(
+    estimator: InputClassifier, images: ArrayLike | ImageArray
+) -> np.ndarray | ImageArray:
+    if not isinstance(images, ImageArray):
+        array: np.ndarray = check_array(
+            images, dtype="numeric", allow_nd=True, ensure_all_finite=False, estimator=estimator
+        )
+        return array
+    if len(images) == 0:
+        raise ValueError(
+            f"Found array with 0 sample(s) (shape={images.shape}) while a minimum of 1 is required "
+            f"by {type(estimator).__name__}."
+        )
+    return images
+
+
+def _check_pixels(estimator: InputClassifier, images: np.ndarray | ImageArray) -> None:
+    """Refuse NaN and infinite pixels, in blocks: the check makes an array of its input's size."""
+    # Files are checked whenever they are read, which should not happen once more for this.
+    if images.dtype.kind != "f" or isinstance(images, ImageFiles):
+        return
+    for rows in ImageDataset(images).blocks():  # type: ignore[arg-type]
+        block = np.asarray(images[rows[0] : rows[-1] + 1])
+        assert_all_finite(block, estimator_name=type(estimator).__name__, input_name="X")
+
+
+def _shape_of_rows(estimator: InputClassifier, n_features: int) -> tuple[int, ...]:
+    if estimator.input_shape is None:
+        return (*[1] * len(estimator.spatial_axes), n_features)
+    shape = _given_shape(estimator)
+    if math.prod(shape) != n_features:
+        raise ValueError(
+            f"X has {n_features} features, but input_shape={shape} needs {math.prod(shape)}."
+        )
+    return shape
+
+
+def _shape_of_images(
+    estimator: InputClassifier, images: np.ndarray | ImageArray, reset: bool
+) -> tuple[int, ...]:
+    name, n_axes = type(estimator).__name__, len(estimator.spatial_axes)
+    if images.ndim not in (n_axes + 1, n_axes + 2):
+        axes = ", ".join(estimator.spatial_axes)
+        raise ValueError(
+            f"{name} takes X of shape (n_samples, n_channels, {axes}), (n_samples, {axes}) or "
+            f"(n_samples, n_features); got an array with {images.ndim} axes, of shape "
+            f"{images.shape}."
+            + (f" The first image is {images.paths[0]}." if isinstance(images, ImageFiles) else "")
+        )
+    shape = images.shape[1:] if images.ndim == n_axes + 2 else (1, *images.shape[1:])
+    if 0 in shape:
+        raise ValueError(
+            f"X must have a size of at least 1 along every axis; got the shape {images.shape}."
+        )
+    if not reset or estimator.input_shape is not None:
+        expected = _given_shape(estimator) if reset else estimator.input_shape_
+        if shape != expected:
+            raise ValueError(
+                f"X has sample shape {shape}, but {name} is expecting sample shape {expected} as "
+                "input."
+            )
+    elif guess_axes(images.shape).surely_channels_last:
+        back = ", ".join(str(axis) for axis in range(1, images.ndim - 1))
+        raise ValueError(
+            f"X must have its channels first; got the shape {images.shape}, which looks as if they "
+            f"came last. Use X.transpose(0, {images.ndim - 1}, {back})"
+            + ("" if images.ndim == n_axes + 2 else " with the classifier for its spatial axes")
+            + f", or say that the axes are right with input_shape={shape}."
+        )
+    return shape
+
+
+def _given_shape(estimator: CNNClassifier) -> tuple[int, ...]:
+    n_axes, given = len(estimator.spatial_axes), estimator.input_shape
+    if (
+        not isinstance(given, list | tuple)
+        or len(given) not in (n_axes, n_axes + 1)
+        or not all(is_integer(size) and size > 0 for size in given)
+    ):
+        axes = ", ".join(estimator.spatial_axes)
+        raise ParameterError(
+            "input_shape", f"None, ({axes}) or (n_channels, {axes}) in positive integers", given
+        )
+    shape = tuple(int(size) for size in given)
+    return shape if len(shape) == n_axes + 1 else (1, *shape)
+
+
+# Labels, weights and groups ------------------------------------------------------------------
+
+
+def _check_targets(estimator: CNNClassifier, images: np.ndarray, y: ArrayLike) -> np.ndarray:
+    name = type(estimator).__name__
+    if y is None:
+        raise ValueError(f"{name} requires y to be passed, but the target y is None.")
+    given = _as_array(y)
+    if np.asarray(given).ndim > 1 and np.asarray(given).shape[1] > 1:
+        raise ValueError("Multilabel and multioutput targets are not supported.")
+    targets = column_or_1d(given, warn=True)
+    if targets.dtype.kind == "O":
+        _sorted_distinct(targets, "y")
+    assert_all_finite(targets, input_name="y", estimator_name=name)
+    check_classification_targets(targets)
+    check_consistent_length(images, targets)
+    return np.asarray(targets)
+
+
+def _check_weight(images: np.ndarray, sample_weight: ArrayLike | None) -> np.ndarray | None:
+    if sample_weight is None:
         return None
-    mark = 0
-    ends = data.take(np.array([0, -1])).X
-    for array in (data.rows, data.y, data.sample_weight, ends):
-        mark = zlib.crc32(b"" if array is None else np.ascontiguousarray(array).tobytes(), mark)
-    return len(data), mark
+    weight: np.ndarray = _check_sample_weight(
+        _as_array(sample_weight), images, dtype=np.float64, ensure_non_negative=True
+    )
+    if not weight.any():
+        raise ValueError(
+            "sample_weight is zero for every row, so there is nothing to learn from. Give at least "
+            "two rows of different classes a positive weight."
+        )
+    return weight
 
 
-def distinct_labels(labels: np.ndarray, name: str, what: str = "label") -> np.ndarray:
-    """Sort the distinct labels; refuse labels that are missing or have no order."""
+def _check_groups(images: np.ndarray, groups: ArrayLike | None) -> np.ndarray | None:
+    if groups is None:
+        return None
+    of_rows: np.ndarray = np.asarray(_as_array(groups))
+    if of_rows.dtype.kind == "U":
+        # Among text in a list, numpy makes text of missing entries.
+        of_rows = np.asarray(groups, dtype=object)
+    if of_rows.ndim != 1:
+        raise ValueError(
+            "groups must have one entry for each row of X, so the shape (n_samples,); got the "
+            f"shape {of_rows.shape}."
+        )
+    check_consistent_length(images, of_rows)
+    _sorted_distinct(of_rows, "groups", "group")
+    return of_rows
+
+
+def check_class_argument(classes: ArrayLike | None, known: np.ndarray | None) -> np.ndarray:
+    """Return the labels in ``classes`` of ``partial_fit``, or the labels of the first call."""
+    if classes is None:
+        if known is None:
+            raise ValueError("classes must be passed on the first call to partial_fit.")
+        return known
+    labels = _sorted_distinct(column_or_1d(classes), "classes")
+    if known is not None and not np.array_equal(labels, known):
+        raise ParameterError(
+            "classes",
+            f"{known.tolist()}, as in the first call",
+            classes,
+            "Leave classes out, or fit anew.",
+        )
+    return labels
+
+
+def _sorted_distinct(labels: np.ndarray, name: str, what: str = "label") -> np.ndarray:
+    """Sort the distinct labels, and refuse labels that are missing or have no order."""
     try:
         distinct: np.ndarray = np.unique(labels)
     except TypeError:
@@ -60,5 +354,66 @@ def distinct_labels(labels: np.ndarray, name: str, what: str = "label") -> np.nd
         ) from None
     assert_all_finite(distinct, input_name=name)
     if distinct.dtype.kind in "mM" and np.isnat(distinct).any():
-        raise ValueError(f"Input {name} contains NaT; drop the rows without a {what}.")
+        raise ValueError(f"Input {name} contains NaT. Drop the rows without a {what}.")
     return distinct
+
+
+def _refuse_unknown_labels(y: np.ndarray, labels: np.ndarray) -> None:
+    unknown = np.setdiff1d(y, labels)
+    if len(unknown):
+        raise ValueError(
+            f"y holds labels that are not among the classes {labels.tolist()}: "
+            f"{unknown.tolist()}. Pass all labels as classes in the first call of partial_fit, or "
+            "fit anew."
+        )
+
+
+def weighted_by_class(
+    class_weight: ClassWeight, train: Rows, valid: Rows | None, class_mass: np.ndarray
+) -> tuple[Rows, Rows | None]:
+    """Multiply the weights with the weights of the classes.
+
+    The mean over the training rows is 1, so that neither scale nor split changes the loss.
+    """
+    if class_weight is None and train.weight is None:
+        return train, valid
+    of_class = _check_class_weight(class_weight, train.labels, class_mass)
+
+    def weight_of(rows: Rows) -> np.ndarray:
+        weight: np.ndarray = of_class[rows.data.y]
+        return weight if rows.weight is None else weight * rows.weight
+
+    total = weight_of(train).sum() / len(train.data)
+    if total == 0:
+        raise ParameterError(
+            "class_weight",
+            "such that a training row has a weight above 0",
+            class_weight,
+            "With sample_weight, it leaves nothing to learn from.",
+        )
+
+    def reweighted(rows: Rows) -> Rows:
+        return rows.with_data(rows.data.reweighted(weight_of(rows) / total))
+
+    return reweighted(train), valid and reweighted(valid)
+
+
+def _check_class_weight(
+    class_weight: ClassWeight, labels: np.ndarray, class_mass: np.ndarray
+) -> np.ndarray:
+    """Return the weight of each class."""
+    if isinstance(class_weight, str) and class_weight == "balanced":
+        of_class = inverse_frequency(class_mass)
+    elif isinstance(class_weight, dict) and not all(
+        isinstance(weight, Real) for weight in class_weight.values()
+    ):
+        of_class = np.full(len(labels), np.nan)
+    else:
+        of_class = compute_class_weight(class_weight, classes=labels, y=labels)
+    if not np.isfinite(of_class).all() or (of_class < 0).any() or not of_class.any():
+        raise ParameterError(
+            "class_weight",
+            "a dict of finite weights of at least 0, not all of them zero",
+            class_weight,
+        )
+    return of_class

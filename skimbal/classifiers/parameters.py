@@ -1,23 +1,37 @@
-"""Checks of the parameters of the classifiers."""
+"""The parameters of the classifiers: their constraints, and the rules between them."""
 
 import importlib.util
-import math
+import inspect
 import os
 import shutil
-from numbers import Integral
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from numbers import Integral, Real
+from typing import Protocol
 
 import torch
+from sklearn.utils._param_validation import Interval, StrOptions, make_constraint
+from skorch.callbacks import Callback
+from torch import nn
+
+from skimbal.augmentation import AugmentSpec, CenterCrop
+from skimbal.exceptions import ParameterError
+from skimbal.losses import LossSpec
+from skimbal.networks import BUILT_IN
+from skimbal.sampling import SamplerSpec, is_uniform
+from skimbal.training import StandardizedModule, device_type, takes_several_gradients
+from skimbal.typing import ClassWeight, RandomState, is_number
 
 __all__ = [
+    "CONSTRAINTS",
     "DTYPES",
     "LOW_PRECISION",
-    "OPTIMIZERS",
-    "OWN_PARAMETERS",
-    "check_compiler",
+    "CNNClassifier",
+    "check_constraints",
+    "check_crop_size",
     "check_device",
-    "check_number",
-    "has_float64",
+    "check_n_tta",
+    "check_parameters",
+    "find_optimizer",
 ]
 
 DTYPES = {
@@ -26,7 +40,7 @@ DTYPES = {
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
 }
-#: Those that autocast computes the network in, while its parameters stay in float32.
+#: Autocast computes the network in these dtypes, while its parameters stay in float32.
 LOW_PRECISION = ("bfloat16", "float16")
 OPTIMIZERS = {
     name.lower(): optimizer
@@ -35,26 +49,333 @@ OPTIMIZERS = {
     and issubclass(optimizer, torch.optim.Optimizer)
     and optimizer is not torch.optim.Optimizer
 }
-#: Arguments of the skorch net that have a parameter of their own here.
-OWN_PARAMETERS = frozenset(
-    ("module", "criterion", "optimizer", "lr", "max_epochs", "batch_size", "micro_batch_size")
-    + ("callbacks", "train_split", "device", "classes", "verbose", "warm_start")
-    + ("predict_nonlinearity", "dataset", "autocast", "compile", "compiled", "feature_layer")
-    + ("augmentation", "module__crop_size")
-    + ("module__factory", "module__in_channels", "module__n_classes", "module__dtype")
-    + ("module__mean", "module__std", "module__channels_last")
+
+
+class CNNClassifier(Protocol):
+    """The parameters of a classifier, which the functions of this folder read."""
+
+    spatial_axes: tuple[str, ...]
+    loss: LossSpec
+    logit_adjustment: float
+    class_weight: ClassWeight
+    sampler: SamplerSpec
+    epoch_length: int | str | None
+    train_split: object
+    augment: AugmentSpec
+    crop_size: int | Sequence[int] | None
+    n_tta: int
+    input_shape: Sequence[int] | None
+    standardize: bool
+    module: str | Callable[..., nn.Module]
+    feature_layer: str | None
+    optimizer: str | type[torch.optim.Optimizer]
+    lr: float
+    lr_schedule: str | None
+    max_epochs: int
+    batch_size: int
+    micro_batch_size: int | None
+    callbacks: Sequence[object] | None
+    net: Mapping[str, object] | None
+    warm_start: bool
+    random_state: RandomState
+    device: str
+    dtype: str
+    compile: bool
+    distributed: bool
+    verbose: int
+
+
+class _AtLeast(Interval):  # type: ignore[misc]
+    """Numbers of a bound or more, without True and False, which Python counts as integers."""
+
+    def __init__(self, kind: type, bound: int, *, open_end: bool = False) -> None:
+        super().__init__(kind, bound, None, closed="neither" if open_end else "left")
+
+    def is_satisfied_by(self, value: object) -> bool:
+        return is_number(value) and bool(super().is_satisfied_by(value))
+
+    def __str__(self) -> str:
+        kind = "an integer" if self.type is Integral else "a finite number"
+        return f"{kind} {'of at least' if self.closed == 'left' else 'above'} {self.left}"
+
+
+class _OneOf(StrOptions):  # type: ignore[misc]
+    """Some names. The keys of a table stay up to date with the table."""
+
+    def __str__(self) -> str:
+        return ", ".join(map(repr, self.options))
+
+
+_POSITIVE = _AtLeast(Integral, 1)
+_NAMES_OF_NETWORKS = _OneOf(BUILT_IN.keys())
+
+#: The constraints of scikit-learn. Losses, samplers and augmentation check their specifications
+#: themselves, and the checks of the data refuse the rest.
+CONSTRAINTS: dict[str, list[object]] = {
+    "logit_adjustment": [_AtLeast(Real, 0)],
+    "epoch_length": [None, _OneOf({"uniform"}), _POSITIVE],
+    "n_tta": [_POSITIVE],
+    "standardize": ["boolean"],
+    "module": [_NAMES_OF_NETWORKS, callable],
+    "feature_layer": [None, str],
+    "lr": [_AtLeast(Real, 0, open_end=True)],
+    "lr_schedule": [None, _OneOf({"cosine"})],
+    "max_epochs": [_POSITIVE],
+    "batch_size": [_POSITIVE],
+    "micro_batch_size": [None, _POSITIVE],
+    "callbacks": [None, list, tuple],
+    "net": [None, dict],
+    "warm_start": ["boolean"],
+    "dtype": [_OneOf(dict.fromkeys(("auto", *DTYPES)).keys())],
+    "compile": ["boolean"],
+    "distributed": ["boolean"],
+    "verbose": [_AtLeast(Integral, 0)],
+}
+#: Constraints whose words differ from the words of scikit-learn.
+_WORDS: dict[object, str] = {
+    "boolean": "True or False",
+    callable: "a callable",
+    dict: "a dict",
+    list: "a list",
+    str: "text",
+    tuple: "a tuple",
+}
+_REMEDIES = {
+    "module": "A callable is a factory f(in_channels, n_classes) that returns a new network.",
+    "feature_layer": "The text is the name of a layer of the network.",
+    "callbacks": "The entries are skorch callbacks or (name, callback) pairs.",
+    "net": "The dict holds options of the skorch net, such as {'optimizer__weight_decay': 1e-4}.",
+}
+
+
+def check_constraints(estimator: CNNClassifier, names: Iterable[str] = CONSTRAINTS) -> None:
+    """Refuse a parameter that meets none of its constraints."""
+    for name in names:
+        value = getattr(estimator, name)
+        constraints = CONSTRAINTS[name]
+        if not any(make_constraint(one).is_satisfied_by(value) for one in constraints):
+            words = [_WORDS.get(one) or str(make_constraint(one)) for one in constraints]
+            *others, last = words
+            expected = f"{', '.join(others)} or {last}" if others else last
+            raise ParameterError(name, expected, value, _REMEDIES.get(name, ""))
+
+
+def check_parameters(estimator: CNNClassifier) -> str:
+    """Refuse parameters that cannot work, alone or together, and return the device."""
+    check_constraints(estimator)
+    _check_module(estimator.module)
+    if estimator.micro_batch_size is not None and estimator.micro_batch_size > estimator.batch_size:
+        raise ParameterError(
+            "micro_batch_size",
+            f"at most batch_size={estimator.batch_size}",
+            estimator.micro_batch_size,
+        )
+    augments = estimator.augment is not None or estimator.crop_size is not None
+    check_n_tta(estimator, augments)
+    _check_optimizer(estimator, augments)
+    _check_net(estimator)
+    _check_callbacks(estimator)
+    device = check_device(estimator.device)
+    _check_precision(estimator, device_type(device))
+    if estimator.compile:
+        _check_compiler(device_type(device))
+    return device
+
+
+def _check_module(module: str | Callable[..., nn.Module]) -> None:
+    # A network that is built would keep its weights from one fit to the next.
+    if isinstance(module, nn.Module):
+        raise ParameterError(
+            "module",
+            f"{_NAMES_OF_NETWORKS} or a factory f(in_channels, n_classes), not a network",
+            type(module),
+            "Wrap the call that builds the network in a function.",
+        )
+
+
+def check_n_tta(estimator: CNNClassifier, augments: bool) -> int:
+    """Refuse several passes over the same image, and return the number of passes."""
+    check_constraints(estimator, ["n_tta"])
+    if estimator.n_tta > 1 and not augments:
+        raise ParameterError(
+            "n_tta",
+            "1 after a fit without augment and crop_size",
+            estimator.n_tta,
+            "All passes over an image would be the same. Set augment, such as augment='flip', and "
+            "fit again, or set n_tta=1.",
+        )
+    return int(estimator.n_tta)
+
+
+def check_crop_size(estimator: CNNClassifier, shape: tuple[int, ...]) -> tuple[int, ...] | None:
+    """Return the size of the crop along each axis, or None without a crop."""
+    if estimator.crop_size is None:
+        return None
+    try:
+        cropped = CenterCrop(estimator.crop_size)(torch.empty(1, *shape, device="meta"))
+    except ParameterError as error:
+        raise ParameterError(
+            "crop_size", error.expected, estimator.crop_size, error.remedy
+        ) from None
+    return tuple(cropped.shape[2:])
+
+
+def find_optimizer(optimizer: str | type[torch.optim.Optimizer]) -> type[torch.optim.Optimizer]:
+    """Return the class of an optimizer."""
+    if isinstance(optimizer, str) and optimizer.lower() in OPTIMIZERS:
+        return OPTIMIZERS[optimizer.lower()]
+    if (
+        isinstance(optimizer, type)
+        and issubclass(optimizer, torch.optim.Optimizer)
+        and optimizer is not torch.optim.Optimizer
+    ):
+        return optimizer
+    raise ParameterError(
+        "optimizer",
+        f"a torch.optim.Optimizer class or one of {sorted(OPTIMIZERS)}",
+        optimizer,
+        "Options are set through net, such as net={'optimizer__weight_decay': 1e-4}.",
+    )
+
+
+def _check_optimizer(estimator: CNNClassifier, augments: bool) -> None:
+    """Refuse parameters that a step with several gradients cannot honour."""
+    optimizer = find_optimizer(estimator.optimizer)
+    if not takes_several_gradients(optimizer):
+        return
+    reason = f"optimizer={optimizer.__name__} computes the loss of a batch several times in a step"
+    if augments:
+        name = "crop_size" if estimator.augment is None else "augment"
+        raise ParameterError(
+            name,
+            "None for this optimizer",
+            getattr(estimator, name),
+            f"{reason}, and augment and crop_size would change the images each time. Use another "
+            "optimizer.",
+        )
+    if estimator.dtype == "float16":
+        raise ParameterError(
+            "dtype",
+            "another dtype for this optimizer",
+            estimator.dtype,
+            f"{reason}, and float16 needs one scale of the gradients. Use dtype='bfloat16' or "
+            "another optimizer.",
+        )
+
+
+#: Prefixes and names of the options of the skorch net that a user may set.
+_NET_PREFIXES = (
+    *("optimizer__", "module__", "callbacks__", "compile__"),
+    *("iterator_train__", "iterator_valid__"),
 )
+_NET_NAMES = ("iterator_train", "iterator_valid")
+#: Options behind these prefixes that the classifier sets itself.
+_TAKEN = {
+    *(
+        f"module__{parameter.name}"
+        for parameter in inspect.signature(StandardizedModule).parameters.values()
+        if parameter.kind is not parameter.VAR_KEYWORD
+    ),
+    *(f"iterator_train__{name}" for name in ("sampler", "classes", "epoch_length")),
+}
 
 
-def check_number(name: str, value: Any, kind: type, least: float, open_end: bool = False) -> None:
-    is_number = isinstance(value, kind) and not isinstance(value, bool)
-    if not is_number or not math.isfinite(value) or value < least or (open_end and value == least):
-        what = "an integer" if kind is Integral else "a finite number"
-        bound = "greater than" if open_end else "at least"
-        raise ValueError(f"{name} must be {what} {bound} {least}, got {value!r}.")
+def _check_net(estimator: CNNClassifier) -> None:
+    """Refuse options of the skorch net that the parameters of the classifier decide."""
+    options = estimator.net or {}
+    brings_batches = "iterator_train" in options
+    for name in options:
+        if (
+            not isinstance(name, str)
+            or not (name.startswith(_NET_PREFIXES) or name in _NET_NAMES)
+            or (name in _TAKEN and not (brings_batches and name.startswith("iterator_train__")))
+        ):
+            raise ParameterError(
+                "net",
+                "a dict whose keys are iterator_train, iterator_valid or begin with "
+                f"{', '.join(_NET_PREFIXES)}",
+                name,
+                "Other options have a parameter of the classifier, or the fit sets them.",
+            )
+    for name, expected, is_default in (
+        ("sampler", "'uniform'", is_uniform(estimator.sampler)),
+        ("epoch_length", "None", estimator.epoch_length is None),
+    ):
+        if brings_batches and not is_default:
+            raise ParameterError(
+                name,
+                f"{expected} with net['iterator_train']",
+                getattr(estimator, name),
+                "That iterator makes the batches, so this value would have no effect.",
+            )
+    for name in _NET_NAMES:
+        if estimator.distributed and name in options:
+            raise ParameterError(
+                "distributed",
+                f"False with net[{name!r}]",
+                True,
+                "The processes cannot share the batches of a foreign iterator. Use sampler and "
+                "batch_size instead.",
+            )
 
 
-def has_float64(device: str) -> bool:
+def _check_callbacks(estimator: CNNClassifier) -> None:
+    """Refuse other entries than callbacks, and monitors that miss their rows."""
+    for entry in estimator.callbacks or ():
+        callback = entry[1] if isinstance(entry, tuple) and len(entry) == 2 else entry
+        is_class = isinstance(callback, type) and issubclass(callback, Callback)
+        if not is_class and not isinstance(callback, Callback | None):
+            raise ParameterError(
+                "callbacks",
+                "a list of skorch callbacks or (name, callback) pairs",
+                estimator.callbacks,
+                f"Its entry {entry!r} is neither.",
+            )
+    if estimator.train_split is not None:
+        return
+    for name, monitor in _monitors(estimator):
+        if str(monitor).startswith("valid_"):
+            raise ParameterError(
+                "train_split",
+                f"a share or a splitter, as {name} monitors {monitor!r}",
+                None,
+                "The monitor needs validation rows. Set train_split=0.2, or monitor='train_loss'.",
+            )
+
+
+def _monitors(estimator: CNNClassifier) -> Iterator[tuple[str, object]]:
+    """Yield the name and the monitor of each callback."""
+    options = estimator.net or {}
+    for entry in estimator.callbacks or ():
+        name, callback = entry if isinstance(entry, tuple) else (None, entry)
+        kind = callback if isinstance(callback, type) else type(callback)
+        monitor = getattr(callback, "monitor", None)
+        if callback is kind:  # skorch makes the instance
+            parameter = inspect.signature(kind).parameters.get("monitor")
+            monitor = getattr(parameter, "default", None)
+        yield kind.__name__, options.get(f"callbacks__{name or kind.__name__}__monitor", monitor)
+
+
+def check_device(device: object) -> str:
+    """Return a device that torch can use here, by its name."""
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        known = torch.device("" if device is None else device)  # type: ignore[call-overload]
+        torch.empty(1, device=known).cpu()
+    except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ParameterError(
+            "device",
+            "'cpu', 'auto' or a device that torch can use here",
+            device,
+            f"There are {torch.cuda.device_count()} CUDA device(s) on this machine. Torch says: "
+            f"{reason}",
+        ) from None
+    return str(known)
+
+
+def _has_float64(device: str) -> bool:
     try:
         torch.empty(1, device=device, dtype=torch.float64)
     except (RuntimeError, TypeError):
@@ -62,32 +383,39 @@ def has_float64(device: str) -> bool:
     return True
 
 
-def check_compiler(device: str) -> None:
-    """Refuse to compile where what torch compiles with is missing."""
-    if device == "cpu":
-        names = [os.environ.get("CXX", "c++"), "c++", "g++", "clang++", "cl"]
-        if not any(map(shutil.which, names)):
-            raise ValueError(
-                "compile=True needs a C++ compiler on the CPU, but there is none in PATH. Install "
-                "one (such as g++), or set compile=False."
-            )
-    elif device == "cuda" and importlib.util.find_spec("triton") is None:
-        raise ValueError(
-            "compile=True needs the package triton on CUDA, which is not installed. Install it, or "
-            "set compile=False."
+def _check_precision(estimator: CNNClassifier, device: str) -> None:
+    possible = ["float32"]
+    if _has_float64(device):
+        possible.append("float64")
+    if torch.amp.is_autocast_available(device):
+        possible += LOW_PRECISION
+    if estimator.dtype not in ("auto", *possible):
+        raise ParameterError(
+            "dtype",
+            f"'auto', {', '.join(map(repr, possible))} on device={estimator.device!r}",
+            estimator.dtype,
+        )
+    if estimator.dtype == "bfloat16" and device == "cpu" and len(estimator.spatial_axes) == 3:
+        # Seen with torch 2.13: the weight gradient of a 3 x 3 x 3 kernel over 2 x 2 x 2 voxels
+        # is noise of any size, and different in each call.
+        raise ParameterError(
+            "dtype",
+            "'auto', 'float32', 'float64' or 'float16' for volumes on the CPU",
+            estimator.dtype,
+            "Torch computes wrong gradients of convolutions over few voxels in bfloat16 there. Use "
+            "another dtype, or a GPU.",
         )
 
 
-def check_device(device: Any) -> str:
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(1, device="" if device is None else device).cpu()
-        known = torch.device(device)
-    except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(
-            f"device={device!r} cannot be used here ({reason}); use 'cpu', 'auto', or a device "
-            f"that torch sees: {torch.cuda.device_count()} CUDA device(s) on this machine."
-        ) from None
-    return str(known)
+def _check_compiler(device: str) -> None:
+    """Refuse to compile without a compiler that torch can use."""
+    if device == "cpu":
+        names = [os.environ.get("CXX", "c++"), "c++", "g++", "clang++", "cl"]
+        missing = "" if any(map(shutil.which, names)) else "a C++ compiler in PATH"
+    else:
+        needs_triton = device == "cuda" and importlib.util.find_spec("triton") is None
+        missing = "the package triton" if needs_triton else ""
+    if missing:
+        raise ParameterError(
+            "compile", f"False without {missing}", True, f"Install {missing.partition(' in ')[0]}."
+        )

@@ -126,7 +126,7 @@ def load_image_folder(
     else:
         for name in ("group_column", "split_column"):
             if columns[name] is not None:
-                remedy = "It names a column of the table that labels names."
+                remedy = "It names a column of a table. Give the table as labels=."
                 raise ParameterError(name, "None without a table", columns[name], remedy)
         rows, unusable = _rows_of_folders(root, any_file)
     _refuse_or_warn(unusable, root, on_error)

@@ -1,7 +1,6 @@
 """The F1 score of each class."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from numbers import Integral, Real
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -28,7 +27,7 @@ from skimbal.displays._drawing import (
 )
 from skimbal.displays._study import Estimate, Pair, Study, check_study, pair_of, rows_by_pair
 from skimbal.exceptions import ParameterError
-from skimbal.typing import ArrayLike, ImagesLike, RandomState
+from skimbal.typing import ArrayLike, ImagesLike, RandomState, is_integer, is_number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -408,10 +407,9 @@ class ClassScoresDisplay:
 
 
 def _check_bootstrap(n_bootstraps: object, confidence_level: object) -> None:
-    is_bool = isinstance(n_bootstraps, bool)
-    if is_bool or not isinstance(n_bootstraps, Integral) or int(n_bootstraps) < 1:
+    if not is_integer(n_bootstraps) or n_bootstraps < 1:
         raise ParameterError("n_bootstraps", "an integer of at least 1", n_bootstraps)
-    if not isinstance(confidence_level, Real) or not 0 < float(confidence_level) < 1:
+    if not is_number(confidence_level) or not 0 < confidence_level < 1:
         raise ParameterError(
             "confidence_level", "a number between 0 and 1, both excluded", confidence_level
         )

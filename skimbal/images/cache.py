@@ -14,6 +14,7 @@ import numpy as np
 
 from skimbal.exceptions import ParameterError
 from skimbal.images.geometry import ImageSpec
+from skimbal.typing import is_integer
 
 __all__ = ["FolderCache", "ImageCache", "MemoryCache", "Stamp", "file_stamp", "make_cache"]
 
@@ -37,7 +38,7 @@ class ImageCache(Protocol):
 
 def make_cache(cache: object, limit: object, spec: ImageSpec) -> ImageCache | None:
     """Make the cache that the parameters ``cache`` and ``cache_bytes`` ask for."""
-    if not isinstance(limit, int | np.integer) or isinstance(limit, bool) or limit < 0:
+    if not is_integer(limit) or limit < 0:
         raise ParameterError("cache_bytes", "an integer of at least 0", limit)
     if cache is None:
         return None

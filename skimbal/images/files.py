@@ -30,7 +30,7 @@ _N_HEADER_THREADS = 4
 
 
 class ImageOptions(TypedDict, total=False):
-    """Parameters of :class:`ImageFiles` that say how images are read."""
+    """Parameters of :class:`~skimbal.images.ImageFiles` that control the reading of images."""
 
     size: int | Sequence[int] | None
     resize: str
@@ -299,13 +299,7 @@ class _Files:
         return files
 
     def drop_unreadable(self) -> np.ndarray:
-        """Read every file, leave out those that cannot be read, and return the numbers of the rest.
-
-        Returns
-        -------
-        kept : ndarray of int
-            Numbers of the files that stay.
-        """
+        """Read every file, leave out unreadable files, and return the numbers of the others."""
 
         def failure(path: str) -> Exception | None:
             try:

@@ -1,10 +1,8 @@
 """The size, spacing and channels that images are brought to."""
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from numbers import Integral, Real
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
@@ -13,6 +11,7 @@ import torch
 from skimbal.exceptions import ParameterError
 from skimbal.images._reading import DecodedImage, header_array
 from skimbal.images.formats import read_image
+from skimbal.typing import is_integer, is_number
 
 __all__ = [
     "GuessedAxes",
@@ -105,11 +104,7 @@ class ImageSpec:
         """Refuse parameters that contradict each other."""
         if self.resize not in ("resample", "crop"):
             raise ParameterError("resize", "'resample' or 'crop'", self.resize)
-        if self.channels is not None and not (
-            isinstance(self.channels, int | np.integer)
-            and not isinstance(self.channels, bool)
-            and self.channels >= 1
-        ):
+        if self.channels is not None and not (is_integer(self.channels) and self.channels >= 1):
             raise ParameterError("channels", "a positive integer or None", self.channels)
         lengths = {len(item) for item in (self.size, self.spacing) if isinstance(item, tuple)}
         if len(lengths) > 1:
@@ -138,7 +133,7 @@ class ImageSpec:
         if shape[-axes:] == other_shape[-axes:] or len(shape) != len(other_shape):
             remedy = "It gives all images the same number of channels."
             return ParameterError("channels", differ, self.channels, remedy)
-        remedy = "It brings all images to one shape, and resize says how: 'resample' or 'crop'."
+        remedy = "It brings all images to one shape, by resize='resample' or resize='crop'."
         return ParameterError("size", differ, self.size, remedy)
 
     def n_spatial(self, path: str, image: np.ndarray) -> int:
@@ -341,11 +336,8 @@ def axis_numbers(
     items: list[Any]
     is_one = not isinstance(value, tuple | list | np.ndarray)
     items = list(value) if isinstance(value, tuple | list | np.ndarray) else [value]
-    accepted: Any = Integral if kind is int else Real
-    suits = all(
-        isinstance(item, accepted) and not isinstance(item, bool) and 0 < item < math.inf
-        for item in items
-    )
+    is_kind = is_integer if kind is int else is_number
+    suits = all(is_kind(item) and item > 0 for item in items)
     if not suits or not (is_one or len(items) in (2, 3)):
         numbers = "positive integers" if kind is int else "positive numbers, in mm"
         raise ParameterError(

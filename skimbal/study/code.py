@@ -6,9 +6,6 @@ import sys
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 
-from sklearn.pipeline import Pipeline
-
-from skimbal.study.plan import equal_epochs, final_step, with_params
 from skimbal.study.words import Study
 
 __all__ = ["write_code"]
@@ -41,7 +38,7 @@ def write_code(study: Study, loss: str, sampler: str) -> str:
     prefix = "clf = "
     lines = [*(f"# {comment}" for comment in comments + more), *imports, ""]
     lines.append(prefix + textwrap.indent(text, " " * len(prefix))[len(prefix) :])
-    return "\n".join([*lines, *_epochs(study, loss, sampler)])
+    return "\n".join(lines)
 
 
 def _names(text: str, types: Mapping[str, type]) -> tuple[set[str], list[str]]:
@@ -77,21 +74,6 @@ def _imports(names: Iterable[str], types: Mapping[str, type]) -> tuple[list[str]
             comments.append(f"Import or define {name}.")
     lines += [f"from {module} import {', '.join(sorted(imports[module]))}" for module in imports]
     return sorted(lines), comments
-
-
-def _epochs(study: Study, loss: str, sampler: str) -> list[str]:
-    """Return lines that give an epoch the length that it has in the study."""
-    configuration = study.configuration(loss, sampler)
-    model = with_params(study.estimator, configuration.params)
-    params = equal_epochs(final_step(model))
-    if configuration.is_uniform or not params:
-        return []
-    step = f"{model.steps[-1][0]}__" if isinstance(model, Pipeline) else ""
-    given = ", ".join(f"{step}{name}={value!r}" for name, value in params.items())
-    return [
-        "# As in the study, an epoch is as long as without a sampler.",
-        f"clf.set_params({given})",
-    ]
 
 
 def _types(value: object) -> Iterator[type]:

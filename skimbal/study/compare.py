@@ -1,7 +1,5 @@
 """Compare losses and samplers: the plan, the fits, the study."""
 
-import numpy as np
-
 from skimbal.exceptions import ParameterError
 from skimbal.study.fit_cache import FitCache
 from skimbal.study.plan import (
@@ -22,7 +20,7 @@ from skimbal.study.plan import (
 from skimbal.study.results import LossStudy
 from skimbal.study.runs import run_fits, study_fingerprint
 from skimbal.study.scores import Fit, Scorer, check_scoring
-from skimbal.typing import ArrayLike, Classifier, ImagesLike, PathLike, RandomState
+from skimbal.typing import ArrayLike, Classifier, ImagesLike, PathLike, RandomState, is_integer
 
 __all__ = ["compare_losses"]
 
@@ -171,7 +169,7 @@ def compare_losses(
     check_groups_arrive(configurations, estimator, data.groups)
     scorers = check_scoring(scoring, data.y, data.classes)
     for name, value, least in (("n_repeats", n_repeats, 1), ("verbose", verbose, 0)):
-        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+        if not is_integer(value) or value < least:
             raise ParameterError(name, f"an integer of at least {least}", value)
     cache = None if cache_dir is None else FitCache(cache_dir)
     seed = None if cache is None else cache.seed

@@ -52,7 +52,6 @@ __all__ = [
     "derive_seed",
     "describe_splitting",
     "draw_seed",
-    "equal_epochs",
     "final_step",
     "groups_argument",
     "with_params",
@@ -294,16 +293,6 @@ def _clone(value: object) -> object:
     return clone(value) if hasattr(value, "get_params") else copy.deepcopy(value)
 
 
-def equal_epochs(classifier: BaseCNNClassifier) -> dict[str, object]:
-    """Return the parameters that give an epoch the same number of batches with every sampler.
-
-    A user who makes the batches decides about their number.
-    """
-    if "iterator_train" in (classifier.net or {}):
-        return {}
-    return {"net__iterator_train__epoch_length": "uniform"}
-
-
 def combine(
     losses: Losses | None,
     samplers: Samplers | None,
@@ -334,11 +323,28 @@ def combine(
         return None if chosen == name else chosen
 
     return [
-        Configuration(loss, name, reference(loss), {**params[loss], "sampler": value}, terms[loss])
+        Configuration(
+            loss,
+            name,
+            reference(loss),
+            params[loss] | _sampling(sampler, with_params(estimator, params[loss])),
+            terms[loss],
+        )
         for name, sampler in by_sampler.items()
-        for value in [None if is_uniform(sampler) else sampler]
         for loss in (by_loss | weighted if is_uniform(sampler) else by_loss)
     ]
+
+
+def _sampling(sampler: SamplerSpec, estimator: Classifier) -> dict[str, object]:
+    """Return the parameters of a sampler, under which an epoch is as long as without a sampler.
+
+    A user who sets the length of an epoch, or makes the batches, decides about their number.
+    """
+    if is_uniform(sampler):
+        return {"sampler": "uniform"}
+    classifier = final_step(estimator)
+    is_free = classifier.epoch_length is None and "iterator_train" not in (classifier.net or {})
+    return {"sampler": sampler, **({"epoch_length": "uniform"} if is_free else {})}
 
 
 def _named(given: Sequence[T] | Mapping[str, T], what: str) -> dict[str, T]:

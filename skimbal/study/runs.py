@@ -21,7 +21,6 @@ from skimbal.study.plan import (
     Configuration,
     Split,
     StudyData,
-    equal_epochs,
     final_step,
     groups_argument,
     with_params,
@@ -116,8 +115,6 @@ def _fit(
     rows = data.of(split)
     assert rows.y_test is not None
     model = with_params(estimator, configuration.params, split.seed)
-    classifier = final_step(model)
-    classifier.set_params(**equal_epochs(classifier))
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         start = time.perf_counter()
@@ -161,6 +158,6 @@ def study_fingerprint(
         "test set": {"X": describe_images(data.X_test), "y": digest(data.y_test)},
         "folds": digest(*folds),
         # The study and its configurations set the loss, the sampler and the seed.
-        "estimator": describe(with_params(estimator, {"loss": "ce", "sampler": None}, 0)),
+        "estimator": describe(with_params(estimator, {"loss": "ce", "sampler": "uniform"}, 0)),
         "versions": package_versions(),
     }

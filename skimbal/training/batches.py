@@ -15,6 +15,7 @@ from skimbal.sampling import BatchSampler, SamplerSpec, count_batches
 from skimbal.training.dataset import Batch, DeviceDataset, ImageDataset
 from skimbal.training.devices import is_cuda
 from skimbal.training.processes import Alone, Processes
+from skimbal.typing import is_integer
 
 __all__ = ["BlockIterator", "TrainIterator", "count_workers", "prefetched", "read_ahead"]
 
@@ -185,8 +186,7 @@ def _count_batches(epoch_length: int | str | None, batches: BatchSampler) -> int
         return len(batches)
     if isinstance(epoch_length, str) and epoch_length == "uniform":
         return count_batches(len(batches.y), batches.batch_size)
-    is_integer = isinstance(epoch_length, int | np.integer) and not isinstance(epoch_length, bool)
-    if not is_integer or int(epoch_length) < 1:
+    if not is_integer(epoch_length) or epoch_length < 1:
         raise ParameterError(
             "epoch_length",
             "None, 'uniform' or an integer of at least 1",
@@ -201,8 +201,7 @@ def count_workers(num_workers: int | None, dataset: ImageDataset) -> int:
     if num_workers is None:
         # Where processes share the cores, each has its part of the threads.
         return min(4, torch.get_num_threads()) if dataset.has_files else 0
-    is_integer = isinstance(num_workers, int | np.integer) and not isinstance(num_workers, bool)
-    if not is_integer or num_workers < 0:
+    if not is_integer(num_workers) or num_workers < 0:
         raise ParameterError("num_workers", "None or an integer of at least 0", num_workers)
     return int(num_workers)
 

@@ -1,7 +1,7 @@
 """An epoch of training and an epoch of validation."""
 
 from collections.abc import Callable, Iterable, Iterator, Sized
-from typing import Any, Protocol, TypeAlias
+from typing import Protocol, TypeAlias
 
 import torch
 from skorch.callbacks import Callback, EpochScoring, LRScheduler
@@ -35,7 +35,11 @@ class EpochNet(TrainableNet, Protocol):
         """Tell whether a subclass or an instance replaces the step on a batch."""
 
     def get_loss(
-        self, y_pred: Tensor, y_true: Tensor, X: Any = None, training: bool = False
+        self,
+        y_pred: Tensor,
+        y_true: Tensor,
+        X: BatchImages | None = None,
+        training: bool = False,
     ) -> Tensor:
         """Compute the loss of a batch."""
 

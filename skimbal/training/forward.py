@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from skorch.utils import to_tensor
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from skimbal.augmentation import RandomCrop
 from skimbal.networks import fold_batch_norm
+from skimbal.training.dataset import BatchImages
 from skimbal.training.devices import device_type
 from skimbal.training.standardize import StandardizedModule
 
@@ -26,7 +27,7 @@ class Net(Protocol):
     compiled: bool
     augmentation: Sequence[Callable[[Tensor], Tensor]]
 
-    def infer(self, x: Any, **fit_params: object) -> Tensor:
+    def infer(self, x: BatchImages, **fit_params: object) -> Tensor:
         """Compute the logits of a batch."""
 
 

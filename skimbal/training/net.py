@@ -58,13 +58,13 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
     def __init__(
         self,
         module: Callable[..., nn.Module],
-        *args: Any,
+        *args: object,
         micro_batch_size: int | None = None,
         autocast: torch.dtype | None = None,
         compiled: bool = False,
         feature_layer: str | None = None,
         augmentation: tuple[nn.Module, ...] = (),
-        **kwargs: Any,
+        **kwargs: object,
     ) -> None:
         super().__init__(module, *args, **kwargs)
         self.micro_batch_size = micro_batch_size
@@ -255,7 +255,7 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
         return iterator
 
     def on_batch_end(
-        self, net: object, batch: Any = None, training: bool = False, **kwargs: object
+        self, net: object, batch: epoch.Pair, training: bool = False, **kwargs: object
     ) -> None:
         """Record the size of the whole batch, of which this process may have a part."""
         if training:

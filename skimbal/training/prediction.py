@@ -3,7 +3,7 @@
 import difflib
 import math
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 import numpy as np
@@ -12,7 +12,7 @@ from skorch.dataset import unpack_data
 from torch import Tensor, nn
 
 from skimbal.exceptions import ParameterError
-from skimbal.training.dataset import Batch, ImageDataset
+from skimbal.training.dataset import Batch, BatchImages, ImageDataset
 from skimbal.training.devices import device_type
 from skimbal.training.forward import Net, augmented, fast_inference, infer_with
 
@@ -44,7 +44,9 @@ class PredictingNet(Net, Protocol):
     def set_training(self, training: bool) -> None:
         """Set the network to training or evaluation mode."""
 
-    def get_iterator(self, dataset: Any, training: bool = False) -> Iterable[Sequence[Any]]:
+    def get_iterator(
+        self, dataset: ImageDataset, training: bool = False
+    ) -> Iterable[tuple[BatchImages, Tensor]]:
         """Return an iterator over the blocks of a data set."""
 
     def get_params_for(self, prefix: str) -> dict[str, Any]:
@@ -73,7 +75,7 @@ def try_out(net: PredictingNet, images: Tensor) -> Any:
     if wanted is not None:
         names = {network.get_submodule(wanted): wanted}
 
-    def note(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+    def note(module: nn.Module, inputs: tuple[Any, ...], output: object) -> None:
         sizes.extend(x.nbytes for x in (*inputs, output) if isinstance(x, Tensor))
         if module in names and (wanted is not None or isinstance(module, nn.Linear)):
             # The last call counts, as the features of a block are its input.

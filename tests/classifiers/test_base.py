@@ -1,20 +1,19 @@
 """The classifiers inside scikit-learn, imbalanced-learn and skorch."""
 
 import copy
-import functools
 import gc
+import inspect
 import io
 import os
 import pickle
 import random
+import re
 import shutil
 import subprocess
 import sys
-import textwrap
 import tracemalloc
 import weakref
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import ClassVar
 
 import joblib
@@ -36,102 +35,55 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score, log_loss, recall_score, roc_auc_score
 from sklearn.model_selection import (
     GridSearchCV,
-    GroupKFold,
-    GroupShuffleSplit,
-    KFold,
     RandomizedSearchCV,
-    StratifiedGroupKFold,
     StratifiedKFold,
-    StratifiedShuffleSplit,
     TunedThresholdClassifierCV,
     cross_val_score,
     cross_validate,
 )
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from sklearn.utils import get_tags
 from skorch.callbacks import (
     Callback,
-    Checkpoint,
     EarlyStopping,
     EpochScoring,
-    GradientNormClipping,
     LRScheduler,
 )
-from skorch.dataset import Dataset, ValidSplit
-from skorch.helper import predefined_split
 from torch import nn
 from torch.utils.data import DataLoader
 
 from skimbal import CNN2DClassifier, CNN3DClassifier, LossMix, NDSampler
 from skimbal.augmentation import RandomFlip, RandomGamma
-from skimbal.losses import get_loss, inverse_frequency, log_prior
+from skimbal.losses import inverse_frequency, log_prior
 from skimbal.networks import SmallCNN
 from skimbal.sampling import BatchSampler
-from skimbal.training import ImageDataset, TrainingNet, forward
-
-BOTH = pytest.mark.parametrize("classifier", [CNN2DClassifier, CNN3DClassifier])
-
-
-def images(n=80, ndim=2, n_classes=2, seed=0, share=0.7):
-    """Noise, with a bright corner that tells the class; class 0 has a share of the rows."""
-    rng = np.random.default_rng(seed)
-    y = np.where(np.arange(n) < share * n, 0, 1 + np.arange(n) % (n_classes - 1))
-    y = rng.permutation(y)
-    X = rng.normal(size=(n, *[6] * ndim)).astype(np.float32)
-    for k in range(n_classes):
-        corner = (
-            y == k,
-            *[slice(3 * (k >> axis & 1), 3 * (k >> axis & 1) + 3) for axis in range(ndim)],
-        )
-        X[corner] += 2
-    return X, y
-
-
-def small(classifier=CNN2DClassifier, **params):
-    options = {"max_epochs": 4, "batch_size": 32, "random_state": 0, "net": {"module__width": 8}}
-    return classifier(**{**options, "lr": 5e-3, **params})
-
-
-def weights(clf):
-    return {name: value.numpy().copy() for name, value in clf.net_.module_.state_dict().items()}
-
-
-def assert_same_weights(one, other):
-    one, other = weights(one), weights(other)
-    assert one.keys() == other.keys()
-    for name, value in one.items():
-        assert_array_equal(value, other[name])
-
-
-def global_state():
-    numpy_state = np.random.get_state()  # noqa: NPY002
-    return (
-        random.getstate(),
-        tuple(numpy_state[1]),
-        numpy_state[2:],
-        tuple(torch.get_rng_state().tolist()),
-        torch.get_num_threads(),
-        torch.get_default_dtype(),
-        torch.is_grad_enabled(),
-    )
-
-
-class Seen(Callback):
-    """Keep the data sets that training got."""
-
-    def on_epoch_begin(self, net, dataset_train, dataset_valid, **kwargs):
-        self.train_, self.valid_ = dataset_train, dataset_valid
-
-
-def seen(clf):
-    return dict(clf.net_.callbacks_)["seen"]
+from skimbal.training import ImageDataset, forward
+from tests.classifiers.data import (
+    BOTH,
+    CLASSIFIERS,
+    OUTPUTS,
+    Listener,
+    N,
+    NDIdentity,
+    Seen,
+    Y,
+    assert_same_weights,
+    global_state,
+    images,
+    no_module,
+    noise,
+    seen,
+    small,
+    tiny,
+    too_many_outputs,
+    weights,
+)
 
 
 @BOTH
 @pytest.mark.parametrize("n_classes", [2, 3])
 def test_learns_and_its_outputs_agree(classifier, n_classes):
-    X, y = images(ndim=len(classifier._axes), n_classes=n_classes)
+    X, y = images(ndim=len(classifier.spatial_axes), n_classes=n_classes)
     clf = small(classifier, max_epochs=8).fit(X, y)
     assert clf.score(X, y) > 0.95
     probability, decision = clf.predict_proba(X), clf.decision_function(X)
@@ -151,6 +103,7 @@ def test_learns_and_its_outputs_agree(classifier, n_classes):
     ("sampler", "n_rows"),
     [
         (None, 80),
+        ("uniform", 80),
         ("balanced", 112),
         ("stratified", 80),
         ("weighted", 80),
@@ -159,12 +112,33 @@ def test_learns_and_its_outputs_agree(classifier, n_classes):
     ],
 )
 def test_every_sampler_trains(classifier, sampler, n_rows):
-    X, y = images(ndim=len(classifier._axes))
+    X, y = images(ndim=len(classifier.spatial_axes))
     assert np.bincount(y).tolist() == [56, 24]
     clf = small(classifier, sampler=sampler, max_epochs=8).fit(X, y)
     assert clf.score(X, y) > 0.9
     sizes = [sum(batch["train_batch_size"] for batch in row["batches"]) for row in clf.history_]
     assert sizes == [n_rows] * 8
+
+
+@pytest.mark.parametrize(("epoch_length", "n_batches"), [(None, 4), ("uniform", 3), (2, 2), (7, 7)])
+def test_epochs_are_as_long_as_asked_for(epoch_length, n_batches):
+    X, y = images()
+    clf = small(sampler="balanced", epoch_length=epoch_length, max_epochs=2).fit(X, y)
+    assert clf.history_[:, "train_batch_count"] == [n_batches] * 2
+
+
+@BOTH
+def test_docstring_has_its_summary_and_the_shared_parameters(classifier):
+    doc = inspect.getdoc(classifier)
+    assert doc.startswith("Convolutional network for ")
+    names = re.findall(r"^(\w+) : ", doc.partition("Attributes\n")[0], flags=re.MULTILINE)
+    assert names == list(inspect.signature(classifier).parameters)
+    assert f">>> from skimbal import {classifier.__name__}\n" in doc.rpartition("Examples\n")[2]
+    assert {len(re.findall(rf"^{name}\n-+$", doc, flags=re.M)) for name in SECTIONS} == {1}
+    assert inspect.getdoc(type("Subclass", (classifier,), {})) == doc
+
+
+SECTIONS = ["Parameters", "Attributes", "See Also", "References", "Examples"]
 
 
 def mcc_by_hand(p, hot):
@@ -188,6 +162,8 @@ LOSSES_BY_HAND = {
     "f1": lambda p, hot, share: 1 - (2 * (p * hot).sum(0) / (p + hot).sum(0)).mean(),
     "mcc": lambda p, hot, share: 1 - mcc_by_hand(p, hot),
 }
+
+
 SAMPLERS = [
     None,
     "balanced",
@@ -338,7 +314,7 @@ def test_warm_up_and_moving_statistics_go_on_in_partial_fit():
     ],
 )
 def test_logit_adjustment_is_its_formula(classifier, dtype, n_classes):
-    X, y = images(n=60, ndim=len(classifier._axes), n_classes=n_classes, share=0.8)
+    X, y = images(n=60, ndim=len(classifier.spatial_axes), n_classes=n_classes, share=0.8)
     weight = np.random.default_rng(0).uniform(0.2, 3, len(y))
     clf = small(classifier, max_epochs=1, dtype=dtype, logit_adjustment=0.7)
     clf.fit(X, y, sample_weight=weight)
@@ -408,9 +384,6 @@ def test_scores_of_training_see_logits_as_they_are():
     plain, adjusted = (small(**params, logit_adjustment=tau).fit(X, y) for tau in (0, 3))
     assert plain.history_[:, "score"] == adjusted.history_[:, "score"]
     assert not np.array_equal(plain.predict(X), adjusted.predict(X))
-
-
-# Augmentation --------------------------------------------------------------------------------
 
 
 class Recorder:
@@ -532,7 +505,7 @@ def test_float64_is_augmented_in_float64():
 
 @BOTH
 def test_draws_differ_by_epoch_and_image_and_repeat_by_seed(classifier):
-    shape = (6,) * len(classifier._axes)
+    shape = (6,) * len(classifier.spatial_axes)
     X, y = images(n=8, ndim=len(shape))
     fits = []
     for seed in (0, 0, 1):
@@ -618,7 +591,7 @@ def test_partial_fit_augments():
 def test_crops_are_random_in_training_and_central_after_it(
     classifier, size, standardize, network_inputs, rng
 ):
-    n_axes = len(classifier._axes)
+    n_axes = len(classifier.spatial_axes)
     size = size if size == 4 else (3, 4, 5)[:n_axes]
     sizes = (4,) * n_axes if size == 4 else size
     X = rng.normal(3, 2, size=(20, 2, *[7] * n_axes)).astype(np.float32)
@@ -638,18 +611,6 @@ def test_crops_are_random_in_training_and_central_after_it(
         center = (center - mean) / std
     assert_allclose(network_inputs(training=False), center, rtol=1e-4, atol=1e-5)
     assert clf.input_shape_ == (2, *[7] * n_axes)
-
-
-def test_a_network_is_made_for_the_size_of_the_crop():
-    X, y = images()
-    clf = small(crop_size=(3, 4), net=None).fit(X, y)
-    as_large = small(net=None).fit(X[:, :3, :4], y)
-    assert {n: w.shape for n, w in weights(clf).items()} == {
-        n: w.shape for n, w in weights(as_large).items()
-    }
-    assert clf.predict_proba(X).shape == (len(X), 2)
-    rows = X.reshape(len(X), -1)
-    assert_allclose(clf.predict_proba(rows), clf.predict_proba(X))
 
 
 @pytest.mark.parametrize("method", ["predict_proba", "decision_function"])
@@ -701,69 +662,6 @@ def test_passes_with_folded_normalisation():
     assert_allclose(many[:40], expected, rtol=1e-3, atol=1e-5)
 
 
-def own_generator():
-    """Make a callable that draws from what nobody else sees."""
-    generator = np.random.default_rng(0)
-    return lambda images: images + float(generator.normal())
-
-
-@pytest.mark.parametrize(
-    ("params", "error", "message"),
-    [
-        ({"augment": "flips"}, ValueError, r"augment .*'flip', 'paper'.*'flips'"),
-        ({"augment": RandomFlip}, ValueError, "instance of RandomFlip"),
-        ({"augment": lambda x: x[..., :-1]}, ValueError, "must keep the shape, dtype and device"),
-        ({"augment": lambda x: x[0]}, ValueError, "must keep the shape, dtype and device"),
-        ({"augment": lambda x: x.double()}, ValueError, "must keep the shape, dtype and device"),
-        ({"augment": lambda x: x.numpy()}, ValueError, r"it made <class 'numpy.ndarray'> of"),
-        ({"augment": lambda x: x / 0}, ValueError, "makes NaN or infinite values"),
-        ({"augment": lambda x: (-(x**2) - 1).log()}, ValueError, "makes NaN or infinite values"),
-        ({"augment": lambda x, y: x}, TypeError, "missing 1 required positional argument"),
-        ({"augment": RandomFlip(axes=[2])}, ValueError, r"axes .*got \(2,\)"),
-        ({"augment": "flip", "optimizer": "lbfgs"}, ValueError, "optimizer='lbfgs' computes"),
-        ({"crop_size": 4, "optimizer": "lbfgs"}, ValueError, "optimizer='lbfgs' computes"),
-        (
-            {"augment": own_generator(), "micro_batch_size": 8},
-            ValueError,
-            "micro_batch_size=8 may need the same draw",
-        ),
-        ({"crop_size": 7}, ValueError, r"crop_size=7 cannot be used: .*\(6, 6\)"),
-        ({"crop_size": (4, 4, 4)}, ValueError, r"crop_size=\(4, 4, 4\) cannot .*2 spatial axes"),
-        ({"crop_size": 0}, ValueError, "crop_size=0 cannot be used"),
-        ({"crop_size": 4.0}, ValueError, "crop_size=4.0 cannot be used"),
-        ({"n_tta": 0, "augment": "flip"}, ValueError, "n_tta must be an integer at least 1"),
-        ({"n_tta": 2}, ValueError, "has neither augment nor crop_size"),
-        ({"net": {"augmentation": ()}}, ValueError, "go round a parameter"),
-    ],
-)
-def test_augmentation_that_cannot_work_is_refused(params, error, message):
-    X, y = images()
-    callback = Seen()
-    with pytest.raises(error, match=message):
-        small(callbacks=[callback], **params).fit(X, y)
-    assert not hasattr(callback, "train_")
-
-
-def test_a_failing_callable_says_which_it_was():
-    X, y = images()
-    with pytest.raises(ZeroDivisionError) as caught:
-        small(augment=lambda images: 1 / 0).fit(X, y)
-    assert "failed in a trial with images of shape (8, 1, 6, 6)" in caught.value.__notes__[-1]
-    assert "PerSample" in caught.value.__notes__[-1]
-
-
-def test_parameters_of_prediction_that_the_fit_does_not_allow():
-    X, y = images()
-    clf = small().fit(X, y)
-    with pytest.raises(ValueError, match=r"n_tta=3 averages .* has neither augment nor crop_size"):
-        clf.set_params(n_tta=3, augment="flip").predict(X)
-    clf.fit(X, y).predict(X)
-    with pytest.raises(ValueError, match=r"n_tta must be an integer at least 1, got 1\.5"):
-        clf.set_params(n_tta=1.5).predict(X)
-    with pytest.raises(ValueError, match="crop_size=4 differs from that of the first call, None"):
-        clf.set_params(n_tta=1, crop_size=4).partial_fit(X, y)
-
-
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("c++") is None, reason="needs a C++ compiler")
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # torch's compiler itself
@@ -776,9 +674,6 @@ def test_compiled_network_sees_the_same_augmented_images():
     plain = small(max_epochs=1, n_tta=2, **options).fit(X, y)
     compiled = small(max_epochs=1, n_tta=2, compile=True, net=net, **options).fit(X, y)
     assert_allclose(compiled.predict_proba(X), plain.predict_proba(X), rtol=1e-6)
-
-
-# Features ------------------------------------------------------------------------------------
 
 
 def classified(clf, features):
@@ -800,14 +695,14 @@ def n_hooks(clf):
 @pytest.mark.parametrize("module", ["small", "resnet18"])
 @pytest.mark.parametrize("norm", ["group", "batch"])
 def test_logits_are_the_last_layer_of_the_features(norm, module, n_classes, classifier):
-    X, y = images(ndim=len(classifier._axes), n_classes=n_classes)
+    X, y = images(ndim=len(classifier.spatial_axes), n_classes=n_classes)
     net = {"module__width": 8, "module__norm": norm}
     clf = small(classifier, module=module, net=net, max_epochs=1).fit(X.astype(np.float64), y)
     for dtype in (np.float64, np.float32):
         features = clf.transform(X.astype(dtype))
         assert features.dtype == np.float64
         assert_allclose(classified(clf, features), clf.decision_function(X), rtol=1e-10, atol=1e-12)
-    width = {"small": 8 * 4 * 2 ** len(classifier._axes), "resnet18": 64}[module]
+    width = {"small": 8 * 4 * 2 ** len(classifier.spatial_axes), "resnet18": 64}[module]
     assert features.shape == (len(X), width)
     prefix = classifier.__name__.lower()
     assert clf.get_feature_names_out().tolist() == [f"{prefix}{i}" for i in range(width)]
@@ -824,21 +719,6 @@ def test_features_are_float32_unless_the_network_is_float64(dtype):
     assert_allclose(classified(clf, clf.transform(X)), clf.decision_function(X), **tolerance)
     auto = small(max_epochs=1).fit(X, y)
     assert auto.transform(X).dtype == np.float32
-
-
-@pytest.mark.parametrize(
-    ("params", "expected"),
-    [
-        ({}, ["float32", "float64"]),
-        ({"dtype": "float32"}, ["float32"]),
-        ({"dtype": "float64"}, ["float64"]),
-        ({"dtype": "bfloat16"}, ["float32"]),
-        ({"device": "cuda"}, ["float32"]),
-    ],
-    ids=str,
-)
-def test_tags_say_which_dtypes_are_kept(params, expected):
-    assert get_tags(small(**params)).transformer_tags.preserves_dtype == expected
 
 
 def two_heads(in_channels, n_classes):
@@ -871,7 +751,7 @@ def test_features_are_the_input_of_the_layer_that_runs_last_or_is_named():
         other = small(module=two_heads, net=None, feature_layer=name).fit(X, y)
         assert_same_weights(other, clf)
         assert_allclose(other.transform(X), features.numpy(), rtol=1e-5, atol=1e-6)
-        assert other._n_features_out == features.shape[1]
+        assert len(other.get_feature_names_out()) == features.shape[1]
         assert n_hooks(other) == 0
     # A convolution in the middle of a built-in network, as one line for each row.
     deep = small(feature_layer="features.2.body.0").fit(X, y)
@@ -992,7 +872,7 @@ def test_features_change_nothing_and_survive_copies(params):
         assert_array_equal(value, kept[name])
     for other in (pickle.loads(pickle.dumps(clf)), copy.deepcopy(clf)):
         assert_array_equal(other.transform(X), features)
-        assert other._n_features_out == features.shape[1]
+        assert len(other.get_feature_names_out()) == features.shape[1]
     again = clone(clf)
     assert_array_equal(again.fit_transform(X, y, sample_weight=weight), features)
     assert_array_equal(again.partial_fit(X, y).transform(X[:5]), again.transform(X)[:5])
@@ -1023,12 +903,16 @@ def test_threads_get_their_own_features():
     assert n_hooks(clf) == 0
 
 
+# The compiler itself, which takes a minute, is the slow variant. The other one compiles all but
+# the code of the kernels.
 @pytest.mark.skipif(shutil.which("c++") is None, reason="needs a C++ compiler")
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # torch's compiler itself
-def test_features_of_a_compiled_network():
+@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
+def test_features_of_a_compiled_network(backend):
     X, y = images()
     X = X.astype(np.float64)
-    compiled = small(max_epochs=1, compile=True).fit(X, y)
+    net = {"module__width": 8, "compile__backend": backend}
+    compiled = small(max_epochs=1, compile=True, net=net).fit(X, y)
     for _ in range(2):  # before and after a prediction by compiled code
         assert_allclose(
             classified(compiled, compiled.transform(X)), compiled.decision_function(X), rtol=1e-8
@@ -1039,7 +923,7 @@ def test_features_of_a_compiled_network():
 
 @BOTH
 def test_features_in_pipelines(classifier):
-    X, y = images(n=120, ndim=len(classifier._axes), n_classes=3)
+    X, y = images(n=120, ndim=len(classifier.spatial_axes), n_classes=3)
     cnn = small(classifier, max_epochs=3)
     pipeline = make_pipeline(cnn, PCA(4), LogisticRegression()).fit(X, y)
     by_hand = clone(cnn).fit(X, y)
@@ -1069,125 +953,6 @@ def test_features_need_a_target_and_a_fit():
         small().get_feature_names_out()
 
 
-class Labels(Callback):
-    """Keep the labels of each batch."""
-
-    def on_train_begin(self, net, X, y):
-        self.seen_ = []
-
-    def on_batch_begin(self, net, batch, **kwargs):
-        self.seen_.append(batch[1].tolist())
-
-
-@pytest.mark.parametrize("iterator", [None, DataLoader], ids=["own", "DataLoader"])
-@pytest.mark.parametrize("lean", [True, False], ids=["lean", "followed"])
-def test_history_counts_batches_that_lack_a_class(lean, iterator):
-    X, y = images(n=60, n_classes=3, share=0.9)
-    net = {"module__width": 8} if iterator is None else {"iterator_train": iterator}
-    callbacks = [] if lean else [("labels", Labels())]
-    clf = small(batch_size=4, max_epochs=2, callbacks=callbacks, net=net).fit(X, y)
-    if iterator is not None:
-        assert "incomplete_batch_count" not in clf.history_[0]
-        return
-    history = clf.history_
-    assert history[:, "train_batch_count"] == [15, 15]
-    if not lean:
-        seen = dict(clf.net_.callbacks_)["labels"].seen_
-        classes = np.array([len(set(labels)) for labels in seen]).reshape(2, 15)
-        assert history[:, "incomplete_batch_count"] == (classes < 3).sum(1).tolist()
-        assert history[:, "one_class_batch_count"] == (classes == 1).sum(1).tolist()
-    assert 0 < history[0, "one_class_batch_count"] < history[0, "incomplete_batch_count"] <= 15
-    balanced = small(batch_size=6, max_epochs=1, sampler="balanced").fit(X, y)
-    assert balanced.history_[0, "incomplete_batch_count"] == 0
-
-
-@pytest.mark.parametrize(
-    ("params", "said"),
-    [
-        ({"verbose": 1}, True),
-        ({"verbose": 2, "loss": "f1"}, True),
-        ({"verbose": 0}, False),
-        ({"verbose": 1, "loss": "ce"}, False),
-        ({"verbose": 1, "loss": LossMix(ce=1, mcc=1, statistics="moving")}, False),
-        ({"verbose": 1, "batch_size": 60}, False),
-        ({"verbose": 1, "sampler": "balanced", "batch_size": 6}, False),
-    ],
-    ids=str,
-)
-def test_hint_at_batches_that_lack_a_class(params, said, capsys):
-    X, y = images(n=60, n_classes=3, share=0.9)
-    small(**{"batch_size": 4, "max_epochs": 3, **params}).fit(X, y)
-    out = capsys.readouterr().out
-    hints = [line for line in out.splitlines() if "of the batches lacked a class" in line]
-    assert len(hints) == said
-    for line in hints:
-        for remedy in ("micro_batch_size", "statistics='moving'", "warmup_epochs"):
-            assert remedy in line
-
-
-def test_moving_statistics_see_every_class_in_batches_of_two():
-    X, y = images(n=200, n_classes=3, share=0.8)
-    clf = small(loss=LossMix(ce=1, f1=1), batch_size=2, max_epochs=2)
-    with pytest.warns(UserWarning, match="batch_size=2.*statistics='moving'"):
-        clf.fit(X, y)
-    clf.set_params(loss__statistics="moving").fit(X, y)
-    assert set(clf.predict(X)) == {0, 1, 2}
-    assert clf.net_.criterion_.moving[2].sum() > 100
-    assert pickle.loads(pickle.dumps(clf)).predict(X).tolist() == clf.predict(X).tolist()
-    assert clone(clf).get_params()["loss__statistics"] == "moving"
-
-
-class Listener(Callback):
-    """Look at every batch."""
-
-    def on_batch_end(self, net, training, **kwargs):
-        self.n_batches_ = getattr(self, "n_batches_", 0) + training
-
-
-@pytest.mark.parametrize(
-    "listener",
-    [
-        Listener(),
-        EpochScoring("accuracy", on_train=True),
-        LRScheduler("StepLR", step_size=10**6, step_every="batch"),
-        GradientNormClipping(1e9),
-    ],
-    ids=lambda listener: type(listener).__name__,
-)
-@pytest.mark.parametrize("micro_batch_size", [None, 5])
-def test_who_looks_at_batches_sees_them_and_changes_nothing(listener, micro_batch_size):
-    X, y = images()
-    params = {"lr_schedule": None, "train_split": 0.25, "micro_batch_size": micro_batch_size}
-    seen = small(**params, callbacks=[("listener", listener)]).fit(X, y)
-    unseen = small(**params).fit(X, y)
-    assert_same_weights(seen, unseen)
-    for name in ("train_loss", "train_batch_size"):
-        batches = seen.history_[:, "batches", :, name]
-        assert_array_equal(batches, unseen.history_[:, "batches", :, name])
-    for name in ("train_loss", "valid_loss", "train_batch_count", "valid_batch_count"):
-        assert seen.history_[:, name] == unseen.history_[:, name]
-    callback = dict(seen.net_.callbacks_)["listener"]
-    if isinstance(callback, Listener):
-        assert callback.n_batches_ == 2 * 4
-    if isinstance(callback, EpochScoring):
-        assert len(seen.history_[:, "accuracy"]) == 4
-
-
-@pytest.mark.parametrize("listening", [True, False])
-def test_batches_are_told_of_to_those_who_listen_only(listening, monkeypatch):
-    told, notify = [], TrainingNet.notify
-    monkeypatch.setattr(
-        TrainingNet,
-        "notify",
-        lambda net, name, **kw: (told.append(name), notify(net, name, **kw))[1],
-    )
-    X, y = images()
-    small(callbacks=[("listener", Listener())] if listening else None).fit(X, y)
-    assert told.count("on_epoch_end") == 4
-    for name in ("on_batch_begin", "on_grad_computed", "on_batch_end"):
-        assert told.count(name) == (3 * 4 if listening else 0)
-
-
 def test_interrupt_in_an_epoch_keeps_the_batches_before(monkeypatch):
     X, y = images(n=96)
     real, calls = ImageDataset.batch, []
@@ -1205,69 +970,6 @@ def test_interrupt_in_an_epoch_keeps_the_batches_before(monkeypatch):
         clf.fit(X, y)
     assert len(clf.history_[0, "batches"]) == 3
     assert len(clf.history_[1, "batches"]) == 2
-
-
-def test_optimizer_is_fused_unless_told_otherwise():
-    X, y = images()
-
-    def group(**params):
-        return small(max_epochs=1, **params).fit(X, y).net_.optimizer_.param_groups[0]
-
-    for optimizer in ("adam", "AdamW", "sgd"):
-        assert group(optimizer=optimizer)["fused"]
-    assert not group(net={"module__width": 8, "optimizer__fused": False})["fused"]
-    assert group(net={"module__width": 8, "optimizer__foreach": True})["foreach"]
-    assert "fused" not in group(optimizer="rmsprop")
-
-
-class OwnLBFGS(torch.optim.LBFGS):
-    """A subclass, which needs what its base needs."""
-
-
-class Twice(torch.optim.SGD):
-    """An optimiser that asks for the gradient twice in a step, as LBFGS does."""
-
-    def step(self, closure):
-        closure()
-        return super().step(closure)
-
-
-@BOTH
-def test_channels_are_innermost(classifier):
-    ndim = len(classifier._axes)
-    X, y = images(ndim=ndim)
-    layout = {2: torch.channels_last, 3: torch.channels_last_3d}[ndim]
-
-    def kernels(clf):
-        weights = clf.fit(X, y).net_.module_.parameters()
-        return [weight for weight in weights if weight.ndim == ndim + 2 and weight.shape[1] > 1]
-
-    assert all(weight.is_contiguous(memory_format=layout) for weight in kernels(small(classifier)))
-    assert all(weight.is_contiguous() for weight in kernels(small(classifier, optimizer="lbfgs")))
-    module = small(classifier, max_epochs=1).fit(X, y).net_.module_
-    prepared = module.prepare(torch.from_numpy(X)[:, None])
-    # One channel is contiguous in any layout, so it is the strides that tell.
-    assert prepared.stride(1) == 1
-
-
-def test_optimizer_that_computes_gradients_itself():
-    X, y = images()
-    clf = small(optimizer=Twice, standardize=False).fit(X, y)
-    assert len(clf.history_[0, "batches"]) == 3
-    one = small(optimizer="lbfgs", max_epochs=2, lr=0.1).fit(X, y)
-    other = small(optimizer=OwnLBFGS, max_epochs=2, lr=0.1).fit(X, y)
-    assert_same_weights(one, other)
-
-
-def test_train_step_of_ones_own_is_used(monkeypatch):
-    class OwnStep(TrainingNet):
-        def train_step_single(self, batch, **fit_params):
-            self.own_steps = getattr(self, "own_steps", 0) + 1
-            return super().train_step_single(batch, **fit_params)
-
-    monkeypatch.setattr("skimbal.classifiers.base.TrainingNet", OwnStep)
-    X, y = images()
-    assert small().fit(X, y).net_.own_steps == 3 * 4
 
 
 def batch_norm_network(in_channels, n_classes):
@@ -1369,14 +1071,14 @@ def test_balanced_batches_raise_the_recall_of_a_rare_class():
     ("params", "name", "values", "fitted", "expected"),
     [
         (
-            {},
+            {"max_epochs": 1},
             "loss",
             ["wce", "focal", "ce + 0.5*mcc"],
             lambda net: net.criterion_.name,
             ["wce", "focal", "ce + 0.5*mcc"],
         ),
         (
-            {"loss": LossMix(ce=1)},
+            {"loss": LossMix(ce=1), "max_epochs": 1},
             "loss__mcc",
             [0, 0.25, 1],
             lambda net: net.criterion_.factors.get("mcc"),
@@ -1390,14 +1092,14 @@ def test_balanced_batches_raise_the_recall_of_a_rare_class():
             [5, 7, 3],
         ),
         (
-            {},
+            {"max_epochs": 1},
             "net__optimizer__weight_decay",
             [0, 0.1, 0.3],
             lambda net: net.optimizer_.param_groups[0]["weight_decay"],
             [0, 0.1, 0.3],
         ),
         (
-            {},
+            {"max_epochs": 1},
             "net__module__width",
             [4, 6, 8],
             lambda net: net.module_.network.features[0].out_channels,
@@ -1420,7 +1122,7 @@ def test_balanced_batches_raise_the_recall_of_a_rare_class():
 def test_every_candidate_of_a_search_is_what_was_fitted(
     search_by, classifier, params, name, values, fitted, expected
 ):
-    X, y = images(ndim=len(classifier._axes))
+    X, y = images(ndim=len(classifier.spatial_axes))
     base = small(classifier, **params)
 
     def scoring(clf, X, y):
@@ -1494,7 +1196,7 @@ def test_pipelines():
 
 @BOTH
 def test_pipelines_are_their_steps_one_by_one(classifier):
-    X, y = images(ndim=len(classifier._axes))
+    X, y = images(ndim=len(classifier.spatial_axes))
     rows, shape = X.reshape(len(X), -1), X.shape[1:]
     clf = small(classifier, input_shape=shape)
     scaled = make_pipeline(StandardScaler(), clf).fit(rows, y)
@@ -1574,13 +1276,6 @@ def test_copies_of_a_fit_are_apart_and_alike(how, params, tmp_path):
     assert_same_weights(clf.partial_fit(X, y), twin)
 
 
-def test_factory_that_does_not_pickle_can_be_copied():
-    X, y = images()
-    module = functools.partial(lambda c, k, shape: SmallCNN(c, k, shape, width=8), shape=(6, 6))
-    clf = small(module=module, net=None).fit(X, y)
-    assert_same_weights(copy.deepcopy(clf), clf)
-
-
 class TensorFinder(pickle.Pickler):
     """Count the tensors that are pickled as they are, for the device that they are on."""
 
@@ -1653,7 +1348,7 @@ def test_random_states():
     ],
 )
 def test_the_seed_decides_everything(classifier, sampler):
-    X, y = images(ndim=len(classifier._axes))
+    X, y = images(ndim=len(classifier.spatial_axes))
     params = {"sampler": sampler, "batch_size": 8, "max_epochs": 2, "train_split": 0.25}
     params["callbacks"] = [("seen", Seen())]
     clf = small(classifier, **params).fit(X, y)
@@ -1800,15 +1495,6 @@ def test_routed_weights_are_those_of_the_fit_and_of_the_score():
             assert search.cv_results_[f"split{fold}_test_score"][candidate] == score
 
 
-class NDIdentity(sklearn.base.TransformerMixin, sklearn.base.BaseEstimator):
-    def fit(self, X, y=None):
-        self.fitted_ = True
-        return self
-
-    def transform(self, X):
-        return X
-
-
 def test_integer_weights_equal_repeated_images():
     X, y = images(n=20)
     X = X.astype(np.float64)
@@ -1902,8 +1588,8 @@ def test_meta_estimators_on_images_with_any_labels(labels):
     ],
 )
 def test_meta_estimators_with_three_classes(classifier, labels):
-    X, y = images(n=90, ndim=len(classifier._axes), n_classes=3, share=0.4)
-    X_new, y_new = images(n=90, ndim=len(classifier._axes), n_classes=3, share=0.4, seed=1)
+    X, y = images(n=90, ndim=len(classifier.spatial_axes), n_classes=3, share=0.4)
+    X_new, y_new = images(n=90, ndim=len(classifier.spatial_axes), n_classes=3, share=0.4, seed=1)
     if classifier is CNN2DClassifier:  # with an axis of channels
         X, X_new = X[:, None], X_new[:, None]
     y, y_new = labels[y], labels[y_new]
@@ -1959,72 +1645,6 @@ def test_data_frame_rows_keep_their_names():
         clf.predict(frame.add_prefix("other"))
 
 
-@BOTH
-def test_warm_start_keeps_weights_and_begins_a_history(classifier):
-    X, y = images(ndim=len(classifier._axes), n_classes=3)
-    clf = small(classifier, warm_start=True).fit(X, y)
-    before = clf.decision_function(X)
-    still = copy.deepcopy(clf).set_params(lr=1e-12, max_epochs=2).fit(X, y)
-    assert_allclose(still.decision_function(X), before, atol=1e-5)
-    assert still.n_epochs_ == 2
-    assert still.history_[:, "epoch"] == [1, 2]
-    fresh = clone(still).fit(X, y)
-    assert not np.allclose(fresh.decision_function(X), before, atol=0.1)
-    again = clone(clf).fit(X, y).fit(X, y)
-    assert_same_weights(clf.fit(X, y), again)
-    assert_allclose(clf.history_[:, "event_lr"], clone(clf).fit(X, y).history_[:, "event_lr"])
-    clf.fit(X[y > 0], y[y > 0])
-    assert clf.classes_.tolist() == [0, 1, 2]
-    with pytest.raises(ValueError, match="fit anew"):
-        clf.fit(X, y + 1)
-
-
-class Drawn(Callback):
-    """Write down the first pixel of each image of each batch."""
-
-    def initialize(self):
-        self.epochs_ = []
-        return self
-
-    def on_epoch_begin(self, net, **kwargs):
-        self.epochs_.append([])
-
-    def on_batch_begin(self, net, batch, **kwargs):
-        self.epochs_[-1].append(batch[0].flatten(1)[:, 0].tolist())
-
-
-@BOTH
-def test_partial_fit_is_one_epoch_at_a_constant_rate(classifier, capsys):
-    X, y = images(ndim=len(classifier._axes))
-    clf = small(classifier, verbose=1, batch_size=8, callbacks=[("drawn", Drawn())])
-    for n_calls in (1, 2, 3):
-        assert clf.partial_fit(X, y, classes=[0, 1]).n_epochs_ == n_calls
-        assert clf.net_.optimizer_.param_groups[0]["lr"] == 5e-3
-    assert clf.history_[:, "epoch"] == [1, 2, 3]
-    drawn = dict(clf.net_.callbacks_)["drawn"].epochs_
-    assert len({tuple(map(tuple, batches)) for batches in drawn}) == 3, "always the same batches"
-    one_epoch = clone(clf).set_params(max_epochs=1, lr_schedule=None, verbose=0).fit(X, y)
-    assert_same_weights(clone(clf).partial_fit(X, y, classes=[0, 1]), one_epoch)
-    again = clone(clf)
-    for _ in range(3):
-        again.partial_fit(X, y, classes=[0, 1])
-    assert_same_weights(clf, again)
-    assert capsys.readouterr() == ("", "")
-
-
-def test_partial_fit_after_fit_leaves_the_schedule():
-    X, y = images()
-    clf = small(max_epochs=3, verbose=0).fit(X, y)
-    assert clf.net_.optimizer_.param_groups[0]["lr"] < 1e-9
-    for n_epochs in (4, 5):
-        before = clf.predict_proba(X)
-        clf.partial_fit(X, y)
-        assert clf.n_epochs_ == n_epochs
-        assert clf.net_.optimizer_.param_groups[0]["lr"] == 5e-3
-        assert not np.allclose(clf.predict_proba(X), before, rtol=1e-3)
-    assert clf.fit(X, y).n_epochs_ == 3
-
-
 def test_class_prior_of_calls_with_and_without_weights():
     X, y = images(n=40)
     weight = np.linspace(0.1, 2, 40)
@@ -2074,569 +1694,6 @@ def test_partial_fit_in_chunks_with_absent_classes():
         for chunk in (y < 2, y > 0):
             again.partial_fit(X[chunk], y[chunk], classes=[0, 1, 2])
     assert_array_equal(clf.predict_proba(X), again.predict_proba(X))
-
-
-def test_early_stopping_on_a_score():
-    X, y = images()
-    clf = small(
-        max_epochs=30,
-        train_split=0.25,
-        callbacks=[
-            ("score", EpochScoring("balanced_accuracy", lower_is_better=False)),
-            ("stop", EarlyStopping("balanced_accuracy", patience=1, lower_is_better=False)),
-        ],
-    ).fit(X, y)
-    assert clf.n_epochs_ < 30
-    assert 0 <= clf.history_[-1, "balanced_accuracy"] <= 1
-    assert clf.history_[-1, "valid_loss"] > 0
-    clf.set_params(net__callbacks__stop__patience=60)
-    assert clf.fit(X, y).n_epochs_ == 30
-    assert clf.callbacks[1][1].patience == 1
-
-
-def noisy_labels():
-    """Draw labels that the images know nothing of: soon there is nothing but overfitting."""
-    X, _ = images(n=100)
-    return X[:80], np.arange(80) % 2, X[80:], np.arange(20) % 2
-
-
-@pytest.mark.parametrize(
-    "split", ["fraction", "number", "ValidSplit", "scikit-learn", "predefined", "callable"]
-)
-def test_early_stopping_ends_at_the_right_epoch(split):
-    X, y, X_val, y_val = noisy_labels()
-    names = np.array(["yes", "no"])
-    train_split = {
-        "fraction": 0.25,
-        "number": 4,
-        "ValidSplit": ValidSplit(0.25, stratified=True, random_state=1),
-        "scikit-learn": StratifiedKFold(4),
-        "predefined": predefined_split(Dataset(X_val, names[y_val])),
-        "callable": ValidSplit(4, stratified=True),
-    }[split]
-    stop = EarlyStopping(patience=3, threshold=0)
-    params = {"loss": "ce", "max_epochs": 60, "lr": 0.01, "lr_schedule": None, "batch_size": 16}
-    clf = small(train_split=train_split, callbacks=[("seen", Seen()), ("stop", stop)], **params)
-    clf.fit(X, names[y])
-    losses = clf.history_[:, "valid_loss"]
-    assert clf.n_epochs_ == len(losses) == np.argmin(losses) + 4 < 60
-    train, valid = seen(clf).train_, seen(clf).valid_
-    assert len(valid) == 20
-    if split == "predefined":
-        assert len(train) == 80
-    else:
-        assert sorted([*train.rows, *valid.rows]) == list(range(80))
-        assert valid.y.mean() == train.y.mean() == 0.5
-    # The last epoch's loss is that of the network as it is now.
-    loss = log_loss(valid.y, clf.predict_proba(valid.X))
-    assert losses[-1] == pytest.approx(loss, rel=1e-4)
-    best = clf.set_params(net__callbacks__stop__load_best=True).fit(X, names[y])
-    assert_allclose(best.history_[:, "valid_loss"], losses)
-    loss = log_loss(seen(best).valid_.y, best.predict_proba(seen(best).valid_.X))
-    assert min(losses) == pytest.approx(loss, rel=1e-4)
-    assert not hasattr(stop, "best_epoch_"), "the callback that was given is not touched"
-    assert clf.callbacks[1][1] is stop
-
-
-def test_validation_loss_of_a_mix_is_that_of_the_whole_set():
-    X, y = images(n=120, n_classes=3, share=0.5)
-    clf = small(loss="ce+mcc", train_split=0.5, callbacks=[("seen", Seen())])
-    clf.set_params(net__iterator_valid__batch_size=20).fit(X, y)  # several blocks to predict in
-    assert clf.history_[-1, "valid_batch_count"] > 1
-    valid = seen(clf).valid_
-    logits = torch.from_numpy(clf.decision_function(valid.X))
-    expected = get_loss("ce+mcc")(logits, torch.from_numpy(valid.y)).item()
-    assert clf.history_[-1, "valid_loss"] == pytest.approx(expected, rel=1e-5)
-    assert all(np.isfinite(clf.history_[:, ("train_loss", "valid_loss", "event_lr")]).ravel())
-    assert clf.n_epochs_ == clf.max_epochs == len(clf.history_)
-
-
-@pytest.mark.parametrize("use_caching", [True, False])
-def test_epoch_scoring_under_its_name(use_caching):
-    X, y = images(share=0.8)
-    scoring = EpochScoring("balanced_accuracy", lower_is_better=False, use_caching=use_caching)
-    clf = small(train_split=0.25, callbacks=[("seen", Seen()), ("score", scoring)])
-    clf.set_params(net__callbacks__score__name="mine")
-    names = np.array(["yes", "no"])
-    clf.fit(X, names[y])
-    valid = seen(clf).valid_
-    assert np.bincount(valid.y).tolist() == [4, 16]
-    score = balanced_accuracy_score(names[[1, 0]][valid.y], clf.predict(valid.X))
-    assert clf.history_[-1, "mine"] == pytest.approx(score)
-    assert "balanced_accuracy" not in clf.history_[-1]
-    clf.set_params(net__callbacks__score__name="other").fit(X, names[y])
-    assert len(clf.history_[:, "other"]) == clf.n_epochs_
-
-
-def test_monitor_that_is_changed_through_net():
-    X, y = images()
-    stop = ("stop", EarlyStopping(patience=1, threshold=1))
-    clf = small(callbacks=[stop])
-    with pytest.raises(ValueError, match="train_split"):
-        clf.fit(X, y)
-    assert clf.set_params(net__callbacks__stop__monitor="train_loss").fit(X, y).n_epochs_ == 2
-
-
-def test_schedule_that_watches_the_validation_loss():
-    X, y, *_ = noisy_labels()
-    watch = LRScheduler("ReduceLROnPlateau", monitor="valid_loss", patience=0, factor=0.5)
-    clf = small(max_epochs=12, lr=0.02, train_split=0.25, callbacks=[watch]).fit(X, y)
-    losses = np.asarray(clf.history_[:, "valid_loss"])
-    misses = np.sum(losses[1:] >= np.minimum.accumulate(losses)[:-1] * (1 - 1e-4))
-    assert misses > 1
-    rate = clf.net_.optimizer_.param_groups[0]["lr"]
-    assert rate == pytest.approx(0.02 * 0.5**misses)
-    constant = small(lr_schedule=None).fit(X, y)
-    assert constant.net_.optimizer_.param_groups[0]["lr"] == 5e-3
-    assert "event_lr" not in constant.history_[-1]
-
-
-def test_validation_set_of_ones_own_in_original_labels():
-    X, y = images()
-    names = np.array(["no", "yes"])
-    X_val, y_val = images(seed=9)
-    valid = predefined_split(Dataset(X_val, names[y_val]))
-    scoring = ("score", EpochScoring("accuracy", name="held_out", lower_is_better=False))
-    clf = small(train_split=valid, callbacks=[scoring]).fit(X, names[y])
-    assert clf.history_[-1, "held_out"] == pytest.approx(clf.score(X_val, names[y_val]))
-
-
-def patients(n=20, n_images=4):
-    """Return images, labels and groups: several images of each of some patients, in any order."""
-    order = np.random.default_rng(0).permutation(n * n_images)
-    X, _ = images(n=n * n_images)
-    return X, (order % n < n // 5).astype(int), np.array([f"patient {i % n:02}" for i in order])
-
-
-def split_of(groups, train_split, weight=None, X_y=None, **params):
-    """Return the rows of training and validation of a fit with groups."""
-    X, y, _ = patients() if X_y is None else (*X_y, None)
-    clf = small(train_split=train_split, callbacks=[("seen", Seen())], max_epochs=1, **params)
-    clf.fit(X, y, weight, groups)
-    return seen(clf).train_.rows, seen(clf).valid_.rows
-
-
-@pytest.mark.parametrize(
-    ("train_split", "n_valid"),
-    [
-        (0.25, 20),
-        (0.3, 27),  # one of 3 folds
-        (0.5, 40),
-        (4, 20),
-        (GroupKFold(4), 20),
-        (StratifiedGroupKFold(4), 20),
-        (StratifiedGroupKFold(4, shuffle=True), 20),
-        (GroupShuffleSplit(1, test_size=0.25), 20),
-        (ValidSplit(GroupShuffleSplit(1, test_size=0.25)), 20),
-        (lambda data, y, groups: ValidSplit(GroupKFold(4))(data, y, groups), 20),
-    ],
-)
-def test_no_group_is_on_both_sides_of_the_validation_split(train_split, n_valid):
-    _, y, groups = patients()
-    before = global_state()
-    train, valid = split_of(groups, train_split)
-    assert sorted([*train, *valid]) == list(range(len(y)))
-    assert not set(groups[train]) & set(groups[valid])
-    assert abs(len(valid) - n_valid) <= 4  # an image, or a patient
-    for rows in split_of(groups, train_split), split_of(list(groups), train_split):
-        assert_array_equal(rows[0], train)
-    assert global_state() == before
-    if isinstance(train_split, int | float):
-        assert set(y[train]) == set(y[valid]) == {0, 1}
-        assert abs(y[valid].mean() - 0.2) < 0.1
-
-
-def test_groups_come_in_any_form_and_rows_of_weight_0_are_not_there():
-    X, y, groups = patients()
-    train, valid = split_of(groups, 4)
-    _, number = np.unique(groups, return_inverse=True)
-    for same in (number, number * 0.5, torch.from_numpy(number), pd.Series(groups, index=y)):
-        assert_array_equal(split_of(same, 4)[1], valid)
-    gone = np.arange(len(y)) % 3 == 0
-    kept = np.flatnonzero(~gone)
-    train, valid = split_of(groups, 4, weight=np.where(gone, 0.0, 1.0))
-    alone = split_of(groups[kept], 4, X_y=(X[kept], y[kept]))
-    assert_array_equal(train, kept[alone[0]])
-    assert_array_equal(valid, kept[alone[1]])
-
-
-def test_split_by_group_is_seeded_by_the_fit():
-    groups = patients()[-1]
-    splits = {tuple(split_of(groups, 0.25, random_state=seed)[1]) for seed in range(5)}
-    assert len(splits) > 1
-    draws = {
-        tuple(split_of(groups, GroupShuffleSplit(1), random_state=seed)[1]) for seed in range(5)
-    }
-    assert len(draws) > 1
-    own = {
-        tuple(split_of(groups, GroupShuffleSplit(1, random_state=3), random_state=seed)[1])
-        for seed in range(5)
-    }
-    assert len(own) == 1
-
-
-def test_split_by_group_finds_the_fold_that_has_every_class():
-    X, _, groups = patients()
-    # Two patients have the rare class: most of 10 folds lack it.
-    y = np.isin(groups, ["patient 03", "patient 11"]).astype(int)
-    for seed in range(5):
-        train, valid = split_of(groups, 0.1, X_y=(X, y), random_state=seed)
-        assert len(set(groups[train][y[train] == 1])) == len(set(groups[valid][y[valid] == 1])) == 1
-
-
-@pytest.mark.parametrize(
-    ("train_split", "n_shared"),
-    [
-        (StratifiedKFold(2), 20),
-        (KFold(2), 20),
-        (StratifiedShuffleSplit(1, test_size=0.5, random_state=0), None),
-        (ValidSplit(0.5, stratified=True), None),
-        ([(np.arange(60), np.arange(60, 80))], None),
-        ([(np.arange(80) < 60, np.arange(80) >= 60)], None),
-        (lambda data, y: ValidSplit(2)(data, y), 20),
-        (lambda data, y: (data, data), 20),
-        (lambda data, y, **kwargs: (data, data), 20),
-    ],
-)
-def test_groups_on_both_sides_of_ones_own_split_are_named(train_split, n_shared):
-    X, y, groups = patients()
-    clf = small(train_split=train_split, callbacks=[("seen", Seen())], max_epochs=1)
-    with pytest.warns(UserWarning, match="train_split puts") as caught:
-        clf.fit(X, y, groups=groups)
-    train, valid = seen(clf).train_.rows, seen(clf).valid_.rows
-    shared = np.intersect1d(groups[train], groups[valid]).tolist()
-    assert n_shared in (None, len(shared))
-    text = f"train_split puts {len(shared)} of 20 groups on both sides, such as {shared[0]!r}"
-    (warning,) = caught
-    assert str(warning.message).startswith(text)
-    assert warning.filename == __file__
-    clf.fit(X, y)  # without groups there is nothing to say
-
-
-def test_splitters_without_groups_split_as_they_say():
-    X, y, _ = patients()
-    for splitter in (KFold(4), KFold(4, shuffle=True, random_state=0)):
-        train, valid = next(splitter.split(X, y))
-        found = split_of(None, splitter)
-        assert_array_equal(found[0], train)
-        assert_array_equal(found[1], valid)
-
-    class Halves:
-        def split(self, X, y):
-            yield np.arange(40), np.arange(40, 80)
-
-        def get_n_splits(self):
-            return 1
-
-    assert_array_equal(split_of(None, Halves())[1], np.arange(40, 80))
-    with pytest.warns(UserWarning, match="groups on both sides"):
-        split_of(patients()[-1], Halves())
-
-
-def test_groups_without_a_split_or_with_other_validation_rows_change_nothing():
-    X, y, groups = patients()
-    assert_same_weights(small().fit(X, y, groups=groups), small().fit(X, y))
-    valid = predefined_split(Dataset(X[:20], y[:20]))
-    clf = small(train_split=valid)
-    assert_same_weights(clf.fit(X, y, groups=groups), clone(clf).fit(X, y))
-
-
-def test_partial_fit_splits_its_rows_by_group():
-    X, y, groups = patients()
-    clf = small(train_split=0.25, callbacks=[("seen", Seen())])
-    for rows in (slice(0, 40), slice(40, 80)):
-        clf.partial_fit(X[rows], y[rows], classes=[0, 1], groups=groups[rows])
-        train, valid = seen(clf).train_.rows, seen(clf).valid_.rows
-        assert len(train) + len(valid) == 40
-        assert not set(groups[rows][train]) & set(groups[rows][valid])
-
-
-class GroupsOfFits(Callback):
-    """Note which groups were on both sides of each fit; row i of the images has the value i."""
-
-    noted: ClassVar = []
-
-    def on_epoch_begin(self, net, dataset_train, dataset_valid, **kwargs):
-        train, valid = (data.X[:, 0, 0, 0].astype(int) for data in (dataset_train, dataset_valid))
-        groups = patients()[-1]
-        self.noted.append((len(valid), set(groups[train]) & set(groups[valid])))
-
-
-@pytest.mark.parametrize("how", ["pipeline", "search", "cross_validate"])
-def test_groups_are_routed_unless_told_otherwise(how):
-    X, y, groups = patients()
-    X[:, 0, 0] = np.arange(len(X))
-    clf = small(train_split=0.25, callbacks=[GroupsOfFits], max_epochs=1)
-
-    def fits(**request):
-        GroupsOfFits.noted.clear()
-        with sklearn.config_context(enable_metadata_routing=True):
-            model = make_pipeline(NDIdentity(), clf.set_fit_request(**request))
-            if how == "pipeline":
-                model.fit(X, y, groups=groups)
-            elif how == "search":
-                GridSearchCV(
-                    model, {"cnn2dclassifier__lr": [1e-3]}, cv=GroupKFold(2), error_score="raise"
-                ).fit(X, y, groups=groups)
-            else:
-                cross_validate(
-                    model, X, y, cv=GroupKFold(2), params={"groups": groups}, error_score="raise"
-                )
-        return list(GroupsOfFits.noted)
-
-    routed = fits()
-    assert len(routed) == {"pipeline": 1, "search": 3, "cross_validate": 2}[how]
-    assert all(n_valid and not shared for n_valid, shared in routed)
-    if how == "pipeline":
-        with pytest.raises(TypeError, match="not routed"):
-            fits(groups=False)
-    else:
-        assert all(shared for _, shared in fits(groups=False))
-
-
-def test_groups_reach_a_step_of_a_pipeline_without_routing():
-    X, y, groups = patients()
-    clf = small(train_split=0.25, callbacks=[("seen", Seen())], max_epochs=1)
-    pipeline = make_pipeline(NDIdentity(), clf).fit(X, y, cnn2dclassifier__groups=groups)
-    assert_array_equal(seen(pipeline[-1]).valid_.rows, split_of(groups, 0.25)[1])
-
-
-def test_validation_rows_leak_into_nothing():
-    X, y = images()
-    held_out = np.arange(len(X)) % 4 == 0
-    changed = X.copy()
-    changed[held_out] += 1000
-
-    def split(dataset, y):
-        subset = torch.utils.data.Subset
-        return subset(dataset, np.flatnonzero(~held_out)), subset(dataset, np.flatnonzero(held_out))
-
-    mine = small(train_split=split, loss="wce").fit(changed, y)
-    alone = small(loss="wce").fit(X[~held_out], y[~held_out])
-    assert_allclose(mine.net_.module_.mean, alone.net_.module_.mean)
-    weights = [clf.net_.criterion_.class_vectors["wce"] for clf in (mine, alone)]
-    assert_allclose(*weights)
-
-
-@pytest.mark.parametrize("train_split", [0.25, 4])
-def test_pixels_of_validation_rows_change_nothing(train_split):
-    X, y = images()
-    clf = small(loss="wce", train_split=train_split, callbacks=[("seen", Seen())]).fit(X, y)
-    rows = seen(clf).valid_.rows
-    counts = np.bincount(np.delete(y, rows))
-    weights = clf.net_.criterion_.class_vectors["wce"]
-    assert_allclose(weights, inverse_frequency(counts), rtol=1e-6)
-    changed = X.copy()
-    changed[rows] = 1e4
-    assert_same_weights(clf, clone(clf).fit(changed, y))
-    changed = X.copy()
-    changed[np.delete(np.arange(len(X)), rows)[0]] = 1e4
-    assert not np.allclose(clone(clf).fit(changed, y).net_.module_.mean, clf.net_.module_.mean)
-
-
-def test_checkpoint_brings_back_the_best_epoch(tmp_path):
-    X, y, *_ = noisy_labels()
-    keep = Checkpoint(dirname=str(tmp_path / "kept"), load_best=True)
-    params = {"loss": "ce", "max_epochs": 12, "lr": 0.01, "lr_schedule": None, "batch_size": 16}
-    params["train_split"] = 0.25
-    clf = small(callbacks=[("seen", Seen()), ("keep", keep)], **params).fit(X, y)
-    losses = small(**params).fit(X, y).history_[:, "valid_loss"]
-    best = np.argmin(losses)
-    assert best < 11
-    loss = log_loss(seen(clf).valid_.y, clf.predict_proba(seen(clf).valid_.X))
-    assert loss == pytest.approx(losses[best], rel=1e-4)
-    assert {file.name for file in (tmp_path / "kept").iterdir()} == {
-        "params.pt",
-        "optimizer.pt",
-        "criterion.pt",
-        "history.json",
-    }
-
-
-def test_checkpoint_and_schedule(tmp_path):
-    X, y = images()
-    clf = small(
-        train_split=0.25,
-        callbacks=[
-            ("schedule", LRScheduler("StepLR", step_size=1, gamma=0.5)),
-            ("best", Checkpoint(dirname=str(tmp_path), load_best=True)),
-        ],
-    )
-    clf.set_params(net__callbacks__schedule__gamma=0.1).fit(X, y)
-    assert (tmp_path / "params.pt").exists()
-    rates = clf.history_[:, "event_lr"]
-    assert_allclose(rates, [5e-3 * 0.1**epoch for epoch in range(4)])
-    plain = small().fit(X, y).history_[:, "event_lr"]
-    assert_allclose(plain, [5e-3 * (1 + np.cos(np.pi * epoch / 4)) / 2 for epoch in range(4)])
-
-
-def test_verbosity(capsys):
-    X, y = images()
-    small(verbose=0).fit(X, y)
-    silent = capsys.readouterr()
-    assert silent.out == silent.err == ""
-    small(verbose=1).fit(X, y)
-    bar = capsys.readouterr()
-    assert "4/4" in bar.err
-    assert "train_loss" in bar.err
-    assert bar.out == ""
-    small(verbose=2).fit(X, y)
-    table = capsys.readouterr().out
-    assert "train_loss" in table
-    assert len(table.splitlines()) == 6
-
-
-def test_no_word_of_callbacks_when_silent(capsys):
-    X, y, *_ = noisy_labels()
-    stop = EarlyStopping(patience=2, load_best=True)
-    clf = small(train_split=0.25, callbacks=[stop], max_epochs=30, lr=0.02).fit(X, y)
-    assert clf.n_epochs_ < 30
-    assert capsys.readouterr() == ("", "")
-    clf.set_params(verbose=2).fit(X, y)
-    out, err = capsys.readouterr()
-    assert "Stopping since valid_loss" in out
-    assert "valid_acc" in out
-    assert err == ""
-
-
-def test_iterator_of_the_users_is_used():
-    X, y = images()
-    net = {"iterator_train": DataLoader, "iterator_train__shuffle": True, "module__width": 8}
-    clf = small(net=net, max_epochs=8).fit(X, y)
-    assert clf.net_.iterator_train is DataLoader
-    assert [batch["train_batch_size"] for batch in clf.history_[0]["batches"]] == [32, 32, 16]
-    assert clf.score(X, y) > 0.9
-
-
-def test_loader_of_torch_trains_on_the_same_rows():
-    X, y = images()
-    X = X.astype(np.float64)
-    weight = np.random.default_rng(0).uniform(0, 2, size=len(y))
-    own = small(batch_size=len(y)).fit(X, y, sample_weight=weight)
-    net = {"iterator_train": DataLoader, "module__width": 8}
-    # Without shuffling, and all rows in one batch, there is nothing left to differ in.
-    clf = small(batch_size=len(y), net=net, random_state=0).fit(X, y, sample_weight=weight)
-    assert_allclose(clf.predict_proba(X), own.predict_proba(X), rtol=1e-9)
-    clf.set_params(batch_size=32, net__iterator_train__drop_last=True).fit(X, y)
-    assert clf.history_[-1, "train_batch_count"] == 2
-    orders = [
-        clone(clf).set_params(net__iterator_train__shuffle=shuffle).fit(X, y).predict_proba(X)
-        for shuffle in (False, True)
-    ]
-    assert not np.allclose(*orders)
-    with pytest.raises(ValueError, match="iterator_train"):
-        clf.set_params(sampler="balanced").fit(X, y)
-
-
-# What docs/overriding.rst calls safe ----------------------------------------------------------
-
-
-OVERRIDES = {}
-PAGE = (Path(__file__).parents[2] / "docs/overriding.rst").read_text("utf-8")
-exec(textwrap.dedent(PAGE.partition(".. code-block:: python\n")[2]), OVERRIDES)
-
-
-def test_iterator_of_ones_own_augments_and_repeats():
-    X, y = images()
-    one, same = (
-        small(net={"iterator_train": OVERRIDES["Shifted"], "module__width": 8}).fit(X, y)
-        for _ in range(2)
-    )
-    assert one.history_[-1]["train_batch_count"] == 3
-    assert_same_weights(one, same)
-    plain = small(net={"module__width": 8}).fit(X, y)
-    assert not np.array_equal(one.predict_proba(X), plain.predict_proba(X))
-
-
-@pytest.mark.parametrize("micro_batch_size", [None, 8])
-def test_subclass_of_mixed_loss_trains_with_weights_and_warm_up(micro_batch_size):
-    X, y = images()
-    clf = small(loss=OVERRIDES["Tempered"](LossMix(mcc=1)), micro_batch_size=micro_batch_size)
-    clf.fit(X, y, sample_weight=1 + y)
-    assert type(clf.net_.criterion_) is OVERRIDES["Tempered"]
-    assert clf.score(X, y) > 0.9
-
-
-def test_subclass_of_a_network_goes_in_with_its_spatial_shape():
-    X, y = images()
-    network = OVERRIDES["NoisySmallCNN"]
-    clf = small(module=functools.partial(network, spatial_shape=(6, 6)), max_epochs=8).fit(X, y)
-    assert type(clf.net_.module_.network) is network
-    assert clf.score(X, y) > 0.9
-    with pytest.raises(TypeError, match="spatial_shape"):
-        small(module=network).fit(X, y)
-
-
-class FirstRows(RandomUnderSampler):
-    """Takes some rows at random, whatever their class."""
-
-    def _fit_resample(self, X, y):
-        rows = np.random.default_rng(self.random_state).permutation(len(y))[:40]
-        self.sample_indices_ = rows
-        return X[rows], y[rows]
-
-
-def test_sampler_of_ones_own_is_drawn_every_epoch():
-    X, y = images()
-    clf = small(sampler=FirstRows(), batch_size=40, callbacks=[("drawn", Drawn())]).fit(X, y)
-    epochs = dict(clf.net_.callbacks_)["drawn"].epochs_
-    assert [[len(batch) for batch in epoch] for epoch in epochs] == [[40]] * 4
-    assert len({tuple(epoch[0]) for epoch in epochs}) == 4
-
-
-def test_methods_of_a_subclass_are_independent_of_each_other():
-    class Sure(CNN2DClassifier):
-        def predict_proba(self, X):
-            return np.tile([0.0, 1.0], (len(X), 1))
-
-    X, y = images()
-    score = EpochScoring("balanced_accuracy", lower_is_better=False, on_train=True)
-    params = {"lr": 5e-3, "max_epochs": 3, "random_state": 0, "callbacks": [("score", score)]}
-    sure, plain = Sure(**params).fit(X, y), CNN2DClassifier(**params).fit(X, y)
-    assert_array_equal(sure.predict(X), plain.predict(X))
-    assert sure.history_[:, "balanced_accuracy"] == plain.history_[:, "balanced_accuracy"]
-    assert clone(sure).get_params()["max_epochs"] == 3
-    assert roc_auc_score(y, sure.predict_proba(X)[:, 1]) == 0.5
-
-
-def test_fitted_net_predicts_encoded_labels():
-    X, y = images()
-    clf = small().fit(X, np.array(["no", "yes"])[y])
-    assert_array_equal(clf.classes_[clf.net_.predict(X[:, None])], clf.predict(X))
-    assert_allclose(clf.net_.predict_proba(X[:, None]), clf.predict_proba(X), rtol=1e-6)
-    for fit in (clf.net_.fit, clf.net_.partial_fit):
-        with pytest.raises(ValueError, match="unpack"):
-            fit(X[:, None], y)
-
-
-def build(in_channels, n_classes, hidden=4):
-    return nn.Sequential(
-        nn.Conv2d(in_channels, hidden, 3),
-        nn.ReLU(),
-        nn.Flatten(),
-        nn.Linear(16 * hidden, n_classes),
-    )
-
-
-def test_factories():
-    X, y = images()
-    clf = small(module=build, net={"module__hidden": 7}).fit(X, y)
-    assert clf.net_.module_.network[0].out_channels == 7
-    small_net = functools.partial(SmallCNN, spatial_shape=(6, 6))
-    assert small(module=lambda c, k: small_net(c, k, width=4), net=None).fit(X, y).score(X, y) > 0.5
-
-
-@pytest.mark.parametrize("module", ["resnet18", "resnet34"])
-@BOTH
-def test_resnets_fit(classifier, module):
-    X, y = images(n=48, ndim=len(classifier._axes))
-    # So deep a network for so small an image takes its time; a plain pattern is quickly learnt.
-    X *= 0.2
-    X[y == 1, :3] += 1
-    net = {"module__width": 16}
-    clf = small(classifier, module=module, lr=5e-4, max_epochs=6, batch_size=16, net=net).fit(X, y)
-    assert len(clf.net_.module_.network.stages) == {"resnet18": 8, "resnet34": 16}[module]
-    assert clf.score(X, y) > 0.9
 
 
 @pytest.mark.parametrize("loss", [nn.CrossEntropyLoss, nn.CrossEntropyLoss(torch.ones(2))])
@@ -2713,28 +1770,6 @@ def test_precision():
     again.partial_fit(X, y)
 
 
-def test_memory_error_names_what_decides_about_memory():
-    class TooLarge(nn.Module):
-        def forward(self, x):
-            if self.training or len(x) > 20:
-                raise torch.cuda.OutOfMemoryError(
-                    "CUDA out of memory. Tried to allocate 2.50 GiB. GPU 0 has a total capacity"
-                )
-            return x.flatten(1)[:, :2]
-
-    X, y = images()
-
-    def factory(in_channels, n_classes):
-        return nn.Sequential(nn.Linear(6, 6), TooLarge())
-
-    clf = small(module=factory, net=None, micro_batch_size=16)
-    message = r"Tried to allocate 2.50 GiB, with batch_size=32 and micro_batch_size=16 on"
-    with pytest.raises(torch.cuda.OutOfMemoryError, match=message):
-        clf.fit(X, y)
-    with pytest.raises(torch.cuda.OutOfMemoryError, match=message):
-        clf.predict(X)
-
-
 def test_a_classifier_that_nobody_holds_is_gone_at_once():
     # Without the garbage collector, for which the memory of a device would wait.
     X, y = images()
@@ -2809,27 +1844,10 @@ def test_networks_for_images_of_several_sizes_are_compiled_in_one_process():
         assert_allclose(compiled.predict_proba(larger), plain.predict_proba(larger), rtol=1e-3)
 
 
-def test_compilation_without_a_compiler(monkeypatch):
-    monkeypatch.setattr(shutil, "which", lambda name: None)
-    X, y = images()
-    with pytest.raises(ValueError, match=r"compile=True needs a C\+\+ compiler"):
-        small(compile=True).fit(X, y)
-
-
-def test_precision_that_a_device_has_not(monkeypatch):
-    monkeypatch.setattr("skimbal.classifiers.base.has_float64", lambda device: False)
-    monkeypatch.setattr(torch.amp, "is_autocast_available", lambda device: False)
-    X, y = images()
-    for dtype in ("float64", "bfloat16", "float16"):
-        with pytest.raises(ValueError, match=f"dtype='{dtype}' cannot .* can do 'float32'"):
-            small(dtype=dtype).fit(X, y)
-    small(max_epochs=1).fit(X, y)
-
-
 def test_interrupt_reaches_the_caller_and_keeps_the_weights(monkeypatch):
     X, y = images()
     clf = small()
-    step, calls = clf._optimizer().step, []
+    step, calls = torch.optim.Adam.step, []
 
     class Interrupted(torch.optim.Adam):
         def step(self, *args, **kwargs):
@@ -2911,7 +1929,7 @@ def test_cuda_agrees_with_the_cpu_and_searches():
 @pytest.mark.parametrize("micro_batch_size", [None, 5])
 @BOTH
 def test_cuda_equals_the_cpu_in_float64(classifier, micro_batch_size):
-    X, y = images(ndim=len(classifier._axes), n_classes=3, share=0.5)
+    X, y = images(ndim=len(classifier.spatial_axes), n_classes=3, share=0.5)
     weight = np.random.default_rng(0).uniform(0, 2, size=len(y))
     params = {"dtype": "float64", "sampler": "balanced", "batch_size": 16, "train_split": 0.25}
     on_cpu = small(classifier, **params).fit(X, y, sample_weight=weight)
@@ -3075,3 +2093,145 @@ np.save("results.npy", results)
     first, again, parts, parts_again = np.load(tmp_path / "results.npy")
     assert_array_equal(first, again)
     assert_array_equal(parts, parts_again)
+
+
+def test_later_calls_that_contradict_the_first(refused, monkeypatch):
+    X = noise()
+    monkeypatch.undo()
+    clf = tiny().partial_fit(X, Y, classes=[0, 1])
+    proba = clf.predict_proba(X)
+    monkeypatch.setattr(
+        "skimbal.training.TrainingNet.train_epochs", lambda *args: pytest.fail("trained")
+    )
+    text = ["among the classes [0, 1]: [2]", "in the first call of partial_fit"]
+    refused(lambda: clf.partial_fit(X, Y + 1), *text)
+    refused(lambda: clf.partial_fit(X, Y.astype(str)), "[0, 1]: ['0', '1']")
+    for classes in ([0, 2], [0, 1, 2], ["0", "1"], [0]):
+        refused(
+            lambda classes=classes: clf.partial_fit(X, Y, classes=classes),
+            "classes must be [0, 1]",
+            f"got {classes!r}",
+        )
+    refused(lambda: clf.partial_fit(X, Y, classes=["a", None]), "classes mixes labels")
+    shapes = ["sample shape (1, 5, 6)", "expecting sample shape (1, 6, 6)"]
+    refused(lambda: clf.partial_fit(X[:, 1:], Y), *shapes)
+    refused(lambda: clf.partial_fit(X[:, 1:].reshape(N, -1), Y), "30 features", "36 features")
+    assert_array_equal(clf.predict_proba(X), proba)
+    monkeypatch.undo()
+    clf.partial_fit(X, Y, classes=np.array([1, 0, 0]))  # the same ones, in another order
+    clf.partial_fit(X[:3], [1, 1, 1])  # a part of them
+    assert clf.n_epochs_ == 3
+
+
+def test_failed_calls_leave_no_trace_in_the_training():
+    X = noise()
+
+    def train(disturb):
+        clf = tiny().partial_fit(X, Y, classes=[0, 1])
+        for X_bad, y_bad in [(X, Y + 1), (X[:, 1:], Y), (X * np.nan, Y)] if disturb else []:
+            with pytest.raises(ValueError, match=r"X|y"):
+                clf.partial_fit(X_bad, y_bad)
+        return clf.partial_fit(X, Y).predict_proba(X)
+
+    assert_array_equal(train(True), train(False))
+
+
+@pytest.mark.parametrize("method", [*OUTPUTS, "score"])
+@pytest.mark.parametrize("cls", CLASSIFIERS)
+def test_prediction_before_fit(cls, method):
+    args = (noise(cls), Y) if method == "score" else (noise(cls),)
+    words = f"{cls.__name__} instance is not fitted yet. Call 'fit'"
+    with pytest.raises(NotFittedError, match=words):
+        getattr(tiny(cls), method)(*args)
+    failed = tiny(cls)
+    with pytest.raises(ValueError, match="1 class"):
+        failed.fit(noise(cls), Y * 0)
+    with pytest.raises(NotFittedError, match=words):
+        getattr(failed, method)(*args)
+
+
+@pytest.mark.parametrize("method", OUTPUTS)
+def test_prediction_of_another_shape(method):
+    flat = tiny().fit(noise(), Y)
+    deep = tiny(CNN3DClassifier).fit(noise(CNN3DClassifier), Y)
+    rows = tiny(input_shape=(6, 6)).fit(noise().reshape(N, -1), Y)
+    for clf, shape, words in [
+        (flat, (3, 6, 5), r"sample shape \(1, 6, 5\).*expecting sample shape \(1, 6, 6\)"),
+        (flat, (3, 2, 6, 6), r"sample shape \(2, 6, 6\).*expecting sample shape \(1, 6, 6\)"),
+        (flat, (3, 6, 6, 1), r"sample shape \(6, 6, 1\).*expecting sample shape \(1, 6, 6\)"),
+        (flat, (3, 37), "X has 37 features, but CNN2DClassifier is expecting 36 features"),
+        (flat, (36,), "Expected 2D array, got 1D array"),
+        (flat, (3, 1, 1, 6, 6), "got an array with 5 axes"),
+        (flat, (0, 6, 6), r"0 sample\(s\)"),
+        (flat, (0, 36), r"0 sample\(s\)"),
+        (flat, (3, 6, 0), "size of at least 1"),
+        (rows, (3, 35), "X has 35 features, but CNN2DClassifier is expecting 36 features"),
+        (rows, (3, 4, 9), r"sample shape \(1, 4, 9\).*expecting sample shape \(1, 6, 6\)"),
+        (deep, (3, 6, 6, 5), r"shape \(1, 6, 6, 5\), but CNN3DClassifier.*\(1, 6, 6, 6\)"),
+        (deep, (3, 6, 6), "got an array with 3 axes"),
+        (deep, (3, 36), "X has 36 features, but CNN3DClassifier is expecting 216 features"),
+    ]:
+        with pytest.raises(ValueError, match=words):
+            getattr(clf, method)(np.zeros(shape, dtype=np.float32))
+    with pytest.raises(ValueError, match=r"X must hold real numbers.*datetime64"):
+        getattr(flat, method)(np.zeros((3, 6, 6), dtype="M8[D]"))
+    with pytest.raises(ValueError, match="numeric values"):
+        getattr(flat, method)(np.full((3, 6, 6), "a"))
+
+
+@pytest.mark.parametrize("cls", CLASSIFIERS)
+def test_images_and_rows_are_the_same_data(cls):
+    X = noise(cls, channels=2)
+    rows = X.reshape(N, -1)
+    from_images = tiny(cls).fit(X, Y)
+    from_rows = tiny(cls, input_shape=X.shape[1:]).fit(rows, Y)
+    expected = from_images.decision_function(X)
+    for clf in (from_images, from_rows):
+        assert clf.n_features_in_ == rows.shape[1]
+        for data in (X, rows):
+            assert_array_equal(clf.decision_function(data), expected)
+
+
+@pytest.mark.parametrize("cls", CLASSIFIERS)
+def test_failed_fit_leaves_the_fitted_estimator(cls):
+    X = noise(cls, size=6)
+    other = noise(cls, size=4)
+    rows = pd.DataFrame(X.reshape(N, -1)).add_prefix("p")
+    # The same number of pixels in another shape: a mix-up would go unnoticed.
+    other_shape = {"input_shape": (4, 9) if cls is CNN2DClassifier else (4, 6, 9)}
+    one_class = np.zeros(N)
+    clf = tiny(cls).fit(X, np.where(Y, "b", "a"))
+    proba, kept = clf.predict_proba(X), dict(vars(clf))
+    for data, y, params in [
+        (other, Y[:5], {}),
+        (other, one_class, {}),
+        (other, None, {}),
+        (np.where(X > 0, np.nan, X), Y, {}),
+        (other, Y, {"loss": "mse"}),
+        (other, Y, {"lr": np.nan}),
+        (other, Y, {"device": "gpu"}),
+        (other, Y, {"net": {"typo": 1}}),
+        (other, Y, {"module": no_module, "net": None}),
+        (other, Y, {"module": too_many_outputs, "net": None}),
+        (other, Y, {"train_split": lambda data, y: None}),
+        (rows, one_class, other_shape),
+        (rows, Y, {**other_shape, "sampler": "smote"}),
+    ]:
+        clf.set_params(**params)
+        with pytest.raises((ValueError, TypeError)):
+            clf.fit(data, y)
+        clf.set_params(**{name: kept[name] for name in params})
+        assert vars(clf) == kept
+        assert_array_equal(clf.predict_proba(X), proba)
+        assert set(clf.predict(rows.to_numpy())) <= {"a", "b"}
+    assert clf.fit(other, Y).predict(other).shape == (N,)
+
+
+def test_failed_first_fit_leaves_no_trace():
+    clf = tiny()
+    before = dict(vars(clf))
+    rows = pd.DataFrame(noise().reshape(N, -1)).add_prefix("p")
+    for data, y in [(noise(), Y * 0), (rows, Y * 0), (noise(), None), (noise(), Y[:3])]:
+        with pytest.raises(ValueError, match=r"class|target|inconsistent"):
+            clf.fit(data, y)
+        assert vars(clf) == before

@@ -1,9 +1,12 @@
 """Folders of image files with their labels."""
 
+import re
+
 import numpy as np
 import pytest
 
 from skimbal.datasets import load_image_folder
+from skimbal.exceptions import ParameterError
 from skimbal.images import ImageFiles
 from tests.datasets.data import SPLITS
 
@@ -176,26 +179,26 @@ def test_damaged_images_are_dropped_with_their_labels(tmp_path):
 def test_folders_and_tables_that_cannot_be_used(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"root.*nowhere"):
         load_image_folder(tmp_path / "nowhere")
-    with pytest.raises(ValueError, match=rf"{tmp_path} must hold images.*none"):
+    with pytest.raises(ValueError, match=rf"{re.escape(str(tmp_path))} .*got none"):
         load_image_folder(tmp_path)
     root = write_images(tmp_path / "one", ["a/1.npy"])
     with pytest.raises(ValueError, match=r"two classes.*'a'"):
         load_image_folder(root)
-    with pytest.raises(ValueError, match=r"on_error.*'warn'"):
+    with pytest.raises(ParameterError, match=r"^on_error.*'warn'"):
         load_image_folder(root, on_error="warn")
-    with pytest.raises(ValueError, match=r"group_column.*None.*'patient'"):
+    with pytest.raises(ParameterError, match=r"^group_column.*None.*'patient'"):
         load_image_folder(root, group_column="patient")
     with pytest.raises(FileNotFoundError, match=r"labels.*nowhere\.csv"):
         load_image_folder(root, labels=root / "nowhere.csv")
     table = write_table(root, "a/1.npy,x")
-    with pytest.raises(ValueError, match=r"path_column.*'path', 'label'.*'file'"):
+    with pytest.raises(ParameterError, match=r"^path_column.*'path', 'label'.*'file'"):
         load_image_folder(root, labels=table, path_column="file")
     table = write_table(root, "a/1.npy,x", "a/../a/1.npy,y")
     with pytest.raises(ValueError, match=r"one row for each image.*1\.npy"):
         load_image_folder(root, labels=table)
     table.write_bytes(b"path,label\na,\xff\n")
-    with pytest.raises(ValueError, match=r"labels.*UTF-8.*labels\.csv"):
+    with pytest.raises(ParameterError, match=r"^labels.*UTF-8.*labels\.csv"):
         load_image_folder(root, labels=table)
     table.write_text('path,label\n"a,b\n')
-    with pytest.raises(ValueError, match=r"labels.*UTF-8.*labels\.csv"):
+    with pytest.raises(ParameterError, match=r"^labels.*UTF-8.*labels\.csv"):
         load_image_folder(root, labels=table)

@@ -11,7 +11,8 @@ import zarr
 from sklearn.model_selection import GridSearchCV, cross_val_score, train_test_split
 
 from skimbal import CNN2DClassifier
-from skimbal.images import ImageArray
+from skimbal.images import ImageArray, ImageFiles
+from skimbal.typing import OnDemandImages
 from tests.images.data import draw
 
 
@@ -59,6 +60,20 @@ def test_selections_are_those_of_an_array(kind, tmp_path):
     assert np.array_equal(images[np.int64(4)], values[4])
     assert np.array_equal(np.asarray(images, dtype=np.float32), values.astype(np.float32))
     assert [image.sum() for image in images] == values.sum((1, 2)).tolist()
+
+
+def test_images_on_demand_are_told_from_arrays(tmp_path):
+    np.save(tmp_path / "a.npy", np.zeros((4, 4)))
+    selection, files = ImageArray(draw()[0])[:3], ImageFiles([tmp_path / "a.npy"])
+    assert all(isinstance(images, OnDemandImages) for images in (selection, files))
+    assert not isinstance(draw()[0], OnDemandImages)
+    assert (selection.has_files, selection.n_spatial, selection.fingerprint()) == (
+        False,
+        None,
+        None,
+    )
+    assert (files.has_files, files.n_spatial) == (True, 2)
+    assert files.fingerprint()["shape"] == (1, 4, 4)
 
 
 class Counting:

@@ -17,6 +17,7 @@ from pydicom.data import get_testdata_file
 from sklearn.model_selection import GridSearchCV, cross_val_score, train_test_split
 
 from skimbal import CNN2DClassifier, CNN3DClassifier, NDSampler
+from skimbal.exceptions import ParameterError
 from skimbal.images import ImageFiles
 from tests.images.data import cut, dicom, draw_files, save_nifti, save_picture
 
@@ -149,8 +150,9 @@ def test_transform(tmp_path):
 )
 def test_bad_options(options, message, tmp_path):
     paths, _, _ = draw_files(tmp_path, 2)
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ParameterError, match=message) as error:
         ImageFiles(paths, **options)
+    assert message.startswith(error.value.parameter)
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,13 @@
 
 import numpy as np
 import pytest
+from imblearn.over_sampling import RandomOverSampler
 
 from skimbal import CNN2DClassifier
 from skimbal.datasets import DataCard
+from skimbal.sampling import STRATEGIES
 from skimbal.study import Configuration, Fit, LossStudy, compare_losses
+from skimbal.study.plan import StudyData, combine
 
 CLASSES = ("cyst", "normal", "tumour")
 #: A reference and a loss that is compared with it.
@@ -37,7 +40,7 @@ def never(in_channels, n_classes, **options):
 def made_up(scores, *, ratio=0.25, has_test_set=False, scoring="balanced_accuracy", steps=None):
     """Make a study from scores: {(loss, sampler, reference): [score of each fit]}."""
     configurations = [
-        Configuration(loss, sampler, reference, {"loss": "ce", "sampler": None})
+        Configuration(loss, sampler, reference, {"loss": "ce", "sampler": "uniform"})
         for loss, sampler, reference in scores
     ]
     n_splits = max(map(len, scores.values()))
@@ -90,25 +93,22 @@ def reported(
     classes = np.array(sorted(classes))
     n_classes = len(classes)
     labels = np.repeat(classes, 30 * np.arange(1, n_classes + 1))
-    configurations = [
-        Configuration(
-            loss,
-            sampler,
-            losses[0] if i else None,
-            {
-                "loss": "ce",
-                **((params or {}) if loss == losses[-1] else {}),
-                "sampler": None if sampler == "uniform" else sampler,
-            },
-        )
-        for sampler in samplers
-        for i, loss in enumerate(losses)
-    ]
+    estimator = CNN2DClassifier() if estimator is None else estimator
+    configurations = combine(
+        {loss: {"loss": "ce", **((params or {}) if loss == losses[-1] else {})} for loss in losses},
+        {
+            sampler: sampler if sampler in STRATEGIES else RandomOverSampler()
+            for sampler in samplers
+        },
+        losses[0],
+        StudyData(None, labels),
+        estimator,
+    )
     study = LossStudy(
         configurations,
         classes=classes,
         scoring=scoring,
-        estimator=CNN2DClassifier() if estimator is None else estimator,
+        estimator=estimator,
         data=DataCard.from_labels(
             {"all": labels},
             image_shape=(28, 28),

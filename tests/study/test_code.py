@@ -30,9 +30,9 @@ def test_code_runs_as_it_stands(study):
 def test_code_makes_epochs_as_long_as_in_the_study():
     _, clf = run_code(reported())
     assert clf.sampler == "balanced"
-    assert clf.net == {"iterator_train__epoch_length": "uniform"}
+    assert clf.epoch_length == "uniform"
     code, clf = run_code(reported(samplers=["uniform"]))
-    assert clf.net is None
+    assert clf.epoch_length is None
     assert code == "from skimbal import CNN2DClassifier\n\nclf = CNN2DClassifier(loss='ce')"
 
 
@@ -48,7 +48,7 @@ def test_code_of_a_pipeline_imports_what_it_needs():
     assert "from imblearn.pipeline import Pipeline\n" in code
     assert pipeline[0].sampler.k_neighbors == 3
     assert pipeline[1].get_params()["loss__mcc"] == 0.5
-    assert pipeline[1].net == {"iterator_train__epoch_length": "uniform"}
+    assert pipeline[1].epoch_length == "uniform"
 
 
 def test_code_of_samplers_weights_and_numbers():
@@ -61,14 +61,6 @@ def test_code_of_samplers_weights_and_numbers():
     assert clf.sampler.random_state == 3
     assert clf.class_weight == {"cyst": 2.0}
     assert clf.lr == float("inf")
-
-
-@pytest.mark.parametrize("in_params", [False, True])
-def test_code_leaves_an_iterator_of_the_user_alone(in_params):
-    net = {"iterator_train": torch.utils.data.DataLoader}
-    estimator = None if in_params else CNN2DClassifier(net=net)
-    study = reported(estimator=estimator, params={"net": net} if in_params else None)
-    assert "epoch_length" not in write_code(study, "ce+mcc", "balanced")
 
 
 class OwnLoss(nn.Module):

@@ -2,6 +2,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+import torch
 from imblearn.over_sampling import SMOTE, RandomOverSampler
 from imblearn.pipeline import make_pipeline as make_imblearn_pipeline
 from sklearn.dummy import DummyClassifier
@@ -245,6 +246,21 @@ def test_the_plainest_cross_entropy_is_the_reference(small):
     )
     assert weighted.weighs_classes
     assert weighted.sampling == "uniform + weights"
+
+
+def test_epochs_are_equal_unless_the_user_sets_their_length(small):
+    def lengths(losses, **params):
+        made = combine(losses, ["uniform", "balanced"], None, check_data(*small), quick(**params))
+        return [c.params.get("epoch_length") for c in made]
+
+    assert lengths(["ce", "mcc"]) == [None, None, "uniform", "uniform"]
+    assert lengths(["ce"], epoch_length=7) == [None, None]
+    assert lengths({"ce": {"loss": "ce", "epoch_length": 7}}) == [7, 7]
+    own = {"iterator_train": torch.utils.data.DataLoader}
+    assert lengths(["ce"], net=own) == [None, None]
+    assert lengths({"ce": {"loss": "ce", "net": own}}) == [None, None]
+    study = compare(*small, samplers=["uniform", "balanced"], estimator=quick(epoch_length=3))
+    assert {fit.n_steps for fit in study.fits} == {3}
 
 
 def test_rows_of_a_split(small, digits):

@@ -3,6 +3,7 @@
 import copy
 import random
 from functools import partial
+from itertools import cycle, product
 
 import numpy as np
 import pytest
@@ -241,9 +242,15 @@ def test_a_module_that_is_a_mean_over_rows_takes_one_pass(mean_over_rows, weight
         torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-13)
 
 
-@pytest.mark.parametrize("clipped", [False, True])
-@pytest.mark.parametrize("sampler", [None, "balanced", "stratified"])
-@pytest.mark.parametrize("spec", SPECS)
+#: Each loss with one sampler, clipped or not, and all combinations.
+SOME = list(zip(SPECS, cycle([None, "balanced", "stratified"]), cycle([False, True]), strict=False))
+ALL = list(product(SPECS, [None, "balanced", "stratified"], [False, True]))
+
+
+@pytest.mark.parametrize(
+    ("spec", "sampler", "clipped"),
+    [*SOME, *(pytest.param(*case, marks=pytest.mark.slow) for case in ALL if case not in SOME)],
+)
 def test_training_in_parts_equals_training_in_one(spec, sampler, clipped):
     data = draw(21)
     options = {"batch_size": 7, "optimizer": torch.optim.Adam, "lr": 0.01}

@@ -1,6 +1,7 @@
 """Several processes: the gradient of one process, the same estimator everywhere, errors, no hangs.
 
-One pair and one trio of processes run all cases; the tests compare with what one process does.
+A pair of processes runs all cases, and a trio the cases in which the number of parts matters. The
+tests compare with one process.
 """
 
 import contextlib
@@ -36,7 +37,7 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader
 
 from skimbal import CNN2DClassifier, CollapseWarning, LossMix
-from skimbal.losses import get_loss
+from skimbal.losses import TERMS, Term, get_loss
 from skimbal.training import Together, join
 from skimbal.training.processes import SumOverProcesses
 
@@ -94,7 +95,7 @@ class FirstGradient(Callback):
 
 
 class Seeds(Callback):
-    """Notes what the network draws from."""
+    """Notes the seed that the network draws from."""
 
     def on_epoch_end(self, net, **kwargs):
         self.seed = torch.initial_seed()
@@ -150,20 +151,42 @@ CASES = {
     "clipped": {"callbacks": [("clip", GradientNormClipping(0.05))]},
     "early stopping": {"train_split": 0.3, "callbacks": STOPS, "weighted": True, "max_epochs": 8},
     "validation by group": {"train_split": 0.3, "grouped": True, "weighted": True},
-    "loss of one's own": {"loss": MeanLoss, "micro_batch_size": 4},
+    "loss of a user": {"loss": MeanLoss, "micro_batch_size": 4},
     "weight decay": {"optimizer": "adamw", "net": {"optimizer__weight_decay": 0.3}},
-    "lbfgs": {"optimizer": "lbfgs", "lr": 0.1, "max_epochs": 2},
-    "resnet": {"module": "resnet18", "net": {"module__width": 4}, "max_epochs": 2},
+    "lbfgs": {"optimizer": "lbfgs", "lr": 0.1, "max_epochs": 1},
+    "resnet": {"module": "resnet18", "net": {"module__width": 4}, "max_epochs": 1},
 }
 #: The first gradient of these knows the whole batch, so that local losses give another one.
 OF_SETS = ["ce+mcc", "all terms, weights, balanced", "stratified, smoothed", "moving, warm-up"]
 OF_SETS += ["two passes, weights", "empty parts", "early stopping", "resnet"]
-#: What several processes do otherwise than one, but all of them alike.
+#: What several processes do differently from one, but all of them alike.
 ALIKE = {
     "dropout": {"module": partial(Net, dropout=0.5), "random_state": None},
     "float16": {"dtype": "float16"},
     "batch normalisation": {"module": partial(Net, batch_norm=True), "train_split": 0.3},
 }
+#: Cases in which a third process may do something else.
+OF_PARTS = [name for name in OF_SETS if name != "resnet"]
+OF_PARTS += ["one pass, weights", "loss of a user", "batch normalisation"]
+#: Number of processes and cases of each run.
+RUNS = {
+    "pair": (2, [*CASES, *ALIKE]),
+    "trio": (3, OF_PARTS),
+    "full trio": (3, [*CASES, *ALIKE]),
+}
+
+
+def runs_and_cases(cases):
+    """Return parameters of a test: each run with each of its cases."""
+    return [
+        pytest.param(run, name, marks=pytest.mark.slow if run == "full trio" else [])
+        for run, (_, names) in RUNS.items()
+        for name in names
+        if name in cases
+    ]
+
+
+RUNS_OF_TESTS = ["pair", "trio", pytest.param("full trio", marks=pytest.mark.slow)]
 
 
 def draw():
@@ -177,7 +200,7 @@ def draw():
 
 def fit(options, *more_callbacks, **more):
     X, y, weight = draw()
-    options = {"module": Net, "max_epochs": 3, "batch_size": 16, "random_state": 0, **options}
+    options = {"module": Net, "max_epochs": 2, "batch_size": 16, "random_state": 0, **options}
     weight = weight if options.pop("weighted", False) else None
     groups = np.arange(len(y)) // 2 if options.pop("grouped", False) else None
     callbacks = [*more_callbacks, *options.pop("callbacks", [])]
@@ -233,7 +256,11 @@ def draw_logits():
     return logits, torch.tensor([0, 0, 1, 2, 0, 1, 0, 0, 1]), torch.from_numpy(rng.uniform(size=9))
 
 
-LOSSES = ["ce", "ce+mcc", "ce+wce+f1", "la+ldam", "balanced_softmax+mcc", "moving"]
+LOSSES = ["ce", "ce+mcc", "ce+wce+f1", "la+ldam", "balanced_softmax+mcc", "moving", "ce+recall"]
+
+
+def recall(tp, predicted, true):
+    return (tp / (true + (true == 0))).mean()
 
 
 def loss_gradients(rows, sum_over_parts=None):
@@ -242,7 +269,8 @@ def loss_gradients(rows, sum_over_parts=None):
     found = []
     for name in LOSSES:
         moving = LossMix(ce=1, mcc=1, statistics="moving", horizon=9)
-        loss = get_loss(moving if name == "moving" else name, class_counts=[5, 3, 1])
+        with mock.patch.dict(TERMS, recall=Term(score=recall)):
+            loss = get_loss(moving if name == "moving" else name, class_counts=[5, 3, 1])
         for is_weighted, is_learnt in [(False, False), (True, False), (True, True)]:
             z = logits[rows].clone().requires_grad_()
             w = weight[rows].clone().requires_grad_(is_learnt) if is_weighted else None
@@ -252,12 +280,13 @@ def loss_gradients(rows, sum_over_parts=None):
     return found
 
 
-def work(folder, rank, world):
-    """Run all cases in one of several processes."""
+def work(folder, rank, world, names):
+    """Run cases in one of several processes."""
     warnings.simplefilter("ignore", CollapseWarning)
     torch.set_num_threads(1)
     folder, sums = Path(folder), {}
-    for name, options in (CASES | ALIKE).items():
+    for name in names:
+        options = (CASES | ALIKE)[name]
         clf = fit(options)
         for key, value in results_of(clf).items():
             sums[f"{name}/{key}"] = value
@@ -290,7 +319,7 @@ def work(folder, rank, world):
         dirname=folder / f"best{rank}", monitor=lambda net: next(is_best), load_best=True
     )
     print("== from here")
-    clf = fit({"verbose": 2}, best)
+    clf = fit({"verbose": 2, "max_epochs": 3}, best)
     sums["n_epochs"], sums["loaded"] = clf.n_epochs_, weights_of(clf)
     X, y, _ = draw()
     clf.partial_fit(X, y)
@@ -319,13 +348,14 @@ def work(folder, rank, world):
     (folder / f"messages{rank}.json").write_text(json.dumps(messages))
 
 
-def start(folder, port):
-    """Start a pair of processes and then a trio; fork, so that one import serves all."""
-    importlib.import_module("torch._dynamo")  # what the first optimiser imports
+def start(folder, port, runs):
+    """Start the processes of each run in turn. Fork, so that one import serves all."""
+    importlib.import_module("torch._dynamo")  # what the first optimizer imports
     # From Python 3.12 on, for threads that other libraries have.
     warnings.filterwarnings("ignore", "This process", DeprecationWarning)
-    for world in (2, 3):
-        own_folder = Path(folder, str(world))
+    for run in runs:
+        world, names = RUNS[run]
+        own_folder = Path(folder, run)
         own_folder.mkdir()
         children = []
         for rank in range(world):
@@ -334,7 +364,7 @@ def start(folder, port):
                 output = os.open(own_folder / f"output{rank}.txt", os.O_WRONLY | os.O_CREAT)
                 os.dup2(output, 1)
                 os.dup2(output, 2)
-                if world == 3:  # a group of the user's own
+                if world == 3:  # a group of the user
                     dist.init_process_group(
                         "gloo",
                         init_method=f"file://{own_folder}/meeting",
@@ -344,7 +374,7 @@ def start(folder, port):
                 launched = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world}
                 launched |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
                 os.environ.update({name: str(value) for name, value in launched.items()})
-                work(own_folder, rank, world)
+                work(own_folder, rank, world, names)
                 return
         for child in children:
             os.waitpid(child, 0)
@@ -377,30 +407,38 @@ def free_port():
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Run all cases and return where the results are; how a process ended is not looked at."""
+    """Return a function that runs all cases of a run, and returns where the results are.
+
+    The pair and the trio run together. How a process ended is not looked at.
+    """
     folder = tmp_path_factory.mktemp("processes")
-    command = (
-        "from tests.training import test_processes; "
-        f"test_processes.start({str(folder)!r}, {free_port()})"
-    )
-    running = subprocess.Popen(
-        [sys.executable, "-W", "error", "-c", command],
-        cwd=Path(__file__).parents[2],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
-        start_new_session=True,
-    )
-    # After a hang the results are missing, and the error says what was printed.
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        running.wait(TIMEOUT)
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(running.pid, signal.SIGKILL)
-    running.wait()
-    return folder
+
+    def folder_of(run):
+        if (folder / run).exists():
+            return folder / run
+        runs = [run] if run == "full trio" else ["pair", "trio"]
+        arguments = f"{str(folder)!r}, {free_port()}, {runs}"
+        command = f"from tests.training import test_processes; test_processes.start({arguments})"
+        running = subprocess.Popen(
+            [sys.executable, "-W", "error", "-c", command],
+            cwd=Path(__file__).parents[2],
+            env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+            start_new_session=True,
+        )
+        # After a hang the results are missing, and the error says what was printed.
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            running.wait(TIMEOUT)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(running.pid, signal.SIGKILL)
+        running.wait()
+        return folder / run
+
+    return folder_of
 
 
-@pytest.fixture(scope="module", params=[2, 3])
+@pytest.fixture(scope="module", params=RUNS_OF_TESTS)
 def processes(request, folder):
-    return Processes(folder / str(request.param), request.param)
+    return Processes(folder(request.param), RUNS[request.param][0])
 
 
 @pytest.fixture(scope="module")
@@ -424,7 +462,7 @@ def error(found, expected):
     return np.abs(found - expected).max() / np.abs(expected).max()
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(("processes", "name"), runs_and_cases(CASES), indirect=["processes"])
 def test_processes_train_as_one(name, processes, alone):
     expected = alone(name)
     for arrays in processes.arrays:
@@ -440,7 +478,9 @@ def test_processes_train_as_one(name, processes, alone):
             assert error(arrays[f"{name}/{key}"], expected[key]) < 1e-9, key
 
 
-@pytest.mark.parametrize("name", [*CASES, *ALIKE])
+@pytest.mark.parametrize(
+    ("processes", "name"), runs_and_cases(CASES | ALIKE), indirect=["processes"]
+)
 def test_all_processes_have_the_same_estimator(name, processes):
     first, *others = processes.arrays
     for arrays in others:
@@ -463,11 +503,11 @@ def test_estimator_pickles_without_the_processes(processes, alone):
     clf = pickle.loads(processes.estimator)
     assert error(clf.predict_proba(draw()[0]), alone("ce+mcc")["proba"]) < 1e-9
     X, y, _ = draw()
-    assert clf.partial_fit(X, y).n_epochs_ == CASES["ce+mcc"].get("max_epochs", 3) + 1
+    assert clf.partial_fit(X, y).n_epochs_ == 2 + 1
 
 
 def test_losses_outside_of_the_classifiers(processes):
-    """In a loop of one's own, whose gradients are averaged over the processes."""
+    """In a training loop of a user, whose gradients are averaged over the processes."""
     for i, (value, gradient, of_weight) in enumerate(loss_gradients(slice(None))):
         parts = [
             {key: arrays.get(f"loss {i}/{key}") for key in ("value", "gradient", "of_weight")}

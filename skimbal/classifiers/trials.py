@@ -1,0 +1,204 @@
+"""Trials of the network, the augmentation and the loss on the training rows, before training."""
+
+import copy
+import warnings
+
+import numpy as np
+import torch
+
+from skimbal.classifiers.inputs import Rows
+from skimbal.classifiers.parameters import CNNClassifier, find_optimizer
+from skimbal.exceptions import CollapseWarning, ParameterError
+from skimbal.losses import MixedLoss, ModuleLoss
+from skimbal.sampling import Strategy
+from skimbal.training import (
+    ImageDataset,
+    TrainingNet,
+    device_type,
+    generator_states,
+    isolated_random_state,
+    restore,
+    takes_several_gradients,
+)
+
+__all__ = [
+    "check_loss",
+    "check_processes",
+    "try_augmentation",
+    "try_network",
+    "warn_of_known_trouble",
+]
+
+
+def _images_of(train: ImageDataset, n_rows: int) -> torch.Tensor:
+    """Return the images of the first rows."""
+    return train.batch(np.arange(min(n_rows, len(train)))).images
+
+
+def try_network(estimator: CNNClassifier, net: TrainingNet, train: Rows) -> None:
+    """Try the network on one row, so that a factory that does not fit fails at once."""
+    try:
+        logits = net.try_out(_images_of(train.data, 1))
+    except Exception as error:
+        error.add_note(
+            f"module={estimator.module!r} failed in a trial with one sample of shape "
+            f"{train.data.sample_shape}."
+        )
+        raise
+    n_classes = len(train.labels)
+    if tuple(getattr(logits, "shape", ())) != (1, n_classes):
+        is_tensor = isinstance(logits, torch.Tensor)
+        got = f"shape {tuple(logits.shape)}" if is_tensor else f"{type(logits)}"
+        raise ValueError(
+            f"module must return logits of shape (n_samples, n_classes), here (1, {n_classes}) for "
+            f"one sample; got {got}. A factory is called as f(in_channels, n_classes)."
+        )
+    if logits.isnan().any():
+        raise ValueError(
+            "the network turns the first training sample into NaN before any training. Either "
+            f"values of X are beyond the range of {net.module_.dtype}, or "
+            f"module={estimator.module!r} makes NaN of numbers. Scale X down, or change dtype or "
+            "standardize."
+        )
+    if estimator.feature_layer is not None:
+        net.count_features()
+
+
+def try_augmentation(estimator: CNNClassifier, net: TrainingNet, train: Rows) -> None:
+    """Try the augmentation on some rows, so that it fails at once if it fails."""
+    images = _images_of(train.data, 8)
+    shape = (len(images), images.shape[1], *(net.module_.crop_size or images.shape[2:]))
+    states = generator_states(net.device)
+    try:
+        changed = net.augmented(images)
+    except Exception as error:
+        error.add_note(
+            f"augment={estimator.augment!r} failed in a trial with images of shape {shape}, in "
+            f"{net.module_.dtype}. Put a transform that takes one image at a time into "
+            "skimbal.augmentation.PerSample."
+        )
+        raise
+    expected = shape, net.module_.dtype, device_type(net.device)
+    found: object = type(changed)
+    if isinstance(changed, torch.Tensor):
+        found = tuple(changed.shape), changed.dtype, changed.device.type
+    if found != expected:
+        raise ValueError(
+            "augment must keep the shape, dtype and device of a batch of images. In a trial it "
+            f"made {found} of {expected}. Put a transform that takes one image at a time into "
+            "skimbal.augmentation.PerSample. To crop, set crop_size."
+        )
+    if not changed.isfinite().all():
+        raise ValueError(
+            f"augment={estimator.augment!r} makes NaN or infinite values of finite values, in a "
+            "trial with the first training rows. Change it, or the range of X."
+        )
+    if estimator.micro_batch_size is not None:
+        restore(states, net.device)
+        again = net.augmented(images)
+        if (changed - again).abs().max() > 1e-3 * changed.abs().max():
+            raise ValueError(
+                f"micro_batch_size={estimator.micro_batch_size} may need the same draw of augment "
+                "twice, but with the same state of the generators of torch, numpy and python "
+                f"augment={estimator.augment!r} makes other images. Let it draw from these "
+                "generators, or set micro_batch_size=None."
+            )
+
+
+def check_loss(estimator: CNNClassifier, loss: MixedLoss | ModuleLoss, train: Rows) -> None:
+    """Refuse a loss that cannot take the weights or the micro-batches."""
+    if train.weight is not None and not loss.takes_weights:
+        raise ValueError(
+            f"the loss {loss.name} cannot take weights, but sample_weight or "
+            "class_weight was given. Let its forward take sample_weight, of shape (n_samples,)."
+        )
+    if loss.statistics == "moving" and takes_several_gradients(find_optimizer(estimator.optimizer)):
+        raise ParameterError(
+            "statistics",
+            "'batch' for this optimizer",
+            loss.statistics,
+            "Moving statistics count a batch once, but the optimizer computes the loss of a batch "
+            "several times in a step. Use LossMix(..., statistics='batch') or another optimizer.",
+        )
+    if estimator.micro_batch_size is not None and not loss.factors:
+        _try_gradient(estimator, loss, train)
+
+
+def _try_gradient(estimator: CNNClassifier, loss: MixedLoss | ModuleLoss, train: Rows) -> None:
+    """Try a loss module by itself: in micro-batches it does not see the network."""
+    y = torch.from_numpy(train.data.y[: estimator.batch_size])
+    logits = torch.zeros(len(y), len(train.labels), requires_grad=True)
+    weights = {} if train.weight is None else {"sample_weight": torch.ones(len(y))}
+    expected = (
+        f"micro_batch_size={estimator.micro_batch_size} needs a loss that can be differentiated by "
+        f"the logits alone. {loss.name} "
+    )
+    remedy = "Let its forward compute a scalar of (logits, target), or set micro_batch_size=None."
+    with isolated_random_state(0, "cpu"):
+        try:
+            value = copy.deepcopy(loss)(logits, y, **weights)
+        except Exception as error:
+            raise ValueError(f"{expected}failed in a trial ({error}). {remedy}") from error
+    if not isinstance(value, torch.Tensor) or value.numel() != 1 or not value.requires_grad:
+        got = f"shape {tuple(value.shape)}" if isinstance(value, torch.Tensor) else repr(value)
+        raise ValueError(f"{expected}gave {got} without a graph that leads to them. {remedy}")
+    (gradient,) = torch.autograd.grad(value, logits, allow_unused=True)
+    if gradient is None:
+        raise ValueError(f"{expected}does not depend on them. {remedy}")
+
+
+def check_processes(
+    estimator: CNNClassifier,
+    loss: MixedLoss | ModuleLoss,
+    strategy: Strategy,
+    train: Rows,
+    n_processes: int,
+) -> None:
+    """Refuse a fit that would not be one training if several processes share the batches."""
+    if not loss.factors:
+        if not loss.adds_up(weighted=False):
+            raise ValueError(
+                f"distributed=True cannot split the loss {loss.name} over processes "
+                "without knowing that it is a mean over the rows of a batch. If it is a mean, give "
+                "it an attribute mean_over_rows = True. Otherwise use a loss of skimbal."
+            )
+        if train.weight is not None:
+            raise ValueError(
+                f"distributed=True cannot split the loss {loss.name} with weights, as it "
+                "does not say which sum divides them. Leave sample_weight and class_weight out, or "
+                "use a loss of skimbal."
+            )
+    counts = np.bincount(train.data.y)
+    rarest = counts[counts > 0].min()
+    if strategy.equal_portions and n_processes > rarest:
+        raise ValueError(
+            f"the rarest class has fewer training rows ({rarest}) than there are processes "
+            f"({n_processes}), so sampler={estimator.sampler!r} would fill them with copies of the "
+            "same rows. Launch fewer processes, or set sampler='uniform'."
+        )
+
+
+def warn_of_known_trouble(
+    estimator: CNNClassifier, loss: MixedLoss | ModuleLoss, strategy: Strategy, n_classes: int
+) -> None:
+    """Warn of a loss that may collapse, and of batches that cannot hold every class."""
+    if loss.may_collapse and not loss.ce_share(0, estimator.max_epochs):
+        warnings.warn(
+            f"loss={estimator.loss!r} alone is known to collapse to one class: constant "
+            "predictions are a plateau of it, above all with small batches (Scholz et al. 2024, "
+            "Table 6). "
+            f"A mix avoids that, loss='ce+{next(iter(loss.factors))}', or a warm-up with "
+            "cross-entropy, LossMix(..., warmup_epochs=0.5).",
+            CollapseWarning,
+            stacklevel=4,
+        )
+    needs_every_class = loss.suffers_from_small_batches or strategy.needs_every_class
+    if estimator.batch_size < n_classes and needs_every_class:
+        warnings.warn(
+            f"batch_size={estimator.batch_size} is less than the {n_classes} classes, so no batch "
+            "can hold every class, but this loss or sampler needs every class. Use a larger "
+            "batch_size (with micro_batch_size if memory is short), or "
+            "LossMix(..., statistics='moving').",
+            UserWarning,
+            stacklevel=4,
+        )

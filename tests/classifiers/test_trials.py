@@ -1,0 +1,231 @@
+"""Trials before training: network, augmentation, loss."""
+
+import re
+import warnings
+
+import numpy as np
+import pytest
+from imblearn.over_sampling import RandomOverSampler
+from torch import nn
+
+from skimbal import CollapseWarning, LossMix
+from skimbal.augmentation import RandomFlip
+from skimbal.losses import FocalLoss, MixedLoss, SoftF1Loss, SoftMCCLoss
+from tests.classifiers.data import (
+    CLASSIFIERS,
+    FACTORY,
+    N,
+    Seen,
+    Y,
+    caught,
+    images,
+    no_module,
+    noise,
+    small,
+    tiny,
+    too_many_outputs,
+)
+
+
+def own_generator():
+    """Make a callable that draws from what nobody else sees."""
+    generator = np.random.default_rng(0)
+    return lambda images: images + float(generator.normal())
+
+
+@pytest.mark.parametrize(
+    ("params", "error", "message"),
+    [
+        ({"augment": "flips"}, ValueError, r"augment .*'flip', 'paper'.*'flips'"),
+        ({"augment": RandomFlip}, ValueError, "instance of RandomFlip"),
+        ({"augment": lambda x: x[..., :-1]}, ValueError, "must keep the shape, dtype and device"),
+        ({"augment": lambda x: x[0]}, ValueError, "must keep the shape, dtype and device"),
+        ({"augment": lambda x: x.double()}, ValueError, "must keep the shape, dtype and device"),
+        ({"augment": lambda x: x.numpy()}, ValueError, r"it made <class 'numpy.ndarray'> of"),
+        ({"augment": lambda x: x / 0}, ValueError, "makes NaN or infinite values"),
+        ({"augment": lambda x: (-(x**2) - 1).log()}, ValueError, "makes NaN or infinite values"),
+        ({"augment": lambda x, y: x}, TypeError, "missing 1 required positional argument"),
+        ({"augment": RandomFlip(axes=[2])}, ValueError, r"axes .*got \(2,\)"),
+        ({"augment": "flip", "optimizer": "lbfgs"}, ValueError, "augment must be .* got 'flip'"),
+        ({"crop_size": 4, "optimizer": "lbfgs"}, ValueError, "crop_size must be .* got 4"),
+        (
+            {"augment": own_generator(), "micro_batch_size": 8},
+            ValueError,
+            "micro_batch_size=8 may need the same draw",
+        ),
+        ({"crop_size": 7}, ValueError, r"crop_size must be .*\(6, 6\).*got 7"),
+        (
+            {"crop_size": (4, 4, 4)},
+            ValueError,
+            r"crop_size must be .*2 spatial axes.*got \(4, 4, 4\)",
+        ),
+        ({"crop_size": 0}, ValueError, "crop_size must be .* got 0"),
+        ({"crop_size": 4.0}, ValueError, r"crop_size must be .* got 4\.0"),
+        ({"n_tta": 0, "augment": "flip"}, ValueError, "n_tta must be .* got 0"),
+        ({"n_tta": 2}, ValueError, "n_tta must be 1 .* got 2"),
+        ({"net": {"augmentation": ()}}, ValueError, "net must be .* got 'augmentation'"),
+    ],
+)
+def test_augmentation_that_cannot_work_is_refused(params, error, message):
+    X, y = images()
+    callback = Seen()
+    with pytest.raises(error, match=message):
+        small(callbacks=[callback], **params).fit(X, y)
+    assert not hasattr(callback, "train_")
+
+
+def test_a_failing_callable_says_which_it_was():
+    X, y = images()
+    with pytest.raises(ZeroDivisionError) as caught:
+        small(augment=lambda images: 1 / 0).fit(X, y)
+    assert "failed in a trial with images of shape (8, 1, 6, 6)" in caught.value.__notes__[-1]
+    assert "PerSample" in caught.value.__notes__[-1]
+
+
+def map_of_outputs(in_channels, n_classes):
+    return nn.LazyLinear(n_classes)
+
+
+def failing(in_channels, n_classes):
+    raise ZeroDivisionError("a mistake of the factory")
+
+
+def failing_forward(in_channels, n_classes):
+    return nn.Linear(99, n_classes)
+
+
+class NoWeights(nn.Module):
+    def forward(self, y_pred, target):
+        return nn.functional.cross_entropy(y_pred, target)
+
+
+@pytest.mark.parametrize("cls", CLASSIFIERS)
+def test_factories_that_do_not_fit(refused, cls):
+    X = noise(cls)
+    shape = str((1, *X.shape[1:]))
+
+    def fit(module):
+        return lambda: tiny(cls, module=module, net=None).fit(X, np.arange(N) % 3)
+
+    logits = "module must return logits of shape (n_samples, n_classes), here (1, 3)"
+    refused(fit(too_many_outputs), logits, "got shape (1, 8)", FACTORY)
+    refused(fit(map_of_outputs), logits, f"got shape {(1, 1, *X.shape[1:-1], 3)}", FACTORY)
+    refused(fit(no_module), "torch.nn.Module", FACTORY, "got None", error=TypeError)
+    refused(fit(nn.Conv2d), "'kernel_size'", "called as f(1, 3)", error=TypeError)
+    refused(fit(lambda: None), "takes 0 positional", "called as f(1, 3)", error=TypeError)
+    # Errors of a factory keep their type, and say where they come from.
+    refused(fit(failing), "a mistake", "failing", "f(1, 3)", error=ZeroDivisionError)
+    refused(fit(failing_forward), "failing_forward", f"of shape {shape}", error=RuntimeError)
+
+
+def test_loss_that_cannot_take_weights(refused, monkeypatch):
+    X = noise()
+    fragments = ["NoWeights cannot take weights", "sample_weight"]
+    for loss in (NoWeights, NoWeights()):
+        refused(lambda loss=loss: tiny(loss=loss).fit(X, Y, np.ones(N)), *fragments)
+        refused(lambda loss=loss: tiny(loss=loss, class_weight="balanced").fit(X, Y), *fragments)
+    monkeypatch.undo()
+    assert tiny(loss=NoWeights).fit(X, Y).n_epochs_ == 1
+
+
+PURE = ["mcc", "f1", "f1+mcc", "0.5*mcc", LossMix(mcc=1), LossMix(f1=2, mcc=1)]
+
+
+PURE += [SoftMCCLoss(), SoftMCCLoss, SoftF1Loss(), SoftF1Loss]
+
+
+COLD = [
+    LossMix.from_expression(loss, warmup_epochs=0)
+    for loss in ("mcc", "f1", "f1+mcc", "0.5*mcc", "2*f1+mcc")
+]
+
+
+COLD += [MixedLoss(LossMix(mcc=1, warmup_epochs=0)), MixedLoss(LossMix(f1=1, warmup_epochs=0))]
+
+
+MIXES = ["la", "ldam", "balanced_softmax+mcc", "f1+la"]
+
+
+MIXES += ["ce", "wce", "focal", "ce+mcc", "wce+f1", "mcc+focal", "0.001*ce + mcc + f1"]
+
+
+MIXES += [LossMix(ce=0.1, mcc=1), FocalLoss(), nn.CrossEntropyLoss, nn.CrossEntropyLoss()]
+
+
+@pytest.mark.parametrize("cls", CLASSIFIERS)
+@pytest.mark.parametrize("loss", COLD, ids=str)
+def test_collapse_warning_once_per_fit(cls, loss):
+    X = noise(cls)
+    clf = tiny(cls, loss=loss, max_epochs=3, batch_size=4)
+    for _ in range(2):
+        (warning,) = caught(lambda: clf.fit(X, Y))
+        assert warning.category is CollapseWarning
+        assert warning.filename == __file__
+        text = str(warning.message)
+        assert f"loss={clf.loss!r}" in text
+        assert "collapse to one class" in text
+    mix = re.search(r"loss='(ce\+(?:mcc|f1))'", text)[1]
+    assert caught(lambda: tiny(cls, loss=mix).fit(X, Y)) == []
+    assert "warmup_epochs=0.5" in text
+
+
+@pytest.mark.parametrize("cls", CLASSIFIERS)
+@pytest.mark.parametrize("loss", PURE, ids=str)
+def test_no_collapse_warning_with_a_warm_up(cls, loss):
+    assert caught(lambda: tiny(cls, loss=loss).fit(noise(cls), Y)) == []
+
+
+def test_collapse_warning_in_the_first_call_of_partial_fit_only():
+    clf = tiny(loss=LossMix(mcc=1, warmup_epochs=0))
+    assert len(caught(lambda: clf.partial_fit(noise(), Y, classes=[0, 1]), CollapseWarning)) == 1
+    assert caught(lambda: clf.partial_fit(noise(), Y)) == []
+
+
+@pytest.mark.parametrize("loss", MIXES, ids=str)
+def test_no_collapse_warning_for_losses_with_a_term_per_row(loss):
+    assert caught(lambda: tiny(loss=loss).fit(noise(), Y)) == []
+
+
+def test_collapse_warning_can_be_filtered(refused):
+    X = noise()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warnings.simplefilter("ignore", CollapseWarning)
+        with pytest.raises(pytest.fail.Exception, match="training began"):
+            tiny(loss=LossMix(mcc=1, warmup_epochs=0)).fit(X, Y)
+        warnings.simplefilter("error", CollapseWarning)
+        clf = tiny(loss=LossMix(mcc=1, warmup_epochs=0))
+        refused(lambda: clf.fit(X, Y), "loss='ce+mcc'", error=CollapseWarning)
+
+
+@pytest.mark.parametrize(
+    ("params", "classes", "warns"),
+    [
+        ({"loss": "ce+mcc", "batch_size": 3}, 4, True),
+        ({"loss": "ce+f1", "batch_size": 3}, 4, True),
+        ({"loss": LossMix(ce=1, mcc=0.1), "batch_size": 1}, 2, True),
+        ({"loss": "ce", "sampler": "balanced", "batch_size": 3}, 4, True),
+        ({"loss": "ce", "sampler": "stratified", "batch_size": 2}, 3, True),
+        ({"sampler": "balanced", "batch_size": 2, "micro_batch_size": 1}, 3, True),
+        ({"loss": "ce+mcc", "batch_size": 4}, 4, False),
+        ({"loss": "ce", "batch_size": 3}, 4, False),
+        ({"loss": "ce", "sampler": "weighted", "batch_size": 3}, 4, False),
+        ({"loss": "ce", "sampler": RandomOverSampler(), "batch_size": 3}, 4, False),
+        ({"sampler": "balanced", "batch_size": 3, "micro_batch_size": 1}, 3, False),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_batches_that_cannot_hold_every_class(params, classes, warns):
+    X, y = noise(), np.arange(N) % classes
+    log = caught(lambda: tiny(max_epochs=2, **params).fit(X, y))
+    assert len(log) == warns
+    clf = tiny(**params)
+    partial = caught(lambda: clf.partial_fit(X, y, classes=range(classes)))
+    assert len(partial) == warns
+    assert caught(lambda: clf.partial_fit(X, y)) == []
+    for warning in log + partial:
+        assert warning.category is UserWarning
+        assert warning.filename == __file__
+        text = str(warning.message)
+        assert f"batch_size={params['batch_size']} is less than the {classes} classes" in text
+        assert "Use a larger batch_size" in text
