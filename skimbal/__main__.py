@@ -13,13 +13,12 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeAlias
 
 import numpy as np
-import torch
 from sklearn.utils import Bunch
 from tqdm import tqdm
 
 from skimbal import CNN2DClassifier, CNN3DClassifier, CollapseWarning, LossMix, __version__
-from skimbal.augmentation import RECIPES, CenterCrop
-from skimbal.classifiers.parameters import check_device
+from skimbal.augmentation import RECIPES
+from skimbal.classifiers.parameters import check_crop_size, check_parameters
 from skimbal.datasets import (
     DataCard,
     load_image_folder,
@@ -122,7 +121,7 @@ def _default(argv: Sequence[str]) -> int:
         usage="skimbal [options]\n       skimbal compare DATA [options]\n       skimbal info DATA",
         epilog="Each command has its own --help. 'skimbal compare DATA' finds the loss for your "
         "data, by cross-validation or on the test split, with intervals and a report. "
-        f"'skimbal info DATA' shows what a data set contains and fits nothing. {_INTERRUPT}",
+        f"'skimbal info DATA' lists the content of a data set and fits nothing. {_INTERRUPT}",
     )
     parser.add_options(_options_of_default())
     parser.add_options(_options_of_configurations(", ".join(PAPER_LOSSES)))
@@ -193,11 +192,11 @@ def _compare(argv: Sequence[str]) -> int:
 
 
 def _info(argv: Sequence[str]) -> int:
-    """Print what a data set contains."""
+    """Print the content of a data set."""
     parser = _Parser(
         "skimbal info",
-        "Show what a data set contains: images of each class in each split, their shape and number "
-        "type, the size of the file or the number of files. Nothing is fitted.",
+        "List the content of a data set: images of each class in each split, their shape and "
+        "number type, the size of the file or the number of files. Nothing is fitted.",
     )
     _add_data(parser)
     args = parser.parse_args(argv)
@@ -486,23 +485,13 @@ def _check_choices(parser: _Parser, args: argparse.Namespace) -> None:
     checks: dict[str, Callable[[], object]] = {
         **{f"--loss {loss}": partial(get_loss, loss, [1, 1]) for loss in args.losses or ()},
         **{f"--sampler {s}": partial(check_sampler, s, [0, 1]) for s in args.samplers or ()},
-        f"--device {args.device}": partial(check_device, args.device),
+        parser.prog: partial(check_parameters, CNN2DClassifier(**_params(args))),
     }
     for about, check in checks.items():
         try:
             check()
         except ValueError as error:
             parser.refuse(error, about)
-
-
-def _check_crop_size(crop_size: int | Sequence[int] | None, shape: Sequence[int]) -> None:
-    if crop_size is None:
-        return
-    try:
-        CenterCrop(crop_size)(torch.empty(1, *shape, device="meta"))
-    except ValueError as error:
-        expected = "a size within the images"
-        raise ParameterError("crop_size", expected, crop_size, str(error)) from None
 
 
 def _check_report(parser: _Parser, path: Path | None) -> None:
@@ -679,7 +668,7 @@ def _estimator(
     input_shape = shape if _is_folder(data) and data.ndim == 3 else None
     estimator = classifier(input_shape=input_shape, **_params(args))
     try:
-        _check_crop_size(args.crop_size, (1, *shape[-data.ndim :]))
+        check_crop_size(estimator, (1, *shape[-data.ndim :]))
     except ValueError as error:
         parser.refuse(error, args.data)
     return estimator

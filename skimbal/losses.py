@@ -2,8 +2,8 @@
 
 The soft metrics rest on one statistic, three vectors with one entry per class
 (:func:`soft_confusion`): the true positive mass ``TP``, the predicted mass ``q`` and the true mass
-``t``.  A score is a short function of them, a loss is one minus the score, and whatever splits a
-batch (micro-batches, devices) has only these vectors to add up.
+``t``.  A score is a short function of them, and a loss is one minus the score. Parts of a batch
+(micro-batches, devices) only add up these vectors.
 """
 
 import copy
@@ -210,9 +210,9 @@ class LossMix(BaseEstimator):  # type: ignore[misc]
       al., 2019) and :math:`C` such that the largest margin is ``ldam_margin``.
 
     In the paper of ``ldam`` the last layer has normalised features and weights, and its cosines
-    less the margin are multiplied by :math:`s = 30`. Here the logits are those of the network as
-    it is. A network whose logits are :math:`s` times a cosine has the loss of the paper where
-    ``ldam_margin`` is :math:`s` times the margin of the paper.  The re-weighting that the paper
+    less the margin are multiplied by :math:`s = 30`. Here the logits are not scaled.
+    A network whose logits are :math:`s` times a cosine has the loss of the paper where
+    ``ldam_margin`` is :math:`s` times the margin of the paper. The re-weighting that the paper
     defers to late epochs is not part of the term.
 
     A class without training rows counts as the rarest one that has some.
@@ -392,8 +392,8 @@ class MixedLoss(nn.Module):
     value is :math:`f(u)` and the gradient
     :math:`f'(u)\, \partial v / n`, in which sums divided by their total correct the bias of an
     average that began at 0. This is stochastic compositional gradient descent with its inner
-    function tracked by a moving average (Wang et al., 2017). Only training mode moves the sums;
-    in evaluation mode the value is that of the batch.
+    function tracked by a moving average (Wang et al., 2017). Only training mode moves the sums.
+    In evaluation mode the value is the value of the batch.
 
     See Also
     --------
@@ -572,9 +572,9 @@ class MixedLoss(nn.Module):
             Where several processes hold a part of the batch each, which may be empty:
             ``f(tensor)`` returns the differentiable sum over all parts, and the attribute
             ``n_parts`` is their number. The means of value and gradient over the processes, such as
-            DistributedDataParallel takes, are those of the whole batch. This costs one message with
-            the three vectors. ``normalizer`` then is the divisor of the whole batch, and its number
-            of rows. None costs a second message.
+            DistributedDataParallel takes, equal value and gradient of the whole batch. This costs
+            one message with the three vectors. ``normalizer`` is then the divisor of the whole
+            batch, and its number of rows. Without ``normalizer`` there is a second message.
 
         Returns
         -------
@@ -650,7 +650,7 @@ class MixedLoss(nn.Module):
         return loss, nll
 
     def _past(self, logits: Tensor, n_rows: float) -> Tensor:
-        """Return what the moving sums leave of the batches before one of so many rows."""
+        """Return the moving sums of the batches before, faded by a batch of so many rows."""
         if self.moving is None:
             # MPS has no float64.
             wide = torch.float32 if logits.device.type == "mps" else torch.float64
@@ -1042,7 +1042,7 @@ def get_loss(spec: LossSpec, class_counts: ArrayLike | None = None) -> MixedLoss
         If a term is unknown or named twice, the expression is malformed, a factor is negative or
         not finite, all factors are zero, an option is out of range, or class counts are missing.
     TypeError
-        If ``spec`` is none of the above.
+        If ``spec`` has another type.
 
     Examples
     --------

@@ -217,7 +217,7 @@ def accumulation_dtype(tensor: Tensor) -> torch.dtype:
 def _probabilities(
     logits: Tensor, target: Tensor, weight: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Compute p, of shape (n, K), that of the targets, (n,), and the predicted mass, (K,)."""
+    """Compute p, of shape (n, K), p of the targets, (n,), and the predicted mass, (K,)."""
     p = logits.softmax(1, dtype=accumulation_dtype(logits))
     predicted = p.sum(0) if weight is None else (p * weight[:, None]).sum(0)
     return p, p.gather(1, target[:, None])[:, 0], predicted
@@ -238,14 +238,14 @@ def _confusion(
 
 def _nll(logits: Tensor, target: Tensor, p: Tensor) -> Tensor:
     """Compute -log p of the target from probabilities that may have underflowed."""
-    # By way of the largest one, whose logarithm is never that of 0.
+    # By way of the largest probability, which is never 0.
     top, at = logits.max(1, keepdim=True)
     gap = top.to(p.dtype) - logits.gather(1, target[:, None]).to(p.dtype)
     return (gap - p.gather(1, at).log())[:, 0]
 
 
 def _shares(tp: V, predicted: V, true: V) -> tuple[tuple[V, V, V], V]:
-    """Divide by the total, which keeps every later step in range whatever the batch size."""
+    """Divide by the total, which keeps every later step in range at any batch size."""
     total = true.sum()
     total = total + (total == 0)
     return (tp / total, predicted / total, true / total), total
@@ -330,7 +330,7 @@ def by_autograd(score: Score) -> ClosedForm:
 
 
 class SetOptions(NamedTuple):
-    """What :class:`SetTerms` computes.
+    """Options of :class:`SetTerms`.
 
     Parameters
     ----------
@@ -376,7 +376,7 @@ def set_terms(
 
 
 class _Context(Protocol):
-    """What torch hands to a function with its own gradient."""
+    """The context that torch passes to a function with its own gradient."""
 
     saved_tensors: tuple[Any, ...]
     options: SetOptions

@@ -20,7 +20,7 @@ PATTERNS = {
     "of your own": r"\b(of\s+(one's|your|their|its|his|her|our|my)\s+own|one's\s+own)\b",
     "what, who(ever) as noun": r"\b(what|whatever|whoever|whichever)\b"
     r"|((^|[.;:(]\s+)|\b(and|so|of|to|for|from|by|with|that|not|as|than|on)\s+)who\b",
-    "odd forms": r"(?<!\bthere\s)\b(is|are|was|were)\s+(no(?!\s+longer)|none)\b"
+    "odd forms": r"(?<!\bthere\s)\b(is|are|was|were)\s+(no(?!\s+longer)|(?-i:none))\b"
     r"|\b(has|have|had)\s+to\s+be\b|\b(is|are|was|were)\s+to\s+be\b",
     # Errors say "X must be Y; got Z."
     "semicolons": r";(?!\s+got\b)",
@@ -115,7 +115,7 @@ def find(lines, name):
     text, starts = "", []
     for line in lines:
         starts.append(len(text))
-        text += line.text + "\n"
+        text += line.text.strip() + "\n"
     findings = []
     for match in re.finditer(PATTERNS[name], text, re.IGNORECASE | re.MULTILINE):
         if name.startswith("what") and re.match(r"[^.!?:]*\?", text[match.start() + 1 :]):

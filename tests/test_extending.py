@@ -5,14 +5,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from sklearn.base import clone
+from sklearn.metrics import recall_score
 from sklearn.model_selection import GridSearchCV
 
 from skimbal import CNN2DClassifier, LossMix
 from skimbal.__main__ import main
 from skimbal.augmentation import RECIPES
 from skimbal.images import FORMATS, ImageFiles
-from skimbal.losses import TERMS
+from skimbal.losses import TERMS, get_loss
 from skimbal.networks import BUILT_IN
 from skimbal.sampling import STRATEGIES
 from skimbal.study import compare_losses
@@ -80,7 +82,30 @@ def test_the_sampler_draws_by_the_square_root(page):
     assert np.mean(rows < 100) == pytest.approx(1 / 11, abs=0.01)
 
 
-def test_the_loss_is_one_minus_recall(page):
+@pytest.mark.usefixtures("page")
+def test_the_loss_is_one_minus_recall():
+    loss = get_loss("recall")
+    y_true, y_pred = torch.tensor([0, 0, 0, 1, 1, 2]), torch.tensor([0, 1, 0, 1, 2, 2])
+    hard = 50 * torch.nn.functional.one_hot(y_pred, 4).double()  # no row of the last class
+    assert loss(hard, y_true).item() == pytest.approx(
+        1 - recall_score(y_true, y_pred, average="macro")
+    )
+    logits = torch.randn(6, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    weight = torch.arange(6.0, dtype=torch.float64)
+    for weights in (None, weight):
+        assert torch.autograd.gradcheck(
+            lambda z, weights=weights: loss(z, y_true, weights), logits.clone().requires_grad_()
+        )
+    repeated = loss(
+        logits.repeat_interleave(weight.long(), 0), y_true.repeat_interleave(weight.long())
+    )
+    torch.testing.assert_close(loss(logits, y_true, weight), repeated)
+    nothing = loss(logits.requires_grad_(), y_true, torch.zeros_like(weight))
+    assert torch.isfinite(nothing)
+    assert torch.isfinite(*torch.autograd.grad(nothing, logits)).all()
+
+
+def test_the_loss_has_what_terms_have(page):
     assert "recall" in LossMix(ce=1, recall=0.5).get_params()
     search = GridSearchCV(
         CNN2DClassifier(loss=LossMix(ce=1, recall=1), module="two_layers", max_epochs=1),
@@ -92,6 +117,14 @@ def test_the_loss_is_one_minus_recall(page):
         LossMix(ce=1, recall=1, statistics="moving"), module="two_layers", max_epochs=1
     ).fit(page["X"], page["y"])
     assert moving.net_.criterion_.moving is not None
+    whole, in_parts = (
+        CNN2DClassifier("ce+recall", micro_batch_size=size, dtype="float64", random_state=0)
+        .set_params(module="two_layers", max_epochs=2)
+        .fit(page["X"], page["y"])
+        .predict_proba(page["X"])
+        for size in (None, 16)
+    )
+    np.testing.assert_allclose(whole, in_parts, rtol=1e-6, atol=1e-9)
 
 
 @pytest.mark.usefixtures("page")

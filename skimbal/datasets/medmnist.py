@@ -162,8 +162,7 @@ def _import_pooch() -> ModuleType:
         import pooch
     except ImportError as error:
         raise ImportError(
-            "pooch is missing, which downloads MedMNIST and finds the folder for it. Run "
-            'pip install "skimbal[data]".'
+            'load_medmnist needs pooch, which is missing. Run pip install "skimbal[data]".'
         ) from error
     module: ModuleType = pooch
     return module

@@ -48,6 +48,5 @@ def import_needed(module: str, package: str) -> ModuleType:
         return importlib.import_module(module)
     except ImportError as error:
         raise ImportError(
-            f'{package} is missing, which reads files of this format. Run pip install "skimbal[io]"'
-            "."
+            f'this format needs {package}, which is missing. Run pip install "skimbal[io]".'
         ) from error

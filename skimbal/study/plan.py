@@ -24,7 +24,7 @@ from skimbal.classifiers.inputs import from_paths
 from skimbal.datasets import DataCard
 from skimbal.exceptions import ParameterError
 from skimbal.images import guess_axes
-from skimbal.losses import LossMix, LossSpec, get_loss
+from skimbal.losses import TERMS, LossMix, LossSpec, get_loss
 from skimbal.sampling import SamplerSpec, check_sampler, is_uniform
 from skimbal.typing import (
     ArrayLike,
@@ -85,7 +85,8 @@ class Configuration:
     reference : str or None
         Name of the loss that it is compared with at the same sampler. None for a reference.
     params : dict
-        Parameters of the classifier.
+        Parameters of the classifier. With a sampler, ``epoch_length="uniform"`` is one of them
+        unless the user sets the length of an epoch, or makes the batches.
     terms : frozenset of str, default=frozenset()
         Names of the terms of the loss. Empty for a loss that is not made of terms of this package.
 
@@ -306,28 +307,28 @@ def combine(
     has_uniform = any(map(is_uniform, by_sampler.values()))
     # Class weights and a sampler would correct the same imbalance twice.
     weighted = _named(_PAPER_WEIGHTED_LOSSES, "losses") if losses is None and has_uniform else {}
-    params = {
-        name: _check_loss(name, loss, estimator) for name, loss in (by_loss | weighted).items()
+    params = {name: _params(name, loss) for name, loss in (by_loss | weighted).items()}
+    # Unknown parameters and losses are refused here.
+    classifiers = {name: final_step(with_params(estimator, params[name])) for name in params}
+    terms = {
+        name: frozenset(get_loss(classifier.loss, data.counts).factors)
+        for name, classifier in classifiers.items()
     }
-    terms = {name: _terms(of_loss, data, estimator) for name, of_loss in params.items()}
     for sampler in by_sampler.values():
         check_sampler(sampler, data.y)
     if baseline is not None and baseline not in params:
         raise ParameterError("baseline", f"one of the losses {list(params)}", baseline)
-    plainest = {term: _plainest(term, params, terms) for term in ("ce", "wce")}
-
-    def reference(name: str) -> str | None:
-        chosen = baseline
-        if chosen is None:
-            chosen = plainest["wce" if terms[name] > {"wce"} else "ce"]
-        return None if chosen == name else chosen
-
+    n_settings = {name: _n_settings(params[name], classifiers[name].loss) for name in params}
+    references = {
+        name: _reference(name, terms, n_settings) if baseline is None else baseline
+        for name in params
+    }
     return [
         Configuration(
             loss,
             name,
-            reference(loss),
-            params[loss] | _sampling(sampler, with_params(estimator, params[loss])),
+            None if references[loss] == loss else references[loss],
+            params[loss] | _sampling(sampler, classifiers[loss]),
             terms[loss],
         )
         for name, sampler in by_sampler.items()
@@ -335,14 +336,13 @@ def combine(
     ]
 
 
-def _sampling(sampler: SamplerSpec, estimator: Classifier) -> dict[str, object]:
+def _sampling(sampler: SamplerSpec, classifier: BaseCNNClassifier) -> dict[str, object]:
     """Return the parameters of a sampler, under which an epoch is as long as without a sampler.
 
-    A user who sets the length of an epoch, or makes the batches, decides about their number.
+    The study leaves the length alone if the user sets it, or makes the batches.
     """
     if is_uniform(sampler):
         return {"sampler": "uniform"}
-    classifier = final_step(estimator)
     is_free = classifier.epoch_length is None and "iterator_train" not in (classifier.net or {})
     return {"sampler": sampler, **({"epoch_length": "uniform"} if is_free else {})}
 
@@ -380,42 +380,36 @@ def _name(value: object) -> str:
     return type(value).__name__ if isinstance(value, nn.Module) else repr(value)
 
 
-def _check_loss(name: str, given: Loss, estimator: Classifier) -> dict[str, Any]:
+def _reference(
+    name: str, terms: Mapping[str, frozenset[str]], n_settings: Mapping[str, int]
+) -> str | None:
+    """Return the plainest cross-entropy, or the plainest ``wce`` for a loss that adds a term to it.
+
+    Terms matter, names do not: a loss that is called "ce" may be another loss.
+    """
+    only = {"wce"} if terms[name] > {"wce"} else {"ce"}
+    return min((n for n in terms if terms[n] == only), key=n_settings.__getitem__, default=None)
+
+
+def _params(name: str, loss: Loss) -> dict[str, Any]:
     """Return the parameters of the classifier for a loss."""
-    params = dict(given) if isinstance(given, Mapping) else {"loss": given}
-    with_params(estimator, params)  # refuses unknown parameters
+    params = dict(loss) if isinstance(loss, Mapping) else {"loss": loss}
     if "sampler" in params:
         raise ParameterError(
             f"losses[{name!r}]",
             "parameters of the classifier without sampler",
-            given,
+            loss,
             "The study sets the sampler. Use samplers=.",
         )
     return params
 
 
-def _terms(params: Mapping[str, Any], data: StudyData, estimator: Classifier) -> frozenset[str]:
-    loss = get_loss(params.get("loss", final_step(estimator).loss), data.counts)
-    return frozenset(loss.factors)
-
-
-def _plainest(
-    term: str, params: Mapping[str, Mapping[str, Any]], terms: Mapping[str, frozenset[str]]
-) -> str | None:
-    """Return the loss of this term alone that has the fewest other settings, the first of equals.
-
-    The name of a loss says nothing about its terms.
-    """
-
-    def n_settings(name: str) -> int:
-        loss = params[name].get("loss")
-        of_mix = loss.get_params() if isinstance(loss, LossMix) else {}
-        defaults = LossMix().get_params()
-        changed = [key for key, value in of_mix.items() if value != defaults[key] and key != term]
-        return len(params[name]) + len(changed)
-
-    alone = [name for name in params if terms[name] == {term}]
-    return min(alone, key=n_settings, default=None)
+def _n_settings(params: Mapping[str, object], loss: object) -> int:
+    """Count the parameters of a configuration, and of its loss, that are not factors."""
+    defaults = LossMix().get_params()
+    of_loss = loss.get_params() if isinstance(loss, LossMix) else {}
+    changed = [k for k, v in of_loss.items() if k not in TERMS and v != defaults[k]]
+    return len(params) + len(changed)
 
 
 def check_groups_arrive(

@@ -546,6 +546,6 @@ class LossStudy:
 
 
 def package_versions() -> dict[str, str]:
-    """Return the versions of the packages that decide about the scores."""
+    """Return the versions of the packages on which the scores depend."""
     names = ("skimbal", "torch", "skorch", "scikit-learn", "imbalanced-learn", "numpy")
     return {name: version(name) for name in names}

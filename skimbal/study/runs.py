@@ -146,7 +146,7 @@ def study_fingerprint(
     data: StudyData, estimator: Classifier, splits: list[Split], seed: int
 ) -> dict[str, Any]:
     """Describe a study. Fits belong together if the descriptions are equal. Errors show them."""
-    # The seed decides about the folds of later repeats, whose number may grow.
+    # The folds of later repeats follow from the seed, and their number may grow.
     folds = [rows for split in splits if split.repeat == 0 for rows in (split.train, split.test)]
     return {
         "seed": seed,

@@ -170,7 +170,7 @@ def draw_conclusions(study: Study) -> list[str]:
     if any(len(numbers) > 1 for numbers in steps.values()):
         lines.append(
             "The numbers of gradient steps differ between configurations, because callbacks ended "
-            "some fits early or the estimator decides about the length of an epoch."
+            "some fits early or the estimator sets the length of an epoch."
         )
     return lines
 

@@ -248,6 +248,14 @@ def test_the_plainest_cross_entropy_is_the_reference(small):
     assert weighted.sampling == "uniform + weights"
 
 
+def test_terms_follow_from_all_parameters_of_a_loss(small):
+    losses = {"mixed": {"loss__mcc": 1}, "smooth": {"loss__label_smoothing": 0.1}, "plain": {}}
+    estimator = quick(loss=LossMix(ce=1))
+    made = combine(losses, ["uniform"], None, check_data(*small), estimator)
+    assert [set(c.terms) for c in made] == [{"ce", "mcc"}, {"ce"}, {"ce"}]
+    assert [c.reference for c in made] == ["plain", "plain", None]
+
+
 def test_epochs_are_equal_unless_the_user_sets_their_length(small):
     def lengths(losses, **params):
         made = combine(losses, ["uniform", "balanced"], None, check_data(*small), quick(**params))
