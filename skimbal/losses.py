@@ -1,9 +1,10 @@
 """Losses for imbalanced classes, from cross-entropy to soft F1 and soft MCC.
 
-The soft metrics rest on one statistic, three vectors with one entry per class
-(:func:`soft_confusion`): the true positive mass ``TP``, the predicted mass ``q`` and the true mass
-``t``.  A score is a short function of them, and a loss is one minus the score. Parts of a batch
-(micro-batches, devices) only add up these vectors.
+Each name of a loss is a row of the table :data:`TERMS`. The soft metrics are functions of one
+statistic, three vectors with one entry per class (:func:`soft_confusion`): the true positive mass
+``TP``, the predicted mass ``q`` and the true mass ``t``.  A score is a short function of them, and
+a loss is one minus the score. The vectors of micro-batches and of devices add up to the vectors of
+the whole batch.
 """
 
 import copy
@@ -12,7 +13,7 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, Self, TypeAlias
+from typing import Any, Protocol, Self, SupportsFloat, TypeAlias
 
 import numpy as np
 import torch
@@ -92,17 +93,19 @@ class Term:
     score : callable, default=None
         ``f(tp, predicted, true)`` returns a score of the batch, a tensor of shape (). The arguments
         are the vectors of :func:`soft_confusion` divided by the total mass, of shape (n_classes,),
-        dimensionless. Autograd differentiates the score by the vectors. The gradient for the logits
-        then is as fast as the gradient of a built-in term.
+        dimensionless. Autograd differentiates the score by these vectors only, so it costs the same
+        for any number of rows. A class that the batch lacks has zeros in the vectors. Guard a
+        division by them.
     closed_form : callable, default=None
-        The same with derivatives: ``f(tp, predicted, true, eps)`` returns the score and a function,
-        which returns the derivatives by ``tp`` and by ``predicted``. The arguments are arrays of
-        numpy on the CPU and tensors elsewhere. ``eps`` is the resolution of the probabilities.
+        A score with its derivatives, which saves autograd. ``f(tp, predicted, true, eps)`` returns
+        the score and a function, which returns the derivatives by ``tp`` and by ``predicted``. The
+        arguments are numpy arrays on the CPU and tensors elsewhere. ``eps`` is the resolution of
+        the probabilities.
     of_classes : callable, default=None
         ``f(mix, class_counts)`` returns an array of shape (n_classes,) for ``row_loss``. A loss
         with such a term needs ``class_counts``.
     takes_nll : bool, default=False
-        Whether ``row_loss`` uses ``nll``, which is None otherwise.
+        Whether ``row_loss`` uses ``nll``. If False, it gets None.
 
     Raises
     ------
@@ -169,15 +172,15 @@ class LossMix(BaseEstimator):  # type: ignore[misc]
     ldam : float, default=0.0
         Factor of the label-distribution-aware margin loss (see Notes).
     focal_gamma : float, default=2.0
-        Focusing exponent of the focal loss, dimensionless, at least 0; 0 gives cross-entropy.
+        Focusing exponent of the focal loss, dimensionless, at least 0. 0 gives cross-entropy.
     label_smoothing : float, default=0.0
         Share of the target that is spread evenly over the classes, in [0, 1). It applies to
-        ``ce`` and ``wce``; all other terms compare with hard labels.
+        ``ce`` and ``wce``. All other terms compare with hard labels.
     la_tau : float, default=1.0
-        Strength of the adjustment of ``la``, dimensionless, at least 0; 0 gives cross-entropy.
+        Strength of the adjustment of ``la``, dimensionless, at least 0. 0 gives cross-entropy.
     ldam_margin : float, default=0.5
         Margin of ``ldam`` for the rarest class, the largest one, in units of the logits
-        (dimensionless), at least 0; 0 gives cross-entropy.
+        (dimensionless), at least 0. 0 gives cross-entropy.
     statistics : {"batch", "moving"}, default="batch"
         Rows that ``f1`` and ``mcc`` are computed from: the rows of the batch, as in the paper, or
         the rows of the batches so far by exponential moving sums, for batches that are too small to
@@ -203,9 +206,9 @@ class LossMix(BaseEstimator):  # type: ignore[misc]
     With logits :math:`z`, the target :math:`y`, :math:`n_k` training rows of class :math:`k` and
     their shares :math:`\pi_k`, three terms are cross-entropies of other logits:
 
-    - ``la`` of :math:`z_k + \tau \log \pi_k` (Menon et al., 2021);
+    - ``la`` of :math:`z_k + \tau \log \pi_k` (Menon et al., 2021).
     - ``balanced_softmax`` of :math:`z_k + \log n_k` (Ren et al., 2020), which is ``la`` with
-      :math:`\tau = 1`, as a softmax does not see a constant;
+      :math:`\tau = 1`, as a constant does not change a softmax.
     - ``ldam`` of :math:`z_k - \Delta_k [k = y]` with :math:`\Delta_k = C / n_k^{1/4}` (Cao et
       al., 2019) and :math:`C` such that the largest margin is ``ldam_margin``.
 
@@ -375,14 +378,14 @@ class MixedLoss(nn.Module):
         Whether the loss has no term that is a mean over rows, and so no direction on the plateau of
         constant predictions.
     uses_numpy : bool
-        Whether a batch on the CPU goes through numpy for the three vectors, whose calls cost less
-        than torch's. If False, the CPU runs the operations of other devices.
+        Whether numpy computes with the three vectors of a batch on the CPU, as its calls cost less
+        than the calls of torch. If False, the CPU runs the operations of other devices.
 
     Raises
     ------
     ValueError
-        If a factor is negative, not a finite number, or all are zero; if a term is unknown; if an
-        option is out of range; if a term needs ``class_counts`` and there are none.
+        If a factor is negative, not a finite number, or all are zero, if a term is unknown, if an
+        option is out of range, or if a term needs ``class_counts`` and they are missing.
 
     Notes
     -----
@@ -393,11 +396,11 @@ class MixedLoss(nn.Module):
     :math:`f'(u)\, \partial v / n`, in which sums divided by their total correct the bias of an
     average that began at 0. This is stochastic compositional gradient descent with its inner
     function tracked by a moving average (Wang et al., 2017). Only training mode moves the sums.
-    In evaluation mode the value is the value of the batch.
+    In evaluation mode the value is the loss of the batch.
 
     See Also
     --------
-    get_loss : Makes one from a name or an expression.
+    get_loss : Makes a loss from a name or an expression.
 
     References
     ----------
@@ -434,7 +437,7 @@ class MixedLoss(nn.Module):
         self.register_buffer("moving", None, persistent=False)
 
     def _register_class_vectors(self, class_counts: ArrayLike | None) -> int | None:
-        """Keep the vectors that terms make of class counts; return the number of classes."""
+        """Keep the vectors that terms make of class counts. Return the number of classes."""
         needing = [name for name in self.factors if self._terms[name].of_classes is not None]
         if not needing:
             return None
@@ -571,10 +574,10 @@ class MixedLoss(nn.Module):
         sum_over_parts : callable, default=None
             Where several processes hold a part of the batch each, which may be empty:
             ``f(tensor)`` returns the differentiable sum over all parts, and the attribute
-            ``n_parts`` is their number. The means of value and gradient over the processes, such as
-            DistributedDataParallel takes, equal value and gradient of the whole batch. This costs
-            one message with the three vectors. ``normalizer`` is then the divisor of the whole
-            batch, and its number of rows. Without ``normalizer`` there is a second message.
+            ``n_parts`` is their number. The means of value and gradient over the processes, as
+            DistributedDataParallel computes them, are then the value and gradient of the whole
+            batch. This costs one message with the three vectors. ``normalizer`` is the divisor of
+            the whole batch, and its number of rows. None costs a second message.
 
         Returns
         -------
@@ -641,7 +644,7 @@ class MixedLoss(nn.Module):
     def _score_terms(
         self, logits: Tensor, target: Tensor, weight: Tensor | None, options: SetOptions
     ) -> tuple[Tensor, Tensor | None]:
-        # The gradient in closed form is one for the logits.
+        # The closed form is the gradient for the logits. Weights that are learnt need autograd.
         in_closed_form = weight is None or not weight.requires_grad
         compute: Any = SetTerms.apply if in_closed_form else set_terms
         loss, nll, sums = compute(logits, target, weight, options)
@@ -650,7 +653,7 @@ class MixedLoss(nn.Module):
         return loss, nll
 
     def _past(self, logits: Tensor, n_rows: float) -> Tensor:
-        """Return the moving sums of the batches before, faded by a batch of so many rows."""
+        """Return the moving sums of past batches, as they count for a batch of so many rows."""
         if self.moving is None:
             # MPS has no float64.
             wide = torch.float32 if logits.device.type == "mps" else torch.float64
@@ -667,7 +670,7 @@ class MixedLoss(nn.Module):
         assert term.row_loss is not None
         given: Any = nll if term.takes_nll else None
         vector: Any = getattr(self, f"of_classes_{name}", None)
-        # Once for each term: the gradients of half precision are then rounded as single terms are.
+        # Once for each term, so that half precision rounds the gradient of each term by itself.
         wide = logits.to(accumulation_dtype(logits))
         return term.row_loss(wide, target, given, vector, self.mix)
 
@@ -777,7 +780,7 @@ TERMS: dict[str, Term] = {
 class SoftMCCLoss(MixedLoss):
     """One minus the soft multi-class Matthews correlation coefficient of the batch.
 
-    See :func:`mcc_score` for the formula. The value lies in [0, 2]; it is exactly 1, without
+    See :func:`mcc_score` for the formula. The value lies in [0, 2]. It is exactly 1, without
     gradient, where batch or prediction is of one class only.
 
     Examples
@@ -798,7 +801,7 @@ class SoftMCCLoss(MixedLoss):
 class SoftF1Loss(MixedLoss):
     """One minus the soft macro F1 score of the batch.
 
-    See :func:`f1_score_macro` for the formula. The value lies in [0, 1]; each class that the
+    See :func:`f1_score_macro` for the formula. The value lies in [0, 1]. Each class that the
     batch lacks adds 1 / n_classes.
 
     Examples
@@ -819,7 +822,7 @@ class FocalLoss(MixedLoss):
     Parameters
     ----------
     gamma : float, default=2.0
-        Focusing exponent, dimensionless, at least 0; 0 gives cross-entropy.
+        Focusing exponent, dimensionless, at least 0. 0 gives cross-entropy.
 
     Raises
     ------
@@ -942,7 +945,7 @@ class ModuleLoss(nn.Module):
         logits, target, sample_weight
             As for :meth:`MixedLoss.forward`. Weights are passed on if there are any.
         normalizer : float, default=None
-            Number of rows of the whole batch; the rows that are given are all if None.
+            Number of rows of the whole batch. If None, the given rows are the whole batch.
         ce_share : float, default=0.0
             Not used.
         sum_over_parts : callable, default=None
@@ -1206,7 +1209,7 @@ _OPTIONS = (
 
 
 def _factors(mix: LossMix) -> dict[str, float]:
-    """Check the factors of a mix; return those above 0, in the order of the table."""
+    """Check the factors of a mix. Return the factors above 0, in the order of the table."""
     given = {k: v for k, v in mix.get_params(deep=False).items() if k not in _OPTIONS}
     for name in given:
         if name not in TERMS and given[name]:
@@ -1245,10 +1248,10 @@ def _options(mix: LossMix) -> dict[str, Any]:
     }
 
 
-def _number(name: str, value: Any) -> float:
+def _number(name: str, value: object) -> float:
+    """Check a number of at least 0. Text that looks like a number is a mistake."""
     try:
-        # Text that looks like a number is a mistake here, not a number.
-        result = float("nan") if isinstance(value, str) else float(value)
+        result = float(value) if isinstance(value, SupportsFloat) else float("nan")
     except (TypeError, ValueError):
         result = float("nan")
     if not np.isfinite(result) or result < 0:

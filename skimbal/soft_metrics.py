@@ -94,7 +94,7 @@ def soft_confusion(
     target : Tensor of shape (n_samples,)
         Class numbers from 0 to ``n_classes - 1``, int64.
     sample_weight : Tensor of shape (n_samples,), default=None
-        Weights, dimensionless and not negative; ``None`` gives each row the weight 1.
+        Weights, dimensionless and not negative. ``None`` gives each row the weight 1.
 
     Returns
     -------
@@ -137,7 +137,7 @@ def mcc_score(tp: Tensor, predicted: Tensor, true: Tensor) -> Tensor:
     -------
     score : Tensor of shape ()
         Dimensionless, in [-1, 1]. Where prediction or truth is of one class only, the coefficient
-        is not defined; as in :func:`sklearn.metrics.matthews_corrcoef` it is then 0, and so is
+        is not defined. As in :func:`sklearn.metrics.matthews_corrcoef` it is then 0, and so is
         its gradient.
 
     References
@@ -210,7 +210,7 @@ def check_batch(
 
 
 def accumulation_dtype(tensor: Tensor) -> torch.dtype:
-    """Give the dtype to sum up in: float32, or float64 where the input has it."""
+    """Return the dtype of sums: float32, or float64 where the input has it."""
     return torch.promote_types(tensor.dtype, torch.float32)
 
 
@@ -297,14 +297,15 @@ def _variance(share: V) -> V:
 
 
 def by_autograd(score: Score) -> ClosedForm:
-    """Give a score the form of those that know their derivatives."""
+    """Give a score the form of a score that knows its derivatives."""
+    name = getattr(score, "__name__", repr(score))
 
     def value_of(tp: Tensor, predicted: Tensor, true: Tensor) -> Tensor:
         value = score(tp, predicted, true)
         if not isinstance(value, Tensor) or value.numel() != 1:
             got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
             raise TypeError(
-                f"the score {score} must return a tensor of one number; got {got}. Average over "
+                f"the score {name} must return a tensor of one number; got {got}. Average over "
                 "the classes, such as by .mean()."
             )
         return value.reshape(())
@@ -319,7 +320,7 @@ def by_autograd(score: Score) -> ClosedForm:
                 value = value_of(*leaves)
                 if not value.requires_grad:
                     raise TypeError(
-                        f"the score {score} must be a differentiable function of tp and predicted; "
+                        f"the score {name} must be a differentiable function of tp and predicted; "
                         "got a constant. Compute it with operations of torch."
                     )
                 return torch.autograd.grad(value, by, materialize_grads=True)
@@ -346,7 +347,7 @@ class SetOptions(NamedTuple):
     sum_over_parts : SumOverParts or None
         The sum over all parts of a batch.
     uses_numpy : bool
-        Whether the vectors of a batch on the CPU are numpy's.
+        Whether numpy computes with the vectors of a batch on the CPU.
     """
 
     scores: list[tuple[float, ClosedForm]]

@@ -1,6 +1,7 @@
 """Batches of logits, and comparisons of values and gradients, that tests of losses share."""
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import assume, settings
 from hypothesis import strategies as st
@@ -26,6 +27,21 @@ GRADIENT_ERROR = {
 FLOAT32_EPS = torch.finfo(torch.float32).eps
 #: Random cases: few in the default run, many in a run with slow tests.
 examples = settings.get_profile("losses")
+
+
+def sizes_and_dtypes(*sizes):
+    """Combine numbers of rows and dtypes.
+
+    Large batches are slow in all dtypes but float32, whose sums round, and float16, where the
+    gradient of a row is small.
+    """
+
+    def marks(n, dtype):
+        is_quick = n <= 512 or dtype in (torch.float32, torch.float16)
+        return [] if is_quick else [pytest.mark.slow]
+
+    pairs = [(n, dtype) for n in sizes for dtype in DTYPES]
+    return [pytest.param(*pair, marks=marks(*pair), id="{}-{}".format(*pair)) for pair in pairs]
 
 
 def make_loss(spec, n_classes):

@@ -32,6 +32,7 @@ from tests.batches import (
     make_loss,
     predictions,
     relative_error,
+    sizes_and_dtypes,
     soft_batches,
     value_and_gradient,
     weights,
@@ -148,8 +149,7 @@ def test_gradients_are_those_of_the_paper():
         np.testing.assert_allclose(gradient.numpy(), expected, rtol=0, atol=1e-15)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("n", [1, 2, 7, 512, 65536])
+@pytest.mark.parametrize(("n", "dtype"), sizes_and_dtypes(1, 2, 7, 512, 65536))
 def test_mcc_of_a_batch_of_one_class_is_one_without_gradient(n, dtype, rng):
     weight = torch.from_numpy(rng.uniform(0.01, 2, n))
     for target in (torch.zeros(n).long(), torch.full((n,), 2))[: 1 if n > 512 else 2]:
@@ -169,8 +169,7 @@ def test_mcc_where_weights_leave_one_class_is_one_without_gradient(dtype):
     assert (gradient == 0).all()
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("n", [2, 512, 65536])
+@pytest.mark.parametrize(("n", "dtype"), sizes_and_dtypes(2, 512, 65536))
 def test_mcc_of_a_saturated_constant_prediction_is_one_without_gradient(n, dtype, rng):
     _, target = make_batch(n, 3)
     weight = torch.from_numpy(rng.uniform(0.01, 2, n))

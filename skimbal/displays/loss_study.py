@@ -56,8 +56,8 @@ class LossStudyDisplay:
     ----------
     estimates : list of named tuples
         One for each configuration, with ``loss``, ``sampler``, ``mean``, and the ends of its
-        interval, ``low`` and ``high``, all in the units of the score. The ends are NaN where there
-        is no interval.
+        interval, ``low`` and ``high``, all in the units of the score. The ends are NaN without an
+        interval.
     differences : list of named tuples
         Paired differences to the reference at the same sampler, with ``loss``, ``sampler``,
         ``reference`` (name of the loss that is subtracted), ``mean``, ``low``, ``high`` in the

@@ -44,8 +44,8 @@ class TrainIterator:
     num_workers : int, default=None
         Threads that read whole batches ahead, one each and one more. The batches come in the same
         order, and the threads end with the iterator. 0 reads a batch when it is asked for. If None,
-        as many as torch has, but 4 at most, for images that have to be read and decoded, and 0 for
-        arrays. As many threads read for the channel statistics.
+        as many as torch has, but 4 at most, for images in files, and 0 for arrays. As many threads
+        read for the channel statistics.
 
     Raises
     ------

@@ -67,7 +67,7 @@ class IncompleteBatches(Callback):  # type: ignore[misc]
     """Says after the first epoch if many batches lacked a class that the loss needs."""
 
     def on_epoch_end(self, net: _Net, **kwargs: object) -> None:
-        """Look at what the epoch has recorded."""
+        """Look at the counts of the first epoch."""
         if len(net.history) > 1 or "incomplete_batch_count" not in net.history[-1]:
             return
         share = net.history[-1, "incomplete_batch_count"] / net.history[-1, "train_batch_count"]

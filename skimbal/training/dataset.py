@@ -84,7 +84,7 @@ class Batch(tuple[Any, Tensor]):
         return [self.images, self.labels, *([] if self.weight is None else [self.weight])]
 
     def map_tensors(self, function: Callable[[Tensor], Tensor]) -> "Batch":
-        """Return the batch of what a function makes of each tensor."""
+        """Return a batch of the results of a function, which takes each tensor in turn."""
         return Batch.of(*map(function, self.tensors))
 
     def split(self, n_parts: int) -> "list[Batch]":

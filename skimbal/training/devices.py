@@ -1,4 +1,4 @@
-"""What a device of torch is, and its memory."""
+"""Devices of torch: their type and their memory."""
 
 import torch
 

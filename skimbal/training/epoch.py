@@ -19,7 +19,7 @@ __all__ = ["EpochNet", "Pair", "follows_batches", "train", "validate", "validati
 Pair: TypeAlias = tuple[BatchImages, Tensor]
 #: The loss and the logits of a batch.
 Step: TypeAlias = dict[str, Tensor]
-#: The loop of skorch over the batches of an epoch, with what it does with each.
+#: The loop of skorch over the batches of an epoch, with the step on each batch.
 Loop: TypeAlias = Callable[[Iterable[Pair], Callable[[Pair], Step]], None]
 
 
@@ -139,7 +139,7 @@ def _only_epochs_matter(net: EpochNet) -> bool:
 
 
 def _train_lean(net: EpochNet, batches: Iterable[Pair], prefix: str) -> None:
-    """Train as skorch does, but do once what it does for each batch.
+    """Train as skorch does, but prepare, record and read losses once an epoch, not once a batch.
 
     The losses stay on the device until the epoch has ended: to read one waits for all that has been
     asked of the device before.

@@ -77,7 +77,7 @@ def share_of_loss(
     n_rows: int,
     training: bool,
 ) -> Tensor:
-    """Compute what some rows add to the loss of a batch of ``n_rows``, often all of them."""
+    """Compute the share of some rows in the loss of a batch of ``n_rows``, often all of them."""
     n_epochs = net.epochs_before_ + len(net.history) - 1 + net.progress_
     return net.criterion_(
         logits,
@@ -145,8 +145,8 @@ def _in_two_passes(
         for part in others:
             states.append(generator_states(net.device))
             logits.append(net.infer(part.images))
-        # Running statistics must see each part once. (By way of data, as the graph that is kept
-        # would take it for a change of what it was computed with.)
+        # Running statistics must see each part once. (Through data, because autograd would refuse
+        # the graph of the first part if a tensor of it had changed.)
         for name, buffer in net.module_.named_buffers():
             buffer.data.copy_(kept[name])
     y_pred = torch.cat(logits).requires_grad_()

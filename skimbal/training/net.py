@@ -214,7 +214,7 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
         )
 
     def end_schedule(self) -> None:
-        """Drop what spans the epochs of one ``fit``, and go back to the learning rate before it."""
+        """Drop the callbacks that span the epochs of one ``fit``, and restore the learning rate."""
         kept: list[tuple[str, Any]] = []
         for name, callback in vars(self)["callbacks_"]:
             if isinstance(callback, CosineSchedule):

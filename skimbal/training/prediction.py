@@ -28,8 +28,8 @@ __all__ = [
 ]
 
 #: Least and greatest size of the largest output of a layer for a block that is predicted, in bytes.
-#: On a CPU the output must stay in the cache, unless many weights have to be read for each block,
-#: and below the 32 MiB that glibc returns to the kernel each time.
+#: On a CPU the output must fit in the cache, unless each block reads many weights, and it must be
+#: smaller than the 32 MiB that glibc returns to the kernel each time.
 _ACTIVATION_BYTES = {"cpu": (2**22, 2**24), "cuda": (2**28, 2**28)}
 
 

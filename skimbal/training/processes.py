@@ -46,7 +46,7 @@ class Processes(Protocol):
         """Return the rows of a batch that are for this process."""
 
     def gather_rows(self, part: Tensor, n_rows: int) -> Tensor:
-        """Put together what each process has computed for its own rows."""
+        """Put together the results that each process has computed for its rows."""
 
     def all_reduce_max(self, number: int) -> int:
         """Return the largest number that a process has."""
@@ -121,14 +121,14 @@ class Together:
         self.sum_over_parts: SumOverParts | None = SumOverProcesses(self.n_processes)
 
     def own_rows(self, n_rows: int) -> slice:
-        """Return the rows of a batch that are for this process: none, or more than one."""
+        """Return the rows of a batch that are for this process: no row, or more than one."""
         # Not neighbours: a batch is sorted, and batch normalisation takes the rows by themselves.
         # It cannot do that with a single row.
         n_parts = min(self.n_processes, max(1, n_rows // 2))
         return slice(self.rank, None, n_parts) if self.rank < n_parts else slice(0, 0)
 
     def gather_rows(self, part: Tensor, n_rows: int) -> Tensor:
-        """Put together what each process has computed for its own rows."""
+        """Put together the results that each process has computed for its rows."""
         # Zeros elsewhere, so that the sum is exact.
         rows = part.new_zeros((n_rows, *part.shape[1:]))
         rows[self.own_rows(n_rows)] = part.detach()
