@@ -1,4 +1,4 @@
-"""The English of the project: patterns that do not read as English stay rare.
+"""The English of the project: patterns that English avoids stay rare.
 
 ``python -m tests.test_english [ROOT]`` prints the counts per 1,000 words.
 """
@@ -30,7 +30,7 @@ CEILINGS = {name: 3.0 if name == "semicolons" else 0.3 for name in PATTERNS}
 KINDS = ("documentation", "docstrings", "comments", "messages")
 
 _DIRECTIVE = re.compile(r"\s*\.\. ([\w:.-]+)::")
-_WITH_PROSE = {"list-table", "note", "warning", "tip", "rubric", "grid", "grid-item-card", "card"}
+_WITH_PROSE = {"list-table", "note", "warning", "container", "figure"}
 _TABLE_BORDER = re.compile(r"\s*=+( +=+)+\s*$")
 _INLINE = [
     (re.compile(r"``.*?``|:math:`[^`]*`|(?<!`)`[^`\s<>]+`(?![`_])|\$[^$]+\$"), "code"),
@@ -104,7 +104,7 @@ def count_words(lines):
 
 
 def find(lines, name):
-    """Find a pattern; questions may begin with what and who."""
+    """Find a pattern. Questions may begin with what and who."""
     text, starts = "", []
     for line in lines:
         starts.append(len(text))

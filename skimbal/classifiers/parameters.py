@@ -155,8 +155,8 @@ def check_constraints(estimator: CNNClassifier, names: Iterable[str] = CONSTRAIN
         constraints = CONSTRAINTS[name]
         if not any(make_constraint(one).is_satisfied_by(value) for one in constraints):
             words = [_WORDS.get(one) or str(make_constraint(one)) for one in constraints]
-            *others, last = words
-            expected = f"{', '.join(others)} or {last}" if others else last
+            others, _, last = ", ".join(words).rpartition(", ")
+            expected = f"{others} or {last}" if others else last
             raise ParameterError(name, expected, value, _REMEDIES.get(name, ""))
 
 
@@ -243,12 +243,12 @@ def _check_optimizer(estimator: CNNClassifier, augments: bool) -> None:
     optimizer = find_optimizer(estimator.optimizer)
     if not takes_several_gradients(optimizer):
         return
-    reason = f"optimizer={optimizer.__name__} computes the loss of a batch several times in a step"
+    reason = f"{optimizer.__name__} computes the loss of a batch several times in a step"
     if augments:
         name = "crop_size" if estimator.augment is None else "augment"
         raise ParameterError(
             name,
-            "None for this optimizer",
+            "None with this optimizer",
             getattr(estimator, name),
             f"{reason}, and augment and crop_size would change the images each time. Use another "
             "optimizer.",
@@ -256,7 +256,7 @@ def _check_optimizer(estimator: CNNClassifier, augments: bool) -> None:
     if estimator.dtype == "float16":
         raise ParameterError(
             "dtype",
-            "another dtype for this optimizer",
+            "'auto', 'float32', 'float64' or 'bfloat16' with this optimizer",
             estimator.dtype,
             f"{reason}, and float16 needs one scale of the gradients. Use dtype='bfloat16' or "
             "another optimizer.",
@@ -370,7 +370,7 @@ def check_device(device: object) -> str:
             "'cpu', 'auto' or a device that torch can use here",
             device,
             f"There are {torch.cuda.device_count()} CUDA device(s) on this machine. Torch says: "
-            f"{reason}",
+            f"{reason.rstrip('.')}.",
         ) from None
     return str(known)
 

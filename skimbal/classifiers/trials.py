@@ -115,7 +115,7 @@ def check_loss(estimator: CNNClassifier, loss: MixedLoss | ModuleLoss, train: Ro
     if loss.statistics == "moving" and takes_several_gradients(find_optimizer(estimator.optimizer)):
         raise ParameterError(
             "statistics",
-            "'batch' for this optimizer",
+            "'batch' with this optimizer",
             loss.statistics,
             "Moving statistics count a batch once, but the optimizer computes the loss of a batch "
             "several times in a step. Use LossMix(..., statistics='batch') or another optimizer.",

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -130,13 +131,13 @@ class Predictions:
     classes: np.ndarray
     rarest: int
 
-    @property
+    @cached_property
     def one_hot(self) -> np.ndarray:
         """Whether a row is of a class, of shape (n_samples, n_classes)."""
         one_hot: np.ndarray = self.y[:, None] == self.classes
         return one_hot
 
-    @property
+    @cached_property
     def f1(self) -> np.ndarray:
         """F1 of each class, of shape (n_classes,)."""
         f1: np.ndarray = metrics.f1_score(

@@ -30,6 +30,7 @@ def study(digits, small):
         X,
         np.array(digits.target_names)[y],
         losses=["ce", "ce+mcc"],
+        samplers=["balanced"],
         estimator=CNN2DClassifier(max_epochs=2),
         cv=2,
         random_state=0,

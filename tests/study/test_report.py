@@ -29,9 +29,7 @@ STUDIES = {
     "usual": reported,
     "one fit each": lambda: reported(n_splits=1),
     "one configuration": lambda: reported(losses=["ce"], samplers=["uniform"], n_splits=1),
-    "not complete": lambda: reported(n_done=4),
-    "fixed test set": lambda: reported(has_test_set=True),
-    "less is better": lambda: reported(scoring="log_loss"),
+    "fixed test set": lambda: reported(has_test_set=True, scoring="log_loss", n_done=4),
     "many classes": lambda: reported(
         classes=[LONG, EVIL, "$\\frac$", *(f"organ {k}" for k in range(8))],
         losses=["ce", "LossMix(ce=1, f1=0.5, focal_gamma=3, mcc=0.25)", "l" * 80],
@@ -102,6 +100,12 @@ def path_of(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def page_of(path_of):
+    """Read the report of each of the studies once."""
+    return functools.cache(lambda name: Page(path_of(name)))
+
+
+@pytest.fixture(scope="module")
 def real_page(study, tmp_path_factory):
     path = tmp_path_factory.mktemp("real") / "report.html"
     study.to_html(path)
@@ -109,8 +113,8 @@ def real_page(study, tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", STUDIES)
-def test_every_study_makes_a_well_formed_page(name, path_of):
-    page = Page(path_of(name))
+def test_every_study_makes_a_well_formed_page(name, page_of):
+    page = page_of(name)
     assert page.declaration == "DOCTYPE html"
     assert page.all("html")[0]["attributes"]["lang"] == "en"
     assert len(page.all("title")) == len(page.all("h1")) == 1
@@ -141,8 +145,8 @@ def test_every_study_makes_a_well_formed_page(name, path_of):
 
 
 @pytest.mark.parametrize("name", STUDIES)
-def test_nothing_comes_from_elsewhere(name, path_of):
-    page = Page(path_of(name))
+def test_nothing_comes_from_elsewhere(name, page_of):
+    page = page_of(name)
     allowed = {"html", "head", "meta", "title", "style", "body", "header", "nav", "main", "section"}
     allowed |= {"footer", "h1", "h2", "h3", "p", "ul", "li", "dl", "dt", "dd", "div", "a", "span"}
     allowed |= {"table", "caption", "thead", "tbody", "tfoot", "tr", "th", "td", "figure", "img"}
@@ -209,9 +213,9 @@ def test_tables_hold_the_numbers_of_the_study(study, real_page):
         assert marked == [[f"{best.loss} best mean", best.sampler]]
 
 
-def test_the_words_of_pictures_hold_their_numbers(path_of):
+def test_the_words_of_pictures_hold_their_numbers(page_of):
     study = STUDIES["usual"]()
-    page = Page(path_of("usual"))
+    page = page_of("usual")
     scores, gains, classes, confusion = (e["attributes"]["alt"] for e in page.all("img"))
     for e in study.estimates():
         assert f"{e.loss} {e.mean:.3f} [{e.low:.3f}, {e.high:.3f}]" in scores
@@ -230,8 +234,8 @@ def test_the_words_of_pictures_hold_their_numbers(path_of):
         assert f"{name} {matrix[k, k]} of {matrix[k].sum()}" in confusion
 
 
-def test_facts_to_repeat_the_study(path_of):
-    page = Page(path_of("usual"))
+def test_facts_to_repeat_the_study(page_of):
+    page = page_of("usual")
     facts = dict(zip(page.texts("dt"), page.texts("dd"), strict=True))
     assert facts["Choice of the test rows"] == "stratified group 3-fold cross-validation"
     assert facts["Seed"] == "7"
@@ -254,23 +258,23 @@ def test_durations(seconds, text):
     assert format_duration(seconds) == text
 
 
-def test_notes_suit_the_study(path_of):
-    (cv,) = Page(path_of("usual")).texts("main")
+def test_notes_suit_the_study(page_of):
+    (cv,) = page_of("usual").texts("main")
     assert "n₂/n₁" in cv
     assert "adjusted for 2 comparisons" in cv
     assert "Scandinavian" in cv
-    (fixed,) = Page(path_of("fixed test set")).texts("main")
+    (fixed,) = page_of("fixed test set").texts("main")
     assert "n₂/n₁" not in fixed
     assert "variance s² over seeds" in fixed
-    (single,) = Page(path_of("one fit each")).texts("main")
+    (single,) = page_of("one fit each").texts("main")
     assert "±" not in single
     assert "There is one fit of each configuration" in single
     assert "Student" not in single
 
 
-def test_many_classes_are_split_into_tables_of_about_equal_width(path_of):
+def test_many_classes_are_split_into_tables_of_about_equal_width(page_of):
     study = STUDIES["many classes"]()
-    heads = [table[0] for table in Page(path_of("many classes")).tables[3:]]
+    heads = [table[0] for table in page_of("many classes").tables[3:]]
     assert [len(head) for head in heads] == [2 + 6, 2 + 5]
     assert heads[0][2:] + heads[1][2:] == study.class_names
 
@@ -280,6 +284,7 @@ def test_names_are_text_and_nothing_else(tmp_path):
     study = reported(
         classes=[EVIL, "{{ 7 * 7 }}", "a&b"],
         losses=["ce", attack],
+        samplers=["uniform"],
         estimator=CNN2DClassifier(module="</code></pre><script>alert(1)</script>"),
     )
     study.splitting = "<b>bold</b>"
@@ -322,7 +327,7 @@ def test_global_state_is_as_before(tmp_path):
         return dict(matplotlib.rcParams), *randomness, torch.get_rng_state().tolist()
 
     before = state()
-    STUDIES["one fit each"]().to_html(tmp_path / "report.html")
+    STUDIES["one configuration"]().to_html(tmp_path / "report.html")
     assert state() == before
     assert plt.get_fignums() == [figure.number]
     assert plt.gcf() is figure

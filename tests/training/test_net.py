@@ -103,8 +103,8 @@ def test_net_from_cuda_loads_where_there_is_none(tmp_path):
             batch_size=7,
             micro_batch_size=3,
             device="cuda",
-            module__mean=np.zeros(2),
-            module__std=np.ones(2),
+            module__mean=np.zeros((2, 1, 1)),
+            module__std=np.ones((2, 1, 1)),
         )
         net.train_epochs(data, data, 2)
     assert {value.device.type for value in state_of(net).values()} == {"cuda"}
