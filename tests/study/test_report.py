@@ -338,7 +338,7 @@ def test_global_state_is_as_before(tmp_path):
 def test_missing_extras_are_named_before_anything_is_written(name, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(
-        ImportError, match=rf'{name} is missing. Run pip install "skimbal\[study\]"'
+        ImportError, match=rf'{name}, which is missing. Run pip install "skimbal\[study\]"'
     ):
         write_report(reported(), tmp_path / "report.html")
     assert not os.listdir(tmp_path)
