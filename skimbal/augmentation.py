@@ -5,7 +5,7 @@ CPU makes the draw, so that it is the same for every device.
 """
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias
 
 import torch
@@ -585,10 +585,10 @@ def _paper(n_axes: int) -> list[nn.Module]:
     ]
 
 
-#: Recipes that ``augment=`` knows by name: functions that map the number of spatial axes to a list
-#: of modules. It is read when an augmentation is made, so a row that is added is known to the
-#: classifiers, to studies and to the command line.
-RECIPES: dict[str, Callable[[int], list[nn.Module]]] = {"flip": _flips, "paper": _paper}
+#: Recipes that ``augment=`` knows by name: functions that map the number of spatial axes to another
+#: value of ``augment=``, such as a list of modules. It is read when an augmentation is made, so a
+#: row that is added is known to the classifiers, to studies and to the command line.
+RECIPES: dict[str, Callable[[int], AugmentSpec]] = {"flip": _flips, "paper": _paper}
 
 
 def get_augmentation(spec: AugmentSpec, n_axes: int) -> nn.Sequential | None:
@@ -632,16 +632,21 @@ def get_augmentation(spec: AugmentSpec, n_axes: int) -> nn.Sequential | None:
       (2): RandomFlip(axes=None, p=0.5)
     )
     """
+    steps = list(_steps(spec, n_axes))
+    return nn.Sequential(*steps) if steps else None
+
+
+def _steps(spec: object, n_axes: int) -> Iterator[nn.Module]:
+    """Yield a module for each step."""
     if spec is None:
-        return None
-    steps: list[nn.Module] = []
+        return
     for step in spec if isinstance(spec, list | tuple) else [spec]:
         if isinstance(step, str) and step in RECIPES:
-            steps += RECIPES[step](n_axes)
+            yield from _steps(RECIPES[step](n_axes), n_axes)
         elif isinstance(step, nn.Module):
-            steps.append(copy.deepcopy(step).train())
+            yield copy.deepcopy(step).train()
         elif callable(step) and not isinstance(step, type):
-            steps.append(_Function(copy.deepcopy(step)))
+            yield _Function(copy.deepcopy(step))
         else:
             raise ParameterError(
                 "augment",
@@ -650,7 +655,6 @@ def get_augmentation(spec: AugmentSpec, n_axes: int) -> nn.Sequential | None:
                 step,
                 f"Make an instance of {step.__name__}." if isinstance(step, type) else "",
             )
-    return nn.Sequential(*steps) if steps else None
 
 
 def _range(images: Tensor) -> tuple[Tensor, Tensor]:

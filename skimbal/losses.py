@@ -9,6 +9,7 @@ the whole batch.
 
 import copy
 import inspect
+import keyword
 import math
 import re
 from collections.abc import Callable, Mapping
@@ -276,6 +277,8 @@ class LossMix(BaseEstimator):  # type: ignore[misc]
         self.statistics = statistics
         self.horizon = horizon
         self.warmup_epochs = warmup_epochs
+        if factors:
+            _check_terms()
         for name, factor in factors.items():
             if name not in TERMS:
                 raise TypeError(f"LossMix got the keyword {name!r}. {_unknown_term(name)}")
@@ -673,7 +676,16 @@ class MixedLoss(nn.Module):
         vector: Any = getattr(self, f"of_classes_{name}", None)
         # Once for each term, so that half precision rounds the gradient of each term by itself.
         wide = logits.to(accumulation_dtype(logits))
-        return term.row_loss(wide, target, given, vector, self.mix)
+        loss: object = term.row_loss(wide, target, given, vector, self.mix)
+        # Anything else could broadcast to a wrong mean.
+        if not isinstance(loss, Tensor) or loss.shape != target.shape:
+            got = tuple(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
+            raise TypeError(
+                f"the row_loss of {name!r} must return a tensor of shape (n_samples,), here "
+                f"{tuple(target.shape)}; got {got}. Compute one number for each row. A row_loss "
+                "that uses nll needs takes_nll=True."
+            )
+        return loss
 
 
 def _count_rows(
@@ -1153,6 +1165,7 @@ def _check_counts(class_counts: ArrayLike) -> np.ndarray:
 
 def _parse(expression: str) -> dict[str, float]:
     """Read the factors of an expression."""
+    _check_terms()
     # A "+" belongs to a factor only as the sign of its exponent, as in 1e+3.
     factor_pattern = r"(?P<factor>[\d.][^*+\s]*(?:(?<=[eE])\+\d+)?|[^*+\s]+)"
     term = re.compile(rf"\s*(?:{factor_pattern}\s*\*\s*)?(?P<name>[A-Za-z_]\w*)\s*(?:\+|$)")
@@ -1211,8 +1224,39 @@ _OPTIONS = (
 )
 
 
+def _check_terms() -> None:
+    """Refuse a table whose rows a mix cannot take as keywords, or that lacks the cross-entropy."""
+    for name, term in TERMS.items():
+        if not isinstance(term, Term):
+            raise TypeError(
+                f"TERMS[{name!r}] must be a skimbal.losses.Term; got {term!r}. Write "
+                "Term(score=f), for example."
+            )
+        is_word = isinstance(name, str) and name.isascii() and name.isidentifier()
+        if (
+            not is_word
+            or keyword.iskeyword(name)
+            or name.startswith("_")
+            or "__" in name
+            or name in (*_OPTIONS, "self")
+            or hasattr(LossMix, name)
+        ):
+            raise ParameterError(
+                "TERMS",
+                "a dict whose keys can be keywords of LossMix beside its own parameters and "
+                "methods, without a double underscore and without an underscore at the start",
+                name,
+                "Give the term another name, such as 'recall'.",
+            )
+    if "ce" not in TERMS:
+        raise ParameterError(
+            "TERMS", "a dict with 'ce', which a warm-up needs", list(TERMS), "Put 'ce' back."
+        )
+
+
 def _factors(mix: LossMix) -> dict[str, float]:
     """Check the factors of a mix. Return the factors above 0, in the order of the table."""
+    _check_terms()
     given = {k: v for k, v in mix.get_params(deep=False).items() if k not in _OPTIONS}
     for name in given:
         if name not in TERMS and given[name]:

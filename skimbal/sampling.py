@@ -238,7 +238,13 @@ def check_sampler(sampler: SamplerSpec, y: ArrayLike) -> Strategy:
 def _strategy(sampler: SamplerSpec, y: np.ndarray) -> Strategy:
     name = "uniform" if sampler is None else sampler
     if isinstance(name, str) and name in STRATEGIES:
-        return STRATEGIES[name]
+        strategy = STRATEGIES[name]
+        if not isinstance(strategy, Strategy):
+            raise TypeError(
+                f"STRATEGIES[{name!r}] must be a skimbal.sampling.Strategy; got {strategy!r}. "
+                "Write Strategy(draw), for example."
+            )
+        return strategy
     if _selects_rows(sampler):
         return Strategy(partial(_resample, sampler, y))
     if _is_resampler(sampler) and not isinstance(sampler, NDSampler):
@@ -351,9 +357,9 @@ class BatchSampler:
         self._rng = _new_generator(random_state if seed is None else seed)
         if self.strategy.count is None:
             # This draw also shows errors of an imbalanced-learn sampler before any training.
-            self._n_rows = len(self.strategy.draw(self._classes, self._rng))
+            self._n_rows = len(self._draw())
         else:
-            self._n_rows = self.strategy.count(counts)
+            self._n_rows = int(self.strategy.count(counts))
         self._n_batches = count_batches(self._n_rows, self.batch_size)
 
     def __len__(self) -> int:
@@ -362,13 +368,33 @@ class BatchSampler:
 
     def __iter__(self) -> Iterator[np.ndarray]:
         """Yield the row numbers of each batch of a newly drawn epoch."""
-        rows = self.strategy.draw(self._classes, self._rng)
+        rows = self._draw()
         if len(rows) != self._n_rows:
             raise ValueError(
                 f"sampler={self.sampler!r} must draw as many rows in every epoch; got "
                 f"{self._n_rows}, then {len(rows)}. Correct its draw, or the count of its Strategy."
             )
-        yield from self.strategy.cut(rows, self._n_batches, self._rng)
+        batches = list(self.strategy.cut(rows, self._n_batches, self._rng))
+        if len(batches) != self._n_batches or not all(map(len, batches)):
+            sizes = list(map(len, batches))
+            raise ValueError(
+                f"sampler={self.sampler!r} must cut {len(rows)} rows into {self._n_batches} batches "
+                f"of at least one row; got batches of {sizes} rows. Correct the cut of its Strategy."
+            )
+        yield from batches
+
+    def _draw(self) -> np.ndarray:
+        """Draw the rows of an epoch."""
+        drawn = self.strategy.draw(self._classes, self._rng)
+        rows, n_rows = np.asarray(drawn), len(self.y)
+        is_of_numbers = rows.ndim == 1 and rows.dtype.kind in "iu" and len(rows) > 0
+        if not is_of_numbers or rows.min() < 0 or rows.max() >= n_rows:
+            raise ValueError(
+                f"sampler={self.sampler!r} must draw an array of row numbers from 0 to "
+                f"{n_rows - 1}, of shape (n_rows,) with at least one row; got {drawn!r}. Correct "
+                "the draw of its Strategy."
+            )
+        return rows
 
 
 class NDSampler(OneToOneFeatureMixin, BaseEstimator):  # type: ignore[misc]

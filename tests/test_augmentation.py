@@ -385,6 +385,21 @@ def test_a_row_of_the_table_is_a_recipe(monkeypatch):
     assert "'last axis'" in error.value.expected
 
 
+def test_a_recipe_is_any_value_of_augment(monkeypatch):
+    def doubled(images):
+        return 2 * images
+
+    kept = RandomFlip()
+    for recipe in (kept, [kept, doubled], ["flip", doubled], doubled, None, []):
+        monkeypatch.setitem(RECIPES, "mine", lambda n_axes, recipe=recipe: recipe)
+        found, expected = get_augmentation("mine", 2), get_augmentation(recipe, 2)
+        assert repr(found) == repr(expected)
+        assert found is None or found[0] is not kept
+    monkeypatch.setitem(RECIPES, "mine", lambda n_axes: [kept, 3])
+    with pytest.raises(ParameterError, match="augment .*got 3"):
+        get_augmentation(["flip", "mine"], 2)
+
+
 # Transforms of one image -----------------------------------------------------------------
 
 

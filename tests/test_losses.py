@@ -18,6 +18,7 @@ from torch.nn.functional import cross_entropy, one_hot
 
 import skimbal
 from skimbal import CNN2DClassifier
+from skimbal.exceptions import ParameterError
 from skimbal.losses import TERMS as TERM_TABLE
 from skimbal.losses import (
     CollapseWarning,
@@ -1058,6 +1059,49 @@ def test_a_score_that_cannot_be(score, message, monkeypatch):
     monkeypatch.setitem(TERM_TABLE, "odd", Term(score=score))
     with pytest.raises(TypeError, match=message):
         get_loss("odd")(*make_batch(9, 3))
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize(
+    ("row_loss", "got"),
+    [
+        (lambda logits, target, nll, of_classes, mix: -logits.log_softmax(1), r"\(9, 3\)"),
+        (lambda logits, target, nll, of_classes, mix: logits[:, :1] ** 2, r"\(9, 1\)"),
+        (lambda logits, target, nll, of_classes, mix: logits.square().mean(), r"\(\)"),
+        (lambda logits, target, nll, of_classes, mix: 0.5, "float"),
+        (lambda logits, target, nll, of_classes, mix: nll, "NoneType.*takes_nll"),
+    ],
+)
+def test_a_loss_of_rows_that_cannot_be(row_loss, got, weighted, monkeypatch):
+    monkeypatch.setitem(TERM_TABLE, "odd", Term(row_loss=row_loss))
+    logits, target = make_batch(9, 3)
+    weight = torch.arange(1.0, 10) if weighted else None
+    with pytest.raises(TypeError, match=rf"'odd'.*shape \(n_samples,\).*got {got}"):
+        get_loss("ce+odd")(logits, target, weight)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["horizon", "statistics", "get_params", "self", "soft-recall", "1st", "a__b", "_own", "in", 3],
+)
+def test_names_that_a_mix_cannot_have_as_a_keyword(name, monkeypatch):
+    monkeypatch.setitem(TERM_TABLE, name, Term(score=recall))
+    attempts = [lambda: get_loss("ce+mcc"), lambda: get_loss(LossMix(ce=1))]
+    if isinstance(name, str):
+        attempts.append(lambda: get_loss(f"ce+{name}"))
+    for attempt in attempts:
+        with pytest.raises(ParameterError, match=f"TERMS must be .*got {name!r}"):
+            attempt()
+
+
+def test_rows_of_the_table_are_terms_and_one_is_the_cross_entropy(monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setitem(TERM_TABLE, "recall", recall)
+        with pytest.raises(TypeError, match=r"TERMS\['recall'\] must be .*got <function recall"):
+            get_loss("ce+recall")
+    monkeypatch.delitem(TERM_TABLE, "ce")
+    with pytest.raises(ParameterError, match=r"'ce'.*got \['wce', "):
+        get_loss("mcc")
 
 
 # --- LossMix as a scikit-learn object --------------------------------------------------------

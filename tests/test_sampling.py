@@ -587,9 +587,44 @@ def test_strategies_draw_as_many_rows_in_every_epoch(monkeypatch):
 
     sizes = iter([4, 5])
     monkeypatch.setitem(STRATEGIES, "more and more", Strategy(draw))
-    batches = BatchSampler([0, 1], 2, "more and more")
+    batches = BatchSampler([0, 0, 0, 1, 1], 2, "more and more")
     with pytest.raises(ValueError, match=r"more and more.*4.*5"):
         list(batches)
+
+
+@pytest.mark.parametrize(
+    "drawn",
+    [
+        np.arange(5),
+        np.arange(4) - 1,
+        np.arange(4.0),
+        np.ones(4, dtype=bool),
+        np.arange(4)[:, None],
+        np.arange(0),
+        None,
+    ],
+)
+@pytest.mark.parametrize("count", [None, len])
+def test_strategies_draw_row_numbers(drawn, count, monkeypatch):
+    monkeypatch.setitem(STRATEGIES, "odd", Strategy(lambda classes, rng: drawn, count))
+    with pytest.raises(ValueError, match=r"'odd'.*from 0 to 3.*got (array|None)"):
+        list(BatchSampler([0, 0, 1, 1], 2, "odd"))
+
+
+@pytest.mark.parametrize("sizes", [[4], [4, 0], [2, 1, 1]])
+def test_strategies_cut_as_many_batches_as_there_are(sizes, monkeypatch):
+    def cut(rows, n_batches, rng):
+        return np.split(rows, np.cumsum(sizes)[:-1])
+
+    monkeypatch.setitem(STRATEGIES, "odd", Strategy(lambda classes, rng: np.arange(4), cut=cut))
+    with pytest.raises(ValueError, match=rf"'odd'.*4 rows into 2.*got batches of \[{sizes[0]}"):
+        list(BatchSampler([0, 0, 1, 1], 2, "odd"))
+
+
+def test_rows_of_the_table_are_strategies(monkeypatch):
+    monkeypatch.setitem(STRATEGIES, "odd", len)
+    with pytest.raises(TypeError, match=r"STRATEGIES\['odd'\] must be .*got <built-in"):
+        BatchSampler([0, 1], 2, "odd")
 
 
 def test_none_means_uniform():
