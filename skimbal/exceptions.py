@@ -1,5 +1,7 @@
 """Errors and warnings of the package."""
 
+import pickle
+
 __all__ = ["CollapseWarning", "ParameterError", "missing_package"]
 
 
@@ -71,7 +73,22 @@ class ParameterError(ValueError):
 
     def __reduce__(self) -> tuple[type["ParameterError"], tuple[str, str, object, str]]:
         """Return the parts, which an exception from another process is made of."""
-        return type(self), (self.parameter, self.expected, self.got, self.remedy)
+        got = self.got
+        try:
+            pickle.dumps(got)
+        except Exception:  # such as a lambda or a generator. The message must arrive in any case.
+            got = _Shown(repr(got))
+        return type(self), (self.parameter, self.expected, got, self.remedy)
+
+
+class _Shown:
+    """A value that cannot be pickled, as it is shown."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __repr__(self) -> str:
+        return self.text
 
 
 class CollapseWarning(UserWarning):

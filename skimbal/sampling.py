@@ -376,10 +376,10 @@ class BatchSampler:
             )
         batches = list(self.strategy.cut(rows, self._n_batches, self._rng))
         if len(batches) != self._n_batches or not all(map(len, batches)):
-            sizes = list(map(len, batches))
             raise ValueError(
-                f"sampler={self.sampler!r} must cut {len(rows)} rows into {self._n_batches} batches "
-                f"of at least one row; got batches of {sizes} rows. Correct the cut of its Strategy."
+                f"sampler={self.sampler!r} must cut {len(rows)} rows into {self._n_batches} "
+                f"batches of at least one row; got batches of {list(map(len, batches))} rows. "
+                "Correct the cut of its Strategy."
             )
         yield from batches
 

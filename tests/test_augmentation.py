@@ -396,7 +396,7 @@ def test_a_recipe_is_any_value_of_augment(monkeypatch):
         assert repr(found) == repr(expected)
         assert found is None or found[0] is not kept
     monkeypatch.setitem(RECIPES, "mine", lambda n_axes: [kept, 3])
-    with pytest.raises(ParameterError, match="augment .*got 3"):
+    with pytest.raises(ParameterError, match=r"augment .*got 3"):
         get_augmentation(["flip", "mine"], 2)
 
 

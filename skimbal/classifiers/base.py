@@ -420,6 +420,7 @@ class BaseCNNClassifier(
             if a splitter or callable as ``train_split`` puts groups on both sides.
         """
         with _rolled_back_on_error(self):
+            check_constraints(self, ["warm_start"])
             goes_on = self.warm_start and hasattr(self, "net_")
             start = WarmNet(**self._past()) if goes_on else NewNet()
             return self._train(start, self.max_epochs, X, y, sample_weight, groups)

@@ -9,7 +9,7 @@ from numbers import Integral, Real
 from typing import Protocol
 
 import torch
-from sklearn.utils._param_validation import Interval, StrOptions, make_constraint
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions, make_constraint
 from skorch.callbacks import Callback
 from torch import nn
 
@@ -106,7 +106,19 @@ class _OneOf(StrOptions):  # type: ignore[misc]
         return ", ".join(map(repr, self.options))
 
 
+class _Splitter(HasMethods):  # type: ignore[misc]
+    """Objects with a method ``split``, other than text."""
+
+    def is_satisfied_by(self, value: object) -> bool:
+        return not isinstance(value, str | bytes) and bool(super().is_satisfied_by(value))
+
+    def __str__(self) -> str:
+        return "a splitter"
+
+
 _POSITIVE = _AtLeast(Integral, 1)
+_FOLDS = _AtLeast(Integral, 2)
+_SHARE = Interval(Real, 0, 1, closed="neither")
 _NAMES_OF_NETWORKS = _OneOf(BUILT_IN.keys())
 
 #: The constraints of scikit-learn. Losses, samplers and augmentation check their specifications
@@ -115,6 +127,7 @@ CONSTRAINTS: dict[str, list[object]] = {
     "logit_adjustment": [_AtLeast(Real, 0)],
     "epoch_length": [None, _OneOf({"uniform"}), _POSITIVE],
     "n_tta": [_POSITIVE],
+    "train_split": [None, _SHARE, _FOLDS, _Splitter("split"), callable, list, tuple, Iterator],
     "standardize": ["boolean"],
     "module": [_NAMES_OF_NETWORKS, callable],
     "feature_layer": [None, str],
@@ -126,6 +139,7 @@ CONSTRAINTS: dict[str, list[object]] = {
     "callbacks": [None, list, tuple],
     "net": [None, dict],
     "warm_start": ["boolean"],
+    "random_state": ["random_state"],
     "dtype": [_OneOf(dict.fromkeys(("auto", *DTYPES)).keys())],
     "compile": ["boolean"],
     "distributed": ["boolean"],
@@ -133,10 +147,13 @@ CONSTRAINTS: dict[str, list[object]] = {
 }
 #: Constraints whose words differ from the words of scikit-learn.
 _WORDS: dict[object, str] = {
+    _SHARE: "a share above 0 and below 1",
     "boolean": "True or False",
     callable: "a callable",
+    Iterator: "an iterator",
     dict: "a dict",
     list: "a list",
+    "random_state": "None, an integer from 0 to 2**32 - 1 or a numpy.random.RandomState",
     str: "text",
     tuple: "a tuple",
 }
@@ -358,7 +375,7 @@ def _monitors(estimator: CNNClassifier) -> Iterator[tuple[str, object]]:
 
 def check_device(device: object) -> str:
     """Return a device that torch can use here, by its name."""
-    if device == "auto":
+    if isinstance(device, str) and device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
         known = torch.device("" if device is None else device)  # type: ignore[call-overload]

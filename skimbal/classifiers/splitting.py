@@ -25,7 +25,21 @@ def split_rows(estimator: InputClassifier, rows: Rows, seed: int) -> tuple[Rows,
     """Split before anything is learnt from the rows, statistics of the pixels included."""
     if estimator.train_split is None:
         return rows, None
-    pair = _call_split(estimator.train_split, rows, seed)
+    split = estimator.train_split
+    try:
+        pair = _call_split(split, rows, seed)
+    except ParameterError:
+        raise
+    except (TypeError, ValueError) as error:
+        if isinstance(split, Real) and rows.group_of_row is None:
+            raise ParameterError(
+                "train_split",
+                "a share or a number of folds that suits the rows of each class",
+                split,
+                f"scikit-learn says: {error}",
+            ) from error
+        error.add_note(f"train_split={split!r} failed to split {len(rows.data)} rows.")
+        raise
     if not isinstance(pair, tuple | list) or len(pair) != 2:
         raise ParameterError(
             "train_split",

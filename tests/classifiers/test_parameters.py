@@ -165,14 +165,14 @@ BAD_PARAMS = [
     ({"sampler": NearMiss()}, ["sampler must", "got NearMiss()", "(NDSampler(NearMiss()), ...)"]),
     *refuses("epoch_length", 0, -1, 2.5, True, "long"),
     *refuses("standardize", "yes", None),
-    *refuses("warm_start", "yes", None),
+    *refuses("warm_start", "yes", None, np.ones(2)),
     ({"module": "resnet50"}, ["module must be 'small', 'resnet18', 'resnet34'", "got 'resnet50'"]),
     ({"module": nn.Linear(2, 2)}, ["module must be ", "Linear", FACTORY, "in a function"]),
     *refuses("module", None, 18, ["small"]),
     ({"optimizer": "adamm"}, ["optimizer must be ", "'adam'", "'adamm'"]),
     ({"optimizer": torch.optim.SGD([torch.ones(1)])}, ["optimizer must be ", "SGD"]),
     *refuses("optimizer", torch.optim.Optimizer, nn.Linear, None),
-    *refuses("device", "gpu", "", None, -1, 3.5, "meta", ["cpu"]),
+    *refuses("device", "gpu", "", None, -1, 3.5, "meta", ["cpu"], np.ones(2)),
     *refuses("dtype", "half", None, torch.float32, ["float32"]),
     *(
         ({"optimizer": optimizer, **params}, [f"{name} must be ", repr(params[name])])
@@ -231,7 +231,7 @@ BAD_PARAMS = [
         )
     ),
     *refuses("verbose", -1, True),
-    ({"random_state": "seed"}, ["'seed' cannot be used to seed"]),
+    *refuses("random_state", "seed", -1, 2**32, 1.5, [0], np.random.default_rng),
     ({"class_weight": "even"}, ["class_weight", "'dict'", "'balanced'", "None", "'even'"]),
     ({"class_weight": [1, 2]}, ["class_weight", "'dict'", "'balanced'", "None", "[1, 2]"]),
     ({"class_weight": {7: 1.0}}, ["[0, 1]", "not in class_weight"]),

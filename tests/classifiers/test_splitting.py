@@ -304,16 +304,20 @@ ROWS = "train_split must be a split whose training rows"
         (lambda data, y: (np.arange(6), None), [ROWS]),
         (lambda data, y: (Subset(data, []), data), [ROWS]),
         (lambda data, y: (Subset(Subset(data, [2, 3, 4]), [0, 1]), None), [ROWS]),
-        ("holdout", ["cv", "holdout"]),
-        (0, ["cv", "0"]),
-        (-0.5, ["cv", "-0.5"]),
-        (1.5, ["test_size=1.5", "(0, 1)"]),
-        (1, ["n_splits=2 or more", "n_splits=1"]),
-        (100, ["n_splits=100", "n_samples=12"]),
+        *(
+            (split, ["train_split must be ", f"got {split!r}"])
+            for split in ("holdout", b"cv", 0, -0.5, 1.5, 1, True, np.nan, np.inf, 100)
+        ),
     ],
 )
 def test_splits_that_make_no_sense(refused, split, fragments):
     refused(lambda: tiny(train_split=split).fit(noise(), Y), *fragments)
+
+
+@pytest.mark.parametrize("split", [[1, 2], KFold])
+def test_errors_of_a_split_name_the_parameter(refused, split):
+    note = f"train_split={split!r} failed to split 12 rows"
+    refused(lambda: tiny(train_split=split).fit(noise(), Y), note, error=(TypeError, ValueError))
 
 
 @pytest.mark.parametrize("cls", CLASSIFIERS)
@@ -382,8 +386,8 @@ def test_groups_that_are_none(refused, groups, fragments, train_split):
         (0.6, np.arange(N), ["train_split must be ", "at most 0.5", "got 0.6"]),
         (-0.5, np.arange(N), ["train_split must be ", "got -0.5"]),
         (np.nan, np.arange(N), ["train_split must be ", "got nan"]),
-        (1, np.arange(N), ["n_splits=2 or more", "n_splits=1"]),
-        (13, np.arange(N), ["n_splits=13", "n_samples=12"]),
+        (1, np.arange(N), ["train_split must be ", "got 1"]),
+        (13, np.arange(N), ["n_splits=13", "n_samples=12", "train_split=13 failed"]),
     ],
 )
 def test_groups_that_cannot_be_split(refused, split, groups, fragments):
