@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import assume, settings
+from hypothesis import assume
 from hypothesis import strategies as st
 from torch.nn.functional import one_hot
 
@@ -25,8 +25,6 @@ GRADIENT_ERROR = {
     torch.float16: 1e-2,
 }
 FLOAT32_EPS = torch.finfo(torch.float32).eps
-#: Random cases: few in the default run, many in a run with slow tests.
-examples = settings.get_profile("losses")
 
 
 def sizes_and_dtypes(*sizes):

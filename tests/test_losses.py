@@ -49,7 +49,6 @@ from tests.batches import (
     as_tensor,
     assert_rounded,
     assert_same,
-    examples,
     hard_logits,
     make_batch,
     make_loss,
@@ -178,7 +177,6 @@ def test_second_derivatives_of_moving_statistics(spec, weighted, rng):
     horizon=st.sampled_from([1e-3, 1.0, 512.0, 1e9]),
     dtype=st.sampled_from(DTYPES),
 )
-@examples
 def test_moving_statistics_are_finite_whatever_comes(batches, horizon, dtype):
     loss = moving("f1+mcc", 3, horizon=horizon)
     for batch in batches:
@@ -415,7 +413,6 @@ def test_without_shift_or_margin_there_is_cross_entropy(mix, weighted, rng):
         assert_same(one, other)
 
 
-@examples
 @given(
     batch=soft_batches(max_classes=6),
     counts=st.lists(st.integers(1, 10**6), min_size=6, max_size=6),
@@ -433,7 +430,6 @@ def test_only_proportions_of_the_counts_matter(batch, counts, scale):
             assert_same(one, other, 1e-11)
 
 
-@examples
 @given(
     rows=st.lists(
         st.tuples(st.integers(0, 3), st.sampled_from([-1e4, -60, 0, 3, 1e4])), min_size=1
@@ -587,7 +583,6 @@ def repeated_batches(draw):
     return torch.from_numpy(logits), torch.tensor(target), torch.tensor(repeats)
 
 
-@examples
 @given(repeated_batches())
 def test_integer_weights_equal_repeated_rows(batch):
     logits, target, repeats = batch

@@ -49,9 +49,6 @@ from skimbal.sampling import (
     is_uniform,
 )
 
-# The same examples in every run, and none of them written to disk.
-checked = settings(deadline=None, derandomize=True, max_examples=100)
-
 # Eight labels of each kind (of bool there are two), not in sorted order.
 LABELS = {
     "int": range(8),
@@ -118,7 +115,6 @@ def at_random(observed, expected=None):
 # --- BatchSampler: how an epoch is cut ---
 
 
-@checked
 @given(labels(), st.integers(1, 70), st.sampled_from(EVERY), st.integers(0, 2**32))
 @example(np.array([0, 1]), 1, "uniform", 0)
 @example(np.array([0, 1, 1]), 2, "uniform", 0)
@@ -162,7 +158,6 @@ def test_one_class(sampler):
     assert sorted(len(rows) for rows in batches) == [2, 2, 3]
 
 
-@checked
 @given(labels(), st.integers(0, 40), st.sampled_from(["uniform", "stratified"]))
 def test_all_rows_in_one_batch_come_in_index_order(y, more, sampler):
     batches = BatchSampler(y, len(y) + more, sampler)
@@ -174,7 +169,6 @@ def test_all_rows_in_one_batch_come_in_index_order(y, more, sampler):
 # --- BatchSampler: what an epoch holds ---
 
 
-@checked
 @given(labels(), st.integers(1, 70), st.sampled_from(["uniform", "stratified"]))
 def test_each_row_once(y, batch_size, sampler):
     batches = BatchSampler(y, batch_size, sampler, 0)
@@ -182,14 +176,12 @@ def test_each_row_once(y, batch_size, sampler):
         assert_array_equal(np.sort(np.concatenate(list(batches))), np.arange(len(y)))
 
 
-@checked
 @given(labels(), st.integers(1, 70), st.integers(0, 2**32))
 def test_stratified(y, batch_size, seed):
     counts = class_counts(y, BatchSampler(y, batch_size, "stratified", seed))
     assert np.all(np.ptp(counts, axis=0) <= 1)
 
 
-@checked
 @given(labels(), st.integers(1, 70), st.integers(0, 2**32))
 def test_balanced(y, batch_size, seed):
     batches = BatchSampler(y, batch_size, "balanced", seed)
@@ -294,7 +286,6 @@ def drawn(draw):
     return y, sampler
 
 
-@checked
 @given(drawn(), st.integers(1, 70), st.integers(0, 2**32))
 def test_random_samplers_give_the_counts_of_imbalanced_learn(case, batch_size, seed):
     y, sampler = case

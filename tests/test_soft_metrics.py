@@ -26,7 +26,6 @@ from tests.batches import (
     SET_TERMS,
     as_tensor,
     assert_same,
-    examples,
     hard_logits,
     make_batch,
     make_loss,
@@ -47,7 +46,6 @@ def hard_batches(draw):
     return n_classes, np.array(draw(labels)), np.array(draw(labels)), draw(weights(n))
 
 
-@examples
 @given(hard_batches())
 def test_scores_of_hard_predictions_are_those_of_sklearn(batch):
     n_classes, truth, predicted, weight = batch
@@ -82,7 +80,6 @@ def textbook_matrix(logits, target, weight):
     return table
 
 
-@examples
 @given(soft_batches())
 def test_scores_of_soft_predictions_are_those_of_the_textbook(batch):
     logits, target, weight = batch
@@ -101,7 +98,6 @@ def test_scores_of_soft_predictions_are_those_of_the_textbook(batch):
     assert mcc_score(*confusion).item() == pytest.approx(mcc, rel=0, abs=1e-11)
 
 
-@examples
 @given(soft_batches(max_classes=2))
 def test_mcc_of_two_classes_is_the_binary_coefficient(batch):
     (tn, fp), (fn, tp) = textbook_matrix(*batch)

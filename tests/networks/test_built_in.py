@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 import torch
-from hypothesis import example, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
@@ -17,22 +17,17 @@ from tests.networks.data import NAMES, check_training_step, draw_images, make, m
 
 ONE_LINE = [(1, 1, 40), (1, 1, 1, 40)]
 
-examples = settings(max_examples=80, deadline=None, derandomize=True, database=None)
 
-
+@pytest.mark.parametrize(
+    "name", ["small", "resnet18", pytest.param("resnet34", marks=pytest.mark.slow)]
+)
 @given(
-    name=st.sampled_from(["small", "resnet18"]),
     shape=st.lists(st.integers(1, 33), min_size=2, max_size=2)
     | st.lists(st.integers(1, 9), min_size=3, max_size=3),
     in_channels=st.sampled_from([1, 3, 4]),
     n=st.sampled_from([1, 2]),
     n_classes=st.integers(2, 5),
 )
-# Deeper, and the same code otherwise.
-@example("resnet34", [33, 1], 3, 1, 2)
-@example("resnet34", [1, 1], 1, 2, 2)
-@example("resnet34", [7, 1, 9], 4, 1, 3)
-@examples
 def test_any_shape_trains(name, shape, in_channels, n, n_classes):
     net = make(name, in_channels, shape, n_classes, width=4)
     assert not list(net.buffers()), "group normalisation keeps no statistics"
