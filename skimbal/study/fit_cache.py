@@ -19,7 +19,7 @@ from skimbal.images import ImageArray
 from skimbal.study.scores import Fit
 from skimbal.typing import Fingerprinted, PathLike
 
-__all__ = ["FitCache", "describe", "describe_images", "digest"]
+__all__ = ["FitCache", "describe", "describe_images", "digest", "text_digest"]
 
 _META, _FITS = "study.json", "fits.jsonl"
 
@@ -177,7 +177,11 @@ def _describe_function(name: str, function: FunctionType) -> str:
 
 def _digest_of_code(code: CodeType) -> str:
     consts = [_digest_of_code(c) if isinstance(c, CodeType) else repr(c) for c in code.co_consts]
-    text = repr((code.co_code, code.co_names, consts))
+    return text_digest(repr((code.co_code, code.co_names, consts)))
+
+
+def text_digest(text: str) -> str:
+    """Return a short checksum of a text."""
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 

@@ -1,6 +1,7 @@
 """The fits of a study."""
 
 import json
+import re
 import time
 import warnings
 from collections.abc import Mapping, Sequence
@@ -12,11 +13,11 @@ from sklearn import config_context
 from tqdm.auto import tqdm
 
 from skimbal.augmentation import RECIPES
-from skimbal.images import FORMATS
-from skimbal.losses import TERMS
+from skimbal.images import FORMATS, ImageFiles
+from skimbal.losses import TERMS, LossMix
 from skimbal.networks import BUILT_IN
 from skimbal.sampling import STRATEGIES
-from skimbal.study.fit_cache import FitCache, describe, describe_images, digest
+from skimbal.study.fit_cache import FitCache, describe, describe_images, digest, text_digest
 from skimbal.study.plan import (
     Configuration,
     Split,
@@ -91,12 +92,27 @@ def _key(configuration: Configuration, split: Split, scorers: Mapping[str, Score
         configuration.loss,
         configuration.sampler,
         describe(configuration.params),
+        _describe_rows(configuration.params),
         split.repeat,
         split.fold,
         # Every fit has all other scores.
         next(iter(scorers), None),
     )
     return json.dumps(parts)
+
+
+def _describe_rows(params: Mapping[str, object]) -> dict[str, str]:
+    """Describe the rows of tables that parameters name. A user may put another row in their place.
+
+    The names of rows are words of texts, such as ``"ce+0.5*recall"``, and of a ``LossMix``.
+    """
+    named = [value for value in params.values() if isinstance(value, str | list | tuple | LossMix)]
+    words = set(re.findall(r"\w+", repr(named)))
+    return {
+        word: text_digest(json.dumps(describe(table[word])))
+        for table in _TABLES
+        for word in sorted(words & set(table))
+    }
 
 
 def _fit(
@@ -159,5 +175,7 @@ def study_fingerprint(
         "folds": digest(*folds),
         # The study and its configurations set the loss, the sampler and the seed.
         "estimator": describe(with_params(estimator, {"loss": "ce", "sampler": "uniform"}, 0)),
+        "rows of tables": _describe_rows(final_step(estimator).get_params(deep=False)),
+        "formats": describe(FORMATS) if isinstance(data.X, ImageFiles) else None,
         "versions": package_versions(),
     }

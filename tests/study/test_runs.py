@@ -16,7 +16,8 @@ from skorch.helper import predefined_split
 
 from skimbal import CNN2DClassifier, LossMix, NDSampler
 from skimbal.images import ImageFiles
-from skimbal.networks import SmallCNN
+from skimbal.losses import TERMS, Term
+from skimbal.networks import BUILT_IN, SmallCNN
 from skimbal.study import runs
 from skimbal.study.fit_cache import describe
 from tests.study.data import PAIR, compare, one_split, quick
@@ -309,3 +310,29 @@ def test_a_cache_of_other_files_is_refused(files, tmp_path, options, named):
         os.utime(paths[3], ns=(1, 1))
     with pytest.raises(ValueError, match=f"cache_dir must be .*same study.*{named}"):
         compare(ImageFiles(paths, **options), y, cache_dir=tmp_path / "runs")
+
+
+def test_another_function_under_the_name_of_a_row_is_fitted_anew(small, tmp_path, monkeypatch):
+    def recall(tp, predicted, true):
+        return (tp / (true + (true == 0))).mean()
+
+    def precision(tp, predicted, true):
+        return (tp / (predicted + (predicted == 0))).mean()
+
+    calls = []
+    options = {"losses": ["ce", "ce+own"], "scoring": counted(calls), "cache_dir": tmp_path}
+    for score, n_new in ((recall, 4), (recall, 0), (precision, 2), (recall, 0)):
+        monkeypatch.setitem(TERMS, "own", Term(score=score))
+        calls.clear()
+        compare(*small, samplers=["uniform"], cv=2, **options)
+        assert len(calls) == n_new
+
+
+def test_another_network_under_the_name_of_a_row_is_refused(small, tmp_path, monkeypatch):
+    def wide(in_channels, n_classes, spatial_shape):
+        return SmallCNN(in_channels, n_classes, spatial_shape=spatial_shape, width=9)
+
+    compare(*small, losses=["ce"], cache_dir=tmp_path)
+    monkeypatch.setitem(BUILT_IN, "small", wide)
+    with pytest.raises(ValueError, match=r"cache_dir must be .*same study.*rows of tables\.small"):
+        compare(*small, losses=["ce"], cache_dir=tmp_path)
