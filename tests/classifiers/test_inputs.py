@@ -3,6 +3,7 @@
 import copy
 import re
 import tracemalloc
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -20,6 +21,7 @@ from skorch.helper import predefined_split
 from torch.utils.data import Subset
 
 from skimbal import CNN2DClassifier, CNN3DClassifier
+from tests.cases import quick_and_all
 from tests.classifiers.data import CLASSIFIERS, OUTPUTS, N, Y, logits, noise, tiny
 
 
@@ -836,13 +838,15 @@ def save_images(folder, n=N, cls=CNN2DClassifier):
     return X, [folder / f"{i}.npy" for i in range(n)]
 
 
+FORMS = ["list", "tuple", "text", "array", "objects", "series", "strings"]
+
+
 @pytest.mark.parametrize(
     ("cls", "form"),
-    [
-        *((CNN2DClassifier, form) for form in ("list", "tuple", "text", "array", "objects")),
-        *((CNN2DClassifier, form) for form in ("series", "strings")),
-        (CNN3DClassifier, "list"),
-    ],
+    quick_and_all(
+        [*product([CNN2DClassifier], FORMS), (CNN3DClassifier, "list")],
+        product(CLASSIFIERS, FORMS),
+    ),
 )
 def test_paths_are_taken_for_their_images(cls, form, tmp_path):
     X, paths = save_images(tmp_path, cls=cls)

@@ -2,6 +2,7 @@
 
 import math
 import re
+from itertools import product
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from torch import nn
 from skimbal import CNN2DClassifier
 from skimbal.exceptions import ParameterError
 from skimbal.networks import BUILT_IN, ResNet, SmallCNN
+from tests.cases import quick_and_all
 from tests.networks.data import NAMES, check_training_step, draw_images, make, make_empty
 
 ONE_LINE = [(1, 1, 40), (1, 1, 1, 40)]
@@ -35,12 +37,12 @@ def test_any_shape_trains(name, shape, in_channels, n, n_classes):
 
 
 @pytest.mark.parametrize("shape", ONE_LINE)
-@pytest.mark.parametrize("name", NAMES)
-def test_one_line_of_pixels_trains_at_full_width(name, shape):
-    net = make(name, shape[0], shape[1:])
-    for n in (1, 2) if name == "small" else (1,):
-        net.zero_grad()
-        check_training_step(net, draw_images(n, *shape))
+@pytest.mark.parametrize(
+    ("name", "n"),
+    quick_and_all([("small", 2), *((name, 1) for name in NAMES)], product(NAMES, [1, 2])),
+)
+def test_one_line_of_pixels_trains_at_full_width(name, n, shape):
+    check_training_step(make(name, shape[0], shape[1:]), draw_images(n, *shape))
 
 
 @pytest.mark.parametrize("spatial_shape", [(1, 1), (1, 1, 1)])
