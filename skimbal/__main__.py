@@ -26,7 +26,7 @@ from skimbal.datasets import (
     load_medmnist,
     load_npz,
 )
-from skimbal.exceptions import ParameterError
+from skimbal.exceptions import ParameterError, missing_package
 from skimbal.images import ImageArray, concatenate
 from skimbal.losses import get_loss
 from skimbal.networks import BUILT_IN
@@ -499,9 +499,7 @@ def _check_report(parser: _Parser, path: Path | None) -> None:
         try:
             importlib.import_module(name)
         except ImportError:
-            parser.error(
-                f'--html needs {name}, which is missing. Run pip install "skimbal[study]".'
-            )
+            parser.error(str(missing_package("--html", name, "study")))
 
 
 def _check_output(parser: _Parser, option: str, path: Path | None) -> None:

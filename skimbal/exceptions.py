@@ -1,6 +1,6 @@
 """Errors and warnings of the package."""
 
-__all__ = ["CollapseWarning", "ParameterError"]
+__all__ = ["CollapseWarning", "ParameterError", "missing_package"]
 
 
 class ParameterError(ValueError):
@@ -87,3 +87,31 @@ class CollapseWarning(UserWarning):
     >>> from skimbal import CollapseWarning
     >>> warnings.simplefilter("ignore", CollapseWarning)
     """
+
+
+def missing_package(user: str, package: str, extra: str) -> ImportError:
+    """Return the error about an optional package that is not installed.
+
+    Parameters
+    ----------
+    user : str
+        The function or option that needs the package.
+    package : str
+        Name of the package.
+    extra : str
+        Name of the extra that installs the package.
+
+    Returns
+    -------
+    error : ImportError
+        To be raised.
+
+    Examples
+    --------
+    >>> from skimbal.exceptions import missing_package
+    >>> print(missing_package("to_frame", "pandas", "study"))
+    to_frame needs pandas, which is missing. Run pip install "skimbal[study]".
+    """
+    return ImportError(
+        f'{user} needs {package}, which is missing. Run pip install "skimbal[{extra}]".'
+    )

@@ -130,6 +130,7 @@ class Term:
     closed_form: ClosedForm | None = None
     of_classes: Callable[["LossMix", ArrayLike], np.ndarray] | None = None
     takes_nll: bool = False
+    weighs_classes: bool = False
 
     def __post_init__(self) -> None:
         """Refuse a term that is nothing, or two things."""
@@ -767,7 +768,9 @@ def _margin_vector(mix: LossMix, class_counts: ArrayLike) -> np.ndarray:
 #: The terms by name. A row that is added here is a term of expressions and of :class:`LossMix`.
 TERMS: dict[str, Term] = {
     "ce": Term(row_loss=_ce, takes_nll=True),
-    "wce": Term(row_loss=_wce, takes_nll=True, of_classes=_inverse_frequency_vector),
+    "wce": Term(
+        row_loss=_wce, takes_nll=True, of_classes=_inverse_frequency_vector, weighs_classes=True
+    ),
     "focal": Term(row_loss=_focal, takes_nll=True),
     "f1": Term(closed_form=f1_closed_form),
     "mcc": Term(closed_form=mcc_closed_form),

@@ -10,7 +10,7 @@ from typing import TypedDict
 from sklearn.utils import Bunch
 
 from skimbal.datasets.npz import make_bunch, read_splits
-from skimbal.exceptions import ParameterError
+from skimbal.exceptions import ParameterError, missing_package
 from skimbal.typing import PathLike
 
 __all__ = ["DATA_SETS", "URL", "load_medmnist"]
@@ -161,8 +161,6 @@ def _import_pooch() -> ModuleType:
     try:
         import pooch
     except ImportError as error:
-        raise ImportError(
-            'load_medmnist needs pooch, which is missing. Run pip install "skimbal[data]".'
-        ) from error
+        raise missing_package("load_medmnist", "pooch", "data") from error
     module: ModuleType = pooch
     return module

@@ -8,7 +8,7 @@ from sklearn.metrics import confusion_matrix
 from sklearn.utils import assert_all_finite, check_random_state, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets, unique_labels
 
-from skimbal.exceptions import ParameterError
+from skimbal.exceptions import ParameterError, missing_package
 from skimbal.typing import ArrayLike, RandomState
 
 if TYPE_CHECKING:
@@ -83,9 +83,7 @@ def require_matplotlib(caller: str) -> None:
     try:
         import matplotlib  # noqa: F401
     except ImportError as error:
-        raise ImportError(
-            f'{caller} needs matplotlib, which is missing. Run pip install "skimbal[plot]".'
-        ) from error
+        raise missing_package(caller, "matplotlib", "plot") from error
 
 
 def new_axes(

@@ -7,6 +7,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from skimbal.exceptions import missing_package
+
 __all__ = ["DecodedImage", "header_array", "import_needed"]
 
 
@@ -47,6 +49,4 @@ def import_needed(module: str, package: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise ImportError(
-            f'this format needs {package}, which is missing. Run pip install "skimbal[io]".'
-        ) from error
+        raise missing_package("this format", package, "io") from error

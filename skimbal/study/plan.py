@@ -108,7 +108,9 @@ class Configuration:
     @property
     def weighs_classes(self) -> bool:
         """Whether rows count by the weight of their class."""
-        return "wce" in self.terms or self.params.get("class_weight") is not None
+        rows = [TERMS[name] for name in self.terms if name in TERMS]
+        by_loss = any(row.weighs_classes for row in rows)
+        return by_loss or self.params.get("class_weight") is not None
 
     @property
     def is_uniform(self) -> bool:

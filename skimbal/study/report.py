@@ -13,6 +13,7 @@ from typing import Any, TextIO
 
 import numpy as np
 
+from skimbal.exceptions import missing_package
 from skimbal.study.code import write_code
 from skimbal.study.pictures import draw_pictures
 from skimbal.study.words import (
@@ -74,10 +75,7 @@ def write_report(study: Study, path: PathLike) -> None:
         import jinja2
         import matplotlib  # noqa: F401
     except ImportError as error:
-        raise ImportError(
-            f"a report needs jinja2 and matplotlib, and {error.name} is missing. "
-            'Run pip install "skimbal[study]".'
-        ) from error
+        raise missing_package("a report", str(error.name), "study") from error
     if not study.fits:
         raise ValueError("no fit of this study is finished, so there is nothing to report yet.")
     with _replacing(path) as stream:

@@ -10,7 +10,7 @@ from sklearn import config_context
 
 from skimbal.datasets import DataCard
 from skimbal.displays import LossStudyDisplay
-from skimbal.exceptions import ParameterError
+from skimbal.exceptions import ParameterError, missing_package
 from skimbal.study.plan import Configuration, with_params
 from skimbal.study.report import write_report
 from skimbal.study.scores import SCORES, Fit, class_scores
@@ -445,9 +445,7 @@ class LossStudy:
         try:
             import pandas
         except ImportError as error:
-            raise ImportError(
-                'to_frame needs pandas, which is missing. Run pip install "skimbal[study]".'
-            ) from error
+            raise missing_package("to_frame", "pandas", "study") from error
         if per not in ("configuration", "fit"):
             raise ParameterError("per", "'configuration' or 'fit'", per)
         if per == "fit":

@@ -1,4 +1,4 @@
-import matplotlib
+import matplotlib.figure
 import numpy as np
 
 from skimbal.study.pictures import describe_scores, draw_confusion_matrix, shorten_name
