@@ -892,7 +892,7 @@ def test_bad_paths(tmp_path):
     X, paths = save_images(tmp_path)
     with pytest.raises(TypeError, match=r"paths.*ndarray at index 2"):
         tiny().fit([*paths[:2], X[2], *paths[3:]], Y)
-    with pytest.raises(FileNotFoundError, match=r"nowhere\.npy"):
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.npy does not exist"):
         tiny().fit([*paths[:-1], tmp_path / "nowhere.npy"], Y)
     with pytest.raises(ValueError, match="inconsistent numbers of samples"):
         tiny().fit(paths, Y[:-1])

@@ -57,7 +57,7 @@ def test_single_voxels_can_be_told_apart(name, spatial_shape):
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("spatial_shape", [(9, 1), (1, 9), (7, 1, 8)])
 def test_axes_of_one_voxel_get_kernels_of_one_voxel(name, spatial_shape):
-    net = make_empty(name, 1, 2, spatial_shape, width=8)
+    net = make_empty(name, 1, 2, spatial_shape)
     for module in net.modules():
         if isinstance(module, nn.Conv2d | nn.Conv3d):
             for size, kernel in zip(spatial_shape, module.kernel_size, strict=True):
