@@ -107,6 +107,9 @@ class Term:
         with such a term needs ``class_counts``.
     takes_nll : bool, default=False
         Whether ``row_loss`` uses ``nll``. If False, it gets None.
+    weighs_classes : bool, default=False
+        Whether rows count by the weight of their class. A study then shows the losses with this
+        term as a group of their own, and compares a loss that adds a term with the plain one.
 
     Raises
     ------

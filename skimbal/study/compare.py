@@ -85,9 +85,10 @@ def compare_losses(
         rarest class), ``"log_loss"``, ``"brier_score"`` and ``"f1[label]"`` for each class.
     baseline : str, default=None
         Name of the loss that all others are compared with at the same sampler. If None, it is plain
-        cross-entropy, and plain ``wce`` for losses that add a term to ``wce``. The name of a loss
-        does not matter: the loss must have no other term. Of several such losses, the reference is
-        the loss with the fewest other settings, and the first of equals.
+        cross-entropy, and plain ``wce`` for losses that add a term to ``wce`` (likewise for your
+        terms that weigh classes). The name of a loss does not matter: the loss must have no other
+        term. Of several such losses, the reference is the loss with the fewest other settings, and
+        the first of equals.
     n_repeats : int, default=1
         How often the folds are drawn anew. With ``X_test``, the number of seeds.
     n_jobs : int, default=None

@@ -353,6 +353,8 @@ def _named(given: Sequence[T] | Mapping[str, T], what: str) -> dict[str, T]:
     """Return the losses or samplers by the names that tables show."""
     if isinstance(given, Mapping):
         named = {str(name): value for name, value in given.items()}
+        if len(named) < len(given):
+            raise ParameterError(what, "a mapping from names that differ as text", given)
     elif isinstance(given, str) or not isinstance(given, Sequence):
         raise ParameterError(what, "a list or a mapping from names", given)
     else:
@@ -385,11 +387,12 @@ def _name(value: object) -> str:
 def _reference(
     name: str, terms: Mapping[str, frozenset[str]], n_settings: Mapping[str, int]
 ) -> str | None:
-    """Return the plainest cross-entropy, or the plainest ``wce`` for a loss that adds a term to it.
+    """Return the plainest cross-entropy, or the plainest loss of the terms that weigh classes.
 
     Terms matter, names do not: a loss that is called "ce" may be another loss.
     """
-    only = {"wce"} if terms[name] > {"wce"} else {"ce"}
+    weighing = {term for term in terms[name] if TERMS[term].weighs_classes}
+    only = weighing if weighing and terms[name] > weighing else {"ce"}
     return min((n for n in terms if terms[n] == only), key=n_settings.__getitem__, default=None)
 
 
@@ -438,13 +441,20 @@ def groups_argument(model: Classifier, groups: np.ndarray | None) -> dict[str, n
 
 def draw_seed(random_state: RandomState) -> int:
     """Return the seed of a study."""
-    if isinstance(random_state, int | np.integer):
-        check_random_state(random_state)  # its range
-        return int(random_state)
     if random_state is None:
         # Not from numpy's global state, which stays as it is.
         return int(np.random.default_rng().integers(2**31 - 1))
-    return int(check_random_state(random_state).randint(2**31 - 1))
+    try:
+        generator = check_random_state(random_state)
+    except ValueError:
+        raise ParameterError(
+            "random_state",
+            "None, an integer from 0 to 2**32 - 1 or a numpy.random.RandomState",
+            random_state,
+        ) from None
+    if isinstance(random_state, int | np.integer):
+        return int(random_state)
+    return int(generator.randint(2**31 - 1))
 
 
 def derive_seed(*numbers: int) -> int:

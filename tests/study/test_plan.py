@@ -17,6 +17,7 @@ from torch import nn
 
 from skimbal import CNN2DClassifier, CNN3DClassifier, LossMix, NDSampler
 from skimbal.images import ImageFiles
+from skimbal.losses import TERMS
 from skimbal.study.plan import Split, check_data, check_estimator, combine
 from tests.study.data import PAIR, compare, few_or_many, never, quick
 
@@ -111,6 +112,9 @@ def test_splitters_of_ones_own(small, options):
     [
         ({"losses": ["ce", "mmc"]}, "loss must be .* got 'mmc'"),
         ({"losses": []}, r"losses must be .* got \[\]"),
+        ({"losses": {1: "ce", "1": "mcc"}}, "losses must be .* differ as text; got {1: 'ce'"),
+        ({"random_state": -1}, "random_state must be .* got -1"),
+        ({"random_state": "seed"}, "random_state must be .* got 'seed'"),
         ({"losses": "ce"}, "losses must be .* got 'ce'"),
         ({"losses": ["ce", "ce"]}, r"losses must be .* got \['ce', 'ce'\]. 'ce' is there twice"),
         ({"losses": {"x": {"loss": "ce", "lrr": 1}}}, "lrr"),
@@ -218,6 +222,14 @@ def test_losses_are_judged_by_their_terms_and_not_by_their_names(small):
         "none",
         "none + weights",
     ]
+
+
+def test_a_term_of_a_user_that_weighs_classes_is_a_reference(small, monkeypatch):
+    monkeypatch.setitem(TERMS, "own", TERMS["wce"])
+    losses = ["ce", "own", "own+mcc", "own+wce", "ce+mcc"]
+    made = combine(losses, ["uniform"], None, check_data(*small), quick())
+    assert [c.reference for c in made] == [None, "ce", "own", "ce", "ce"]
+    assert [c.weighs_classes for c in made] == [False, True, True, True, False]
 
 
 def test_the_plainest_cross_entropy_is_the_reference(small):
