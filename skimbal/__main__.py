@@ -1,7 +1,6 @@
 """Compare losses and samplers on images: ``python -m skimbal``, or ``skimbal``."""
 
 import argparse
-import importlib
 import math
 import os
 import re
@@ -26,7 +25,7 @@ from skimbal.datasets import (
     load_medmnist,
     load_npz,
 )
-from skimbal.exceptions import ParameterError, missing_package
+from skimbal.exceptions import ParameterError, import_optional
 from skimbal.images import ImageArray, concatenate
 from skimbal.losses import get_loss
 from skimbal.networks import BUILT_IN
@@ -497,9 +496,9 @@ def _check_choices(parser: _Parser, args: argparse.Namespace) -> None:
 def _check_report(parser: _Parser, path: Path | None) -> None:
     for name in () if path is None else ("jinja2", "matplotlib"):
         try:
-            importlib.import_module(name)
-        except ImportError:
-            parser.error(str(missing_package("--html", name, "study")))
+            import_optional(name, "--html", "study")
+        except ImportError as error:
+            parser.error(str(error))
 
 
 def _check_output(parser: _Parser, option: str, path: Path | None) -> None:

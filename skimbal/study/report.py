@@ -13,7 +13,7 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from skimbal.exceptions import missing_package
+from skimbal.exceptions import import_optional
 from skimbal.study.code import write_code
 from skimbal.study.pictures import draw_pictures
 from skimbal.study.words import (
@@ -71,11 +71,8 @@ def write_report(study: Study, path: PathLike) -> None:
     ...     os.listdir(folder)
     ['report.html']
     """
-    try:
-        import jinja2
-        import matplotlib  # noqa: F401
-    except ImportError as error:
-        raise missing_package("a report", str(error.name), "study") from error
+    jinja2 = import_optional("jinja2", "a report", "study")
+    import_optional("matplotlib", "a report", "study")
     if not study.fits:
         raise ValueError("no fit of this study is finished, so there is nothing to report yet.")
     with _replacing(path) as stream:

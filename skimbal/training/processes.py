@@ -19,6 +19,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 
+from skimbal.exceptions import import_optional
 from skimbal.losses import SumOverParts
 from skimbal.training.devices import is_cuda
 from skimbal.training.random_state import seed_torch
@@ -262,14 +263,8 @@ def join(device: str) -> tuple[str, Processes]:
         If there is no CUDA device for this process, or a process group for CUDA alone.
     """
     if not dist.is_initialized():
-        try:
-            from accelerate import PartialState
-        except ImportError as error:
-            raise ImportError(
-                "distributed=True needs accelerate, which is not installed here. Install it with "
-                "pip install 'skimbal[distributed]', or start a process group with "
-                "torch.distributed.init_process_group before fit."
-            ) from error
+        user = "distributed=True without a process group of torch"
+        accelerate = import_optional("accelerate", user, "distributed")
         if int(os.environ.get("WORLD_SIZE", 1)) == 1:
             return device, Alone()
         if multiprocessing.parent_process() is not None:
@@ -280,7 +275,7 @@ def join(device: str) -> tuple[str, Processes]:
             )
         if is_cuda(device):
             device = _own_cuda_device(device)
-        PartialState(cpu=not is_cuda(device), timeout=_TIMEOUT)
+        accelerate.PartialState(cpu=not is_cuda(device), timeout=_TIMEOUT)
         if not dist.is_initialized():
             raise RuntimeError(
                 f"distributed=True found WORLD_SIZE={os.environ['WORLD_SIZE']}, but accelerate "
