@@ -55,7 +55,7 @@ class Processes(Protocol):
     def broadcast(self, value: _Value) -> _Value:
         """Return the value of the first process."""
 
-    def check_same(self, mark: Callable[[], object]) -> None:
+    def check_same(self, checksum: Callable[[], object]) -> None:
         """Refuse data and parameters that are not the same in all processes."""
 
     def seed_apart(self) -> None:
@@ -92,7 +92,7 @@ class Alone:
         """Return the value."""
         return value
 
-    def check_same(self, mark: Callable[[], object]) -> None:
+    def check_same(self, checksum: Callable[[], object]) -> None:
         """Do nothing."""
 
     def seed_apart(self) -> None:
@@ -157,9 +157,9 @@ class Together:
         )
         return received
 
-    def check_same(self, mark: Callable[[], object]) -> None:
+    def check_same(self, checksum: Callable[[], object]) -> None:
         """Refuse data and parameters that are not the same in all processes, in all of them."""
-        own = mark()
+        own = checksum()
         if self.all_reduce_max(int(self.broadcast(own) != own)):
             raise ValueError(
                 "rows, labels, weights, batch_size and max_epochs must be the same in all "
