@@ -280,7 +280,10 @@ class LossMix(BaseEstimator):  # type: ignore[misc]
         self.warmup_epochs = warmup_epochs
         for name, factor in factors.items():
             if name not in TERMS:
-                raise TypeError(f"LossMix got the keyword {name!r}. {_unknown_term(name)}")
+                raise TypeError(
+                    f"a keyword of LossMix must be a parameter or a term; got {name!r}. "
+                    f"{_unknown_term(name)}"
+                )
             setattr(self, name, factor)
 
     @classmethod
@@ -597,8 +600,8 @@ class MixedLoss(nn.Module):
         weight = check_batch(logits, target, sample_weight, may_be_empty=sum_over_parts is not None)
         if self._n_classes is not None and self._n_classes != logits.shape[1]:
             raise ValueError(
-                f"class_counts had {self._n_classes} classes, but the logits have "
-                f"{logits.shape[1]}. Make the loss with one count for each class."
+                f"class_counts must have a count for each of the {logits.shape[1]} classes of the "
+                f"logits; got {self._n_classes} counts. Make the loss with as many counts."
             )
         n_rows, divisor = _count_rows(logits, weight, normalizer, sum_over_parts)
         if self._is_plain and sum_over_parts is None and weight is None and divisor == len(target):
@@ -663,8 +666,8 @@ class MixedLoss(nn.Module):
             return logits.new_zeros((3, logits.shape[1]), dtype=wide)
         if self.moving.shape[1] != logits.shape[1]:
             raise ValueError(
-                f"the moving statistics are of {self.moving.shape[1]} classes, but the logits have "
-                f"{logits.shape[1]}. Use a new loss module for another problem."
+                f"logits must have {self.moving.shape[1]} classes, as the moving statistics have; "
+                f"got {logits.shape[1]}. Use a new loss module for another problem."
             )
         return self.moving * math.exp(-n_rows / self.mix.horizon)
 

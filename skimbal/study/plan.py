@@ -207,11 +207,11 @@ def check_data(
 ) -> StudyData:
     """Refuse data that no study could use."""
     if (X_test is None) != (y_test is None):
-        raise ValueError("X_test and y_test must be given together, but one of them is missing.")
+        raise ValueError("X_test and y_test must be given together; got one of them.")
     if groups_test is not None and (X_test is None or groups is None):
         raise ValueError(
-            "groups_test must be given together with X_test and groups, with which it is compared. "
-            "Give all three, or leave groups_test out."
+            "groups_test must be given together with X_test and groups, with which it is compared; "
+            "got groups_test alone. Give all three, or leave groups_test out."
         )
     images, labels = _check_images(X), _check_column(y, "y")
     check_consistent_length(images, labels)
@@ -424,9 +424,9 @@ def check_groups_arrive(
     for configuration in configurations if resamplers else ():
         if groups_argument(with_params(estimator, configuration.params), groups):
             raise ValueError(
-                f"train_split cannot keep groups on one side, because the step {resamplers[0]!r} "
-                "of the pipeline makes rows of unknown groups. Use a sampler of the study, which "
-                "acts after the split, or train_split=None."
+                "train_split must be None if a step of the pipeline makes rows, whose groups are "
+                f"unknown; got the step {resamplers[0]!r}. Use a sampler of the study, which acts "
+                "after the split, or train_split=None."
             )
 
 
@@ -516,7 +516,7 @@ def check_splits(splits: list[Split], data: StudyData) -> None:
             missing = np.setdiff1d(data.classes, data.y[rows])
             if len(missing):
                 raise ValueError(
-                    f"the {side} rows of {where} must hold every class, but they lack class(es) "
+                    f"the {side} rows of {where} must hold every class; got no row of class(es) "
                     f"{missing.tolist()}. These have too few members or groups for the folds. "
                     "Use fewer folds, other groups or another random_state."
                 )

@@ -288,7 +288,7 @@ def join(device: str) -> tuple[str, Processes]:
         device = _own_cuda_device(device)
     elif dist.get_backend() == "nccl":
         raise ValueError(
-            f"the process group talks by nccl, which knows CUDA only, but device={device!r}. Set "
+            f"device must be CUDA for a process group that talks by nccl; got {device!r}. Set "
             "device='cuda', or start the group with the backend gloo."
         )
     return device, Together(device) if dist.get_world_size() > 1 else Alone()
