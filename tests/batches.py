@@ -1,9 +1,11 @@
 """Batches of logits, and comparisons of values and gradients, that tests of losses share."""
 
+from itertools import product
+
 import numpy as np
 import pytest
 import torch
-from hypothesis import assume, settings
+from hypothesis import assume
 from hypothesis import strategies as st
 from torch.nn.functional import one_hot
 
@@ -25,23 +27,21 @@ GRADIENT_ERROR = {
     torch.float16: 1e-2,
 }
 FLOAT32_EPS = torch.finfo(torch.float32).eps
-#: Random cases: few in the default run, many in a run with slow tests.
-examples = settings.get_profile("losses")
 
 
-def sizes_and_dtypes(*sizes):
-    """Combine numbers of rows and dtypes.
+def sizes_and_dtypes(*sizes, choices=None):
+    """Combine numbers of rows and dtypes, and if there are choices, each of them.
 
-    Large batches are slow in all dtypes but float32, whose sums round, and float16, where the
-    gradient of a row is small.
+    Large batches are quick in float32, whose sums round, and in float16, where the gradient of a
+    row is small, and there with the first choice. The other cases of large batches are slow.
     """
-
-    def marks(n, dtype):
-        is_quick = n <= 512 or dtype in (torch.float32, torch.float16)
-        return [] if is_quick else [pytest.mark.slow]
-
-    pairs = [(n, dtype) for n in sizes for dtype in DTYPES]
-    return [pytest.param(*pair, marks=marks(*pair), id="{}-{}".format(*pair)) for pair in pairs]
+    cases = []
+    for n, dtype, (i, choice) in product(sizes, DTYPES, enumerate(choices or [None])):
+        is_quick = n <= 512 or (dtype in (torch.float32, torch.float16) and i == 0)
+        values, label = ([n, dtype, choice], f"-{i}") if choices else ([n, dtype], "")
+        marks = [] if is_quick else [pytest.mark.slow]
+        cases.append(pytest.param(*values, marks=marks, id=f"{n}-{dtype}{label}"))
+    return cases
 
 
 def make_loss(spec, n_classes):

@@ -14,11 +14,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 torch.set_num_threads(1)
 
-
-def pytest_configure(config):
-    n_examples = 25 if config.option.markexpr == "not slow" else 80
-    options = {"deadline": None, "derandomize": True, "database": None}
-    settings.register_profile("losses", max_examples=n_examples, **options)
+# The same examples in every run, and none of them written to disk. `--hypothesis-profile=thorough`
+# asks for many.
+for name, n_examples in {"quick": 25, "thorough": 250}.items():
+    settings.register_profile(
+        name, max_examples=n_examples, deadline=None, derandomize=True, database=None
+    )
+settings.load_profile("quick")
 
 
 def pytest_collection_modifyitems(items):

@@ -363,18 +363,25 @@ def test_nothing_to_do(spec):
 
 @pytest.mark.parametrize(
     ("spec", "got"),
-    [("flips", "'flips'"), (["flip", 3], "3"), (RandomFlip, "RandomFlip"), (1, "1")],
+    [
+        ("flips", "'flips'"),
+        (["flip", 3], "3"),
+        (RandomFlip, ".*RandomFlip"),
+        (1, "1"),
+        (True, "True"),
+    ],
 )
 def test_wrong_specifications(spec, got):
-    with pytest.raises(ParameterError, match=f"augment .*{got}") as error:
+    with pytest.raises(ParameterError, match=f"augment .*got {got}") as error:
         get_augmentation(spec, 2)
     assert error.value.parameter == "augment"
     assert all(repr(name) in error.value.expected for name in RECIPES)
 
 
 def test_classes_in_place_of_modules_are_explained():
-    with pytest.raises(ParameterError, match="instance of RandomFlip"):
-        get_augmentation(["flip", RandomFlip], 2)
+    for spec in (RandomFlip, ["flip", RandomFlip]):
+        with pytest.raises(ParameterError, match="instance of RandomFlip"):
+            get_augmentation(spec, 2)
 
 
 def test_a_row_of_the_table_is_a_recipe(monkeypatch):

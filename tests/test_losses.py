@@ -49,7 +49,6 @@ from tests.batches import (
     as_tensor,
     assert_rounded,
     assert_same,
-    examples,
     hard_logits,
     make_batch,
     make_loss,
@@ -178,7 +177,6 @@ def test_second_derivatives_of_moving_statistics(spec, weighted, rng):
     horizon=st.sampled_from([1e-3, 1.0, 512.0, 1e9]),
     dtype=st.sampled_from(DTYPES),
 )
-@examples
 def test_moving_statistics_are_finite_whatever_comes(batches, horizon, dtype):
     loss = moving("f1+mcc", 3, horizon=horizon)
     for batch in batches:
@@ -415,7 +413,6 @@ def test_without_shift_or_margin_there_is_cross_entropy(mix, weighted, rng):
         assert_same(one, other)
 
 
-@examples
 @given(
     batch=soft_batches(max_classes=6),
     counts=st.lists(st.integers(1, 10**6), min_size=6, max_size=6),
@@ -433,7 +430,6 @@ def test_only_proportions_of_the_counts_matter(batch, counts, scale):
             assert_same(one, other, 1e-11)
 
 
-@examples
 @given(
     rows=st.lists(
         st.tuples(st.integers(0, 3), st.sampled_from([-1e4, -60, 0, 3, 1e4])), min_size=1
@@ -480,28 +476,29 @@ GRADCHECK_MIXES = {
 
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("mix", GRADCHECK_MIXES.values(), ids=GRADCHECK_MIXES)
-def test_first_and_second_derivatives(mix, weighted):
-    logits, target = make_batch(5, 3, seed=3)
-    weight = torch.tensor([0.5, 0, 2, 1, 3]).double() if weighted else None
+@pytest.mark.parametrize("n", [5, pytest.param(7, marks=pytest.mark.slow)])
+def test_first_and_second_derivatives(n, mix, weighted):
+    logits, target = make_batch(n, 3, seed=3)
+    weight = torch.tensor([0.5, 0, 2, 1, 3, 1, 0.25]).double()[:n] if weighted else None
     logits.requires_grad_()
     loss = MixedLoss(mix, class_counts=[1, 2, 3])
     assert torch.autograd.gradcheck(lambda z: loss(z, target, weight), logits)
     assert torch.autograd.gradgradcheck(lambda z: loss(z, target, weight), logits)
 
 
-def names_for(n, dtype):
-    """Leave most losses of rows to the slow cases of large batches: their rows are as before."""
-    is_quick = n > 512 and dtype in (torch.float32, torch.float16)
-    return ["ce", *SET_TERMS] if is_quick else TERMS
+#: In large batches the rows of the other losses of rows are as before.
+NAMES = [["ce", *SET_TERMS], [name for name in ROW_TERMS if name != "ce"]]
 
 
 @pytest.mark.parametrize("shares", SHARES.values(), ids=SHARES)
-@pytest.mark.parametrize(("n", "dtype"), sizes_and_dtypes(1, 2, 3, 10, 512, 65536))
-def test_value_and_gradient_in_every_dtype(n, shares, dtype, rng):
+@pytest.mark.parametrize(
+    ("n", "dtype", "names"), sizes_and_dtypes(1, 2, 3, 10, 512, 65536, choices=NAMES)
+)
+def test_value_and_gradient_in_every_dtype(n, shares, dtype, names, rng):
     logits, target = make_batch(n, 3, shares=shares)
     logits = logits.to(dtype)
     for weight in (None, torch.from_numpy(rng.integers(1, 9, n) / 8)):
-        for name in names_for(n, dtype):
+        for name in names:
             loss = make_loss(name, 3)
             value, gradient = value_and_gradient(loss, logits, target, weight)
             exact_value, exact = value_and_gradient(loss, logits.double(), target, weight)
@@ -518,30 +515,43 @@ def test_value_and_gradient_in_every_dtype(n, shares, dtype, rng):
                 assert_rounded(gradient, exact, floor=0)
 
 
+LARGE = [pytest.param(8192, seed, marks=pytest.mark.slow) for seed in range(3)]
+
+
 @pytest.mark.parametrize("n_classes", [2, 100])
 @pytest.mark.parametrize("name", TERMS)
-def test_float32_gradient_of_few_and_of_many_classes(name, n_classes):
+@pytest.mark.parametrize(("n", "seed"), [(2048, 0), (2048, 1), *LARGE])
+def test_float32_gradient_of_few_and_of_many_classes(n, seed, name, n_classes):
     loss = make_loss(name, n_classes)
-    for seed in range(2):
-        logits, target = make_batch(2048, n_classes, seed)
-        _, gradient = value_and_gradient(loss, logits.float(), target)
-        _, exact = value_and_gradient(loss, logits, target)
-        assert relative_error(gradient, exact) <= 1e-6
+    logits, target = make_batch(n, n_classes, seed)
+    _, gradient = value_and_gradient(loss, logits.float(), target)
+    _, exact = value_and_gradient(loss, logits, target)
+    assert relative_error(gradient, exact) <= 1e-6
 
 
-@pytest.mark.parametrize("n_classes", [2, 5])
-@pytest.mark.parametrize(("n", "dtype"), sizes_and_dtypes(1, 2, 64, 16384))
-def test_extreme_predictions_have_a_right_value_and_gradient(n, n_classes, dtype):
+def check_extreme_predictions(n, n_classes, dtype, names):
     _, target = make_batch(n, n_classes)
     for what, logits in predictions(target, n_classes).items():
         logits = logits.to(dtype)
-        for name in names_for(n, dtype):
+        for name in names:
             loss = make_loss(name, n_classes)
             value, gradient = value_and_gradient(loss, logits, target)
             exact_value, exact = value_and_gradient(loss, logits.double(), target)
             assert value.item() == pytest.approx(exact_value.item(), rel=1e-6, abs=1e-6), what
             # Below one unit in the last place of a probability there is nothing to be right about.
             assert_rounded(gradient, exact, floor=0 if dtype == torch.float64 else FLOAT32_EPS / n)
+
+
+@pytest.mark.parametrize("n_classes", [2, 5])
+@pytest.mark.parametrize(("n", "dtype", "names"), sizes_and_dtypes(1, 2, 64, 16384, choices=NAMES))
+def test_extreme_predictions_have_a_right_value_and_gradient(n, n_classes, dtype, names):
+    check_extreme_predictions(n, n_classes, dtype, names)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_extreme_predictions_of_large_batches(dtype):
+    check_extreme_predictions(65536, 3, dtype, TERMS)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -587,7 +597,6 @@ def repeated_batches(draw):
     return torch.from_numpy(logits), torch.tensor(target), torch.tensor(repeats)
 
 
-@examples
 @given(repeated_batches())
 def test_integer_weights_equal_repeated_rows(batch):
     logits, target, repeats = batch

@@ -6,12 +6,13 @@ import random
 import re
 import tracemalloc
 from collections import Counter
+from itertools import product
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from hypothesis import assume, example, given, settings
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from imblearn import FunctionSampler
 from imblearn.base import is_sampler
@@ -48,9 +49,7 @@ from skimbal.sampling import (
     count_batches,
     is_uniform,
 )
-
-# The same examples in every run, and none of them written to disk.
-checked = settings(deadline=None, derandomize=True, max_examples=100)
+from tests.cases import quick_and_all
 
 # Eight labels of each kind (of bool there are two), not in sorted order.
 LABELS = {
@@ -118,7 +117,6 @@ def at_random(observed, expected=None):
 # --- BatchSampler: how an epoch is cut ---
 
 
-@checked
 @given(labels(), st.integers(1, 70), st.sampled_from(EVERY), st.integers(0, 2**32))
 @example(np.array([0, 1]), 1, "uniform", 0)
 @example(np.array([0, 1, 1]), 2, "uniform", 0)
@@ -162,7 +160,6 @@ def test_one_class(sampler):
     assert sorted(len(rows) for rows in batches) == [2, 2, 3]
 
 
-@checked
 @given(labels(), st.integers(0, 40), st.sampled_from(["uniform", "stratified"]))
 def test_all_rows_in_one_batch_come_in_index_order(y, more, sampler):
     batches = BatchSampler(y, len(y) + more, sampler)
@@ -174,7 +171,6 @@ def test_all_rows_in_one_batch_come_in_index_order(y, more, sampler):
 # --- BatchSampler: what an epoch holds ---
 
 
-@checked
 @given(labels(), st.integers(1, 70), st.sampled_from(["uniform", "stratified"]))
 def test_each_row_once(y, batch_size, sampler):
     batches = BatchSampler(y, batch_size, sampler, 0)
@@ -182,14 +178,12 @@ def test_each_row_once(y, batch_size, sampler):
         assert_array_equal(np.sort(np.concatenate(list(batches))), np.arange(len(y)))
 
 
-@checked
 @given(labels(), st.integers(1, 70), st.integers(0, 2**32))
 def test_stratified(y, batch_size, seed):
     counts = class_counts(y, BatchSampler(y, batch_size, "stratified", seed))
     assert np.all(np.ptp(counts, axis=0) <= 1)
 
 
-@checked
 @given(labels(), st.integers(1, 70), st.integers(0, 2**32))
 def test_balanced(y, batch_size, seed):
     batches = BatchSampler(y, batch_size, "balanced", seed)
@@ -294,7 +288,6 @@ def drawn(draw):
     return y, sampler
 
 
-@checked
 @given(drawn(), st.integers(1, 70), st.integers(0, 2**32))
 def test_random_samplers_give_the_counts_of_imbalanced_learn(case, batch_size, seed):
     y, sampler = case
@@ -361,15 +354,16 @@ def test_seed_of_the_random_sampler_goes_first():
     assert not same_epochs(epoch(None, 0), epoch(None, 1))
 
 
-def test_random_samplers_choose_each_row_alike():
+@pytest.mark.parametrize("n_epochs", [300, pytest.param(600, marks=pytest.mark.slow)])
+def test_random_samplers_choose_each_row_alike(n_epochs):
     y = np.repeat([0, 1], [12, 4])
     under = BatchSampler(y, 1, RandomUnderSampler(), 0)
-    kept = sum(np.bincount(np.concatenate(list(under)), minlength=16) for _ in range(300))
-    assert_array_equal(kept[12:], 300)
+    kept = sum(np.bincount(np.concatenate(list(under)), minlength=16) for _ in range(n_epochs))
+    assert_array_equal(kept[12:], n_epochs)
     assert stats.chisquare(kept[:12]).pvalue > 0.005
     over = BatchSampler(y, 1, RandomOverSampler(), 0)
-    epochs = np.array([np.concatenate(list(over)) for _ in range(300)])
-    repeats = sum(np.bincount(rows, minlength=16) for rows in epochs) - 300
+    epochs = np.array([np.concatenate(list(over)) for _ in range(n_epochs)])
+    repeats = sum(np.bincount(rows, minlength=16) for rows in epochs) - n_epochs
     assert_array_equal(repeats[:12], 0)
     assert at_random(repeats[12:])
     # The repeats do not come last.
@@ -635,6 +629,7 @@ RANDOM = [SAMPLERS[0], UNDER[0]]
 SHAPES = [(4, 5), (2, 3, 4), (1, 2, 3, 4)]
 DTYPES = ["u1", "i1", "?", "i2", "u2", "i4", "u4", "i8", "f2", "f4", "f8"]
 DTYPES += [">i2", ">u2", ">i4", ">f2", ">f4", ">f8"]
+FORMS = [sparse.csr_array, sparse.csc_array, sparse.csr_matrix]
 
 
 def images(shape=(2, 3, 4), dtype="f8", seed=0):
@@ -660,7 +655,11 @@ def rows_of(X):
 
 
 @pytest.mark.parametrize(
-    ("shape", "dtype"), [(SHAPES[0], "f4"), (SHAPES[1], "f8"), (SHAPES[2], "f8")], ids=str
+    ("shape", "dtype"),
+    quick_and_all(
+        [(SHAPES[0], "f4"), (SHAPES[1], "f8"), (SHAPES[2], "f8")], product(SHAPES, ["f4", "f8"])
+    ),
+    ids=str,
 )
 @pytest.mark.parametrize("sampler", SAMPLERS, ids=str)
 def test_same_as_on_rows(sampler, shape, dtype):
@@ -688,24 +687,27 @@ def test_same_as_on_rows(sampler, shape, dtype):
 
 
 # A sampler that selects and one that interpolates in every dtype, others in one dtype of each kind.
+OF_DTYPES = [OVER[0], OVER[2], OVER[1], UNDER[0], UNDER[1], UNDER[5], BOTH[1]]
+
+
 @pytest.mark.parametrize(
-    ("sampler", "dtype"),
-    [(sampler, dtype) for sampler in (OVER[0], OVER[2]) for dtype in DTYPES]
-    + [
-        (sampler, dtype)
-        for sampler in (OVER[1], UNDER[0], UNDER[1], UNDER[5], BOTH[1])
-        for dtype in ("u1", "?", ">i4", "f2", "f8")
-    ],
+    ("sampler", "dtype", "shape"),
+    quick_and_all(
+        [
+            *product([OVER[0], OVER[2]], DTYPES, [SHAPES[1], (24,)]),
+            *product(OF_DTYPES[2:], ["u1", "?", ">i4", "f2", "f8"], [SHAPES[1], (24,)]),
+        ],
+        product(OF_DTYPES, DTYPES, [*SHAPES[:2], (24,)]),
+    ),
     ids=str,
 )
-def test_dtype_is_kept(sampler, dtype):
-    for shape in [SHAPES[1], (24,)]:
-        X, y = images(shape, dtype)
-        X_new, y_new = NDSampler(sampler).fit_resample(X, y)
-        assert X_new.dtype == X.dtype == np.dtype(dtype)
-        assert X_new.shape == (len(y_new), *shape)
-        if sampler in OVER:  # the originals come first, exactly as they were
-            assert_array_equal(X_new[: len(X)], X)
+def test_dtype_is_kept(sampler, dtype, shape):
+    X, y = images(shape, dtype)
+    X_new, y_new = NDSampler(sampler).fit_resample(X, y)
+    assert X_new.dtype == X.dtype == np.dtype(dtype)
+    assert X_new.shape == (len(y_new), *shape)
+    if sampler in OVER:  # the originals come first, exactly as they were
+        assert_array_equal(X_new[: len(X)], X)
 
 
 def rounded(exact, dtype):
@@ -720,7 +722,10 @@ def rounded(exact, dtype):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(
     ("sampler", "shape"),
-    [(OVER[1], (2, 3, 4)), (OVER[2], (2, 3, 4)), (OVER[2], (24,)), (UNDER[5], (2, 3, 4))],
+    quick_and_all(
+        [(OVER[1], (2, 3, 4)), (OVER[2], (2, 3, 4)), (OVER[2], (24,)), (UNDER[5], (2, 3, 4))],
+        product([OVER[1], OVER[2], UNDER[5]], [(2, 3, 4), (24,)]),
+    ),
     ids=str,
 )
 def test_interpolates_in_floating_point_then_rounds(sampler, dtype, shape):
@@ -912,10 +917,10 @@ def test_data_frames_stay_data_frames(sampler):
 
 @pytest.mark.parametrize(
     ("sampler", "form"),
-    [
-        *((OVER[2], form) for form in (sparse.csr_array, sparse.csc_array, sparse.csr_matrix)),
-        *((sampler, sparse.csc_array) for sampler in (OVER[0], UNDER[0], UNDER[3])),
-    ],
+    quick_and_all(
+        [*product([OVER[2]], FORMS), *product([OVER[0], UNDER[0], UNDER[3]], FORMS[1:2])],
+        product([OVER[0], OVER[2], UNDER[0], UNDER[3]], FORMS),
+    ),
     ids=str,
 )
 def test_sparse_rows_stay_sparse(sampler, form):

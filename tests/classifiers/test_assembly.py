@@ -220,11 +220,12 @@ def test_channels_are_innermost(classifier):
     assert prepared.stride(1) == 1
 
 
-def test_optimizer_that_computes_gradients_itself():
+@pytest.mark.parametrize("max_iter", [5, pytest.param(20, marks=pytest.mark.slow)])
+def test_optimizer_that_computes_gradients_itself(max_iter):
     X, y = images()
     clf = small(optimizer=Twice, standardize=False).fit(X, y)
     assert len(clf.history_[0, "batches"]) == 3
-    net = {"module__width": 8, "optimizer__max_iter": 5}
+    net = {"module__width": 8, "optimizer__max_iter": max_iter}
     one, other = (small(optimizer=name, max_epochs=2, lr=0.1, net=net) for name in LBFGS)
     assert_same_weights(one.fit(X, y), other.fit(X, y))
 

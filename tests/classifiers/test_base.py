@@ -1071,14 +1071,14 @@ def test_balanced_batches_raise_the_recall_of_a_rare_class():
     ("params", "name", "values", "fitted", "expected"),
     [
         (
-            {"max_epochs": 1},
+            {},
             "loss",
             ["wce", "focal", "ce + 0.5*mcc"],
             lambda net: net.criterion_.name,
             ["wce", "focal", "ce + 0.5*mcc"],
         ),
         (
-            {"loss": LossMix(ce=1), "max_epochs": 1},
+            {"loss": LossMix(ce=1)},
             "loss__mcc",
             [0, 0.25, 1],
             lambda net: net.criterion_.factors.get("mcc"),
@@ -1092,14 +1092,14 @@ def test_balanced_batches_raise_the_recall_of_a_rare_class():
             [5, 7, 3],
         ),
         (
-            {"max_epochs": 1},
+            {},
             "net__optimizer__weight_decay",
             [0, 0.1, 0.3],
             lambda net: net.optimizer_.param_groups[0]["weight_decay"],
             [0, 0.1, 0.3],
         ),
         (
-            {"max_epochs": 1},
+            {},
             "net__module__width",
             [4, 6, 8],
             lambda net: net.module_.network.features[0].out_channels,
@@ -1119,11 +1119,12 @@ def test_balanced_batches_raise_the_recall_of_a_rare_class():
     ],
     ids=["loss", "factor", "sampler", "optimizer", "module", "callback"],
 )
+@pytest.mark.parametrize("max_epochs", [1, pytest.param(4, marks=pytest.mark.slow)])
 def test_every_candidate_of_a_search_is_what_was_fitted(
-    search_by, classifier, params, name, values, fitted, expected
+    max_epochs, search_by, classifier, params, name, values, fitted, expected
 ):
     X, y = images(ndim=len(classifier.spatial_axes))
-    base = small(classifier, **params)
+    base = small(classifier, **{"max_epochs": max_epochs, **params})
 
     def scoring(clf, X, y):
         return {"score": clf.score(X, y), "which": expected.index(fitted(clf.net_))}
@@ -1424,7 +1425,8 @@ LOADERS = {"iterator_train": DataLoader, "iterator_train__shuffle": True}
     ],
     ids=["sampler", "loaders", "dropout", "numpy", "bfloat16"],
 )
-def test_global_random_numbers_are_neither_used_nor_spent(params):
+@pytest.mark.parametrize("max_epochs", [1, pytest.param(4, marks=pytest.mark.slow)])
+def test_global_random_numbers_are_neither_used_nor_spent(max_epochs, params):
     X, y = images()
     probabilities = []
     for seed in (1, 2):
@@ -1432,7 +1434,7 @@ def test_global_random_numbers_are_neither_used_nor_spent(params):
         np.random.seed(seed)  # noqa: NPY002
         torch.manual_seed(seed)
         before = global_state()
-        clf = small(max_epochs=1, **params).fit(X, y)
+        clf = small(max_epochs=max_epochs, **params).fit(X, y)
         assert global_state() == before
         clf.partial_fit(X, y)
         assert global_state() == before
@@ -1566,7 +1568,14 @@ def test_class_weight_multiplies_sample_weight():
 
 
 # Integers are the labels of the test of three classes.
-@pytest.mark.parametrize("labels", [np.array(["no", "yes"]), np.array([False, True])])
+@pytest.mark.parametrize(
+    "labels",
+    [
+        np.array(["no", "yes"]),
+        np.array([False, True]),
+        pytest.param([-7, 40], marks=pytest.mark.slow),
+    ],
+)
 def test_meta_estimators_on_images_with_any_labels(labels):
     X, y = images()
     y = np.asarray(labels)[y]
@@ -1588,13 +1597,20 @@ def test_meta_estimators_on_images_with_any_labels(labels):
         (CNN3DClassifier, np.array([100, -3, 7])),
     ],
 )
-def test_meta_estimators_with_three_classes(classifier, labels):
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"max_epochs": 4, "lr": 0.01, "batch_size": 16},
+        pytest.param({"max_epochs": 8}, marks=pytest.mark.slow),
+    ],
+    ids=["quick", "slow"],
+)
+def test_meta_estimators_with_three_classes(params, classifier, labels):
     X, y = images(n=90, ndim=len(classifier.spatial_axes), n_classes=3, share=0.4)
     X_new, y_new = images(n=90, ndim=len(classifier.spatial_axes), n_classes=3, share=0.4, seed=1)
     if classifier is CNN2DClassifier:  # with an axis of channels
         X, X_new = X[:, None], X_new[:, None]
     y, y_new = labels[y], labels[y_new]
-    params = {"max_epochs": 4, "lr": 0.01, "batch_size": 16}
     clf, other = small(classifier, **params), small(classifier, loss="ce", **params)
     voting = VotingClassifier([("a", clf), ("b", other)], voting="soft").fit(X, y)
     mean = np.mean([each.predict_proba(X_new) for each in voting.estimators_], axis=0)
@@ -1607,7 +1623,14 @@ def test_meta_estimators_with_three_classes(classifier, labels):
         assert_array_equal(meta.predict(X_new), meta.classes_[meta.predict_proba(X_new).argmax(1)])
 
 
-@pytest.mark.parametrize("labels", [np.array(["no", "yes"]), [-7, 40]])
+@pytest.mark.parametrize(
+    "labels",
+    [
+        np.array(["no", "yes"]),
+        [-7, 40],
+        pytest.param(np.array([False, True]), marks=pytest.mark.slow),
+    ],
+)
 def test_tuned_threshold_and_bagging_with_any_labels(labels):
     X, y = images(n=160, share=0.9)
     X = X + np.random.default_rng(5).normal(scale=1.5, size=X.shape).astype(np.float32)

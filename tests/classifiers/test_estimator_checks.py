@@ -63,9 +63,12 @@ def test_pure_losses_predict_every_class_whatever_the_seed(loss, classifier):
 @pytest.mark.filterwarnings("ignore:X (does not have valid|has) feature names:UserWarning")
 @pytest.mark.parametrize("classifier", CLASSIFIERS)
 @pytest.mark.parametrize("check", OUTPUT_CHECKS, ids=lambda check: check.__name__)
-def test_output_of_transform(check, classifier):
+@pytest.mark.parametrize(
+    "params", [QUICK, pytest.param({}, marks=pytest.mark.slow)], ids=["quick", "default"]
+)
+def test_output_of_transform(params, check, classifier):
     # scikit-learn has these, but does not count them among those of every estimator.
-    check(classifier.__name__, classifier(random_state=0, **{**QUICK, "max_epochs": 3}))
+    check(classifier.__name__, classifier(random_state=0, **{**params, "max_epochs": 3}))
 
 
 def test_checks_of_transformers_are_among_them():

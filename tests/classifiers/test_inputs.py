@@ -3,12 +3,13 @@
 import copy
 import re
 import tracemalloc
+from itertools import product
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
@@ -20,6 +21,7 @@ from skorch.helper import predefined_split
 from torch.utils.data import Subset
 
 from skimbal import CNN2DClassifier, CNN3DClassifier
+from tests.cases import quick_and_all
 from tests.classifiers.data import CLASSIFIERS, OUTPUTS, N, Y, logits, noise, tiny
 
 
@@ -808,7 +810,6 @@ def anything(draw):
     return shape, dtype, values, target, draw(st.integers(0, 2**32 - 1))
 
 
-@settings(deadline=None, derandomize=True, max_examples=60)
 @given(anything())
 def test_right_answer_or_right_words(drawn):
     shape, dtype, values, target, seed = drawn
@@ -841,13 +842,15 @@ def save_images(folder, n=N, cls=CNN2DClassifier):
     return X, [folder / f"{i}.npy" for i in range(n)]
 
 
+FORMS = ["list", "tuple", "text", "array", "objects", "series", "strings"]
+
+
 @pytest.mark.parametrize(
     ("cls", "form"),
-    [
-        *((CNN2DClassifier, form) for form in ("list", "tuple", "text", "array", "objects")),
-        *((CNN2DClassifier, form) for form in ("series", "strings")),
-        (CNN3DClassifier, "list"),
-    ],
+    quick_and_all(
+        [*product([CNN2DClassifier], FORMS), (CNN3DClassifier, "list")],
+        product(CLASSIFIERS, FORMS),
+    ),
 )
 def test_paths_are_taken_for_their_images(cls, form, tmp_path):
     X, paths = save_images(tmp_path, cls=cls)
@@ -893,7 +896,7 @@ def test_bad_paths(tmp_path):
     X, paths = save_images(tmp_path)
     with pytest.raises(TypeError, match=r"paths.*ndarray at index 2"):
         tiny().fit([*paths[:2], X[2], *paths[3:]], Y)
-    with pytest.raises(FileNotFoundError, match=r"nowhere\.npy"):
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.npy does not exist"):
         tiny().fit([*paths[:-1], tmp_path / "nowhere.npy"], Y)
     with pytest.raises(ValueError, match="inconsistent numbers of samples"):
         tiny().fit(paths, Y[:-1])

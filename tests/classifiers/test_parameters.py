@@ -16,8 +16,9 @@ from skorch.callbacks import (
 from torch import nn
 from torch.utils.data import DataLoader
 
-from skimbal import CNN3DClassifier, LossMix, NDSampler
+from skimbal import CNN2DClassifier, CNN3DClassifier, LossMix, NDSampler
 from skimbal.losses import SoftMCCLoss
+from tests.cases import quick_and_all
 from tests.classifiers.data import CLASSIFIERS, FACTORY, N, Y, images, noise, small, tiny
 
 
@@ -276,20 +277,21 @@ BAD_PARAMS = [
     ({"module": no_logits, "net": None}, ["(n_samples, n_classes)", "got <class 'dict'>", FACTORY]),
     ({"module": nan_outputs, "net": None}, ["got NaN for the first", "nan_outputs"]),
 ]  # fmt: skip
+FOR_IMAGES, FOR_VOLUMES = (CNN2DClassifier, BAD_PARAMS), (CNN3DClassifier, BAD_PARAMS[::10])
 
 
-@pytest.mark.parametrize(("params", "fragments"), BAD_PARAMS, ids=lambda value: str(value)[:60])
-def test_bad_parameters(refused, params, fragments):
-    clf = tiny(**copy.deepcopy(params))  # the constructor takes them all
-    refused(lambda: clf.fit(noise(), Y), *fragments)
-    refused(lambda: clf.partial_fit(noise(), Y, classes=[0, 1]), *fragments)
-
-
-def test_bad_parameters_for_volumes(refused):
-    X = noise(CNN3DClassifier)
-    for params, fragments in BAD_PARAMS[::10]:
-        clf = tiny(CNN3DClassifier, **copy.deepcopy(params))
-        refused(lambda clf=clf: clf.fit(X, Y), *fragments)
+@pytest.mark.parametrize(
+    ("cls", "params", "fragments"),
+    quick_and_all(
+        [(cls, *case) for cls, cases in (FOR_IMAGES, FOR_VOLUMES) for case in cases],
+        [(cls, *case) for cls in CLASSIFIERS for case in BAD_PARAMS],
+    ),
+    ids=lambda value: str(value)[:60],
+)
+def test_bad_parameters(refused, cls, params, fragments):
+    clf = tiny(cls, **copy.deepcopy(params))  # the constructor takes them all
+    refused(lambda: clf.fit(noise(cls), Y), *fragments)
+    refused(lambda: clf.partial_fit(noise(cls), Y, classes=[0, 1]), *fragments)
 
 
 @pytest.mark.parametrize("cls", CLASSIFIERS)

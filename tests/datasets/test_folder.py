@@ -177,7 +177,7 @@ def test_damaged_images_are_dropped_with_their_labels(tmp_path):
 
 
 def test_folders_and_tables_that_cannot_be_used(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"root.*nowhere"):
+    with pytest.raises(FileNotFoundError, match=r"^root must be .*nowhere"):
         load_image_folder(tmp_path / "nowhere")
     with pytest.raises(ValueError, match=rf"{re.escape(str(tmp_path))} .*got none"):
         load_image_folder(tmp_path)
@@ -188,7 +188,7 @@ def test_folders_and_tables_that_cannot_be_used(tmp_path):
         load_image_folder(root, on_error="warn")
     with pytest.raises(ParameterError, match=r"^group_column.*None.*'patient'"):
         load_image_folder(root, group_column="patient")
-    with pytest.raises(FileNotFoundError, match=r"labels.*nowhere\.csv"):
+    with pytest.raises(FileNotFoundError, match=r"^labels must be .*nowhere\.csv"):
         load_image_folder(root, labels=root / "nowhere.csv")
     table = write_table(root, "a/1.npy,x")
     with pytest.raises(ParameterError, match=r"^path_column.*'path', 'label'.*'file'"):

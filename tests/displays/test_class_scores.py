@@ -197,7 +197,10 @@ def test_configurations_that_a_study_lacks():
     assert plt.get_fignums() == []
 
 
-def test_a_real_classifier_and_a_real_study(images):
+@pytest.mark.parametrize(
+    "samplers", [["uniform"], pytest.param(None, marks=pytest.mark.slow)], ids=str
+)
+def test_a_real_classifier_and_a_real_study(images, samplers):
     X, y = images
     clf = CNN2DClassifier(max_epochs=1, random_state=0).fit(X, y)
     display = EmbeddingDisplay.from_estimator(
@@ -210,7 +213,7 @@ def test_a_real_classifier_and_a_real_study(images):
         X,
         y,
         losses=["ce", "f1"],
-        samplers=["uniform"],
+        samplers=samplers,
         estimator=clf,
         cv=2,
         random_state=0,

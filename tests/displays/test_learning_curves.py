@@ -84,8 +84,9 @@ def test_history_of_a_classifier(fitted):
     assert display.best_epoch == 1 + np.argmin(fitted.history_[:, "valid_loss"])
 
 
-def test_pipelines_searches_and_nets_lead_to_the_history(fitted, digits):
-    X, y = (values[::4] for values in digits)
+@pytest.mark.parametrize("step", [4, pytest.param(1, marks=pytest.mark.slow)])
+def test_pipelines_searches_and_nets_lead_to_the_history(fitted, digits, step):
+    X, y = (values[::step] for values in digits)
     clf = CNN2DClassifier(max_epochs=1, random_state=0)
     pipeline = make_pipeline(FunctionTransformer(), clf)
     search = GridSearchCV(pipeline, {"cnn2dclassifier__max_epochs": [3]}, cv=2).fit(X, y)
@@ -175,7 +176,7 @@ def test_estimators_without_a_history(digits):
     with pytest.raises(TypeError, match=r"estimator .*LogisticRegression\(.*history_"):
         LearningCurvesDisplay.from_estimator(make_pipeline(LogisticRegression()))
     clf = CNN2DClassifier(max_epochs=1)
-    with pytest.raises(NotFittedError, match="CNN2DClassifier"):
+    with pytest.raises(NotFittedError, match="CNN2DClassifier instance is not fitted"):
         LearningCurvesDisplay.from_estimator(make_pipeline(clf))
     search = GridSearchCV(clf, {"lr": [0.1]}, cv=2, refit=False)
     with pytest.raises(NotFittedError, match=r"estimator .*refit=True.*GridSearchCV"):

@@ -111,7 +111,7 @@ def test_indices_of_less_than_an_image():
         images[0, 1]
     with pytest.raises(IndexError, match="out of bounds"):
         images[40]
-    with pytest.raises(ValueError, match=r"copy.*False"):
+    with pytest.raises(ValueError, match=r"^copy must be .*got False"):
         np.asarray(images, copy=False)
 
 

@@ -366,7 +366,7 @@ def test_files_in_place_of_arrays(tmp_path):
 @pytest.mark.slow
 def test_workers_read_files(tmp_path):
     paths, values, y = draw_files(tmp_path)
-    clf = CNN2DClassifier(max_epochs=1, batch_size=8, random_state=0)
+    clf = CNN2DClassifier(max_epochs=2, batch_size=8, random_state=0, sampler="balanced")
     two = cross_val_score(clf, ImageFiles(paths), y, cv=2, n_jobs=2)
     assert_array_equal(two, cross_val_score(clf, values, y, cv=2))
 

@@ -2,37 +2,34 @@
 
 import math
 import re
+from itertools import product
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import example, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
 from skimbal import CNN2DClassifier
 from skimbal.exceptions import ParameterError
 from skimbal.networks import BUILT_IN, ResNet, SmallCNN
+from tests.cases import quick_and_all
 from tests.networks.data import NAMES, check_training_step, draw_images, make, make_empty
 
 ONE_LINE = [(1, 1, 40), (1, 1, 1, 40)]
 
-examples = settings(max_examples=80, deadline=None, derandomize=True, database=None)
 
-
+@pytest.mark.parametrize(
+    "name", ["small", "resnet18", pytest.param("resnet34", marks=pytest.mark.slow)]
+)
 @given(
-    name=st.sampled_from(["small", "resnet18"]),
     shape=st.lists(st.integers(1, 33), min_size=2, max_size=2)
     | st.lists(st.integers(1, 9), min_size=3, max_size=3),
     in_channels=st.sampled_from([1, 3, 4]),
     n=st.sampled_from([1, 2]),
     n_classes=st.integers(2, 5),
 )
-# Deeper, and the same code otherwise.
-@example("resnet34", [33, 1], 3, 1, 2)
-@example("resnet34", [1, 1], 1, 2, 2)
-@example("resnet34", [7, 1, 9], 4, 1, 3)
-@examples
 def test_any_shape_trains(name, shape, in_channels, n, n_classes):
     net = make(name, in_channels, shape, n_classes, width=4)
     assert not list(net.buffers()), "group normalisation keeps no statistics"
@@ -40,12 +37,12 @@ def test_any_shape_trains(name, shape, in_channels, n, n_classes):
 
 
 @pytest.mark.parametrize("shape", ONE_LINE)
-@pytest.mark.parametrize("name", NAMES)
-def test_one_line_of_pixels_trains_at_full_width(name, shape):
-    net = make(name, shape[0], shape[1:])
-    for n in (1, 2) if name == "small" else (1,):
-        net.zero_grad()
-        check_training_step(net, draw_images(n, *shape))
+@pytest.mark.parametrize(
+    ("name", "n"),
+    quick_and_all([("small", 2), *((name, 1) for name in NAMES)], product(NAMES, [1, 2])),
+)
+def test_one_line_of_pixels_trains_at_full_width(name, n, shape):
+    check_training_step(make(name, shape[0], shape[1:]), draw_images(n, *shape))
 
 
 @pytest.mark.parametrize("spatial_shape", [(1, 1), (1, 1, 1)])
@@ -60,7 +57,7 @@ def test_single_voxels_can_be_told_apart(name, spatial_shape):
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("spatial_shape", [(9, 1), (1, 9), (7, 1, 8)])
 def test_axes_of_one_voxel_get_kernels_of_one_voxel(name, spatial_shape):
-    net = make_empty(name, 1, 2, spatial_shape, width=8)
+    net = make_empty(name, 1, 2, spatial_shape)
     for module in net.modules():
         if isinstance(module, nn.Conv2d | nn.Conv3d):
             for size, kernel in zip(spatial_shape, module.kernel_size, strict=True):

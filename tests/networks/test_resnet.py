@@ -20,10 +20,11 @@ N_BLOCKS = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3)}
 
 
 @pytest.mark.parametrize("depth", range(3, 11))
-def test_gradient_of_the_first_convolution_for_few_slices(depth):
+@pytest.mark.parametrize("n_blocks", [(1, 1), pytest.param((2, 2, 2, 2), marks=pytest.mark.slow)])
+def test_gradient_of_the_first_convolution_for_few_slices(n_blocks, depth):
     shape = (depth, 12, 9)
     torch.manual_seed(0)
-    net = ResNet(2, 3, shape, n_blocks=(1, 1), width=4)
+    net = ResNet(2, 3, shape, n_blocks=n_blocks, width=4)
     exact = copy.deepcopy(net).double()
     images = draw_images(3, 2, *shape)
     # Memory that was written beyond its end shows after some steps, at some allocation; what was

@@ -22,15 +22,16 @@ def small(digits):
     return digits.X_train[rows], digits.y_train[rows]
 
 
-@pytest.fixture(scope="session")
-def study(digits, small):
+@pytest.fixture(scope="session", params=["small", pytest.param("digits", marks=pytest.mark.slow)])
+def study(request, digits, small):
     """Real fits on few images, with labels that are text."""
-    X, y = small
+    is_small = request.param == "small"
+    X, y = small if is_small else (digits.X_train, digits.y_train)
     return compare_losses(
         X,
         np.array(digits.target_names)[y],
         losses=["ce", "ce+mcc"],
-        samplers=["balanced"],
+        samplers=["balanced"] if is_small else None,
         estimator=CNN2DClassifier(max_epochs=2),
         cv=2,
         random_state=0,

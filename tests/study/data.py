@@ -34,6 +34,12 @@ def compare(X, y, **kwargs):
     return compare_losses(X, y, **{**options, **kwargs})
 
 
+def few_or_many(**many):
+    """Return a mark for tests of few fits that are slow with the options for many fits."""
+    cases = [{}, pytest.param(many, marks=pytest.mark.slow)]
+    return pytest.mark.parametrize("options", cases, ids=["few", "many"])
+
+
 def one_split(X, y):
     """Make the first of two stratified folds."""
     return [next(iter(StratifiedKFold(2).split(X, y)))]

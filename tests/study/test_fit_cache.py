@@ -15,7 +15,7 @@ from torch import nn
 from skimbal import CNN2DClassifier, LossMix
 from skimbal.images import ImageArray
 from skimbal.study.fit_cache import FitCache, describe, digest
-from tests.study.data import compare, made_up, never
+from tests.study.data import PAIR, compare, few_or_many, made_up, never
 
 
 def make(width):
@@ -83,12 +83,13 @@ def test_folder_keeps_each_fit_at_once(tmp_path):
         FitCache(tmp_path / "runs").open({"seed": 3, "data": "y"})
 
 
-def test_half_a_line_of_a_crash_is_done_again(small, tmp_path):
-    study = compare(*small, cache_dir=tmp_path)
+@few_or_many(losses=PAIR)
+def test_half_a_line_of_a_crash_is_done_again(small, tmp_path, options):
+    study = compare(*small, cache_dir=tmp_path, **options)
     path = tmp_path / "fits.jsonl"
     text = path.read_text()
     path.write_text(text[:-20])
-    assert str(compare(*small, cache_dir=tmp_path)) == str(study)
+    assert str(compare(*small, cache_dir=tmp_path, **options)) == str(study)
     assert [json.loads(line)[0] for line in path.read_text().splitlines()] == [
         json.loads(line)[0] for line in text.splitlines()
     ]
@@ -122,10 +123,11 @@ def test_an_unwritable_folder_is_refused(small, tmp_path, monkeypatch):
         compare(*small, cache_dir=tmp_path / "runs", estimator=CNN2DClassifier(module=never))
 
 
-def test_a_damaged_line_is_named(small, tmp_path):
-    compare(*small, cache_dir=tmp_path)
+@few_or_many(losses=PAIR)
+def test_a_damaged_line_is_named(small, tmp_path, options):
+    compare(*small, cache_dir=tmp_path, **options)
     path = tmp_path / "fits.jsonl"
     lines = path.read_text().splitlines()
     path.write_text("\n".join([lines[0], "nonsense", *lines[2:]]) + "\n")
     with pytest.raises(ValueError, match=r"line 2 of .*fits.jsonl is damaged"):
-        compare(*small, cache_dir=tmp_path)
+        compare(*small, cache_dir=tmp_path, **options)

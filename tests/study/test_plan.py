@@ -18,7 +18,7 @@ from torch import nn
 from skimbal import CNN2DClassifier, CNN3DClassifier, LossMix, NDSampler
 from skimbal.images import ImageFiles
 from skimbal.study.plan import Split, check_data, check_estimator, combine
-from tests.study.data import PAIR, compare, never, quick
+from tests.study.data import PAIR, compare, few_or_many, never, quick
 
 
 def test_default_is_the_papers_fifteen(small):
@@ -96,11 +96,13 @@ def without_times(study):
     return [dataclasses.replace(fit, fit_time=0.0, score_time=0.0) for fit in study.fits]
 
 
-def test_splitters_of_ones_own(small):
-    repeated = compare(*small, cv=RepeatedStratifiedKFold(n_splits=2, n_repeats=2, random_state=0))
-    assert len(repeated.fits) == 4
-    drawn = compare(*small, cv=StratifiedKFold(2, shuffle=True, random_state=5), n_repeats=2)
-    first = compare(*small, cv=StratifiedKFold(2, shuffle=True, random_state=5))
+@few_or_many(losses=PAIR)
+def test_splitters_of_ones_own(small, options):
+    cv = RepeatedStratifiedKFold(n_splits=2, n_repeats=2, random_state=0)
+    repeated = compare(*small, cv=cv, **options)
+    assert len(repeated.fits) == 4 * len(repeated.configurations)
+    options = {"cv": StratifiedKFold(2, shuffle=True, random_state=5), **options}
+    drawn, first = compare(*small, n_repeats=2, **options), compare(*small, **options)
     assert [f.scores for f in drawn.fits if f.repeat == 0] == [f.scores for f in first.fits]
 
 

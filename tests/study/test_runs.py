@@ -20,7 +20,7 @@ from skimbal.losses import TERMS, Term
 from skimbal.networks import BUILT_IN, SmallCNN
 from skimbal.study import runs
 from skimbal.study.fit_cache import describe
-from tests.study.data import PAIR, compare, one_split, quick
+from tests.study.data import PAIR, compare, few_or_many, one_split, quick
 
 SEEN = []
 
@@ -31,29 +31,34 @@ def recording(in_channels, n_classes, **options):
     return network
 
 
-def test_initial_weights_are_those_of_the_split(small):
+@pytest.mark.parametrize(
+    "losses", [PAIR, pytest.param(["ce", "f1", "ce+mcc"], marks=pytest.mark.slow)], ids=len
+)
+def test_initial_weights_are_those_of_the_split(small, losses):
     SEEN.clear()
     net = {"module__spatial_shape": (8, 8)}
     study = compare(
         *small,
-        losses=PAIR,
+        losses=losses,
         samplers=["uniform", "balanced"],
         estimator=quick(module=recording, net=net),
     )
-    weights = np.reshape(SEEN, (2, 4))  # split by split
+    weights = np.reshape(SEEN, (2, 2 * len(losses)))  # split by split
     assert (weights == weights[:, :1]).all()
     assert weights[0, 0] != weights[1, 0]
     assert len({fit.seed for fit in study.fits}) == 2
 
 
-def test_every_configuration_takes_as_many_steps(small):
+@few_or_many(cv=2)
+def test_every_configuration_takes_as_many_steps(small, options):
     samplers = ["uniform", "balanced", "stratified", "weighted"]
     samplers += [RandomOverSampler(), RandomUnderSampler()]
     estimator = quick(random_state=1)
-    study = compare(*small, samplers=samplers, estimator=estimator, cv=one_split(*small))
+    options = {"cv": one_split(*small), **options}
+    study = compare(*small, samplers=samplers, estimator=estimator, **options)
     # 50 training rows in batches of 32.
     assert {fit.n_steps for fit in study.fits} == {2}
-    assert len(study.fits) == 6
+    assert len(study.fits) == 6 * study.n_splits
     assert [c.sampler for c in study.configurations] == [
         *samplers[:4],
         "RandomOverSampler()",
@@ -61,8 +66,9 @@ def test_every_configuration_takes_as_many_steps(small):
     ]
 
 
-def test_one_seed_gives_one_table(small):
-    first, second, other = (compare(*small, random_state=seed) for seed in (0, 0, 1))
+@few_or_many(losses=PAIR)
+def test_one_seed_gives_one_table(small, options):
+    first, second, other = (compare(*small, random_state=seed, **options) for seed in (0, 0, 1))
     assert str(first) == str(second)
     assert first.scores()["ce", "uniform"].tolist() != other.scores()["ce", "uniform"].tolist()
 
@@ -72,15 +78,12 @@ def test_workers_change_nothing(small):
     assert str(compare(*small, losses=PAIR)) == str(compare(*small, losses=PAIR, n_jobs=2))
 
 
-def test_fixed_test_set_trains_on_all_rows(small, digits):
-    study = compare(
-        *small,
-        X_test=digits.X_test,
-        y_test=digits.y_test,
-        cv=None,
-        n_repeats=2,
-    )
-    assert {fit.n_train for fit in study.fits} == {len(small[1])}
+@few_or_many(losses=PAIR)
+def test_fixed_test_set_trains_on_all_rows(small, digits, options):
+    X, y = (digits.X_train, digits.y_train) if options else small
+    test_set = {"X_test": digits.X_test, "y_test": digits.y_test}
+    study = compare(X, y, **test_set, cv=None, n_repeats=2, **options)
+    assert {fit.n_train for fit in study.fits} == {len(y)}
     assert {fit.n_test for fit in study.fits} == {len(digits.y_test)}
     assert study.confusion_matrix("ce", "uniform").sum() == 2 * len(digits.y_test)
     assert "fixed test set, 2 seeds" in str(study)
@@ -141,9 +144,10 @@ def test_groups_reach_the_validation_split(small, digits, how, routing):
         assert study.data.n_groups == {"train": 25, "test": 216}
 
 
-def test_pipelines_and_seeds_of_their_samplers(small):
+@few_or_many(losses=PAIR, cv=2)
+def test_pipelines_and_seeds_of_their_samplers(small, options):
     pipeline = make_imblearn_pipeline(NDSampler(SMOTE()), quick())
-    options = {"samplers": ["uniform", "balanced"], "cv": one_split(*small)}
+    options = {"samplers": ["uniform", "balanced"], "cv": one_split(*small), **options}
     first, second = (compare(*small, estimator=pipeline, **options) for _ in range(2))
     assert str(first) == str(second)
     assert {fit.n_steps for fit in first.fits} == {math.ceil(90 / 32)}
@@ -151,9 +155,10 @@ def test_pipelines_and_seeds_of_their_samplers(small):
     assert str(plain) == str(compare(*small, **options))
 
 
-def test_warnings_of_fits_are_shown_once(small):
+@few_or_many(cv=3)
+def test_warnings_of_fits_are_shown_once(small, options):
     with pytest.warns(UserWarning, match="batch_size=2 is less than the 3 classes") as caught:
-        compare(*small, losses=["ce+mcc"], estimator=quick().set_params(batch_size=2))
+        compare(*small, losses=["ce+mcc"], estimator=quick().set_params(batch_size=2), **options)
     assert len(caught) == 1
 
 
@@ -189,7 +194,8 @@ def test_a_study_goes_on_where_it_was_ended(small, tmp_path):
     assert again.fits == study.fits
 
 
-def test_ctrl_c_loses_nothing(small):
+@few_or_many(losses=PAIR)
+def test_ctrl_c_loses_nothing(small, options):
     calls = []
 
     def scorer(estimator, X, y):
@@ -199,9 +205,9 @@ def test_ctrl_c_loses_nothing(small):
         return 0.5
 
     with pytest.raises(KeyboardInterrupt) as caught:
-        compare(*small, scoring=scorer)
+        compare(*small, scoring=scorer, **options)
     assert len(caught.value.study.fits) == 1
-    assert "1 of 2 fits" in repr(caught.value.study)
+    assert f"1 of {4 if options else 2} fits" in repr(caught.value.study)
 
 
 def test_further_losses_samplers_and_repeats_join(small, tmp_path):
@@ -215,6 +221,19 @@ def test_further_losses_samplers_and_repeats_join(small, tmp_path):
     assert len(more.fits) == 8
     assert len(compare(*small, losses=["f1"], **options).fits) == 2
     assert len(calls) == 4 + 6
+
+
+@pytest.mark.slow
+def test_further_losses_samplers_and_repeats_join_at_once(small, tmp_path):
+    calls = []
+    options = {"losses": PAIR, "scoring": counted(calls), "cache_dir": tmp_path}
+    compare(*small, **options)
+    options["losses"] = ["ce", "f1", "ce+mcc"]
+    more = compare(*small, samplers=["uniform", "balanced"], n_repeats=2, **options)
+    assert len(calls) == len(more.fits) == 24
+    options["losses"] = ["f1"]
+    assert len(compare(*small, **options).fits) == 2
+    assert len(calls) == 24
 
 
 def test_same_name_of_another_loss_is_another_fit(small, tmp_path):

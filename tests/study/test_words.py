@@ -1,6 +1,5 @@
 import pytest
 
-from skimbal.study.words import write_html
 from tests.study.data import made_up
 
 
@@ -54,6 +53,6 @@ def test_text_and_notebook():
     assert lines[2].split()[:2] == ["loss", "sampler"]
     assert "0.550 ± 0.071" in lines[3]
     assert "+0.100 [+0.100, +0.100]" in lines[4]
-    page = write_html(study)
+    page = study._repr_html_()  # what a notebook asks for
     assert "<td>&lt;b&gt;</td>" in page.replace(" ", "")
     assert "<b>" not in page

@@ -16,6 +16,7 @@ from skimbal.augmentation import RandomFlip, RandomGamma
 from skimbal.losses import ModuleLoss, get_loss
 from skimbal.networks import SmallCNN
 from skimbal.training import generator_states, isolated_random_state
+from tests.cases import quick_and_all
 from tests.training.data import (
     SPECS,
     all_rows,
@@ -247,10 +248,7 @@ SOME = list(zip(SPECS, cycle([None, "balanced", "stratified"]), cycle([False, Tr
 ALL = list(product(SPECS, [None, "balanced", "stratified"], [False, True]))
 
 
-@pytest.mark.parametrize(
-    ("spec", "sampler", "clipped"),
-    [*SOME, *(pytest.param(*case, marks=pytest.mark.slow) for case in ALL if case not in SOME)],
-)
+@pytest.mark.parametrize(("spec", "sampler", "clipped"), quick_and_all(SOME, ALL))
 def test_training_in_parts_equals_training_in_one(spec, sampler, clipped):
     data = draw(21)
     options = {"batch_size": 7, "optimizer": torch.optim.Adam, "lr": 0.01}

@@ -168,25 +168,28 @@ ALIKE = {
 #: Cases in which a third process may do something else.
 OF_PARTS = [name for name in OF_SETS if name != "resnet"]
 OF_PARTS += ["one pass, weights", "loss of a user", "batch normalisation"]
-#: Number of processes and cases of each run.
+#: Number of processes, number of epochs and cases of each run.
 RUNS = {
-    "pair": (2, [*CASES, *ALIKE]),
-    "trio": (3, OF_PARTS),
-    "full trio": (3, [*CASES, *ALIKE]),
+    "pair": (2, 2, [*CASES, *ALIKE]),
+    "trio": (3, 2, OF_PARTS),
+    "long pair": (2, 3, [*CASES, *ALIKE]),
+    "long trio": (3, 3, [*CASES, *ALIKE]),
 }
+QUICK = ["pair", "trio"]
+SLOW = ["long pair", "long trio"]
 
 
 def runs_and_cases(cases):
     """Return parameters of a test: each run with each of its cases."""
     return [
-        pytest.param(run, name, marks=pytest.mark.slow if run == "full trio" else [])
-        for run, (_, names) in RUNS.items()
+        pytest.param(run, name, marks=pytest.mark.slow if run in SLOW else [])
+        for run, (*_, names) in RUNS.items()
         for name in names
         if name in cases
     ]
 
 
-RUNS_OF_TESTS = ["pair", "trio", pytest.param("full trio", marks=pytest.mark.slow)]
+RUNS_OF_TESTS = [*QUICK, *(pytest.param(run, marks=pytest.mark.slow) for run in SLOW)]
 
 
 def draw():
@@ -280,13 +283,13 @@ def loss_gradients(rows, sum_over_parts=None):
     return found
 
 
-def work(folder, rank, world, names):
+def work(folder, rank, world, n_epochs, names):
     """Run cases in one of several processes."""
     warnings.simplefilter("ignore", CollapseWarning)
     torch.set_num_threads(1)
     folder, sums = Path(folder), {}
     for name in names:
-        options = (CASES | ALIKE)[name]
+        options = {"max_epochs": n_epochs, **(CASES | ALIKE)[name]}
         clf = fit(options)
         for key, value in results_of(clf).items():
             sums[f"{name}/{key}"] = value
@@ -297,7 +300,8 @@ def work(folder, rank, world, names):
                 sums[f"{name}/local"] = first_gradient(options)
         back = pickle.loads(pickle.dumps(clf))
         assert np.array_equal(back.predict_proba(draw()[0]), sums[f"{name}/proba"])
-    (folder / f"estimator{rank}.pickle").write_bytes(pickle.dumps(fit(CASES["ce+mcc"])))
+    clf = fit({"max_epochs": n_epochs, **CASES["ce+mcc"]})
+    (folder / f"estimator{rank}.pickle").write_bytes(pickle.dumps(clf))
 
     # The processes are a pair or a trio, of which the last has no row here.
     parts = [slice(0, 5), slice(5, 9), slice(9, 9)]
@@ -354,7 +358,7 @@ def start(folder, port, runs):
     # From Python 3.12 on, for threads that other libraries have.
     warnings.filterwarnings("ignore", "This process", DeprecationWarning)
     for run in runs:
-        world, names = RUNS[run]
+        world, n_epochs, names = RUNS[run]
         own_folder = Path(folder, run)
         own_folder.mkdir()
         children = []
@@ -374,7 +378,7 @@ def start(folder, port, runs):
                 launched = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world}
                 launched |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
                 os.environ.update({name: str(value) for name, value in launched.items()})
-                work(own_folder, rank, world, names)
+                work(own_folder, rank, world, n_epochs, names)
                 return
         for child in children:
             os.waitpid(child, 0)
@@ -383,8 +387,8 @@ def start(folder, port, runs):
 class Processes:
     """What some processes have written: ``arrays``, ``messages`` and ``output`` of each."""
 
-    def __init__(self, folder, world):
-        self.world = world
+    def __init__(self, folder, world, n_epochs):
+        self.world, self.n_epochs = world, n_epochs
         self.output = [(folder / f"output{rank}.txt").read_text() for rank in range(world)]
         try:
             self.arrays = [dict(np.load(folder / f"arrays{rank}.npz")) for rank in range(world)]
@@ -409,14 +413,14 @@ def free_port():
 def folder(tmp_path_factory):
     """Return a function that runs all cases of a run, and returns where the results are.
 
-    The pair and the trio run together. How a process ended is not looked at.
+    The quick runs start together, and so do the slow ones. How a process ended is not looked at.
     """
     folder = tmp_path_factory.mktemp("processes")
 
     def folder_of(run):
         if (folder / run).exists():
             return folder / run
-        runs = [run] if run == "full trio" else ["pair", "trio"]
+        runs = QUICK if run in QUICK else SLOW
         arguments = f"{str(folder)!r}, {free_port()}, {runs}"
         command = f"from tests.training import test_processes; test_processes.start({arguments})"
         running = subprocess.Popen(
@@ -438,21 +442,23 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module", params=RUNS_OF_TESTS)
 def processes(request, folder):
-    return Processes(folder(request.param), RUNS[request.param][0])
+    world, n_epochs, _ = RUNS[request.param]
+    return Processes(folder(request.param), world, n_epochs)
 
 
 @pytest.fixture(scope="module")
 def alone():
-    """Return what one process finds for a case, which it computes once."""
+    """Return what one process finds for a case in some epochs, which it computes once."""
     found = {}
 
-    def results(name):
-        if name not in found:
+    def results(name, n_epochs):
+        if (name, n_epochs) not in found:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", CollapseWarning)
-                found[name] = results_of(fit(CASES[name]))
-                found[name]["gradient"] = first_gradient(CASES[name])
-        return found[name]
+                result = results_of(fit({"max_epochs": n_epochs, **CASES[name]}))
+                result["gradient"] = first_gradient(CASES[name])
+            found[name, n_epochs] = result
+        return found[name, n_epochs]
 
     return results
 
@@ -464,7 +470,7 @@ def error(found, expected):
 
 @pytest.mark.parametrize(("processes", "name"), runs_and_cases(CASES), indirect=["processes"])
 def test_processes_train_as_one(name, processes, alone):
-    expected = alone(name)
+    expected = alone(name, processes.n_epochs)
     for arrays in processes.arrays:
         gradient = error(arrays[f"{name}/gradient"], expected["gradient"])
         beside = ""
@@ -493,7 +499,7 @@ def test_networks_draw_other_numbers_in_each_process(processes):
 
 
 def test_early_stopping_ends_all(processes, alone):
-    n_epochs = len(alone("early stopping")["history"])
+    n_epochs = len(alone("early stopping", processes.n_epochs)["history"])
     assert 1 < n_epochs < CASES["early stopping"]["max_epochs"]
     assert all(len(a["early stopping/history"]) == n_epochs for a in processes.arrays)
 
@@ -501,9 +507,10 @@ def test_early_stopping_ends_all(processes, alone):
 def test_estimator_pickles_without_the_processes(processes, alone):
     assert not dist.is_initialized()
     clf = pickle.loads(processes.estimator)
-    assert error(clf.predict_proba(draw()[0]), alone("ce+mcc")["proba"]) < 1e-9
+    expected = alone("ce+mcc", processes.n_epochs)
+    assert error(clf.predict_proba(draw()[0]), expected["proba"]) < 1e-9
     X, y, _ = draw()
-    assert clf.partial_fit(X, y).n_epochs_ == 2 + 1
+    assert clf.partial_fit(X, y).n_epochs_ == processes.n_epochs + 1
 
 
 def test_losses_outside_of_the_classifiers(processes):
