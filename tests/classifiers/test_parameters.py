@@ -191,11 +191,11 @@ BAD_PARAMS = [
     ({"feature_layer": "xyzzy"}, ["feature_layer", "'xyzzy'", "'dropout', 'classifier'"]),
     (
         {"module": Unused, "net": None, "feature_layer": "spare"},
-        ["feature_layer='spare'", "does not run"],
+        ["feature_layer must", "got 'spare'", "does not run"],
     ),
     (
         {"module": Unused, "net": None, "feature_layer": "turned"},
-        ["feature_layer='turned'", "a tensor with one entry", "gets something else"],
+        ["feature_layer must", "got 'turned'", "a tensor with one entry", "gets something else"],
     ),
     *refuses("lr_schedule", "linear", 0.1),
     *refuses("lr", np.nan, -1e-3, 0, np.inf, "0.1", None, True, [0.1]),
@@ -224,11 +224,11 @@ BAD_PARAMS = [
     *(
         ({"loss": loss, "micro_batch_size": 2}, ["micro_batch_size=2", "logits alone", *words])
         for loss, words in (
-            (Odd("needs more"), ["Odd failed in a trial", "missing"]),
-            (Odd("counts"), ["Odd gave shape ()"]),
-            (Odd("rows"), ["Odd gave shape (", "scalar"]),
-            (Odd("number"), ["Odd gave 1.0"]),
-            (Odd("own"), ["Odd does not depend on them"]),
+            (Odd("needs more"), ["got Odd, which failed in a trial", "missing"]),
+            (Odd("counts"), ["Odd, which gave shape ()"]),
+            (Odd("rows"), ["Odd, which gave shape (", "scalar"]),
+            (Odd("number"), ["Odd, which gave 1.0"]),
+            (Odd("own"), ["got Odd, which does not depend on them"]),
         )
     ),
     *refuses("verbose", -1, True),
@@ -275,7 +275,7 @@ BAD_PARAMS = [
     ),
     ({"module": one_output, "net": None}, ["(n_samples, n_classes), here (1, 2)", "shape (1, 1)"]),
     ({"module": no_logits, "net": None}, ["(n_samples, n_classes)", "got <class 'dict'>", FACTORY]),
-    ({"module": nan_outputs, "net": None}, ["into NaN before any training", "nan_outputs"]),
+    ({"module": nan_outputs, "net": None}, ["got NaN for the first", "nan_outputs"]),
 ]  # fmt: skip
 FOR_IMAGES, FOR_VOLUMES = (CNN2DClassifier, BAD_PARAMS), (CNN3DClassifier, BAD_PARAMS[::10])
 
