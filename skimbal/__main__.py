@@ -1,7 +1,6 @@
 """Compare losses and samplers on images: ``python -m skimbal``, or ``skimbal``."""
 
 import argparse
-import importlib
 import math
 import os
 import re
@@ -26,7 +25,8 @@ from skimbal.datasets import (
     load_medmnist,
     load_npz,
 )
-from skimbal.exceptions import ParameterError, missing_package
+from skimbal.datasets.npz import SPLITS
+from skimbal.exceptions import ParameterError, import_optional
 from skimbal.images import ImageArray, concatenate
 from skimbal.losses import get_loss
 from skimbal.networks import BUILT_IN
@@ -166,7 +166,7 @@ def _compare(argv: Sequence[str]) -> int:
     )
     options = _options_of_study()
     parser.add_options(options)
-    parser.add_options(_options_of_classifiers(CNN2DClassifier().max_epochs))
+    parser.add_options(_options_of_classifiers(_DEFAULTS.max_epochs))
     parser.add_options(_LEARNING_RATE)
     parser.add_options(_OUTPUTS_OF_STUDY)
     args = parser.parse_args(argv)
@@ -286,6 +286,8 @@ def _option(names: str, words: str, **settings: object) -> tuple[str, Mapping[st
     return names, {"help": words, **settings}
 
 
+#: The classifier, of whose parameters the options have the defaults.
+_DEFAULTS = CNN2DClassifier()
 #: Settings that several options have.
 _N = {"type": _count, "metavar": "N"}
 _PER_AXIS = {"nargs": "+", "action": _PerAxis, "metavar": "N"}
@@ -350,9 +352,7 @@ _FOLDER: Options = {
 }
 #: Parameter of the classifiers that only a study sets.
 _LEARNING_RATE: Options = {
-    "lr": _option(
-        "--lr", "learning rate", type=_positive, default=CNN2DClassifier().lr, metavar="X"
-    ),
+    "lr": _option("--lr", "learning rate", type=_positive, default=_DEFAULTS.lr, metavar="X"),
 }
 _OUTPUTS_OF_STUDY: Options = {
     "html": _option(
@@ -363,6 +363,7 @@ _OUTPUTS_OF_STUDY: Options = {
     ),
     "csv": _option("--csv", "new file for all scores, unrounded", **_FILE),
 }
+#: Parameters of the classifiers that have an option.
 _CLASSIFIER = ("augment", "batch_size", "crop_size", "device", "lr", "max_epochs", "module")
 
 
@@ -458,8 +459,10 @@ def _options_of_study() -> Options:
 def _options_of_classifiers(max_epochs: int) -> Options:
     return {
         "max_epochs": _option("--epochs", "epochs of a fit", default=max_epochs, **_N),
-        "batch_size": _option("--batch-size", "images in a batch", default=64, **_N),
-        "module": _option("--module", "network", choices=tuple(BUILT_IN), default="small"),
+        "batch_size": _option(
+            "--batch-size", "images in a batch", default=_DEFAULTS.batch_size, **_N
+        ),
+        "module": _option("--module", "network", choices=tuple(BUILT_IN), default=_DEFAULTS.module),
         "augment": _option(
             "--augment",
             "recipe that changes the training images in every epoch, such as random "
@@ -472,7 +475,7 @@ def _options_of_classifiers(max_epochs: int) -> Options:
             type=int,
             **_PER_AXIS,
         ),
-        "device": _option("--device", "cpu, cuda, cuda:1, auto, ...", default="cpu"),
+        "device": _option("--device", "cpu, cuda, cuda:1, auto, ...", default=_DEFAULTS.device),
     }
 
 
@@ -497,9 +500,9 @@ def _check_choices(parser: _Parser, args: argparse.Namespace) -> None:
 def _check_report(parser: _Parser, path: Path | None) -> None:
     for name in () if path is None else ("jinja2", "matplotlib"):
         try:
-            importlib.import_module(name)
-        except ImportError:
-            parser.error(str(missing_package("--html", name, "study")))
+            import_optional(name, "--html", "study")
+        except ImportError as error:
+            parser.error(str(error))
 
 
 def _check_output(parser: _Parser, option: str, path: Path | None) -> None:
@@ -574,7 +577,7 @@ def _load_folder(parser: _Parser, args: argparse.Namespace) -> Bunch:
     except (ImportError, OSError, ValueError) as error:
         parser.refuse(error, args.data)
     parts = [key.removeprefix("X_") for key in data if key.startswith("X_")]
-    if parts and (set(parts) - {"train", "val", "test"} or "train" not in parts):
+    if parts and (set(parts) - set(SPLITS) or "train" not in parts):
         parser.error(
             f"{args.data}: the parts must be train and perhaps val and test; got "
             f"{', '.join(map(repr, parts))}."
@@ -588,10 +591,10 @@ def _is_folder(data: Bunch) -> bool:
 
 def _parts(data: Bunch) -> list[str]:
     """Return the names of the splits that there are."""
-    return [split for split in ("train", "val", "test") if f"X_{split}" in data]
+    return [split for split in SPLITS if f"X_{split}" in data]
 
 
-def _named(data: Bunch, y: np.ndarray) -> np.ndarray:
+def _with_class_names(data: Bunch, y: np.ndarray) -> np.ndarray:
     """Return class names for class numbers, where the classes have names."""
     if data.target_names == [str(k) for k in range(len(data.target_names))]:
         return y
@@ -613,14 +616,14 @@ def _rows(parser: _Parser, args: argparse.Namespace, data: Bunch) -> tuple[dict[
             f"'skimbal compare {args.data}' cross-validates its rows."
         )
     if not parts:
-        return {"X": data.X, "y": _named(data, data.y), "groups": data.get("groups")}, ""
+        return {"X": data.X, "y": _with_class_names(data, data.y), "groups": data.get("groups")}, ""
     if args.test:
         return _rows_of_test(parser, args, data)
     n = {split: len(data[f"y_{split}"]) for split in parts}
     used = [split for split in parts if split != "test"]
     rows = {
         "X": _joined(data, "X", used),
-        "y": _named(data, np.concatenate([data[f"y_{split}"] for split in used])),
+        "y": _with_class_names(data, np.concatenate([data[f"y_{split}"] for split in used])),
     }
     if data.get("groups_train") is not None:
         rows["groups"] = np.concatenate([data[f"groups_{split}"] for split in used])
@@ -644,10 +647,10 @@ def _rows_of_test(
         note += f" (the {len(data.y_val)} validation rows are not used)"
     return {
         "X": data.X_train,
-        "y": _named(data, data.y_train),
+        "y": _with_class_names(data, data.y_train),
         "groups": groups,
         "X_test": data.X_test,
-        "y_test": _named(data, data.y_test),
+        "y_test": _with_class_names(data, data.y_test),
         "groups_test": data.get("groups_test"),
     }, note
 

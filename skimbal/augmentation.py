@@ -33,9 +33,9 @@ __all__ = [
 ]
 
 
+AugmentStep: TypeAlias = str | Callable[[Tensor], Any]
 #: Values of ``augment=``: a name of :data:`~skimbal.augmentation.RECIPES`, a callable that maps a
 #: batch of images to another, a list of these, or None.
-AugmentStep: TypeAlias = str | Callable[[Tensor], Any]
 AugmentSpec: TypeAlias = AugmentStep | Sequence[AugmentStep] | None
 
 

@@ -1,8 +1,10 @@
 """Errors and warnings of the package."""
 
+import importlib
 import pickle
+from types import ModuleType
 
-__all__ = ["CollapseWarning", "ParameterError", "missing_package"]
+__all__ = ["CollapseWarning", "ParameterError", "import_optional"]
 
 
 class ParameterError(ValueError):
@@ -106,29 +108,41 @@ class CollapseWarning(UserWarning):
     """
 
 
-def missing_package(user: str, package: str, extra: str) -> ImportError:
-    """Return the error about an optional package that is not installed.
+def import_optional(module: str, user: str, extra: str, package: str | None = None) -> ModuleType:
+    """Import a module of an optional package, or say how to install the package.
 
     Parameters
     ----------
+    module : str
+        Name of the module.
     user : str
         The function or option that needs the package.
-    package : str
-        Name of the package.
     extra : str
         Name of the extra that installs the package.
+    package : str, default=None
+        Name of the package, if it differs from the name of the module.
 
     Returns
     -------
-    error : ImportError
-        To be raised.
+    module : module
+        The module.
+
+    Raises
+    ------
+    ImportError
+        If the package is missing.
 
     Examples
     --------
-    >>> from skimbal.exceptions import missing_package
-    >>> print(missing_package("to_frame", "pandas", "study"))
-    to_frame needs pandas, which is missing. Run pip install "skimbal[study]".
+    >>> from skimbal.exceptions import import_optional
+    >>> import_optional("no_such_package", "to_frame", "study")
+    Traceback (most recent call last):
+    ImportError: to_frame needs no_such_package, which is missing. Run pip install "skimbal[study]".
     """
-    return ImportError(
-        f'{user} needs {package}, which is missing. Run pip install "skimbal[{extra}]".'
-    )
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ImportError(
+            f"{user} needs {package or module}, which is missing. Run pip install "
+            f'"skimbal[{extra}]".'
+        ) from error

@@ -2,7 +2,7 @@
 
 Each name of a loss is a row of the table :data:`TERMS`. The soft metrics are functions of one
 statistic, three vectors with one entry per class (:func:`soft_confusion`): the true positive mass
-``TP``, the predicted mass ``q`` and the true mass ``t``.  A score is a short function of them, and
+``TP``, the predicted mass ``q`` and the true mass ``t``. A score is a short function of them, and
 a loss is one minus the score. The vectors of micro-batches and of devices add up to the vectors of
 the whole batch.
 """
@@ -155,7 +155,7 @@ class LossMix(BaseEstimator):  # type: ignore[misc]
     r"""A weighted sum of losses whose factors are parameters.
 
     An expression such as ``"ce + 0.5*mcc"`` with ``get_params``, so that a search can set each
-    factor: ``{"loss__mcc": [0, 0.25, 0.5, 1]}``.  The sum is plain, as in Scholz et al. (2024).
+    factor: ``{"loss__mcc": [0, 0.25, 0.5, 1]}``. The sum is plain, as in Scholz et al. (2024).
     The values are checked when the mix is used, as scikit-learn does.
 
     Parameters
@@ -284,7 +284,10 @@ class LossMix(BaseEstimator):  # type: ignore[misc]
             _check_terms()
         for name, factor in factors.items():
             if name not in TERMS:
-                raise TypeError(f"LossMix got the keyword {name!r}. {_unknown_term(name)}")
+                raise TypeError(
+                    f"a keyword of LossMix must be a parameter or a term; got {name!r}. "
+                    f"{_unknown_term(name)}"
+                )
             setattr(self, name, factor)
 
     @classmethod
@@ -601,8 +604,8 @@ class MixedLoss(nn.Module):
         weight = check_batch(logits, target, sample_weight, may_be_empty=sum_over_parts is not None)
         if self._n_classes is not None and self._n_classes != logits.shape[1]:
             raise ValueError(
-                f"class_counts had {self._n_classes} classes, but the logits have "
-                f"{logits.shape[1]}. Make the loss with one count for each class."
+                f"class_counts must have a count for each of the {logits.shape[1]} classes of the "
+                f"logits; got {self._n_classes} counts. Make the loss with as many counts."
             )
         n_rows, divisor = _count_rows(logits, weight, normalizer, sum_over_parts)
         if self._is_plain and sum_over_parts is None and weight is None and divisor == len(target):
@@ -667,8 +670,8 @@ class MixedLoss(nn.Module):
             return logits.new_zeros((3, logits.shape[1]), dtype=wide)
         if self.moving.shape[1] != logits.shape[1]:
             raise ValueError(
-                f"the moving statistics are of {self.moving.shape[1]} classes, but the logits have "
-                f"{logits.shape[1]}. Use a new loss module for another problem."
+                f"logits must have {self.moving.shape[1]} classes, as the moving statistics have; "
+                f"got {logits.shape[1]}. Use a new loss module for another problem."
             )
         return self.moving * math.exp(-n_rows / self.mix.horizon)
 
@@ -775,7 +778,7 @@ def _log_prior_vector(mix: LossMix, class_counts: ArrayLike) -> np.ndarray:
 
 def _margin_vector(mix: LossMix, class_counts: ArrayLike) -> np.ndarray:
     """Compute the margins of LDAM, the largest one for the rarest class."""
-    counts = _filled(_check_counts(class_counts))
+    counts = _fill_empty_classes(_check_counts(class_counts))
     relative: np.ndarray = (counts.min() / counts) ** 0.25
     return mix.ldam_margin * relative
 
@@ -1146,11 +1149,11 @@ def log_prior(class_counts: ArrayLike) -> np.ndarray:
     [-0.105, -2.303]
     """
     counts = _check_counts(class_counts)
-    result: np.ndarray = np.log(_filled(counts)) - np.log(counts.sum())
+    result: np.ndarray = np.log(_fill_empty_classes(counts)) - np.log(counts.sum())
     return result
 
 
-def _filled(counts: np.ndarray) -> np.ndarray:
+def _fill_empty_classes(counts: np.ndarray) -> np.ndarray:
     """Give classes without rows, of which partial_fit may see some, the count of the rarest."""
     return np.where(counts > 0, counts, counts[counts > 0].min())
 
@@ -1220,11 +1223,9 @@ def _unknown_term(name: str) -> str:
     return f"There is no term {name!r}. {_known_terms()} {_ADD_EVERYWHERE}"
 
 
-#: Parameters of LossMix that are not factors.
-_OPTIONS = (
-    *("focal_gamma", "label_smoothing", "la_tau", "ldam_margin"),
-    *("statistics", "horizon", "warmup_epochs"),
-)
+#: Parameters of terms of LossMix, numbers of at least 0, and all parameters that are not factors.
+_OF_TERMS = ("focal_gamma", "label_smoothing", "la_tau", "ldam_margin")
+_OPTIONS = (*_OF_TERMS, "statistics", "horizon", "warmup_epochs")
 
 
 def _check_terms() -> None:
@@ -1277,8 +1278,7 @@ def _factors(mix: LossMix) -> dict[str, float]:
 
 def _options(mix: LossMix) -> dict[str, Any]:
     """Check the other parameters of a mix."""
-    names = ("focal_gamma", "la_tau", "ldam_margin", "label_smoothing")
-    options: dict[str, Any] = {name: _number(name, getattr(mix, name)) for name in names}
+    options: dict[str, Any] = {name: _number(name, getattr(mix, name)) for name in _OF_TERMS}
     if options["label_smoothing"] >= 1:
         raise ParameterError("label_smoothing", "a number in [0, 1)", mix.label_smoothing)
     statistics = mix.statistics

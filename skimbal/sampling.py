@@ -1,7 +1,7 @@
 """Which rows an epoch is made of, how they are cut into batches, and resampling of image arrays."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sized
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeAlias, TypeGuard
@@ -272,8 +272,8 @@ def _resample(
     return rows
 
 
-def _row_numbers(y: np.ndarray) -> np.ndarray:
-    return np.arange(len(y))[:, None]
+def _row_numbers(rows: Sized) -> np.ndarray:
+    return np.arange(len(rows))[:, None]
 
 
 class BatchSampler:
@@ -519,7 +519,7 @@ class NDSampler(OneToOneFeatureMixin, BaseEstimator):  # type: ignore[misc]
         check_consistent_length(X, y)
         n_features = math.prod(X.shape[1:])
         if on_numbers:
-            return sampler, np.arange(len(X))[:, None], lambda rows: X[rows[:, 0]], n_features
+            return sampler, _row_numbers(X), lambda rows: X[rows[:, 0]], n_features
         flat = X.reshape(len(X), -1)
         if X.dtype.kind != "f" or X.dtype.itemsize < 4:
             # Wide enough to hold every value exactly (but for integers above 2**53).

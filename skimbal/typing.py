@@ -126,9 +126,6 @@ class Splitter(Protocol):
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield the training and test rows of each split."""
 
-    def get_n_splits(self, X: Any = None, y: Any = None, groups: Any = None, /) -> int:
-        """Return the number of splits."""
-
 
 def is_integer(value: object) -> TypeGuard[int]:
     """Tell whether a value is an integer, of Python or NumPy, but not a bool."""

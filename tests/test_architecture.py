@@ -210,7 +210,7 @@ def packages_of(source):
         elif isinstance(node, ast.ImportFrom) and not node.level:
             names = [node.module]
         elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith(
-            ("import_module", "import_needed")
+            ("import_module", "import_optional", "import_reader")
         ):
             names = [arg.value for arg in node.args[:1] if isinstance(arg, ast.Constant)]
         for name in names:

@@ -86,9 +86,9 @@ class WarmNet(NewNet):
             net.module_.load_state_dict(self.previous.module_.state_dict())
         except RuntimeError as error:
             raise ValueError(
-                "warm_start=True goes on from the weights of the previous fit, but the network is "
-                "a different one now. Set warm_start=False, or set module and net as they were. "
-                f"({error})"
+                "module must make the network of the previous fit, whose weights warm_start=True "
+                "goes on from; got a different network. Set warm_start=False, or set module and "
+                f"net as they were. ({error})"
             ) from None
         return net
 
@@ -211,8 +211,9 @@ def _statistics(
         raise error.within("iterator_train") from None
     if not np.abs([mean, std]).max() <= torch.finfo(dtype).max:
         raise ValueError(
-            "the pixels of X are too large to be standardised: mean or standard deviation is "
-            f"beyond the range of {dtype}. Scale X down, or change dtype."
+            "the pixels of X must have a mean and a standard deviation within the range of "
+            f"{dtype}; got pixels that are too large to be standardised. Scale X down, or change "
+            "dtype."
         )
     return mean, std
 

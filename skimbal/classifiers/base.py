@@ -1,4 +1,4 @@
-"""The scikit-learn classifiers: everything that users see, around the skorch net inside."""
+"""The parameters and public methods of the classifiers."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,7 +12,7 @@ from sklearn.base import (
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
 )
-from sklearn.utils import Tags, check_random_state
+from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 from skorch.history import History
 from torch import nn
@@ -46,6 +46,7 @@ from skimbal.training import (
     BlockIterator,
     ImageDataset,
     TrainingNet,
+    draw_seed,
     isolated_random_state,
     join,
     release_memory,
@@ -616,7 +617,7 @@ class BaseCNNClassifier(
         is_first = start.previous is None
         rows = check_rows(self, X, y, sample_weight, groups, labels=start.labels, reset=is_first)
         crop_size = check_crop_size(self, rows.data.sample_shape)
-        seed = _draw_seed(self.random_state) if start.seed is None else start.seed
+        seed = draw_seed(self.random_state) if start.seed is None else start.seed
         self._seed, n_epochs = processes.broadcast((seed, start.n_epochs))
         state = np.random.SeedSequence([self._seed, n_epochs]).generate_state(2)
         torch_seed, split_seed = (int(number) for number in state)
@@ -683,13 +684,6 @@ class BaseCNNClassifier(
             # A foreign iterator, such as a DataLoader, may draw random numbers.
             with isolated_random_state(seed or 0, self.net_.device):
                 return compute(data)
-
-
-def _draw_seed(random_state: RandomState) -> int:
-    if random_state is None:
-        # Not from numpy's global state, which stays as it is.
-        return int(np.random.default_rng().integers(2**31 - 1))
-    return int(check_random_state(random_state).randint(2**31 - 1))
 
 
 @contextmanager

@@ -111,7 +111,7 @@ def check_rows(
         labels = np.unique(targets[rows])
     if len(labels) < 2:
         raise ValueError(
-            f"{type(estimator).__name__} needs at least 2 classes to tell apart, but there is "
+            f"y must hold at least 2 classes for {type(estimator).__name__} to tell apart; got "
             f"{len(labels)} class: {labels.tolist()}."
         )
     _refuse_unknown_labels(targets[rows], labels)
@@ -302,7 +302,7 @@ def _check_weight(images: np.ndarray, sample_weight: ArrayLike | None) -> np.nda
     )
     if not weight.any():
         raise ValueError(
-            "sample_weight is zero for every row, so there is nothing to learn from. Give at least "
+            "sample_weight must be above 0 for some rows; got zero for every row. Give at least "
             "two rows of different classes a positive weight."
         )
     return weight
@@ -349,8 +349,8 @@ def _sorted_distinct(labels: np.ndarray, name: str, what: str = "label") -> np.n
     except TypeError:
         kinds = ", ".join(sorted({type(label).__name__ for label in labels}))
         raise ValueError(
-            f"{name} mixes {what}s of the types {kinds}, which cannot be sorted. Give every {what} "
-            f"the same type, such as str, and drop the rows without a {what}."
+            f"{name} must hold {what}s of one type, which can be sorted; got the types {kinds}. "
+            f"Give every {what} the same type, such as str, and drop the rows without a {what}."
         ) from None
     assert_all_finite(distinct, input_name=name)
     if distinct.dtype.kind in "mM" and np.isnat(distinct).any():
@@ -362,9 +362,8 @@ def _refuse_unknown_labels(y: np.ndarray, labels: np.ndarray) -> None:
     unknown = np.setdiff1d(y, labels)
     if len(unknown):
         raise ValueError(
-            f"y holds labels that are not among the classes {labels.tolist()}: "
-            f"{unknown.tolist()}. Pass all labels as classes in the first call of partial_fit, or "
-            "fit anew."
+            f"y must hold labels among the classes {labels.tolist()}; got {unknown.tolist()}. Pass "
+            "all labels as classes in the first call of partial_fit, or fit anew."
         )
 
 

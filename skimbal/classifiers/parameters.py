@@ -18,8 +18,13 @@ from skimbal.exceptions import ParameterError
 from skimbal.losses import LossSpec
 from skimbal.networks import BUILT_IN
 from skimbal.sampling import SamplerSpec, is_uniform
-from skimbal.training import StandardizedModule, device_type, takes_several_gradients
-from skimbal.typing import ClassWeight, RandomState, is_number
+from skimbal.training import (
+    OPTIMIZERS,
+    StandardizedModule,
+    device_type,
+    takes_several_gradients,
+)
+from skimbal.typing import is_number
 
 __all__ = [
     "CONSTRAINTS",
@@ -42,13 +47,6 @@ DTYPES = {
 }
 #: Autocast computes the network in these dtypes, while its parameters stay in float32.
 LOW_PRECISION = ("bfloat16", "float16")
-OPTIMIZERS = {
-    name.lower(): optimizer
-    for name, optimizer in vars(torch.optim).items()
-    if isinstance(optimizer, type)
-    and issubclass(optimizer, torch.optim.Optimizer)
-    and optimizer is not torch.optim.Optimizer
-}
 
 
 class CNNClassifier(Protocol):
@@ -56,8 +54,6 @@ class CNNClassifier(Protocol):
 
     spatial_axes: tuple[str, ...]
     loss: LossSpec
-    logit_adjustment: float
-    class_weight: ClassWeight
     sampler: SamplerSpec
     epoch_length: int | str | None
     train_split: object
@@ -76,8 +72,6 @@ class CNNClassifier(Protocol):
     micro_batch_size: int | None
     callbacks: Sequence[object] | None
     net: Mapping[str, object] | None
-    warm_start: bool
-    random_state: RandomState
     device: str
     dtype: str
     compile: bool
@@ -139,8 +133,7 @@ CONSTRAINTS: dict[str, list[object]] = {
     "callbacks": [None, list, tuple],
     "net": [None, dict],
     "warm_start": ["boolean"],
-    "random_state": ["random_state"],
-    "dtype": [_OneOf(dict.fromkeys(("auto", *DTYPES)).keys())],
+    "dtype": [_OneOf({"auto": None, **DTYPES}.keys())],
     "compile": ["boolean"],
     "distributed": ["boolean"],
     "verbose": [_AtLeast(Integral, 0)],
@@ -153,7 +146,6 @@ _WORDS: dict[object, str] = {
     Iterator: "an iterator",
     dict: "a dict",
     list: "a list",
-    "random_state": "None, an integer from 0 to 2**32 - 1 or a numpy.random.RandomState",
     str: "text",
     tuple: "a tuple",
 }

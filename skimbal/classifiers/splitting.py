@@ -121,10 +121,10 @@ def _split_by_group(split: float, rows: Rows, seed: int) -> tuple[np.ndarray, np
                 return train, valid
     count, rarest = min((len(np.unique(groups[y == k])), k) for k in present)
     raise ValueError(
-        f"train_split={split!r} with groups finds no fold of whole groups, among {n_folds}, with "
-        "every class in both the training and the validation rows. The class in the fewest groups "
-        f"is {rows.labels.tolist()[rarest]!r}, in {count}, but needs at least 2. Use fewer folds "
-        "or a larger share, merge classes, or set train_split=None."
+        "train_split must give a fold of whole groups with every class in both the training and "
+        f"the validation rows; got {split!r}, and none of its {n_folds} folds is such a fold. The "
+        f"class in the fewest groups is {rows.labels.tolist()[rarest]!r}, in {count}, but needs at "
+        "least 2. Use fewer folds or a larger share, merge classes, or set train_split=None."
     )
 
 

@@ -55,8 +55,8 @@ def try_network(estimator: CNNClassifier, net: TrainingNet, train: Rows) -> None
         )
     if logits.isnan().any():
         raise ValueError(
-            "the network turns the first training sample into NaN before any training. Either "
-            f"values of X are beyond the range of {net.module_.dtype}, or "
+            "the network must return numbers before any training; got NaN for the first training "
+            f"sample. Either values of X are beyond the range of {net.module_.dtype}, or "
             f"module={estimator.module!r} makes NaN of numbers. Scale X down, or change dtype or "
             "standardize."
         )
@@ -84,24 +84,25 @@ def try_augmentation(estimator: CNNClassifier, net: TrainingNet, train: Rows) ->
         found = tuple(changed.shape), changed.dtype, changed.device.type
     if found != expected:
         raise ValueError(
-            "augment must keep the shape, dtype and device of a batch of images. In a trial it "
-            f"made {found} of {expected}. Put a transform that takes one image at a time into "
+            "augment must keep the shape, dtype and device of a batch of images, in a trial "
+            f"{expected}; got {found}. Put a transform that takes one image at a time into "
             "skimbal.augmentation.PerSample. To crop, set crop_size."
         )
     if not changed.isfinite().all():
         raise ValueError(
-            f"augment={estimator.augment!r} makes NaN or infinite values of finite values, in a "
-            "trial with the first training rows. Change it, or the range of X."
+            "augment must make finite values of finite values; got NaN or infinite values from "
+            f"{estimator.augment!r} in a trial with the first training rows. Change it, or the "
+            "range of X."
         )
     if estimator.micro_batch_size is not None:
         restore(states, net.device)
         again = net.augmented(images)
         if (changed - again).abs().max() > 1e-3 * changed.abs().max():
             raise ValueError(
-                f"micro_batch_size={estimator.micro_batch_size} may need the same draw of augment "
-                "twice, but with the same state of the generators of torch, numpy and python "
-                f"augment={estimator.augment!r} makes other images. Let it draw from these "
-                "generators, or set micro_batch_size=None."
+                "augment must make the same images from the same state of the generators of torch, "
+                f"numpy and python with micro_batch_size={estimator.micro_batch_size}; got other "
+                f"images from {estimator.augment!r}. Let it draw from these generators, or set "
+                "micro_batch_size=None."
             )
 
 
@@ -109,8 +110,8 @@ def check_loss(estimator: CNNClassifier, loss: MixedLoss | ModuleLoss, train: Ro
     """Refuse a loss that cannot take the weights or the micro-batches."""
     if train.weight is not None and not loss.takes_weights:
         raise ValueError(
-            f"the loss {loss.name} cannot take weights, but sample_weight or "
-            "class_weight was given. Let its forward take sample_weight, of shape (n_samples,)."
+            "loss must take weights if sample_weight or class_weight is given; got "
+            f"{loss.name}. Let its forward take sample_weight, of shape (n_samples,)."
         )
     if loss.statistics == "moving" and takes_several_gradients(find_optimizer(estimator.optimizer)):
         raise ParameterError(
@@ -130,8 +131,8 @@ def _try_gradient(estimator: CNNClassifier, loss: MixedLoss | ModuleLoss, train:
     logits = torch.zeros(len(y), len(train.labels), requires_grad=True)
     weights = {} if train.weight is None else {"sample_weight": torch.ones(len(y))}
     expected = (
-        f"micro_batch_size={estimator.micro_batch_size} needs a loss that can be differentiated by "
-        f"the logits alone. {loss.name} "
+        "loss must be differentiable by the logits alone with "
+        f"micro_batch_size={estimator.micro_batch_size}; got {loss.name}, which "
     )
     remedy = "Let its forward compute a scalar of (logits, target), or set micro_batch_size=None."
     with isolated_random_state(0, "cpu"):
@@ -158,23 +159,23 @@ def check_processes(
     if not loss.factors:
         if not loss.adds_up(weighted=False):
             raise ValueError(
-                f"distributed=True cannot split the loss {loss.name} over processes "
-                "without knowing that it is a mean over the rows of a batch. If it is a mean, give "
-                "it an attribute mean_over_rows = True. Otherwise use a loss of skimbal."
+                "loss must say that it is a mean over the rows of a batch with distributed=True, "
+                f"which splits the rows; got {loss.name}. If it is a mean, give it an attribute "
+                "mean_over_rows = True. Otherwise use a loss of skimbal."
             )
         if train.weight is not None:
             raise ValueError(
-                f"distributed=True cannot split the loss {loss.name} with weights, as it "
-                "does not say which sum divides them. Leave sample_weight and class_weight out, or "
-                "use a loss of skimbal."
+                "loss must say which sum divides the weights with distributed=True; got "
+                f"{loss.name}, which cannot. Leave sample_weight and class_weight out, or use a "
+                "loss of skimbal."
             )
     counts = np.bincount(train.data.y)
     rarest = counts[counts > 0].min()
     if strategy.equal_portions and n_processes > rarest:
         raise ValueError(
-            f"the rarest class has fewer training rows ({rarest}) than there are processes "
-            f"({n_processes}), so sampler={estimator.sampler!r} would fill them with copies of the "
-            "same rows. Launch fewer processes, or set sampler='uniform'."
+            f"the rarest class must have a training row for each of the {n_processes} processes "
+            f"with sampler={estimator.sampler!r}; got {rarest}, of which the sampler would "
+            "make copies. Launch fewer processes, or set sampler='uniform'."
         )
 
 

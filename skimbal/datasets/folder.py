@@ -12,7 +12,7 @@ import numpy as np
 from sklearn.utils import Bunch
 
 from skimbal.datasets.card import DataCard
-from skimbal.datasets.npz import SPLITS
+from skimbal.datasets.npz import SPLITS, split_key
 from skimbal.exceptions import ParameterError
 from skimbal.images import ImageFiles, ImageOptions, find_images
 from skimbal.typing import PathLike
@@ -170,10 +170,9 @@ def _bunch_of_rows(X: ImageFiles, rows: list[_Row], root: Path, has_groups: bool
     parts = {name: np.flatnonzero(of_split == name) for name in dict.fromkeys(of_split.tolist())}
     data = Bunch(target_names=target_names, ndim=X.n_spatial)
     for name, part in parts.items():
-        end = f"_{name}" if name else ""
-        data[f"X{end}"], data[f"y{end}"] = X[part], y[part]
+        data[split_key("X", name)], data[split_key("y", name)] = X[part], y[part]
         if groups is not None:
-            data[f"groups{end}"] = groups[part]
+            data[split_key("groups", name)] = groups[part]
     data.card = DataCard.from_labels(
         {name or "all": y[part] for name, part in parts.items()},
         image_shape=X.shape[1:],

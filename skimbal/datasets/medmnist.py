@@ -4,13 +4,12 @@ import hashlib
 import json
 import os
 from pathlib import Path
-from types import ModuleType
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from sklearn.utils import Bunch
 
 from skimbal.datasets.npz import make_bunch, read_splits
-from skimbal.exceptions import ParameterError, missing_package
+from skimbal.exceptions import ParameterError, import_optional
 from skimbal.typing import PathLike
 
 __all__ = ["DATA_SETS", "URL", "load_medmnist"]
@@ -157,10 +156,5 @@ def _download(file: str, md5: str, cache: Path) -> None:
         ) from error
 
 
-def _import_pooch() -> ModuleType:
-    try:
-        import pooch
-    except ImportError as error:
-        raise missing_package("load_medmnist", "pooch", "data") from error
-    module: ModuleType = pooch
-    return module
+def _import_pooch() -> Any:
+    return import_optional("pooch", "load_medmnist", "data")

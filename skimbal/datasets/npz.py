@@ -13,7 +13,7 @@ from skimbal.exceptions import ParameterError
 from skimbal.images import guess_axes
 from skimbal.typing import PathLike
 
-__all__ = ["SPLITS", "Splits", "load_npz", "make_bunch", "read_splits"]
+__all__ = ["SPLITS", "Splits", "load_npz", "make_bunch", "read_splits", "split_key"]
 
 SPLITS = ("train", "val", "test")
 # Names of the images and the labels in a file, for each split or, under "", for all rows.
@@ -112,7 +112,7 @@ def read_splits(
             X = _channels_first(arrays[images])
             splits[split] = X, _check_labels(arrays[labels], len(X))
             if groups is not None:
-                name = f"{split}_{groups}" if split else groups
+                name = _name_of_groups(groups, split)
                 if name not in names and split != "test":
                     raise ParameterError(
                         "groups",
@@ -148,7 +148,7 @@ def _read_arrays(
                 form = next((form for form in _FORMS if not _missing_arrays(form, names)), None)
                 wanted = [name for pair in (form or {}).values() for name in pair]
                 if groups is not None:
-                    wanted += [f"{split}_{groups}" if split else groups for split in form or {}]
+                    wanted += [_name_of_groups(groups, split) for split in form or {}]
                 arrays = {name: np.asarray(npz[name]) for name in wanted if name in names}
         # More than ten types: zipfile, its codecs and numpy's header parser each raise their own.
         except Exception as error:
@@ -171,6 +171,10 @@ def _describe_missing(path: Path, names: list[str]) -> str:
         f"{path} must hold the arrays images and labels, or X and y, or with splits {keys}; got "
         f"{', '.join(names) or 'no arrays'}."
     )
+
+
+def _name_of_groups(groups: str, split: str) -> str:
+    return f"{split}_{groups}" if split else groups
 
 
 def _missing_arrays(form: _Form, names: list[str]) -> list[str]:
@@ -239,6 +243,11 @@ def _check_labels(labels: npt.NDArray[Any], n_images: int) -> npt.NDArray[Any]:
     return labels.reshape(-1) if is_text else labels.reshape(-1).astype(np.int64)
 
 
+def split_key(name: str, split: str) -> str:
+    """Return the key of an array of a split, or of all rows for ""."""
+    return f"{name}_{split}" if split else name
+
+
 def make_bunch(
     splits: Splits,
     *,
@@ -258,13 +267,10 @@ def make_bunch(
         for split, (_, y) in splits.items()
     }
 
-    def key(name: str, split: str) -> str:
-        return f"{name}_{split}" if split else name
-
     return Bunch(
-        **{key("X", split): X for split, (X, _) in splits.items()},
-        **{key("y", split): y for split, (_, y) in splits.items()},
-        **{key("groups", split): array for split, array in (groups or {}).items()},
+        **{split_key("X", split): X for split, (X, _) in splits.items()},
+        **{split_key("y", split): y for split, (_, y) in splits.items()},
+        **{split_key("groups", split): array for split, array in (groups or {}).items()},
         target_names=target_names,
         ndim=ndim,
         name=name,

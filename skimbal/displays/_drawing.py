@@ -8,7 +8,7 @@ from sklearn.metrics import confusion_matrix
 from sklearn.utils import assert_all_finite, check_random_state, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets, unique_labels
 
-from skimbal.exceptions import ParameterError, missing_package
+from skimbal.exceptions import ParameterError, import_optional
 from skimbal.typing import ArrayLike, RandomState
 
 if TYPE_CHECKING:
@@ -80,10 +80,7 @@ def line_of(number: int) -> str | tuple[int, tuple[float, ...]]:
 
 
 def require_matplotlib(caller: str) -> None:
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError as error:
-        raise missing_package(caller, "matplotlib", "plot") from error
+    import_optional("matplotlib", caller, "plot")
 
 
 def new_axes(

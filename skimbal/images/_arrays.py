@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from skimbal.images._reading import DecodedImage, header_array, import_needed
+from skimbal.images._reading import DecodedImage, header_array, import_reader
 
 __all__ = ["is_zarr", "read_npy", "read_npz", "read_zarr"]
 
@@ -45,7 +45,7 @@ def read_npz(path: str, channels: int | None, header_only: bool) -> DecodedImage
 
 def read_zarr(path: str, channels: int | None, header_only: bool) -> DecodedImage:
     """Read an array, which is a folder, as it is."""
-    array = import_needed("zarr", "zarr").open_array(path, mode="r")
+    array = import_reader("zarr").open_array(path, mode="r")
     pixels = header_array(array.shape, array.dtype) if header_only else np.asarray(array[...])
     return DecodedImage(pixels, None, None)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from skimbal.images._reading import DecodedImage, header_array, import_needed
+from skimbal.images._reading import DecodedImage, header_array, import_reader
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -24,7 +24,7 @@ def has_dicom_mark(path: str) -> bool:
 
 def read_dicom(path: str, channels: int | None, header_only: bool) -> DecodedImage:
     """Read a file of one frame as an image, and a file of several frames as a volume."""
-    pydicom = import_needed("pydicom", "pydicom")
+    pydicom = import_reader("pydicom")
     dataset = pydicom.dcmread(path, stop_before_pixels=header_only)
     pixels = _read_pixels(dataset, header_only)
     spacing = _pixel_spacing(dataset)
@@ -42,7 +42,7 @@ def read_dicom(path: str, channels: int | None, header_only: bool) -> DecodedIma
 
 def read_series(paths: list[str], channels: int | None, header_only: bool) -> DecodedImage:
     """Read the files of a series, sorted by name, as the slices of a volume."""
-    pydicom = import_needed("pydicom", "pydicom")
+    pydicom = import_reader("pydicom")
     slices = [pydicom.dcmread(path, stop_before_pixels=header_only) for path in paths]
     _check_same_series(paths, slices)
     first = slices[0]

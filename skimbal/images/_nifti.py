@@ -5,14 +5,14 @@ import os
 
 import numpy as np
 
-from skimbal.images._reading import DecodedImage, header_array, import_needed
+from skimbal.images._reading import DecodedImage, header_array, import_reader
 
 __all__ = ["read_nifti"]
 
 
 def read_nifti(path: str, channels: int | None, header_only: bool) -> DecodedImage:
     """Read an image, turn it to the closest RAS+ axes, and scale it by slope and intercept."""
-    nibabel = import_needed("nibabel", "nibabel")
+    nibabel = import_reader("nibabel")
     image = nibabel.load(path, mmap=False)
     proxy = image.dataobj
     is_scaled = (proxy.slope, proxy.inter) != (1.0, 0.0)

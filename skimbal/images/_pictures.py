@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from skimbal.images._reading import DecodedImage, header_array, import_needed
+from skimbal.images._reading import DecodedImage, header_array, import_reader
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -20,7 +20,7 @@ _ORIENTATION = 0x0112
 
 def read_picture(path: str, channels: int | None, header_only: bool) -> DecodedImage:
     """Read a picture as a viewer shows it, and the pages of a TIFF as a volume."""
-    pillow = import_needed("PIL.Image", "pillow")
+    pillow = import_reader("PIL.Image", "pillow")
     with pillow.open(path, formats=_PILLOW_FORMATS) as picture:
         mode = _mode_to_read(picture, channels)
         n_pages = getattr(picture, "n_frames", 1) if picture.format == "TIFF" else 1
@@ -72,7 +72,7 @@ def _is_turned(picture: "Image") -> bool:
 def _page(picture: "Image", mode: str) -> np.ndarray:
     """Decode the current page, turned as a viewer turns it."""
     if _is_turned(picture):
-        picture = import_needed("PIL.ImageOps", "pillow").exif_transpose(picture)
+        picture = import_reader("PIL.ImageOps", "pillow").exif_transpose(picture)
     return np.asarray(picture if picture.mode == mode else picture.convert(mode))
 
 

@@ -1,15 +1,14 @@
 """Parts that the readers of all formats share."""
 
-import importlib
 from types import ModuleType
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from skimbal.exceptions import missing_package
+from skimbal.exceptions import import_optional
 
-__all__ = ["DecodedImage", "header_array", "import_needed"]
+__all__ = ["DecodedImage", "header_array", "import_reader"]
 
 
 class DecodedImage(NamedTuple):
@@ -44,9 +43,6 @@ def header_array(shape: tuple[int, ...], dtype: npt.DTypeLike) -> np.ndarray:
     return np.broadcast_to(np.zeros((), dtype=dtype), shape)
 
 
-def import_needed(module: str, package: str) -> ModuleType:
-    """Import a module of an optional package, or say how to install the package."""
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise missing_package("this format", package, "io") from error
+def import_reader(module: str, package: str | None = None) -> ModuleType:
+    """Import a module that reads a format."""
+    return import_optional(module, "this format", "io", package)

@@ -10,6 +10,7 @@ from skimbal.images._dicom import has_dicom_mark, read_dicom, read_series
 from skimbal.images._nifti import read_nifti
 from skimbal.images._pictures import read_picture
 from skimbal.images._reading import DecodedImage
+from skimbal.typing import PathLike
 
 __all__ = ["FORMATS", "Format", "find_images", "read_image"]
 
@@ -83,7 +84,7 @@ FORMATS: dict[str, Format] = {
 
 
 def find_images(
-    folder: str | os.PathLike[str], *, series_level: int | None = 1, any_file: bool = False
+    folder: PathLike, *, series_level: int | None = 1, any_file: bool = False
 ) -> tuple[list[str], list[str]]:
     """Find the images in a folder and in the folders within it, by the table of formats.
 

@@ -15,7 +15,7 @@ from skimbal.study.plan import (
     cv_splits,
     derive_seed,
     describe_splitting,
-    draw_seed,
+    study_seed,
 )
 from skimbal.study.results import LossStudy
 from skimbal.study.runs import run_fits, study_fingerprint
@@ -175,7 +175,7 @@ def compare_losses(
     cache = None if cache_dir is None else FitCache(cache_dir)
     seed = None if cache is None else cache.seed
     if random_state is not None or seed is None:
-        seed = draw_seed(random_state)
+        seed = study_seed(random_state)
     if data.y_test is None:
         splits = cv_splits(cv, data, int(n_repeats), seed)
         check_splits(splits, data)

@@ -68,8 +68,8 @@ class FitCache:
                 part.replace(self.folder / _META)
         except OSError as error:
             raise type(error)(
-                f"cache_dir={str(self.folder)!r} cannot be written to ({error}). Give a folder "
-                "that can be made or written."
+                f"cache_dir must be a folder that can be made or written to; got "
+                f"{str(self.folder)!r} ({error}). Give another folder."
             ) from error
         return self._read()
 

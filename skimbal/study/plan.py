@@ -13,7 +13,6 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils import (
     _safe_indexing,
     check_consistent_length,
-    check_random_state,
     column_or_1d,
 )
 from torch import nn
@@ -26,6 +25,7 @@ from skimbal.exceptions import ParameterError
 from skimbal.images import guess_axes
 from skimbal.losses import TERMS, LossMix, LossSpec, get_loss
 from skimbal.sampling import SamplerSpec, check_sampler, is_uniform
+from skimbal.training import draw_seed
 from skimbal.typing import (
     ArrayLike,
     Classifier,
@@ -51,9 +51,9 @@ __all__ = [
     "cv_splits",
     "derive_seed",
     "describe_splitting",
-    "draw_seed",
     "final_step",
     "groups_argument",
+    "study_seed",
     "with_params",
 ]
 
@@ -206,21 +206,21 @@ def check_data(
 ) -> StudyData:
     """Refuse data that no study could use."""
     if (X_test is None) != (y_test is None):
-        raise ValueError("X_test and y_test must be given together, but one of them is missing.")
+        raise ValueError("X_test and y_test must be given together; got one of them.")
     if groups_test is not None and (X_test is None or groups is None):
         raise ValueError(
-            "groups_test must be given together with X_test and groups, with which it is compared. "
-            "Give all three, or leave groups_test out."
+            "groups_test must be given together with X_test and groups, with which it is compared; "
+            "got groups_test alone. Give all three, or leave groups_test out."
         )
-    images, labels = _check_images(X), _check_labels(y, "y")
+    images, labels = _check_images(X), _check_column(y, "y")
     check_consistent_length(images, labels)
     if len(np.unique(labels)) < 2:
         raise ParameterError("y", "labels of at least 2 classes", np.unique(labels).tolist())
-    of_rows = None if groups is None else _check_labels(groups, "groups")
+    of_rows = None if groups is None else _check_column(groups, "groups")
     check_consistent_length(images, of_rows)
     if X_test is None or y_test is None:
         return StudyData(images, labels, of_rows)
-    test_images, test_labels = _check_images(X_test), _check_labels(y_test, "y_test")
+    test_images, test_labels = _check_images(X_test), _check_column(y_test, "y_test")
     check_consistent_length(test_images, test_labels)
     if not np.array_equal(np.unique(test_labels), np.unique(labels)):
         raise ParameterError(
@@ -229,7 +229,7 @@ def check_data(
             np.unique(test_labels).tolist(),
             "Otherwise some scores are not defined.",
         )
-    of_test_rows = None if groups_test is None else _check_labels(groups_test, "groups_test")
+    of_test_rows = None if groups_test is None else _check_column(groups_test, "groups_test")
     check_consistent_length(test_images, of_test_rows)
     if of_rows is not None and of_test_rows is not None:
         shared = np.intersect1d(of_rows, of_test_rows)
@@ -247,7 +247,7 @@ def _check_images(images: ImagesLike) -> Any:
     return images if hasattr(images, "shape") or hasattr(images, "iloc") else np.asarray(images)
 
 
-def _check_labels(labels: ArrayLike, name: str) -> np.ndarray:
+def _check_column(labels: ArrayLike, name: str) -> np.ndarray:
     column = np.asarray(column_or_1d(labels))
     missing = column != column if column.dtype.kind in "fO" else np.zeros(1, dtype=bool)
     if np.any(missing) or any(label is None for label in column.tolist()):
@@ -304,11 +304,11 @@ def combine(
     estimator: Classifier,
 ) -> list[Configuration]:
     """Combine losses and samplers. Refuse them before any fit if a fit could not use them."""
-    by_loss = _named(PAPER_LOSSES if losses is None else losses, "losses")
-    by_sampler = _named(_PAPER_SAMPLERS if samplers is None else samplers, "samplers")
+    by_loss = _by_name(PAPER_LOSSES if losses is None else losses, "losses")
+    by_sampler = _by_name(_PAPER_SAMPLERS if samplers is None else samplers, "samplers")
     has_uniform = any(map(is_uniform, by_sampler.values()))
     # Class weights and a sampler would correct the same imbalance twice.
-    weighted = _named(_PAPER_WEIGHTED_LOSSES, "losses") if losses is None and has_uniform else {}
+    weighted = _by_name(_PAPER_WEIGHTED_LOSSES, "losses") if losses is None and has_uniform else {}
     params = {name: _params(name, loss) for name, loss in (by_loss | weighted).items()}
     # Unknown parameters and losses are refused here.
     classifiers = {name: final_step(with_params(estimator, params[name])) for name in params}
@@ -349,7 +349,7 @@ def _sampling(sampler: SamplerSpec, classifier: BaseCNNClassifier) -> dict[str, 
     return {"sampler": sampler, **({"epoch_length": "uniform"} if is_free else {})}
 
 
-def _named(given: Sequence[T] | Mapping[str, T], what: str) -> dict[str, T]:
+def _by_name(given: Sequence[T] | Mapping[str, T], what: str) -> dict[str, T]:
     """Return the losses or samplers by the names that tables show."""
     if isinstance(given, Mapping):
         named = {str(name): value for name, value in given.items()}
@@ -426,9 +426,9 @@ def check_groups_arrive(
     for configuration in configurations if resamplers else ():
         if groups_argument(with_params(estimator, configuration.params), groups):
             raise ValueError(
-                f"train_split cannot keep groups on one side, because the step {resamplers[0]!r} "
-                "of the pipeline makes rows of unknown groups. Use a sampler of the study, which "
-                "acts after the split, or train_split=None."
+                "train_split must be None if a step of the pipeline makes rows, whose groups are "
+                f"unknown; got the step {resamplers[0]!r}. Use a sampler of the study, which acts "
+                "after the split, or train_split=None."
             )
 
 
@@ -439,22 +439,10 @@ def groups_argument(model: Classifier, groups: np.ndarray | None) -> dict[str, n
     return {f"{model.steps[-1][0]}__groups" if isinstance(model, Pipeline) else "groups": groups}
 
 
-def draw_seed(random_state: RandomState) -> int:
-    """Return the seed of a study."""
-    if random_state is None:
-        # Not from numpy's global state, which stays as it is.
-        return int(np.random.default_rng().integers(2**31 - 1))
-    try:
-        generator = check_random_state(random_state)
-    except ValueError:
-        raise ParameterError(
-            "random_state",
-            "None, an integer from 0 to 2**32 - 1 or a numpy.random.RandomState",
-            random_state,
-        ) from None
-    if isinstance(random_state, int | np.integer):
-        return int(random_state)
-    return int(generator.randint(2**31 - 1))
+def study_seed(random_state: RandomState) -> int:
+    """Return the seed of a study, which an integer is itself."""
+    drawn = draw_seed(random_state)  # which also checks the range
+    return int(random_state) if isinstance(random_state, int | np.integer) else drawn
 
 
 def derive_seed(*numbers: int) -> int:
@@ -497,7 +485,7 @@ def cv_splits(cv: Folds, data: StudyData, n_repeats: int, seed: int) -> list[Spl
 
 
 def _check_n_splits(n_splits: int, y: np.ndarray, groups: np.ndarray | None) -> None:
-    if isinstance(n_splits, bool) or n_splits < 2:
+    if n_splits < 2:
         raise ParameterError("cv", "at least 2 folds", n_splits)
     members = {
         label: int(np.sum(y == label)) if groups is None else len(np.unique(groups[y == label]))
@@ -528,7 +516,7 @@ def check_splits(splits: list[Split], data: StudyData) -> None:
             missing = np.setdiff1d(data.classes, data.y[rows])
             if len(missing):
                 raise ValueError(
-                    f"the {side} rows of {where} must hold every class, but they lack class(es) "
+                    f"the {side} rows of {where} must hold every class; got no row of class(es) "
                     f"{missing.tolist()}. These have too few members or groups for the folds. "
                     "Use fewer folds, other groups or another random_state."
                 )

@@ -13,7 +13,7 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from skimbal.exceptions import missing_package
+from skimbal.exceptions import import_optional
 from skimbal.study.code import write_code
 from skimbal.study.pictures import draw_pictures
 from skimbal.study.words import (
@@ -71,11 +71,8 @@ def write_report(study: Study, path: PathLike) -> None:
     ...     os.listdir(folder)
     ['report.html']
     """
-    try:
-        import jinja2
-        import matplotlib  # noqa: F401
-    except ImportError as error:
-        raise missing_package("a report", str(error.name), "study") from error
+    jinja2 = import_optional("jinja2", "a report", "study")
+    import_optional("matplotlib", "a report", "study")
     if not study.fits:
         raise ValueError("no fit of this study is finished, so there is nothing to report yet.")
     with _replacing(path) as stream:
@@ -94,21 +91,21 @@ def write_report(study: Study, path: PathLike) -> None:
 def _replacing(path: PathLike) -> Iterator[TextIO]:
     """Open a new file beside the path. It replaces the path if there is no error."""
     target = Path(os.path.realpath(path))  # a link stays a link
-    name = f"path={os.fspath(path)!r}"
+    name = repr(os.fspath(path))
     if os.path.isdir(target):  # pathlib raises if a name is too long
-        raise IsADirectoryError(f"{name} is a folder. Give the name of a file in it.")
+        raise IsADirectoryError(f"path must be a file; got the folder {name}. Name a file in it.")
     if not target.parent.is_dir():
         raise FileNotFoundError(
-            f"{name} cannot be written, because there is no folder {str(target.parent)!r}. Make it "
-            "first, or give another path."
+            f"path must be in a folder that exists; got {name}, but there is no folder "
+            f"{str(target.parent)!r}. Make it first, or give another path."
         )
     part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
     try:
         stream = part.open("x", encoding="utf-8", newline="\n")
     except OSError as error:
         raise type(error)(
-            f"{name} cannot be written ({error.strerror}). Give a path in a folder where files can "
-            "be made."
+            f"path must be in a folder where files can be made; got {name} ({error.strerror}). "
+            "Give another path."
         ) from error
     try:
         with stream:

@@ -10,7 +10,7 @@ from sklearn import config_context
 
 from skimbal.datasets import DataCard
 from skimbal.displays import LossStudyDisplay
-from skimbal.exceptions import ParameterError, missing_package
+from skimbal.exceptions import ParameterError, import_optional
 from skimbal.study.plan import Configuration, with_params
 from skimbal.study.report import write_report
 from skimbal.study.scores import SCORES, Fit, class_scores
@@ -442,21 +442,19 @@ class LossStudy:
         ValueError
             If ``per`` is unknown, or no fit is finished.
         """
-        try:
-            import pandas
-        except ImportError as error:
-            raise missing_package("to_frame", "pandas", "study") from error
+        pd = import_optional("pandas", "to_frame", "study")
         if per not in ("configuration", "fit"):
             raise ParameterError("per", "'configuration' or 'fit'", per)
         if per == "fit":
             left_out = ("scores", "confusion_matrix")
-            return pandas.DataFrame(
+            of_fits: pandas.DataFrame = pd.DataFrame(
                 {k: v for k, v in fit.to_dict().items() if k not in left_out} | fit.scores
                 for fit in self.fits
             )
+            return of_fits
         rows = self._rows()
-        frame = pandas.DataFrame(list(rows.values()))
-        frame.index = pandas.MultiIndex.from_tuples(list(rows), names=["loss", "sampler"])
+        frame: pandas.DataFrame = pd.DataFrame(list(rows.values()))
+        frame.index = pd.MultiIndex.from_tuples(list(rows), names=["loss", "sampler"])
         return frame
 
     def to_csv(self, path: PathLike) -> None:

@@ -30,7 +30,6 @@ class Study(Protocol):
 
     estimator: Classifier
     data: DataCard
-    classes: np.ndarray
     versions: dict[str, str]
     configurations: list[Configuration]
     fits: list[Fit]

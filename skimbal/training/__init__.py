@@ -9,12 +9,18 @@ from skimbal.training.dataset import Batch, DeviceDataset, ImageDataset
 from skimbal.training.devices import device_type, is_cuda, release_memory
 from skimbal.training.forward import softmax
 from skimbal.training.net import TrainingNet
-from skimbal.training.optimizers import can_be_fused, takes_several_gradients
+from skimbal.training.optimizers import OPTIMIZERS, can_be_fused, takes_several_gradients
 from skimbal.training.processes import Alone, Processes, Together, join
-from skimbal.training.random_state import generator_states, isolated_random_state, restore
+from skimbal.training.random_state import (
+    draw_seed,
+    generator_states,
+    isolated_random_state,
+    restore,
+)
 from skimbal.training.standardize import StandardizedModule, channel_statistics
 
 __all__ = [
+    "OPTIMIZERS",
     "Alone",
     "Batch",
     "BlockIterator",
@@ -31,6 +37,7 @@ __all__ = [
     "can_be_fused",
     "channel_statistics",
     "device_type",
+    "draw_seed",
     "generator_states",
     "is_cuda",
     "isolated_random_state",

@@ -15,7 +15,7 @@ from skimbal.sampling import BatchSampler, SamplerSpec, count_batches
 from skimbal.training.dataset import Batch, DeviceDataset, ImageDataset
 from skimbal.training.devices import is_cuda
 from skimbal.training.processes import Alone, Processes
-from skimbal.typing import is_integer
+from skimbal.typing import is_integer, is_number
 
 __all__ = ["BlockIterator", "TrainIterator", "count_workers", "prefetched", "read_ahead"]
 
@@ -68,7 +68,7 @@ class TrainIterator:
         epoch_length: int | str | None = None,
         num_workers: int | None = None,
     ) -> None:
-        if not isinstance(memory_share, int | float) or not 0 <= memory_share <= 1:
+        if not is_number(memory_share) or not 0 <= memory_share <= 1:
             raise ParameterError("memory_share", "a number in [0, 1]", memory_share)
         self.dataset = dataset
         self.device = "cpu"

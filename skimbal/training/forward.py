@@ -14,8 +14,15 @@ from skimbal.training.dataset import BatchImages
 from skimbal.training.devices import device_type
 from skimbal.training.standardize import StandardizedModule
 
-__all__ = ["Net", "augmented", "augments", "compute_logits", "fast_inference", "infer_with"]
-__all__ += ["softmax"]
+__all__ = [
+    "Net",
+    "augmented",
+    "augments",
+    "compute_logits",
+    "fast_inference",
+    "infer_with",
+    "softmax",
+]
 
 
 class Net(Protocol):

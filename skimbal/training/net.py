@@ -1,7 +1,4 @@
-"""The skorch net inside the classifiers: whole batches, weighted losses, micro-batches, precision.
-
-It works with encoded labels (0 to ``n_classes - 1``) and with arrays that have been checked.
-"""
+"""The hooks of skorch, most of them calls of the functions of this folder."""
 
 import io
 import pickle

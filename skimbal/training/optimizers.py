@@ -5,19 +5,23 @@ from torch.optim import LBFGS, SGD, Adam, AdamW, Optimizer
 
 from skimbal.training.devices import device_type
 
-__all__ = ["can_be_fused", "takes_one_gradient", "takes_several_gradients"]
+__all__ = ["OPTIMIZERS", "can_be_fused", "takes_one_gradient", "takes_several_gradients"]
 
+#: The optimizers of torch by their names in lower case.
+OPTIMIZERS = {
+    name.lower(): optimizer
+    for name, optimizer in vars(torch.optim).items()
+    if isinstance(optimizer, type)
+    and issubclass(optimizer, Optimizer)
+    and optimizer is not Optimizer
+}
 #: Optimizers of which torch has a kernel that updates all parameters at once.
 _FUSED = (Adam, AdamW, SGD)
 #: Optimizers that compute the loss and its gradient several times in a step.
 _SEVERAL_GRADIENTS = (LBFGS,)
 #: Optimizers of torch whose step needs one gradient, so that they are given no closure.
 _ONE_GRADIENT = frozenset(
-    optimizer
-    for optimizer in vars(torch.optim).values()
-    if isinstance(optimizer, type)
-    and issubclass(optimizer, Optimizer)
-    and not issubclass(optimizer, _SEVERAL_GRADIENTS)
+    optimizer for optimizer in OPTIMIZERS.values() if not issubclass(optimizer, _SEVERAL_GRADIENTS)
 )
 
 

@@ -100,16 +100,16 @@ def count_features(net: PredictingNet) -> int:
     """Return the number of features of a row, or refuse a layer that gives no features."""
     if net.feature_layer_ is None and net.feature_layer is None:
         raise ValueError(
-            "feature_layer=None takes the input of the last torch.nn.Linear for the features, but "
-            "the network runs no such layer. Name a layer in feature_layer, and fit again."
+            "feature_layer must name a layer if the network runs no torch.nn.Linear; got None. "
+            "Name a layer, and fit again."
         )
     if net.n_features_ is None:
         name = net.feature_layer if net.feature_layer_ is None else net.feature_layer_
         found = "does not run" if net.feature_layer_ is None else "gets something else"
         raise ValueError(
-            f"feature_layer={name!r} must be a layer whose input is a tensor with one entry along "
-            f"its first axis for each row, but in a prediction this layer {found}. Name another "
-            "layer in feature_layer, and fit again."
+            "feature_layer must be a layer whose input is a tensor with one entry along its first "
+            f"axis for each row; got {name!r}, which {found} in a prediction. Name another layer, "
+            "and fit again."
         )
     return net.n_features_
 
@@ -225,8 +225,9 @@ def features_of_rows(net: PredictingNet, dataset: ImageDataset) -> np.ndarray:
         infer(images)
         if not kept:
             raise ValueError(
-                f"feature_layer={net.feature_layer_!r} must be a layer that runs for all rows, but "
-                "it did not run for some rows. Name another layer in feature_layer, and fit again."
+                "feature_layer must be a layer that runs for all rows; got "
+                f"{net.feature_layer_!r}, which did not run for some rows. Name another layer, and "
+                "fit again."
             )
         return kept[0].to(torch.promote_types(kept[0].dtype, torch.float32))
 

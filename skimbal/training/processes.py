@@ -19,6 +19,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 
+from skimbal.exceptions import import_optional
 from skimbal.losses import SumOverParts
 from skimbal.training.devices import is_cuda
 from skimbal.training.random_state import seed_torch
@@ -54,7 +55,7 @@ class Processes(Protocol):
     def broadcast(self, value: _Value) -> _Value:
         """Return the value of the first process."""
 
-    def check_same(self, mark: Callable[[], object]) -> None:
+    def check_same(self, checksum: Callable[[], object]) -> None:
         """Refuse data and parameters that are not the same in all processes."""
 
     def seed_apart(self) -> None:
@@ -91,7 +92,7 @@ class Alone:
         """Return the value."""
         return value
 
-    def check_same(self, mark: Callable[[], object]) -> None:
+    def check_same(self, checksum: Callable[[], object]) -> None:
         """Do nothing."""
 
     def seed_apart(self) -> None:
@@ -156,9 +157,9 @@ class Together:
         )
         return received
 
-    def check_same(self, mark: Callable[[], object]) -> None:
+    def check_same(self, checksum: Callable[[], object]) -> None:
         """Refuse data and parameters that are not the same in all processes, in all of them."""
-        own = mark()
+        own = checksum()
         if self.all_reduce_max(int(self.broadcast(own) != own)):
             raise ValueError(
                 "rows, labels, weights, batch_size and max_epochs must be the same in all "
@@ -262,14 +263,8 @@ def join(device: str) -> tuple[str, Processes]:
         If there is no CUDA device for this process, or a process group for CUDA alone.
     """
     if not dist.is_initialized():
-        try:
-            from accelerate import PartialState
-        except ImportError as error:
-            raise ImportError(
-                "distributed=True needs accelerate, which is not installed here. Install it with "
-                "pip install 'skimbal[distributed]', or start a process group with "
-                "torch.distributed.init_process_group before fit."
-            ) from error
+        user = "distributed=True without a process group of torch"
+        accelerate = import_optional("accelerate", user, "distributed")
         if int(os.environ.get("WORLD_SIZE", 1)) == 1:
             return device, Alone()
         if multiprocessing.parent_process() is not None:
@@ -280,7 +275,7 @@ def join(device: str) -> tuple[str, Processes]:
             )
         if is_cuda(device):
             device = _own_cuda_device(device)
-        PartialState(cpu=not is_cuda(device), timeout=_TIMEOUT)
+        accelerate.PartialState(cpu=not is_cuda(device), timeout=_TIMEOUT)
         if not dist.is_initialized():
             raise RuntimeError(
                 f"distributed=True found WORLD_SIZE={os.environ['WORLD_SIZE']}, but accelerate "
@@ -293,7 +288,7 @@ def join(device: str) -> tuple[str, Processes]:
         device = _own_cuda_device(device)
     elif dist.get_backend() == "nccl":
         raise ValueError(
-            f"the process group talks by nccl, which knows CUDA only, but device={device!r}. Set "
+            f"device must be CUDA for a process group that talks by nccl; got {device!r}. Set "
             "device='cuda', or start the group with the backend gloo."
         )
     return device, Together(device) if dist.get_world_size() > 1 else Alone()

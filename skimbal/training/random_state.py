@@ -8,11 +8,21 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from sklearn.utils import check_random_state
 from torch import Tensor
 
+from skimbal.exceptions import ParameterError
 from skimbal.training.devices import is_cuda
+from skimbal.typing import RandomState
 
-__all__ = ["GeneratorStates", "generator_states", "isolated_random_state", "restore", "seed_torch"]
+__all__ = [
+    "GeneratorStates",
+    "draw_seed",
+    "generator_states",
+    "isolated_random_state",
+    "restore",
+    "seed_torch",
+]
 
 # Random states are global to the process, so fits in threads must take turns to be repeatable.
 _RANDOM_STATE_LOCK = threading.RLock()
@@ -27,6 +37,21 @@ class GeneratorStates(NamedTuple):
     cuda: Tensor | None
 
 
+def draw_seed(random_state: RandomState) -> int:
+    """Draw a seed. For None, the global generator of numpy stays as it is."""
+    if random_state is None:
+        return int(np.random.default_rng().integers(2**31 - 1))
+    try:
+        generator = check_random_state(random_state)
+    except ValueError:
+        raise ParameterError(
+            "random_state",
+            "None, an integer from 0 to 2**32 - 1 or a numpy.random.RandomState",
+            random_state,
+        ) from None
+    return int(generator.randint(2**31 - 1))
+
+
 @contextmanager
 def isolated_random_state(seed: int, device: str) -> Iterator[None]:
     """Seed Python, numpy and torch within the block, and leave all of them as they were.
@@ -38,16 +63,15 @@ def isolated_random_state(seed: int, device: str) -> Iterator[None]:
     device : str
         Device whose generator is seeded besides the generator of the CPU.
     """
-    with _RANDOM_STATE_LOCK, torch.random.fork_rng([device] if is_cuda(device) else []):
-        python_state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002
+    with _RANDOM_STATE_LOCK:
+        before = generator_states(device)
         try:
             random.seed(seed)
             np.random.seed(seed)  # noqa: NPY002
             seed_torch(seed, device)
             yield
         finally:
-            random.setstate(python_state)
-            np.random.set_state(numpy_state)  # noqa: NPY002
+            restore(before, device)
 
 
 def seed_torch(seed: int, device: str) -> None:

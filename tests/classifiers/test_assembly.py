@@ -674,7 +674,7 @@ def test_warm_start_with_something_else(refused, monkeypatch):
     refused(
         lambda: clf.fit(X[:, 1:], Y), "sample shape (1, 5, 6)", "expecting sample shape (1, 6, 6)"
     )
-    refused(lambda: clf.fit(X, Y + 1), "among the classes [0, 1]: [2]", "fit anew")
+    refused(lambda: clf.fit(X, Y + 1), "among the classes [0, 1]; got [2]", "fit anew")
     clf.set_params(net__module__width=8)
-    refused(lambda: clf.fit(X, Y), "the network is a different one", "warm_start=False")
+    refused(lambda: clf.fit(X, Y), "module must", "got a different network", "warm_start=False")
     assert_array_equal(clf.predict_proba(X), proba)

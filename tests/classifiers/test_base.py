@@ -773,7 +773,7 @@ def test_network_without_a_linear_layer_classifies_and_says_how_to_transform():
     clf = small(module=no_linear, net=None).fit(X, y)
     assert clf.predict(X).shape == (80,)
     for call in (clf.get_feature_names_out, lambda: clf.transform(X)):
-        with pytest.raises(ValueError, match=r"feature_layer=None .*torch\.nn\.Linear"):
+        with pytest.raises(ValueError, match=r"feature_layer must .*torch\.nn\.Linear; got None"):
             call()
     named = clone(clf).set_params(feature_layer="1").fit(X, y)
     assert named.transform(X).shape == (80, 2 * 4 * 4)
@@ -2137,7 +2137,9 @@ def test_later_calls_that_contradict_the_first(refused, monkeypatch):
             "classes must be [0, 1]",
             f"got {classes!r}",
         )
-    refused(lambda: clf.partial_fit(X, Y, classes=["a", None]), "classes mixes labels")
+    refused(
+        lambda: clf.partial_fit(X, Y, classes=["a", None]), "classes must hold labels of one type"
+    )
     shapes = ["sample shape (1, 5, 6)", "expecting sample shape (1, 6, 6)"]
     refused(lambda: clf.partial_fit(X[:, 1:], Y), *shapes)
     refused(lambda: clf.partial_fit(X[:, 1:].reshape(N, -1), Y), "30 features", "36 features")

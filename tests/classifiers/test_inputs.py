@@ -354,8 +354,8 @@ def test_spread_beyond_the_range_of_the_dtype(refused, monkeypatch):
     ("y", "fragments"),
     [
         (None, ["requires y to be passed, but the target y is None"]),
-        (np.zeros(N, dtype=int), ["at least 2 classes", "there is 1 class: [0]"]),
-        (["benign"] * N, ["at least 2 classes", "there is 1 class: ['benign']"]),
+        (np.zeros(N, dtype=int), ["at least 2 classes", "got 1 class: [0]"]),
+        (["benign"] * N, ["at least 2 classes", "got 1 class: ['benign']"]),
         (np.linspace(0, 1, N), ["Unknown label type: continuous", "discrete classes"]),
         (np.eye(N, dtype=int), ["Multilabel and multioutput targets are not supported"]),
         (np.c_[Y, 1 - Y].tolist(), ["Multilabel and multioutput targets are not supported"]),
@@ -364,11 +364,11 @@ def test_spread_beyond_the_range_of_the_dtype(refused, monkeypatch):
         (Y * 1j, ["Complex data not supported"]),
         (3, ["1d array", "shape ()"]),
         ("malignant", ["1d array", "shape ()"]),
-        (["a", None] * 6, ["y mixes labels of the types NoneType, str", "same type"]),
-        (np.array(["a", 1] * 6, dtype=object), ["y mixes labels of the types int, str", "str"]),
-        (pd.Series(["a", "b"] * 5 + ["a", None]), ["y mixes labels", "rows without a label"]),
+        (["a", None] * 6, ["y must hold", "got the types NoneType, str", "same type"]),
+        (np.array(["a", 1] * 6, dtype=object), ["y must hold", "got the types int, str", "str"]),
+        (pd.Series(["a", "b"] * 5 + ["a", None]), ["y must hold labels", "without a label"]),
         (pd.Series([0, 1] * 5 + [0, None], dtype="Int64"), ["Input y contains NaN"]),
-        (pd.Categorical(["a", "b"] * 5 + ["a", None]), ["y mixes labels", "rows without a label"]),
+        (pd.Categorical(["a", "b"] * 5 + ["a", None]), ["y must hold labels", "without a label"]),
         ([[1], [2, 3]] * 6, ["inhomogeneous shape"]),
         (np.zeros((N, 1, 1)), ["dim 3", "dim <= 2"]),
     ],
@@ -383,7 +383,11 @@ def test_targets_of_a_type_that_holds_no_classes(refused):
     X = noise()
     refused(lambda: tiny().fit(X, sparse.csr_matrix(Y[:, None])), "Sparse", "y", error=TypeError)
     refused(lambda: tiny().fit(X, np.array([b"a", b"b"] * 6)), "bytes", "string", error=TypeError)
-    refused(lambda: tiny().fit(X, np.array([{}, {1: 2}] * 6)), "mixes labels of the types dict")
+    refused(
+        lambda: tiny().fit(X, np.array([{}, {1: 2}] * 6)),
+        "y must hold labels of one type",
+        "types dict",
+    )
 
 
 @pytest.mark.parametrize("cls", CLASSIFIERS)
@@ -396,7 +400,7 @@ def test_targets_of_a_type_that_holds_no_classes(refused):
         (np.ones(5), ["sample_weight.shape == (5,)", "expected (12,)"]),
         (np.ones((N, 2)), ["Sample weights must be 1D", "got 2D"]),
         (np.zeros(N), ["zero"]),
-        (np.where(Y, 0, 1), ["at least 2 classes", "there is 1 class: [0]"]),
+        (np.where(Y, 0, 1), ["at least 2 classes", "got 1 class: [0]"]),
     ],
     ids=["negative", "NaN", "infinity", "short", "two axes", "zeros", "one class left"],
 )
@@ -429,10 +433,10 @@ def test_both_weights_together_leave_nothing(refused):
         (None, ["classes must be passed on the first call to partial_fit"]),
         ([1], ["at least 2 classes", "1 class: [1]"]),
         ([], ["at least 2 classes", "[]"]),
-        ([1, 2], ["not among the classes [1, 2]: [0]", "Pass all labels as classes", "fit anew"]),
-        (["0", "1"], ["not among the classes ['0', '1']: [0, 1]"]),
+        ([1, 2], ["among the classes [1, 2]; got [0]", "Pass all labels as classes", "fit anew"]),
+        (["0", "1"], ["among the classes ['0', '1']; got [0, 1]"]),
         ([0, 1, np.nan], ["classes contains NaN"]),
-        ([0, 1, None], ["classes mixes labels of the types NoneType, int"]),
+        ([0, 1, None], ["classes must hold", "got the types NoneType, int"]),
         ([[0, 1], [2, 3]], ["1d array", "(2, 2)"]),
         (2, ["1d array", "()"]),
     ],

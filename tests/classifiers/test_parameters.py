@@ -166,14 +166,14 @@ BAD_PARAMS = [
     ({"sampler": NearMiss()}, ["sampler must", "got NearMiss()", "(NDSampler(NearMiss()), ...)"]),
     *refuses("epoch_length", 0, -1, 2.5, True, "long"),
     *refuses("standardize", "yes", None),
-    *refuses("warm_start", "yes", None, np.ones(2)),
+    *refuses("warm_start", "yes", None),
     ({"module": "resnet50"}, ["module must be 'small', 'resnet18', 'resnet34'", "got 'resnet50'"]),
     ({"module": nn.Linear(2, 2)}, ["module must be ", "Linear", FACTORY, "in a function"]),
     *refuses("module", None, 18, ["small"]),
     ({"optimizer": "adamm"}, ["optimizer must be ", "'adam'", "'adamm'"]),
     ({"optimizer": torch.optim.SGD([torch.ones(1)])}, ["optimizer must be ", "SGD"]),
     *refuses("optimizer", torch.optim.Optimizer, nn.Linear, None),
-    *refuses("device", "gpu", "", None, -1, 3.5, "meta", ["cpu"], np.ones(2)),
+    *refuses("device", "gpu", "", None, -1, 3.5, "meta", ["cpu"]),
     *refuses("dtype", "half", None, torch.float32, ["float32"]),
     *(
         ({"optimizer": optimizer, **params}, [f"{name} must be ", repr(params[name])])
@@ -191,11 +191,11 @@ BAD_PARAMS = [
     ({"feature_layer": "xyzzy"}, ["feature_layer", "'xyzzy'", "'dropout', 'classifier'"]),
     (
         {"module": Unused, "net": None, "feature_layer": "spare"},
-        ["feature_layer='spare'", "does not run"],
+        ["feature_layer must", "got 'spare'", "does not run"],
     ),
     (
         {"module": Unused, "net": None, "feature_layer": "turned"},
-        ["feature_layer='turned'", "a tensor with one entry", "gets something else"],
+        ["feature_layer must", "got 'turned'", "a tensor with one entry", "gets something else"],
     ),
     *refuses("lr_schedule", "linear", 0.1),
     *refuses("lr", np.nan, -1e-3, 0, np.inf, "0.1", None, True, [0.1]),
@@ -224,11 +224,11 @@ BAD_PARAMS = [
     *(
         ({"loss": loss, "micro_batch_size": 2}, ["micro_batch_size=2", "logits alone", *words])
         for loss, words in (
-            (Odd("needs more"), ["Odd failed in a trial", "missing"]),
-            (Odd("counts"), ["Odd gave shape ()"]),
-            (Odd("rows"), ["Odd gave shape (", "scalar"]),
-            (Odd("number"), ["Odd gave 1.0"]),
-            (Odd("own"), ["Odd does not depend on them"]),
+            (Odd("needs more"), ["got Odd, which failed in a trial", "missing"]),
+            (Odd("counts"), ["Odd, which gave shape ()"]),
+            (Odd("rows"), ["Odd, which gave shape (", "scalar"]),
+            (Odd("number"), ["Odd, which gave 1.0"]),
+            (Odd("own"), ["got Odd, which does not depend on them"]),
         )
     ),
     *refuses("verbose", -1, True),
@@ -275,7 +275,7 @@ BAD_PARAMS = [
     ),
     ({"module": one_output, "net": None}, ["(n_samples, n_classes), here (1, 2)", "shape (1, 1)"]),
     ({"module": no_logits, "net": None}, ["(n_samples, n_classes)", "got <class 'dict'>", FACTORY]),
-    ({"module": nan_outputs, "net": None}, ["into NaN before any training", "nan_outputs"]),
+    ({"module": nan_outputs, "net": None}, ["got NaN for the first", "nan_outputs"]),
 ]  # fmt: skip
 FOR_IMAGES, FOR_VOLUMES = (CNN2DClassifier, BAD_PARAMS), (CNN3DClassifier, BAD_PARAMS[::10])
 
@@ -308,6 +308,12 @@ def test_bad_parameters_of_the_wrong_type(refused, cls):
     option = "got an unexpected keyword argument 'widht'"
     refused(fit(net={"module__widht": 8}), option, "SmallCNN", "widht=8", error=TypeError)
     refused(fit(net={"optimizer__momemtum": 1}), "unexpected", "'momemtum'", error=TypeError)
+
+
+@pytest.mark.parametrize("name", ["warm_start", "device"])
+def test_arrays_where_a_word_is_expected(refused, name):
+    clf = tiny(**{name: np.ones(2)})
+    refused(lambda: clf.fit(noise(), Y), f"{name} must be ", f"got {np.ones(2)!r}")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")

@@ -337,7 +337,7 @@ def test_validation_sets_that_do_not_fit(refused, cls):
     )
     refused(fit(X[:5], Y), "inconsistent", "[5, 12]")
     refused(fit(X * np.where(X > 90, np.nan, 1), Y), "Input X contains NaN")
-    refused(fit(X, Y + 1), "not among the classes [0, 1]: [2]")
+    refused(fit(X, Y + 1), "among the classes [0, 1]; got [2]")
     refused(fit(X, None), "target y is None")
     wrong = tiny(cls, train_split=lambda data, y: (data, [1, 2]))
     refused(
@@ -350,7 +350,7 @@ def test_validation_sets_that_do_not_fit(refused, cls):
     )
 
 
-MIXED = "cannot be sorted. Give every group the same type, such as str, and drop the rows without"
+MIXED = "Give every group the same type, such as str, and drop the rows without"
 
 
 @pytest.mark.parametrize("train_split", [None, 2])
@@ -361,10 +361,16 @@ MIXED = "cannot be sorted. Give every group the same type, such as str, and drop
         (np.ones((N, 2)), ["groups must have one entry for each row of X", "(12, 2)"]),
         (7, ["groups must have one entry for each row of X", "got the shape ()"]),
         ([1, np.nan] * 6, ["groups contains NaN"]),
-        (["a", np.nan] * 6, ["groups mixes groups", "float, str", MIXED]),
-        (np.array(["a", np.nan] * 6, dtype=object), ["groups mixes groups", "float, str", MIXED]),
-        (["a", None] * 6, ["groups mixes groups of the types NoneType, str", MIXED]),
-        (pd.Series(["a", None] * 6, dtype="string"), ["groups mixes groups", MIXED]),
+        (["a", np.nan] * 6, ["groups must hold groups of one type", "float, str", MIXED]),
+        (
+            np.array(["a", np.nan] * 6, dtype=object),
+            ["groups must hold groups of one type", "float, str", MIXED],
+        ),
+        (["a", None] * 6, ["groups must hold", "got the types NoneType, str", MIXED]),
+        (
+            pd.Series(["a", None] * 6, dtype="string"),
+            ["groups must hold groups of one type", MIXED],
+        ),
         (pd.to_datetime(["2020-01-01", None] * 6), ["groups contains NaT", "Drop the rows"]),
     ],
 )
@@ -380,9 +386,16 @@ def test_groups_that_are_none(refused, groups, fragments, train_split):
         (
             0.5,
             Y,
-            ["in the fewest groups is 'a', in 1, but needs at least 2", "among 2, with every"],
+            [
+                "in the fewest groups is 'a', in 1, but needs at least 2",
+                "got 0.5, and none of its 2 folds",
+            ],
         ),
-        (2, np.minimum(np.arange(N), 1), ["finds no fold of whole groups", "train_split=None"]),
+        (
+            2,
+            np.minimum(np.arange(N), 1),
+            ["train_split must give a fold of whole groups", "train_split=None"],
+        ),
         (0.6, np.arange(N), ["train_split must be ", "at most 0.5", "got 0.6"]),
         (-0.5, np.arange(N), ["train_split must be ", "got -0.5"]),
         (np.nan, np.arange(N), ["train_split must be ", "got nan"]),
