@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from skimbal.exceptions import ParameterError
 from skimbal.images._arrays import is_zarr, read_npy, read_npz, read_zarr
 from skimbal.images._dicom import has_dicom_mark, read_dicom, read_series
 from skimbal.images._nifti import read_nifti
@@ -41,6 +42,11 @@ class Format:
     index_files : tuple of str, default=()
         Names, in lower case, of files that list other files and are not images.
 
+    Raises
+    ------
+    ParameterError
+        If ``suffixes`` or ``index_files`` is not a tuple of text in lower case.
+
     Examples
     --------
     Tables of numbers as images, in :class:`ImageFiles`, :func:`find_images`,
@@ -60,6 +66,17 @@ class Format:
     is_folder: Callable[[str], bool] | None = None
     read_series: Callable[[list[str], int | None, bool], DecodedImage] | None = None
     index_files: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse names that no file could match."""
+        for name in ("suffixes", "index_files"):
+            texts = getattr(self, name)
+            if not isinstance(texts, tuple) or not all(
+                isinstance(text, str) and text and text == text.lower() for text in texts
+            ):
+                raise ParameterError(
+                    name, "a tuple of text in lower case, such as ('.png',)", texts
+                )
 
 
 #: The file formats, by their names. The table is read whenever a file is looked at, so a row that

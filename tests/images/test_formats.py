@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from numpy.testing import assert_array_equal
 from PIL import Image
 
 from skimbal.datasets import load_image_folder
+from skimbal.exceptions import ParameterError
 from skimbal.images import FORMATS, DecodedImage, Format, ImageFiles, find_images
 from tests.images.data import save_series
 
@@ -132,3 +134,10 @@ def test_missing_library(name, package, module, tmp_path, monkeypatch):
     for on_error in ("raise", "skip"):
         with pytest.raises(ImportError, match=rf'{package}, which is missing.* "skimbal\[io\]"'):
             ImageFiles([tmp_path / name], on_error=on_error)
+
+
+@pytest.mark.parametrize("texts", [".txt", [".txt"], (".TXT",), ("",), (3,), None])
+def test_names_of_files_are_in_lower_case(texts):
+    for name in ("suffixes", "index_files"):
+        with pytest.raises(ParameterError, match=rf"{name} must be .*got {re.escape(repr(texts))}"):
+            Format(len, **{name: texts})
