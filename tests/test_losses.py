@@ -1108,9 +1108,14 @@ def test_rows_of_the_table_are_terms_and_one_is_the_cross_entropy(monkeypatch):
         patch.setitem(TERM_TABLE, "recall", recall)
         with pytest.raises(TypeError, match=r"TERMS\['recall'\] must be .*got <function recall"):
             get_loss("ce+recall")
-    monkeypatch.delitem(TERM_TABLE, "ce")
-    with pytest.raises(ParameterError, match=r"'ce'.*got \['wce', "):
-        get_loss("mcc")
+    rows = dict(TERM_TABLE)
+    del TERM_TABLE["ce"]
+    try:
+        with pytest.raises(ParameterError, match=r"'ce'.*got \['wce', "):
+            get_loss("mcc")
+    finally:  # in the order of before, which is the order of the terms of a loss
+        TERM_TABLE.clear()
+        TERM_TABLE.update(rows)
 
 
 # --- LossMix as a scikit-learn object --------------------------------------------------------
