@@ -1,19 +1,24 @@
-"""The house in numbers: sizes of files, classes and functions, types, parameters.
+"""The house in numbers: sizes, types, parameters, patterns of English, seconds of the tests.
 
-``python -m benchmarks.house [FOLDER]`` prints them for a package, the one of this checkout by
-default. The tests take the same counts.
+``python -m benchmarks.house [FOLDER]`` prints them for a package, the package of this checkout by
+default. ``--tests`` also runs its default tests. The tests take the same counts.
 """
 
 import argparse
 import ast
 import io
 import statistics
+import subprocess
+import sys
+import time
 import tokenize
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from tabulate import tabulate
+
+from tests import test_english
 
 PACKAGE = Path(__file__).parents[1] / "skimbal"
 Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -128,6 +133,7 @@ def _n_parameters() -> int:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("package", nargs="?", type=Path, default=PACKAGE)
+    parser.add_argument("--tests", action="store_true", help="time the default run of the tests")
     args = parser.parse_args()
     house = sources(args.package)
     bodies = sorted(definition.n_lines for definition in functions(house))
@@ -149,7 +155,14 @@ def main() -> None:
     ]
     if args.package == PACKAGE:
         rows.append(("parameters of the constructor", _n_parameters()))
+    root = args.package.resolve().parent
+    if args.tests:
+        start = time.perf_counter()
+        done = subprocess.run([sys.executable, "-m", "pytest", "-q"], cwd=root, check=False)
+        seconds = time.perf_counter() - start
+        rows.append(("default tests", f"{seconds:.0f} s, exit code {done.returncode}"))
     print(tabulate(rows, tablefmt="plain", disable_numparse=True))
+    test_english.main(root)
 
 
 if __name__ == "__main__":
