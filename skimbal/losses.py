@@ -679,7 +679,7 @@ class MixedLoss(nn.Module):
         term = self._terms[name]
         assert term.row_loss is not None
         given: Any = nll if term.takes_nll else None
-        vector: Any = getattr(self, f"of_classes_{name}", None)
+        vector: Any = getattr(self, f"of_classes_{name}") if term.of_classes else None
         # Once for each term, so that half precision rounds the gradient of each term by itself.
         wide = logits.to(accumulation_dtype(logits))
         loss: object = term.row_loss(wide, target, given, vector, self.mix)

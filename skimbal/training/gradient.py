@@ -48,8 +48,10 @@ def compute_gradient(net: TrainableNet, batch: Batch) -> dict[str, Tensor]:
     rows of the images and of the weights, and the labels of all rows.
     """
     n_rows = len(batch.labels)
-    labels = batch.labels[net.processes_.own_rows(n_rows)]
-    own = Batch.of(batch.images, labels, batch.weight)
+    rows, own = net.processes_.own_rows(n_rows), batch
+    if rows != slice(None):
+        own = Batch.of(batch.images, batch.labels[rows], batch.weight)
+    labels = own.labels
     # By their number of rows processes may take different paths here. Each path sends the same
     # messages: one from within a loss of sets, which is called once, then the gradients.
     if net.micro_batch_size is None or len(labels) <= net.micro_batch_size:
