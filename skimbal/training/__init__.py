@@ -11,12 +11,7 @@ from skimbal.training.forward import softmax
 from skimbal.training.net import TrainingNet
 from skimbal.training.optimizers import OPTIMIZERS, can_be_fused, takes_several_gradients
 from skimbal.training.processes import Alone, Processes, Together, join
-from skimbal.training.random_state import (
-    draw_seed,
-    generator_states,
-    isolated_random_state,
-    restore,
-)
+from skimbal.training.random_state import draw_seed, isolated_random_state
 from skimbal.training.standardize import StandardizedModule, channel_statistics
 
 __all__ = [
@@ -38,12 +33,10 @@ __all__ = [
     "channel_statistics",
     "device_type",
     "draw_seed",
-    "generator_states",
     "is_cuda",
     "isolated_random_state",
     "join",
     "release_memory",
-    "restore",
     "softmax",
     "takes_several_gradients",
 ]
