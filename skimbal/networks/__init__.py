@@ -3,6 +3,7 @@
 from skimbal.networks.built_in import BUILT_IN
 from skimbal.networks.folding import fold_batch_norm
 from skimbal.networks.layers import GridPool, ResidualBlock
+from skimbal.networks.residual import ResidualCNN
 from skimbal.networks.resnet import ResNet
 from skimbal.networks.small import SmallCNN
 from skimbal.networks.spec import (
@@ -23,6 +24,7 @@ __all__ = [
     "PixelRange",
     "ResNet",
     "ResidualBlock",
+    "ResidualCNN",
     "SmallCNN",
     "SplitNetwork",
     "Unfreezable",
