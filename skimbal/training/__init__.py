@@ -12,7 +12,7 @@ from skimbal.training.net import TrainingNet
 from skimbal.training.optimizers import OPTIMIZERS, can_be_fused, takes_several_gradients
 from skimbal.training.processes import Alone, Processes, Together, join
 from skimbal.training.random_state import draw_seed, isolated_random_state
-from skimbal.training.standardize import StandardizedModule, channel_statistics
+from skimbal.training.standardize import StandardizedModule, channel_statistics, pixel_range
 
 __all__ = [
     "OPTIMIZERS",
@@ -36,6 +36,7 @@ __all__ = [
     "is_cuda",
     "isolated_random_state",
     "join",
+    "pixel_range",
     "release_memory",
     "softmax",
     "takes_several_gradients",
