@@ -6,7 +6,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["adjust_gamma", "adjust_sigmoid", "crop", "flip", "gaussian_blur"]
+__all__ = [
+    "adjust_gamma",
+    "adjust_sigmoid",
+    "affine",
+    "crop",
+    "erase",
+    "flip",
+    "gaussian_blur",
+    "permute_axes",
+]
 
 
 def flip(images: Tensor, flipped: Tensor) -> Tensor:
@@ -38,6 +47,91 @@ def flip(images: Tensor, flipped: Tensor) -> Tensor:
             rows = chosen.nonzero()[:, 0].to(images.device)
             images[rows] = images[rows].flip(axis)
     return images
+
+
+def permute_axes(images: Tensor, order: Tensor) -> Tensor:
+    """Permute the spatial axes of each image by its own permutation.
+
+    Parameters
+    ----------
+    images : Tensor of shape (n, c, ...)
+        Images, in any dtype.
+    order : int64 Tensor of shape (n, n_spatial_axes)
+        For each spatial axis of the result, the spatial axis of the image, from 0, which must have
+        the same size.
+
+    Returns
+    -------
+    images : Tensor of shape (n, c, ...)
+        The images, in a new tensor.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skimbal.augmentation import permute_axes
+    >>> permute_axes(torch.tensor([[[[1, 2], [3, 4]]]]), torch.tensor([[1, 0]]))
+    tensor([[[[1, 3],
+              [2, 4]]]])
+    """
+    images = images.clone()
+    orders, which = torch.unique(order, dim=0, return_inverse=True)
+    for number, axes in enumerate(orders.tolist()):
+        if axes != sorted(axes):
+            rows = (which == number).nonzero()[:, 0].to(images.device)
+            images[rows] = images[rows].permute(0, 1, *(2 + axis for axis in axes))
+    return images
+
+
+def affine(images: Tensor, matrix: Tensor) -> Tensor:
+    r"""Map each image by its own affine map about the centre, with linear interpolation.
+
+    The voxel at :math:`c + x` of the result is the voxel at :math:`c + A x + t` of the image, with
+    the centre :math:`c = (size - 1) / 2`, the matrix :math:`A` and the shift :math:`t`. All of them
+    are in voxels, so a rotation stays a rotation if the axes differ in length. Beyond its edges, an
+    image continues with its voxels at the edge. The result is the same as of
+    ``scipy.ndimage.affine_transform(..., order=1, mode="nearest")``.
+
+    Parameters
+    ----------
+    images : Tensor of shape (n, c, h, w) or (n, c, d, h, w)
+        Images, in a floating dtype and any unit.
+    matrix : Tensor of shape (n, n_spatial_axes, n_spatial_axes + 1)
+        Matrix of each image, dimensionless, and its shift in the last column, in voxels. Rows and
+        columns are in the order of the axes.
+
+    Returns
+    -------
+    images : Tensor of shape (n, c, h, w) or (n, c, d, h, w)
+        In the unit of the images.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skimbal.augmentation import affine
+    >>> quarter_turn = torch.tensor([[[0.0, 1.0, 0.0], [-1.0, 0.0, 0.0]]])
+    >>> affine(torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]]), quarter_turn)
+    tensor([[[[2., 4.],
+              [1., 3.]]]])
+    """
+    shape, device = images.shape[2:], images.device
+    # Places along an axis differ by less than the precision of smaller dtypes.
+    dtype = torch.promote_types(images.dtype, torch.float32)
+    # For torch, an axis of any size goes from -1 to 1, and the last axis comes first.
+    size = torch.tensor([*shape, 2], dtype=dtype)
+    theta = (matrix.to("cpu", dtype) * size / size[:-1, None]).flip(1).to(device)
+    grid, *columns = theta.unbind(2)[::-1]  # each of shape (n, n_axes)
+    grid = grid[..., None]
+    # The sum of the parts of all axes. torch's affine_grid multiplies matrices, which takes longer
+    # than the interpolation.
+    for length, column in zip(shape[::-1], columns, strict=True):
+        place = torch.linspace(1 / length - 1, 1 - 1 / length, length, dtype=dtype, device=device)
+        part = column[..., None] * place
+        grid = (part[..., None] + grid[:, :, None]).flatten(2)
+    grid = grid.reshape(len(grid), len(shape), *shape).movedim(1, -1)
+    mapped = torch.nn.functional.grid_sample(
+        images.to(dtype), grid, padding_mode="border", align_corners=False
+    )
+    return mapped.to(images.dtype)
 
 
 def adjust_gamma(images: Tensor, gamma: Tensor) -> Tensor:
@@ -180,6 +274,37 @@ def crop(images: Tensor, start: Tensor, size: Sequence[int]) -> Tensor:
     rows = torch.arange(len(images), device=images.device)
     places: list[Any] = [place.to(images.device) for place in start.unbind(1)]
     return windows[(rows, slice(None), *places)]
+
+
+def erase(images: Tensor, box: Tensor) -> Tensor:
+    """Replace a box in each image by the mean of each channel.
+
+    Parameters
+    ----------
+    images : Tensor of shape (n, c, ...)
+        Images, in a floating dtype and any unit.
+    box : Tensor of shape (n, n_spatial_axes, 2)
+        First voxel of the box along each axis, and the first voxel after it.
+
+    Returns
+    -------
+    images : Tensor of shape (n, c, ...)
+        In the unit of the images.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skimbal.augmentation import erase
+    >>> erase(torch.tensor([[[0.0, 2.0, 4.0, 6.0]]]), torch.tensor([[[2, 4]]]))
+    tensor([[[0., 2., 3., 3.]]])
+    """
+    inside = torch.ones((), dtype=torch.bool, device=images.device)
+    for axis, ends in enumerate(box.to(images.device).unbind(1), start=2):
+        place = torch.arange(images.shape[axis], device=images.device)
+        along = (place >= ends[:, :1]) & (place < ends[:, 1:])  # (n, size)
+        shape = [len(images) if i == 0 else -1 if i == axis else 1 for i in range(images.ndim)]
+        inside = inside & along.reshape(shape)
+    return torch.where(inside, images.mean(tuple(range(2, images.ndim)), keepdim=True), images)
 
 
 def _range(images: Tensor) -> tuple[Tensor, Tensor]:

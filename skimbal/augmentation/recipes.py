@@ -6,12 +6,13 @@ from typing import Any, TypeAlias
 
 from torch import Tensor, nn
 
-from skimbal.augmentation.geometry import RandomFlip
+from skimbal.augmentation.geometry import RandomAffine, RandomFlip, RandomSymmetry
 from skimbal.augmentation.intensity import (
     RandomGamma,
     RandomGaussianBlur,
     RandomSigmoidContrast,
 )
+from skimbal.augmentation.windows import RandomErasing
 from skimbal.exceptions import ParameterError
 
 __all__ = ["RECIPES", "AugmentSpec", "get_augmentation"]
@@ -36,6 +37,23 @@ class _Function(nn.Module):
         return repr(self.function)
 
 
+def _light(n_axes: int) -> list[nn.Module]:
+    return [RandomAffine(), RandomGamma()]
+
+
+def _strong(n_axes: int) -> list[nn.Module]:
+    return [
+        RandomAffine(degrees=20, translate=0.15, scale=(0.8, 1.25)),
+        RandomGamma(),
+        RandomGaussianBlur(sigma=(0, 1)),
+        RandomErasing(),
+    ]
+
+
+def _symmetries(n_axes: int) -> list[nn.Module]:
+    return [RandomSymmetry()]
+
+
 def _flips(n_axes: int) -> list[nn.Module]:
     return [RandomFlip()]
 
@@ -51,7 +69,13 @@ def _paper(n_axes: int) -> list[nn.Module]:
 #: Recipes that ``augment=`` knows by name: functions that map the number of spatial axes to another
 #: value of ``augment=``, such as a list of modules. It is read when an augmentation is made, so a
 #: row that is added is known to the classifiers, to studies and to the command line.
-RECIPES: dict[str, Callable[[int], AugmentSpec]] = {"flip": _flips, "paper": _paper}
+RECIPES: dict[str, Callable[[int], AugmentSpec]] = {
+    "light": _light,
+    "strong": _strong,
+    "flip": _flips,
+    "symmetries": _symmetries,
+    "paper": _paper,
+}
 
 
 def get_augmentation(spec: AugmentSpec, n_axes: int) -> nn.Sequential | None:
@@ -60,13 +84,25 @@ def get_augmentation(spec: AugmentSpec, n_axes: int) -> nn.Sequential | None:
     Parameters
     ----------
     spec : None, str, callable, or list of str and callables
-        Names are rows of :data:`~skimbal.augmentation.RECIPES`. ``"flip"`` mirrors along every axis
-        with probability 0.5. ``"paper"`` is the recipe of Scholz et al. (2024), each step with
-        probability 0.5: gamma from 0.5 to 1.5, then Gaussian blur with a standard deviation of up
-        to 1.5 voxels (volumes) or sigmoid contrast with a gain from 5 to 10 (2D images), then
-        flips along every axis. Callables, modules of torch among them, map a floating tensor of
-        shape (n, c, ...) to a tensor of the same shape and dtype. The module holds copies of them.
-        The entries of a list follow one another.
+        Names are rows of :data:`~skimbal.augmentation.RECIPES`:
+
+        - ``"light"``: rotations of up to 10 degrees, shifts of up to 8 % and scales from 0.9 to 1.1
+          (:class:`~skimbal.augmentation.RandomAffine`), then gamma from 0.5 to 1.5 with
+          probability 0.5. No mirror images, which may swap left and right.
+        - ``"strong"``: rotations of up to 20 degrees, shifts of up to 15 % and scales from 0.8 to
+          1.25, then gamma as above, Gaussian blur with a standard deviation of up to one voxel and
+          an erased box, each with probability 0.5. No mirror images.
+        - ``"flip"``: mirrors along every axis with probability 0.5.
+        - ``"symmetries"``: all turns by 90 degrees and mirror images, of which a square has 8 and a
+          cube 48.
+        - ``"paper"``: the recipe of Scholz et al. (2024), each step with probability 0.5: gamma
+          from 0.5 to 1.5, then Gaussian blur with a standard deviation of up to 1.5 voxels
+          (volumes) or sigmoid contrast with a gain from 5 to 10 (2D images), then flips along every
+          axis.
+
+        Callables, modules of torch among them, map a floating tensor of shape (n, c, ...) to a
+        tensor of the same shape and dtype. The module holds copies of them. The entries of a list
+        follow one another.
     n_axes : int
         Number of spatial axes.
 

@@ -1,16 +1,16 @@
-"""Windows of images."""
+"""Windows of images, cut out or erased."""
 
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-from skimbal.augmentation.functions import crop
-from skimbal.augmentation.random_change import RandomChange
+from skimbal.augmentation.functions import crop, erase
+from skimbal.augmentation.random_change import RandomChange, RandomOfSome, check_bounds
 from skimbal.exceptions import ParameterError
 from skimbal.typing import is_integer
 
-__all__ = ["CenterCrop", "RandomCrop"]
+__all__ = ["CenterCrop", "RandomCrop", "RandomErasing"]
 
 
 class RandomCrop(RandomChange):
@@ -91,6 +91,60 @@ class CenterCrop(nn.Module):
     def extra_repr(self) -> str:
         """Return the parameters."""
         return f"size={self.size}"
+
+
+class RandomErasing(RandomOfSome):
+    """Replace a random box in each image by the mean of each channel (Zhong et al., 2020).
+
+    The images are changed by :func:`~skimbal.augmentation.erase`.
+
+    Parameters
+    ----------
+    share : (float, float), default=(0.1, 0.4)
+        Range of the length of the box along each axis, as a share of the axis, in [0, 1]. It is
+        drawn uniformly for each axis of each image, and the box has at least one voxel.
+    p : float, default=0.5
+        Probability to change an image, in [0, 1].
+
+    Raises
+    ------
+    ParameterError
+        If ``share`` is not a range in [0, 1], or ``p`` is not a number in [0, 1].
+
+    References
+    ----------
+    Zhong, Z., Zheng, L., Kang, G., Li, S. and Yang, Y. (2020). Random erasing data augmentation.
+    AAAI, 13001-13008.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skimbal.augmentation import RandomErasing
+    >>> RandomErasing(share=(1, 1), p=1)(torch.tensor([[[0.0, 1.0, 2.0]]]))
+    tensor([[[1., 1., 1.]]])
+    """
+
+    def __init__(self, share: Sequence[float] = (0.1, 0.4), p: float = 0.5) -> None:
+        super().__init__(p)
+        self.share = check_bounds("share", share, positive=False)
+        if self.share[1] > 1:
+            raise ParameterError("share", "a pair (lowest, highest) of numbers in [0, 1]", share)
+
+    def draw_each(self, images: Tensor) -> Tensor:
+        """Draw the ends of the box along each axis, of shape (n, n_spatial_axes, 2)."""
+        size, (low, high) = torch.tensor(images.shape[2:]), self.share
+        draw = torch.rand(len(images), len(size), 2, dtype=torch.float64)
+        length = ((low + (high - low) * draw[..., 0]) * size).round().clamp(min=1)
+        start = torch.minimum((draw[..., 1] * (size - length + 1)).floor(), size - length)
+        return torch.stack([start, start + length], 2)
+
+    def change_each(self, images: Tensor, draw: Tensor) -> Tensor:
+        """Change every one of these images, each by its box."""
+        return erase(images, draw)
+
+    def extra_repr(self) -> str:
+        """Return the parameters."""
+        return f"share={self.share}, p={self.p}"
 
 
 def _room(images: Tensor, size: int | tuple[int, ...]) -> list[int]:

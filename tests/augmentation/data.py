@@ -4,6 +4,8 @@ import numpy as np
 import torch
 
 from skimbal.augmentation import (
+    RandomAffine,
+    RandomErasing,
     RandomFlip,
     RandomGamma,
     RandomGaussianBlur,
@@ -17,6 +19,8 @@ RANDOM = {
     "gamma": RandomGamma,
     "blur": RandomGaussianBlur,
     "sigmoid": RandomSigmoidContrast,
+    "affine": RandomAffine,
+    "erasing": RandomErasing,
 }
 
 

@@ -3,9 +3,20 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import ndimage
 
-from skimbal.augmentation import adjust_gamma, adjust_sigmoid, crop, flip, gaussian_blur
+from skimbal.augmentation import (
+    adjust_gamma,
+    adjust_sigmoid,
+    affine,
+    crop,
+    erase,
+    flip,
+    gaussian_blur,
+    permute_axes,
+)
 from tests.augmentation.data import SHAPES, channels, some_images
 
 
@@ -100,3 +111,79 @@ def test_gamma_keeps_the_range(rng):
     result = adjust_gamma(images, torch.linspace(0.5, 1.5, len(images)))
     for extreme in (torch.amin, torch.amax):
         torch.testing.assert_close(extreme(result, (2, 3)), extreme(images, (2, 3)))
+
+
+sizes = st.lists(st.integers(1, 9), min_size=2, max_size=3)
+seeds = st.integers(0, 2**32 - 1)
+
+
+@given(size=sizes, seed=seeds)
+def test_affine_is_that_of_scipy(size, seed):
+    rng, n_axes = np.random.default_rng(seed), len(size)
+    images = torch.from_numpy(rng.normal(size=(3, 2, *size)))
+    linear = np.eye(n_axes) + rng.normal(scale=0.5, size=(3, n_axes, n_axes))
+    shift = rng.normal(scale=2, size=(3, n_axes))
+    result = affine(images, torch.from_numpy(np.concatenate([linear, shift[..., None]], 2)))
+    centre = (np.array(size) - 1) / 2
+    for (i, c), x in channels(images):
+        offset = centre + shift[i] - linear[i] @ centre
+        expected = ndimage.affine_transform(x, linear[i], offset, order=1, mode="nearest")
+        np.testing.assert_allclose(result[i, c], expected, atol=1e-9)
+
+
+@given(size=sizes, dtype=st.sampled_from([torch.float16, torch.bfloat16, torch.float32]))
+def test_identity_changes_nothing(size, dtype):
+    images = torch.linspace(-3, 200, 2 * int(np.prod(size))).reshape(2, 1, *size).to(dtype)
+    result = affine(images, torch.eye(len(size), len(size) + 1).expand(2, -1, -1))
+    assert result.dtype == dtype
+    torch.testing.assert_close(
+        result, images, rtol=1e-2 if dtype.itemsize == 2 else 1e-5, atol=1e-3
+    )
+
+
+@given(side=st.integers(1, 9), other=st.integers(1, 5), n_turns=st.integers(0, 3), seed=seeds)
+@pytest.mark.parametrize("plane", [(0, 1), (0, 2), (1, 2), None])
+def test_quarter_turns_are_those_of_numpy(side, other, n_turns, seed, plane):
+    """In a plane of two equal axes, also beside an axis of another size. No plane: a square."""
+    i, j = plane or (0, 1)
+    n_axes = 2 if plane is None else 3
+    size = [side if axis in (i, j) else other for axis in range(n_axes)]
+    images = torch.from_numpy(np.random.default_rng(seed).normal(size=(1, 2, *size)))
+    cos, sin = round(np.cos(n_turns * np.pi / 2)), round(np.sin(n_turns * np.pi / 2))
+    matrix = torch.eye(n_axes, n_axes + 1)[None]
+    matrix[0, i, i], matrix[0, i, j], matrix[0, j, i], matrix[0, j, j] = cos, sin, -sin, cos
+    expected = torch.rot90(images, n_turns, (2 + i, 2 + j))
+    torch.testing.assert_close(affine(images, matrix), expected, rtol=0, atol=1e-9)
+
+
+def test_shifts_and_scales_are_in_voxels():
+    images = torch.zeros(1, 1, 5, 9)
+    images[0, 0, 2, 4] = 1  # the centre
+    shifted = affine(images, torch.tensor([[[1.0, 0, -1], [0, 1, 3]]]))
+    assert shifted[0, 0].argmax() == 3 * 9 + 1
+    images[0, 0, 2, 6] = 1
+    halved = affine(images, torch.tensor([[[2.0, 0, 0], [0, 2, 0]]]))
+    assert halved[0, 0].nonzero().tolist() == [[2, 4], [2, 5]]
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+@pytest.mark.parametrize("shape", [(9, 2, 5, 5), (9, 2, 4, 4, 4)])
+def test_permutation_is_that_of_numpy(rng, shape, dtype):
+    images = torch.from_numpy(rng.integers(0, 255, shape)).to(dtype)
+    order = np.array([rng.permutation(len(shape) - 2) for _ in range(shape[0])])
+    result = permute_axes(images, torch.from_numpy(order))
+    assert result.dtype == dtype
+    for image, axes, changed in zip(images, order, result, strict=True):
+        np.testing.assert_array_equal(changed, image.numpy().transpose(0, *(1 + axes)))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_erased_box_has_the_mean(rng, shape):
+    images = some_images(rng, shape)
+    start = rng.integers(0, shape[2:], (shape[0], len(shape) - 2))
+    stop = np.minimum(start + 3, shape[2:])
+    result = erase(images, torch.from_numpy(np.stack([start, stop], 2)))
+    for (i, c), x in channels(images):
+        expected = x.copy()
+        expected[tuple(map(slice, start[i], stop[i]))] = x.mean()
+        np.testing.assert_allclose(result[i, c], expected, rtol=1e-4)

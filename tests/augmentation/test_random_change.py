@@ -12,14 +12,19 @@ from torch import nn
 from skimbal.augmentation import (
     CenterCrop,
     PerSample,
+    RandomAffine,
     RandomCrop,
+    RandomErasing,
     RandomFlip,
     RandomGamma,
     RandomGaussianBlur,
     RandomSigmoidContrast,
+    RandomSymmetry,
     adjust_gamma,
     adjust_sigmoid,
+    affine,
     alike,
+    erase,
     flip,
     gaussian_blur,
     get_augmentation,
@@ -42,9 +47,15 @@ def test_a_module_is_its_draw_and_its_function(rng, name, shape):
     if name == "flip":
         assert torch.equal(result, flip(images, draw))
         return
-    stays = draw.isnan()
+    stays = draw.isnan().reshape(len(images), -1)[:, 0]
     assert 0 < stays.sum() < len(images)
-    function = {"gamma": adjust_gamma, "blur": gaussian_blur, "sigmoid": adjust_sigmoid}[name]
+    function = {
+        "gamma": adjust_gamma,
+        "blur": gaussian_blur,
+        "sigmoid": adjust_sigmoid,
+        "affine": affine,
+        "erasing": erase,
+    }[name]
     assert torch.equal(result[~stays], function(images[~stays], draw[~stays]))
     assert torch.equal(result[stays], images[stays])
 
@@ -98,6 +109,13 @@ def test_a_gpu_gives_the_same_images(rng, n_axes):
         (lambda: RandomGaussianBlur(sigma=(0, math.inf)), "sigma", (0, math.inf)),
         (lambda: RandomSigmoidContrast(gain=(5, "10")), "gain", (5, "10")),
         (lambda: RandomSigmoidContrast(cutoff=math.nan), "cutoff", math.nan),
+        (lambda: RandomAffine(degrees=-1), "degrees", -1),
+        (lambda: RandomAffine(degrees=(-10, 10)), "degrees", (-10, 10)),
+        (lambda: RandomAffine(translate=1.1), "translate", 1.1),
+        (lambda: RandomAffine(scale=(0, 1)), "scale", (0, 1)),
+        (lambda: RandomAffine(p=2), "p", 2),
+        (lambda: RandomErasing(share=(0.1, 1.1)), "share", (0.1, 1.1)),
+        (lambda: RandomErasing(share=0.2), "share", 0.2),
         (lambda: RandomCrop(0), "size", 0),
         (lambda: CenterCrop([4, 2.5]), "size", [4, 2.5]),
         (lambda: CenterCrop(True), "size", True),
@@ -126,7 +144,7 @@ def test_images_that_do_not_fit_are_refused(module, parameter, values):
     assert all(value in str(error.value) for value in values)
 
 
-@pytest.mark.parametrize("name", ["gamma", "blur", "sigmoid"])
+@pytest.mark.parametrize("name", [name for name in RANDOM if name != "flip"])
 def test_intensities_change_in_floating_dtypes_only(name):
     with pytest.raises(TypeError, match=r"images .*torch.uint8"):
         RANDOM[name]()(torch.zeros(2, 1, 5, 6, dtype=torch.uint8))
@@ -149,6 +167,7 @@ class Brighter(RandomGamma):
 STEPS = {
     **RANDOM,
     "flips": lambda: RandomFlip(axes=[-1]),
+    "symmetries": RandomSymmetry,
     "crop": lambda: RandomCrop(4),
     "centre": lambda: CenterCrop(4),
     "numpy": lambda: numpy_noise,
@@ -210,6 +229,8 @@ def test_alike_changes_all_images_by_the_same_draw(rng, name):
         ([RandomFlip(axes=[-1])], 3, {2}),
         ([RandomFlip(axes=[0]), RandomGamma(), RandomFlip([-1], p=0.1)], 3, {0, 2}),
         ([RandomFlip(p=0)], 2, set()),
+        ([RandomSymmetry()], 3, {0, 1, 2}),
+        (get_augmentation(["light", "strong"], 3), 3, set()),
         ([nn.Sequential(RandomGamma(), RandomFlip([0]))], 2, {0}),
         ([RandomGamma(), RandomCrop(3), CenterCrop(3), PerSample(RandomFlip()), len], 3, set()),
         ([], 3, set()),

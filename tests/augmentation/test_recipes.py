@@ -101,3 +101,44 @@ def test_a_recipe_is_any_value_of_augment(monkeypatch):
     monkeypatch.setitem(RECIPES, "mine", lambda n_axes: [kept, 3])
     with pytest.raises(ParameterError, match=r"augment .*got 3"):
         get_augmentation(["flip", "mine"], 2)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("shape", [(6, 1, 9, 12), (6, 3, 8, 8), (6, 2, 7, 8, 6), (6, 1, 1, 9, 9)])
+def test_every_recipe_works_on_every_kind_of_image(rng, name, dtype, shape):
+    images = torch.from_numpy(rng.normal(100, 30, shape)).to(dtype)
+    before, module = images.clone(), get_augmentation(name, len(shape) - 2)
+    torch.manual_seed(0)
+    result = module(images)
+    assert (result.shape, result.dtype) == (images.shape, dtype)
+    assert result.isfinite().all()
+    assert not torch.equal(result, images)
+    assert torch.equal(images, before)
+    # No value beyond the range, up to rounding.
+    margin = 0.05 if dtype.itemsize == 2 else 1e-3
+    for image, changed in zip(images, result, strict=True):
+        assert changed.min() >= image.min() - margin * image.abs().max()
+        assert changed.max() <= image.max() + margin * image.abs().max()
+    torch.manual_seed(0)
+    assert torch.equal(module(images), result)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("shape", [(2, 1, 1, 1), (2, 1, 1, 5), (2, 1, 5, 1, 1), (2, 1, 1, 1, 1)])
+def test_every_recipe_works_on_axes_of_one_voxel(name, shape):
+    images = torch.rand(shape)
+    result = get_augmentation(name, len(shape) - 2)(images)
+    assert result.shape == shape
+    assert result.isfinite().all()
+
+
+@pytest.mark.parametrize("name", ["light", "strong"])
+def test_light_and_strong_do_not_mirror(name):
+    # Left is dark and right is bright, however the image is shifted and turned.
+    images = torch.linspace(0, 1, 16).expand(200, 1, 16, 16)
+    result = get_augmentation(name, 2)(images)
+    assert (result[..., 8:].mean((1, 2, 3)) > result[..., :8].mean((1, 2, 3))).all()
+    volumes = torch.linspace(0, 1, 12).expand(100, 1, 12, 12, 12)
+    result = get_augmentation(name, 3)(volumes)
+    assert (result[..., 6:].mean((1, 2, 3, 4)) > result[..., :6].mean((1, 2, 3, 4))).all()
