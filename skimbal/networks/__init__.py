@@ -2,7 +2,8 @@
 
 from skimbal.networks.built_in import BUILT_IN
 from skimbal.networks.folding import fold_batch_norm
-from skimbal.networks.layers import GridPool, ResidualBlock
+from skimbal.networks.inflation import inflate
+from skimbal.networks.layers import ACSConv3d, GridPool, ResidualBlock
 from skimbal.networks.residual import ResidualCNN
 from skimbal.networks.resnet import ResNet
 from skimbal.networks.small import SmallCNN
@@ -17,6 +18,7 @@ from skimbal.networks.spec import (
 
 __all__ = [
     "BUILT_IN",
+    "ACSConv3d",
     "GridPool",
     "LearningRateFactors",
     "ModuleSpec",
@@ -29,4 +31,5 @@ __all__ = [
     "SplitNetwork",
     "Unfreezable",
     "fold_batch_norm",
+    "inflate",
 ]
