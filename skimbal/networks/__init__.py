@@ -6,6 +6,7 @@ from skimbal.networks.inflation import inflate
 from skimbal.networks.layers import ACSConv3d, GridPool, ResidualBlock
 from skimbal.networks.residual import ResidualCNN
 from skimbal.networks.resnet import ResNet
+from skimbal.networks.slices import SliceNet
 from skimbal.networks.small import SmallCNN
 from skimbal.networks.spec import (
     LearningRateFactors,
@@ -27,6 +28,7 @@ __all__ = [
     "ResNet",
     "ResidualBlock",
     "ResidualCNN",
+    "SliceNet",
     "SmallCNN",
     "SplitNetwork",
     "Unfreezable",
