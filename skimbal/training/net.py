@@ -365,6 +365,10 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
         """Compute the input of the feature layer for each row."""
         return prediction.features_of_rows(self, dataset)
 
+    def slice_weights_of_rows(self, dataset: ImageDataset) -> np.ndarray:
+        """Compute the weights of the slices of each row, where the network has such weights."""
+        return prediction.slice_weights_of_rows(self, dataset)
+
 
 def _can_be_saved(value: object) -> bool:
     """Tell whether torch can write a value to a file."""

@@ -24,6 +24,7 @@ __all__ = [
     "features_of_rows",
     "predict_rows",
     "rows_in_block",
+    "slice_weights_of_rows",
     "try_out",
 ]
 
@@ -233,6 +234,13 @@ def features_of_rows(net: PredictingNet, dataset: ImageDataset) -> np.ndarray:
 
     with network.get_submodule(net.feature_layer_).register_forward_pre_hook(keep):
         return _in_blocks(net, dataset, features)
+
+
+def slice_weights_of_rows(net: PredictingNet, dataset: ImageDataset) -> np.ndarray:
+    """Compute the weights of the slices of each row, of shape (n_samples, n_slices)."""
+    net.set_training(False)
+    network: Any = net.module_.network
+    return _in_blocks(net, dataset, infer_with(net, network.slice_weights))
 
 
 def _in_blocks(
