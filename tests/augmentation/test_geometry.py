@@ -82,9 +82,8 @@ def test_affine_draws_stay_within_their_ranges(size, degrees, translate, low, ex
     np.testing.assert_allclose(product, np.broadcast_to(np.eye(n_axes), product.shape), atol=1e-9)
     assert (np.abs(shift) <= translate * np.array(size)).all()
     for axis in np.flatnonzero(np.array(size) == 1):
-        np.testing.assert_allclose(
-            rotation[:, axis], np.broadcast_to(np.eye(n_axes)[axis], (20, n_axes))
-        )
+        expected = np.broadcast_to(np.eye(n_axes)[axis], (20, n_axes))
+        np.testing.assert_allclose(rotation[:, axis], expected, atol=1e-9)
     if n_axes == 2:
         angle = np.degrees(np.arctan2(rotation[:, 0, 1], rotation[:, 0, 0]))
         assert (np.abs(angle) <= degrees + 1e-6).all()
