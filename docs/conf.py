@@ -74,6 +74,7 @@ numpydoc_show_inherited_class_members = dict.fromkeys(
     [
         "skimbal.LossMix",
         "skimbal.CollapseWarning",
+        "skimbal.Pretrained",
         "skimbal.SliceNet",
         "skimbal.NDSampler",
         "skimbal.augmentation.CenterCrop",
@@ -99,6 +100,8 @@ numpydoc_show_inherited_class_members = dict.fromkeys(
         "skimbal.losses.SoftMCCLoss",
         "skimbal.networks.ACSConv3d",
         "skimbal.networks.GridPool",
+        "skimbal.networks.NetworkSpec",
+        "skimbal.networks.PretrainedNetwork",
         "skimbal.networks.ResNet",
         "skimbal.networks.ResidualBlock",
         "skimbal.networks.ResidualCNN",

@@ -243,7 +243,7 @@ def test_every_imported_package_is_declared():
         return {re.match(r"[\w.-]+", text)[0].lower() for text in requirements}
 
     required = names(project["dependencies"])
-    of_users = ("data", "distributed", "io", "plot", "study")
+    of_users = ("data", "distributed", "io", "plot", "pretrained", "study")
     extras = set().union(*(names(project["optional-dependencies"][extra]) for extra in of_users))
     distributions = packages_distributions()
     for file in FILES:

@@ -4,6 +4,7 @@ from skimbal.networks.built_in import BUILT_IN
 from skimbal.networks.folding import fold_batch_norm
 from skimbal.networks.inflation import inflate
 from skimbal.networks.layers import ACSConv3d, GridPool, ResidualBlock
+from skimbal.networks.pretrained import Pretrained, PretrainedNetwork
 from skimbal.networks.residual import ResidualCNN
 from skimbal.networks.resnet import ResNet
 from skimbal.networks.slices import SliceNet
@@ -25,6 +26,8 @@ __all__ = [
     "ModuleSpec",
     "NetworkSpec",
     "PixelRange",
+    "Pretrained",
+    "PretrainedNetwork",
     "ResNet",
     "ResidualBlock",
     "ResidualCNN",

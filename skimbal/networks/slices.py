@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from skimbal.exceptions import ParameterError
 from skimbal.networks.built_in import BUILT_IN
 from skimbal.networks.spec import LearningRateFactors, NetworkSpec, PixelRange, Unfreezable
-from skimbal.typing import is_integer
+from skimbal.typing import PathLike, is_integer
 
 __all__ = ["POOLINGS", "SliceNet", "SlicedNetwork"]
 
@@ -298,6 +298,12 @@ class SlicedNetwork(nn.Module):
     def unfreeze_at(self) -> float | None:
         """The time at which the backbone is unfrozen."""
         return self.backbone.unfreeze_at if isinstance(self.backbone, Unfreezable) else None
+
+    @property
+    def features_cache(self) -> PathLike | None:
+        """The folder for the features of the backbone."""
+        folder: PathLike | None = getattr(self.backbone, "features_cache", None)
+        return folder if self.freezes_backbone else None
 
     def unfreeze(self) -> None:
         """Let training change the frozen parts of the backbone."""

@@ -7,6 +7,7 @@ from skimbal.training.batches import BlockIterator, TrainIterator
 from skimbal.training.callbacks import CosineSchedule, EpochProgress, IncompleteBatches
 from skimbal.training.dataset import Batch, DeviceDataset, ImageDataset
 from skimbal.training.devices import device_type, is_cuda, release_memory
+from skimbal.training.fine_tuning import check_unfreezing
 from skimbal.training.forward import softmax
 from skimbal.training.net import TrainingNet
 from skimbal.training.optimizers import OPTIMIZERS, can_be_fused, takes_several_gradients
@@ -31,6 +32,7 @@ __all__ = [
     "TrainingNet",
     "can_be_fused",
     "channel_statistics",
+    "check_unfreezing",
     "device_type",
     "draw_seed",
     "is_cuda",
