@@ -21,7 +21,7 @@ from skimbal.augmentation.intensity import (
     RandomSigmoidContrast,
 )
 from skimbal.augmentation.per_sample import PerSample
-from skimbal.augmentation.random_change import alike, mirrored_axes
+from skimbal.augmentation.random_change import OneOf, alike, mirrored_axes
 from skimbal.augmentation.recipes import RECIPES, AugmentSpec, get_augmentation
 from skimbal.augmentation.windows import CenterCrop, RandomCrop, RandomErasing
 
@@ -29,6 +29,7 @@ __all__ = [
     "RECIPES",
     "AugmentSpec",
     "CenterCrop",
+    "OneOf",
     "PerSample",
     "RandomAffine",
     "RandomCrop",

@@ -97,6 +97,9 @@ class RandomSymmetry(RandomChange):
     8
     """
 
+    def __init__(self) -> None:
+        super().__init__()
+
     def mirrored_axes(self, n_axes: int) -> set[int]:
         """Return all spatial axes."""
         return set(range(n_axes))

@@ -10,6 +10,7 @@ from skimbal.generators import generator_states, restore
 from skimbal.typing import is_number
 
 __all__ = [
+    "OneOf",
     "RandomChange",
     "RandomOfSome",
     "alike",
@@ -79,6 +80,56 @@ class RandomOfSome(RandomChange):
         raise NotImplementedError
 
 
+class OneOf(RandomChange):
+    """Change each image by one of several modules, drawn for each image by itself.
+
+    Parameters
+    ----------
+    steps : sequence of torch.nn.Module
+        Modules that map a batch of images to a batch of the same shape and dtype. All have the same
+        probability. :class:`torch.nn.Identity` leaves an image as it is.
+
+    Raises
+    ------
+    ParameterError
+        If ``steps`` is not a list of modules.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch import nn
+    >>> from skimbal.augmentation import OneOf, RandomFlip
+    >>> images = torch.tensor([[[1, 2]]]).expand(100, 1, 2)
+    >>> OneOf([nn.Identity(), RandomFlip(p=1)])(images).unique(dim=0)
+    tensor([[[1, 2]],
+    <BLANKLINE>
+            [[2, 1]]])
+    """
+
+    def __init__(self, steps: Sequence[nn.Module]) -> None:
+        super().__init__()
+        if not (
+            isinstance(steps, list | tuple)
+            and steps
+            and all(isinstance(step, nn.Module) for step in steps)
+        ):
+            raise ParameterError("steps", "a list of modules", steps)
+        self.steps = nn.ModuleList(steps)
+
+    def mirrored_axes(self, n_axes: int) -> set[int]:
+        """Return the spatial axes along which a module may mirror."""
+        return mirrored_axes(self.steps, n_axes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Change images of shape (n, c, ...)."""
+        chosen, result = torch.randint(len(self.steps), (len(images),)), images.clone()
+        for number, step in enumerate(self.steps):
+            rows = (chosen == number).nonzero()[:, 0].to(images.device)
+            if len(rows):
+                result[rows] = step(images[rows])
+        return result
+
+
 def alike(step: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
     """Apply one random change to all images: the draw for a single image, for each of them.
 
@@ -87,7 +138,7 @@ def alike(step: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
     Parameters
     ----------
     step : callable
-        A module of :mod:`skimbal.augmentation`, or another callable that maps a batch of images to
+        A module of ``skimbal.augmentation``, or another callable that maps a batch of images to
         a batch. Another callable gets one image after the other. The generators of torch, numpy and
         Python are in the same state before each of them.
     images : Tensor of shape (n, c, ...)
@@ -128,7 +179,7 @@ def mirrored_axes(steps: Iterable[object], n_axes: int) -> set[int]:
     ----------
     steps : iterable
         Modules, such as the result of :func:`~skimbal.augmentation.get_augmentation`. Only modules
-        of :mod:`skimbal.augmentation` count, also within a :class:`torch.nn.Sequential`.
+        of ``skimbal.augmentation`` count, also within a :class:`torch.nn.Sequential`.
     n_axes : int
         Number of spatial axes.
 

@@ -12,6 +12,7 @@ from skimbal.augmentation.intensity import (
     RandomGaussianBlur,
     RandomSigmoidContrast,
 )
+from skimbal.augmentation.random_change import OneOf
 from skimbal.augmentation.windows import RandomErasing
 from skimbal.exceptions import ParameterError
 
@@ -54,6 +55,23 @@ def _symmetries(n_axes: int) -> list[nn.Module]:
     return [RandomSymmetry()]
 
 
+def _trivial(n_axes: int) -> list[nn.Module]:
+    return [
+        OneOf(
+            [
+                nn.Identity(),
+                RandomAffine(degrees=30, translate=0, scale=(1, 1)),
+                RandomAffine(degrees=0, translate=0.3, scale=(1, 1)),
+                RandomAffine(degrees=0, translate=0, scale=(0.7, 1.4)),
+                RandomGamma(gamma=(0.4, 2), p=1),
+                RandomSigmoidContrast(p=1),
+                RandomGaussianBlur(p=1),
+                RandomErasing(p=1),
+            ]
+        )
+    ]
+
+
 def _flips(n_axes: int) -> list[nn.Module]:
     return [RandomFlip()]
 
@@ -72,6 +90,7 @@ def _paper(n_axes: int) -> list[nn.Module]:
 RECIPES: dict[str, Callable[[int], AugmentSpec]] = {
     "light": _light,
     "strong": _strong,
+    "trivial": _trivial,
     "flip": _flips,
     "symmetries": _symmetries,
     "paper": _paper,
@@ -92,6 +111,11 @@ def get_augmentation(spec: AugmentSpec, n_axes: int) -> nn.Sequential | None:
         - ``"strong"``: rotations of up to 20 degrees, shifts of up to 15 % and scales from 0.8 to
           1.25, then gamma as above, Gaussian blur with a standard deviation of up to one voxel and
           an erased box, each with probability 0.5. No mirror images.
+        - ``"trivial"``: in the manner of Müller and Hutter (2021), each image gets one of eight
+          changes, of random strength: none, a rotation of up to 30 degrees, a shift of up to 30 %,
+          a scale from 0.7 to 1.4, gamma from 0.4 to 2, sigmoid contrast with a gain from 5 to 10,
+          Gaussian blur with a standard deviation of up to 1.5 voxels, or an erased box. No mirror
+          images.
         - ``"flip"``: mirrors along every axis with probability 0.5.
         - ``"symmetries"``: all turns by 90 degrees and mirror images, of which a square has 8 and a
           cube 48.
@@ -118,6 +142,9 @@ def get_augmentation(spec: AugmentSpec, n_axes: int) -> nn.Sequential | None:
 
     References
     ----------
+    Müller, S. G. and Hutter, F. (2021). TrivialAugment: tuning-free yet state-of-the-art data
+    augmentation. ICCV, 774-782.
+
     Scholz, D. et al. (2024). Imbalance-aware loss functions improve medical image
     classification. MIDL, PMLR 250, 1341-1356.
 

@@ -7,10 +7,12 @@ import re
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 from torch import nn
 
 from skimbal.augmentation import (
     CenterCrop,
+    OneOf,
     PerSample,
     RandomAffine,
     RandomCrop,
@@ -120,6 +122,9 @@ def test_a_gpu_gives_the_same_images(rng, n_axes):
         (lambda: CenterCrop([4, 2.5]), "size", [4, 2.5]),
         (lambda: CenterCrop(True), "size", True),
         (lambda: PerSample(None), "transform", None),
+        (lambda: OneOf([]), "steps", []),
+        (lambda: OneOf([len]), "steps", [len]),
+        (lambda: OneOf("flip"), "steps", "flip"),
     ],
 )
 def test_parameters_that_cannot_work_are_refused(make, parameter, got):
@@ -150,6 +155,16 @@ def test_intensities_change_in_floating_dtypes_only(name):
         RANDOM[name]()(torch.zeros(2, 1, 5, 6, dtype=torch.uint8))
 
 
+def test_each_image_has_one_of_the_changes():
+    torch.manual_seed(0)
+    steps = [nn.Identity(), RandomFlip(p=1), get_augmentation(lambda images: -images, 2)]
+    images = torch.rand(3000, 1, 2, 2)
+    result = OneOf(steps)(images)
+    by_each = torch.stack([(result == step(images)).flatten(1).all(1) for step in steps])
+    assert (by_each.sum(0) == 1).all()
+    assert stats.chisquare(by_each.sum(1)).pvalue > 1e-3
+
+
 # One change for all images ---------------------------------------------------------------
 
 
@@ -168,6 +183,7 @@ STEPS = {
     **RANDOM,
     "flips": lambda: RandomFlip(axes=[-1]),
     "symmetries": RandomSymmetry,
+    "one of": lambda: OneOf([RandomFlip(), RandomGamma(), RandomAffine()]),
     "crop": lambda: RandomCrop(4),
     "centre": lambda: CenterCrop(4),
     "numpy": lambda: numpy_noise,
@@ -230,6 +246,7 @@ def test_alike_changes_all_images_by_the_same_draw(rng, name):
         ([RandomFlip(axes=[0]), RandomGamma(), RandomFlip([-1], p=0.1)], 3, {0, 2}),
         ([RandomFlip(p=0)], 2, set()),
         ([RandomSymmetry()], 3, {0, 1, 2}),
+        ([OneOf([RandomFlip([-1]), RandomGamma()])], 3, {2}),
         (get_augmentation(["light", "strong"], 3), 3, set()),
         ([nn.Sequential(RandomGamma(), RandomFlip([0]))], 2, {0}),
         ([RandomGamma(), RandomCrop(3), CenterCrop(3), PerSample(RandomFlip()), len], 3, set()),

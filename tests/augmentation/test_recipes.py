@@ -133,8 +133,8 @@ def test_every_recipe_works_on_axes_of_one_voxel(name, shape):
     assert result.isfinite().all()
 
 
-@pytest.mark.parametrize("name", ["light", "strong"])
-def test_light_and_strong_do_not_mirror(name):
+@pytest.mark.parametrize("name", ["light", "strong", "trivial"])
+def test_other_recipes_do_not_mirror(name):
     # Left is dark and right is bright, however the image is shifted and turned.
     images = torch.linspace(0, 1, 16).expand(200, 1, 16, 16)
     result = get_augmentation(name, 2)(images)
