@@ -24,8 +24,8 @@ class SliceNet(NetworkSpec):
 
     Parameters
     ----------
-    backbone : str, NetworkSpec or callable, default="residual"
-        The network of 2D images: a name of :data:`BUILT_IN`, a :class:`~skimbal.Pretrained`, or a
+    backbone : str, NetworkSpec or callable, default="small"
+        The network of 2D images: a name of :data:`~skimbal.networks.BUILT_IN`, a :class:`~skimbal.Pretrained`, or a
         factory ``f(in_channels, n_classes)``. Its last :class:`torch.nn.Linear` is removed. A
         search reaches the parameters of a :class:`~skimbal.Pretrained` as
         ``module__backbone__freeze``.
@@ -82,7 +82,7 @@ class SliceNet(NetworkSpec):
 
     def __init__(
         self,
-        backbone: str | NetworkSpec | Callable[..., nn.Module] = "residual",
+        backbone: str | NetworkSpec | Callable[..., nn.Module] = "small",
         axis: int = 0,
         pooling: str = "attention",
         neighbours: int = 0,
@@ -340,12 +340,15 @@ class WeightedPooling(Pooling):
 
 
 class _Attention(WeightedPooling):
-    """Gated attention of Ilse et al. (2018), with their 128 hidden units."""
+    """Gated attention of Ilse et al. (2018).
+
+    It has 32 hidden units instead of 128, which are faster and were no worse in a trial.
+    """
 
     def __init__(self, n_features: int) -> None:
         super().__init__(n_features)
-        self.content, self.gate = nn.Linear(n_features, 128), nn.Linear(n_features, 128)
-        self.score = nn.Linear(128, 1)
+        self.content, self.gate = nn.Linear(n_features, 32), nn.Linear(n_features, 32)
+        self.score = nn.Linear(32, 1)
 
     def weights(self, features: Tensor) -> Tensor:
         hidden = self.content(features).tanh() * self.gate(features).sigmoid()

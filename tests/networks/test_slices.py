@@ -104,7 +104,7 @@ def test_poolings_train(pooling):
 
 def test_attention_is_the_weighted_mean():
     net = build(pooling="attention").double()
-    features = draw_images(3, 6, 64, dtype=torch.float64)
+    features = draw_images(3, 6, net.pool.n_features, dtype=torch.float64)
     weights = net.pool.weights(features)
     assert (weights > 0).all()
     torch.testing.assert_close(weights.sum(1), torch.ones(3, dtype=torch.float64))
@@ -209,7 +209,7 @@ def volumes():
 @pytest.mark.parametrize("pooling", ["attention", "max", "mean"])
 def test_slice_weights_of_a_classifier(volumes, pooling):
     X, y = volumes
-    clf = CNN3DClassifier("ce", module=SliceNet("small", pooling=pooling), max_epochs=8)
+    clf = CNN3DClassifier("ce", module=SliceNet(pooling=pooling), max_epochs=8)
     clf.set_params(batch_size=8, random_state=0)
     assert not hasattr(clf, "slice_weights")
     weights = clf.fit(X, y).slice_weights(X)
@@ -223,7 +223,7 @@ def test_slice_weights_of_a_classifier(volumes, pooling):
 
 
 def test_other_networks_have_no_slice_weights(volumes):
-    for module in ("small", SliceNet("small", pooling="lstm")):
+    for module in ("small", SliceNet(pooling="lstm")):
         clf = CNN3DClassifier("ce", module=module, max_epochs=1).fit(*volumes)
         assert not hasattr(clf, "slice_weights")
         with pytest.raises(AttributeError, match="slice_weights"):
@@ -232,9 +232,9 @@ def test_other_networks_have_no_slice_weights(volumes):
 
 def test_row_of_the_table(volumes):
     X, y = volumes
-    options = {"module__pooling": "max", "module__backbone": "small"}
+    options = {"module__pooling": "max", "module__backbone": "residual"}
     by_name = CNN3DClassifier("ce", module="slices", net=options, max_epochs=1, random_state=0)
-    spec = SliceNet("small", pooling="max")
+    spec = SliceNet("residual", pooling="max")
     by_spec = CNN3DClassifier("ce", module=spec, max_epochs=1, random_state=0)
     expected = by_spec.fit(X, y).predict_proba(X)
     np.testing.assert_array_equal(by_name.fit(X, y).predict_proba(X), expected)
@@ -344,7 +344,7 @@ def test_memory_of_a_row_counts_all_its_slices(volumes):
     X, y = volumes
     sizes = []
     for volume in (X, np.concatenate([X] * 3, 1)):
-        clf = CNN3DClassifier("ce", module=SliceNet("small"), max_epochs=1).fit(volume, y)
+        clf = CNN3DClassifier("ce", module=SliceNet(), max_epochs=1).fit(volume, y)
         sizes.append(clf.net_.activation_bytes_)
     assert sizes[1] == 3 * sizes[0]
 
