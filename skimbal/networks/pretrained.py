@@ -233,7 +233,7 @@ class Pretrained(NetworkSpec):
                 "source",
                 "a network for images with two spatial axes, which these volumes do not have",
                 self.source,
-                "skimbal.Pretrained is for CNN2DClassifier.",
+                "For volumes, skimbal.SliceNet(Pretrained(...)) runs it on each slice.",
             )
         loaded = load_network(self.source, self.architecture, self._size())
         if loaded.size is not None and self._size() not in (None, loaded.size):

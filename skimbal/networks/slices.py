@@ -226,7 +226,10 @@ class SliceNet(NetworkSpec):
     ) -> nn.Module:
         in_channels, *spatial_shape = shape
         if isinstance(self.backbone, NetworkSpec):
-            return self.backbone.build(in_channels, n_classes, spatial_shape, pixels)
+            try:
+                return self.backbone.build(in_channels, n_classes, spatial_shape, pixels)
+            except ParameterError as error:
+                raise error.within("backbone") from None
         if isinstance(self.backbone, str):
             make = BUILT_IN[self.backbone]
             return make(
@@ -286,6 +289,10 @@ class SlicedNetwork(nn.Module):
         """Compute the weight of each slice, of shape (n_samples, n_slices), with sum 1."""
         assert isinstance(self.pool, WeightedPooling)
         return self.pool.weights(self.features(x))
+
+    def extra_repr(self) -> str:
+        """Describe the parameters that no layer shows."""
+        return f"axis={self.axis}, neighbours={self.neighbours}"
 
     def learning_rate_factors(self) -> dict[str, float]:
         """Return the factors of the backbone."""

@@ -7,12 +7,14 @@ import pytest
 import torch
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
+from skorch.callbacks import Callback
 from torch import nn
 
-from skimbal import CNN2DClassifier, CNN3DClassifier, SliceNet
+from skimbal import CNN2DClassifier, CNN3DClassifier, Pretrained, SliceNet
 from skimbal.exceptions import ParameterError
 from skimbal.networks import NetworkSpec, ResidualCNN, fold_batch_norm
 from tests.networks.data import draw_images
+from tests.networks.pretrained_data import tiny_network
 
 SHAPE = (6, 12, 10)
 POOLINGS = ["attention", "max", "mean", "lstm"]
@@ -271,6 +273,73 @@ def test_micro_batches_are_exact(volumes, loss):
     np.testing.assert_allclose(proba[0], proba[1], rtol=1e-8)
 
 
+class Counting(nn.Sequential):
+    """Counts the slices that the backbone sees."""
+
+    n_seen = 0
+
+    def forward(self, x):
+        Counting.n_seen += len(x)
+        return super().forward(x)
+
+
+def counting():
+    return Counting(*tiny_network())
+
+
+def fit_frozen(X, y, **options):
+    spec = SliceNet(Pretrained(counting, freeze="backbone"), neighbours=1)
+    spec.set_params(**{name: options.pop(name) for name in [*options] if name in spec.get_params()})
+    clf = CNN3DClassifier("ce", module=spec, standardize=False, augment=None, random_state=0)
+    return clf.set_params(max_epochs=5, batch_size=8, lr=1e-2, **options).fit(X, y)
+
+
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_features_of_slices_are_computed_once(volumes, pooling):
+    Counting.n_seen = 0
+    clf = fit_frozen(*volumes, pooling=pooling)
+    trials = Counting.n_seen - 24 * 6
+    assert 0 < trials < 24
+    # A callback that follows the batches sees the images, so the features are not kept.
+    every_time = fit_frozen(*volumes, pooling=pooling, callbacks=[FollowsBatches()])
+    assert Counting.n_seen > 5 * 24 * 6
+    X = volumes[0]
+    np.testing.assert_allclose(
+        clf.predict_proba(X), every_time.predict_proba(X), rtol=1e-4, atol=1e-5
+    )
+
+
+class FollowsBatches(Callback):
+    def on_batch_end(self, net, **kwargs):
+        pass
+
+
+def test_frozen_parts_stay_with_adapters(volumes):
+    clf = fit_frozen(*volumes, adapter=2)
+    state = clf.net_.module_.network.backbone.backbone.state_dict()
+    ups = [value for name, value in state.items() if name.endswith("up.weight")]
+    assert len(ups) == 2
+    assert all(value.abs().max() > 0 for value in ups)
+    frozen = [value for name, value in state.items() if not {"up", "down"} & {*name.split(".")}]
+    *start, _, _ = tiny_network().state_dict().values()  # and the old classifier
+    for value, expected in zip(frozen, start, strict=True):
+        assert torch.equal(value, expected)
+
+
+def test_rows_of_a_frozen_network_without_training(volumes):
+    X, y = volumes
+    clf = CNN3DClassifier(
+        module=SliceNet(Pretrained(counting, freeze="backbone"), pooling="mean"),
+        standardize=False,
+        max_epochs=1,
+        random_state=0,
+    )
+    features = clf.fit(X, y).transform(X)
+    network = clf.net_.module_.network
+    expected = network.features(torch.from_numpy(X)[:, None]).mean(1)
+    np.testing.assert_allclose(features, expected.detach(), rtol=1e-4, atol=1e-5)
+
+
 def test_memory_of_a_row_counts_all_its_slices(volumes):
     X, y = volumes
     sizes = []
@@ -302,6 +371,9 @@ def test_memory_of_a_row_counts_all_its_slices(volumes):
         ),
         ({"backbone": lambda c, k: nn.Flatten()}, r"backbone must be .*no torch.nn.Linear ran"),
         ({"backbone": lambda c, k: nn.Linear(10, k)}, r"backbone must be .*"),
+        ({"backbone": Pretrained(tiny_network, freeze="all")}, r"backbone__freeze must be "),
+        ({"backbone": Pretrained(tiny_network), "adapter": 4}, r"adapter must be None .*trained"),
+        ({"backbone": Pretrained(tiny_network, image_size=2)}, r"backbone__image_size must be "),
     ],
 )
 def test_parameters_that_do_not_fit(options, message):
