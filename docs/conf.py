@@ -58,6 +58,7 @@ html_sidebars = {
             "choosing",
             "losses",
             "small_batches",
+            "volumes",
             "distributed",
             "results",
         ),

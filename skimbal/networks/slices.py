@@ -25,10 +25,10 @@ class SliceNet(NetworkSpec):
     Parameters
     ----------
     backbone : str, NetworkSpec or callable, default="small"
-        The network of 2D images: a name of :data:`~skimbal.networks.BUILT_IN`, a :class:`~skimbal.Pretrained`, or a
-        factory ``f(in_channels, n_classes)``. Its last :class:`torch.nn.Linear` is removed. A
-        search reaches the parameters of a :class:`~skimbal.Pretrained` as
-        ``module__backbone__freeze``.
+        The network of 2D images: a name of :data:`~skimbal.networks.BUILT_IN`, a
+        :class:`~skimbal.Pretrained`, or a factory ``f(in_channels, n_classes)``. Its last
+        :class:`torch.nn.Linear` is removed. A search reaches the parameters of a
+        :class:`~skimbal.Pretrained` as ``module__backbone__freeze``.
     axis : {0, 1, 2}, default=0
         The spatial axis to cut along: 0 for d, 1 for h, 2 for w.
     pooling : {"attention", "max", "mean", "lstm"}, default="attention"
