@@ -179,7 +179,7 @@ def test_the_command_line_knows_the_additions(folder, tmp_path, capsys):
         (["--loss", "ce+recal"], "recall"),
         (["--sampler", "square"], "square_root"),
         (["--module", "three_layers"], "two_layers"),
-        (["--augment", "stronger"], "mild"),
+        (["--augment", "milder"], "mild"),
     ],
 )
 def test_the_command_line_lists_the_additions(options, known, capsys):
