@@ -20,7 +20,7 @@ from skimbal.classifiers.parameters import (
 from skimbal.classifiers.trials import try_augmentation, try_network
 from skimbal.exceptions import ParameterError
 from skimbal.losses import MixedLoss, ModuleLoss
-from skimbal.networks import BUILT_IN
+from skimbal.networks import BUILT_IN, NetworkSpec, PixelRange
 from skimbal.training import (
     BlockIterator,
     CosineSchedule,
@@ -33,6 +33,7 @@ from skimbal.training import (
     can_be_fused,
     channel_statistics,
     device_type,
+    pixel_range,
     softmax,
     takes_several_gradients,
 )
@@ -180,9 +181,12 @@ def _module_factory(
     if estimator.standardize:
         mean, std = _statistics(data, dtype, options)
     factory = estimator.module
-    if isinstance(factory, str):
-        spatial_shape = plan.crop_size or data.sample_shape[1:]
-        factory = functools.partial(BUILT_IN[factory], spatial_shape=tuple(spatial_shape))
+    spatial_shape = tuple(plan.crop_size or data.sample_shape[1:])
+    if isinstance(factory, NetworkSpec):
+        pixels = pixel_range(data, _n_workers(options)) if factory.needs_pixel_range else None
+        factory = functools.partial(_build, factory, spatial_shape, pixels)
+    elif isinstance(factory, str):
+        factory = functools.partial(BUILT_IN[factory], spatial_shape=spatial_shape)
     # Not as module__factory: skorch pickles attributes that begin with module_ separately, even for
     # a copy, and a lambda as a factory cannot be pickled.
     return functools.partial(
@@ -199,14 +203,31 @@ def _module_factory(
     )
 
 
+def _build(
+    spec: NetworkSpec,
+    spatial_shape: tuple[int, ...],
+    pixels: PixelRange | None,
+    in_channels: int,
+    n_classes: int,
+) -> nn.Module:
+    try:
+        return spec.build(in_channels, n_classes, spatial_shape, pixels)
+    except ParameterError as error:
+        raise error.within("module") from None
+
+
+def _n_workers(options: dict[str, Any]) -> int | None:
+    """Return the number of threads that read the training rows ahead."""
+    is_ours = options["iterator_train"] is TrainIterator
+    return options.get("iterator_train__num_workers") if is_ours else 0
+
+
 def _statistics(
     data: ImageDataset, dtype: torch.dtype, options: dict[str, Any]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return mean and standard deviation of each channel, within the range of the dtype."""
-    is_ours = options["iterator_train"] is TrainIterator
-    n_workers = options.get("iterator_train__num_workers") if is_ours else 0
     try:
-        mean, std = channel_statistics(data, n_workers)
+        mean, std = channel_statistics(data, _n_workers(options))
     except ParameterError as error:
         raise error.within("iterator_train") from None
     if not np.abs([mean, std]).max() <= torch.finfo(dtype).max:

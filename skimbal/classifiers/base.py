@@ -15,7 +15,6 @@ from sklearn.base import (
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 from skorch.history import History
-from torch import nn
 
 from skimbal.augmentation import AugmentSpec, get_augmentation
 from skimbal.classifiers.assembly import NewNet, Plan, SameNet, WarmNet, prepare_net
@@ -40,6 +39,7 @@ from skimbal.classifiers.trials import (
 )
 from skimbal.exceptions import ParameterError
 from skimbal.losses import LossSpec, get_loss, log_prior
+from skimbal.networks import ModuleSpec
 from skimbal.sampling import SamplerSpec, check_sampler
 from skimbal.training import (
     Alone,
@@ -136,9 +136,10 @@ class BaseCNNClassifier(
     standardize : bool, default=True
         Whether to subtract the mean of each channel over the training rows (weighted by
         ``sample_weight`` and ``class_weight``) and to divide by the standard deviation.
-    module : {"small", "resnet18", "resnet34"} or callable, default="small"
-        The network, or a factory ``f(in_channels, n_classes)`` that builds it. Options of the
-        network are set as ``net__module__width``.
+    module : {"small", "resnet18", "resnet34"}, NetworkSpec or callable, default="small"
+        The network, a description of a network, or a factory ``f(in_channels, n_classes)`` that
+        builds it. Options of the network are set as ``net__module__width``, and parameters of a
+        :class:`~skimbal.networks.NetworkSpec` as ``module__width``.
     feature_layer : str, default=None
         Layer whose input ``transform`` gives, by its name in ``named_modules()`` of the network
         (``net_.module_.network``). If None, the last :class:`torch.nn.Linear` that runs in a
@@ -259,7 +260,7 @@ class BaseCNNClassifier(
         input_shape: Sequence[int] | None = None,
         standardize: bool = True,
         # Network
-        module: str | Callable[..., nn.Module] = "small",
+        module: ModuleSpec = "small",
         feature_layer: str | None = None,
         # Optimisation
         optimizer: str | type[torch.optim.Optimizer] = "adam",

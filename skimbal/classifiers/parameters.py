@@ -4,7 +4,7 @@ import importlib.util
 import inspect
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from numbers import Integral, Real
 from typing import Protocol
 
@@ -16,7 +16,7 @@ from torch import nn
 from skimbal.augmentation import AugmentSpec, CenterCrop
 from skimbal.exceptions import ParameterError
 from skimbal.losses import LossSpec
-from skimbal.networks import BUILT_IN
+from skimbal.networks import BUILT_IN, ModuleSpec, NetworkSpec
 from skimbal.sampling import SamplerSpec, is_uniform
 from skimbal.training import (
     OPTIMIZERS,
@@ -62,7 +62,7 @@ class CNNClassifier(Protocol):
     n_tta: int
     input_shape: Sequence[int] | None
     standardize: bool
-    module: str | Callable[..., nn.Module]
+    module: ModuleSpec
     feature_layer: str | None
     optimizer: str | type[torch.optim.Optimizer]
     lr: float
@@ -123,7 +123,7 @@ CONSTRAINTS: dict[str, list[object]] = {
     "n_tta": [_POSITIVE],
     "train_split": [None, _SHARE, _FOLDS, _Splitter("split"), callable, list, tuple, Iterator],
     "standardize": ["boolean"],
-    "module": [_NAMES_OF_NETWORKS, callable],
+    "module": [_NAMES_OF_NETWORKS, NetworkSpec, callable],
     "feature_layer": [None, str],
     "lr": [_AtLeast(Real, 0, open_end=True)],
     "lr_schedule": [None, _OneOf({"cosine"})],
@@ -144,6 +144,7 @@ _WORDS: dict[object, str] = {
     "boolean": "True or False",
     callable: "a callable",
     Iterator: "an iterator",
+    NetworkSpec: "a NetworkSpec",
     dict: "a dict",
     list: "a list",
     str: "text",
@@ -191,7 +192,12 @@ def check_parameters(estimator: CNNClassifier) -> str:
     return device
 
 
-def _check_module(module: str | Callable[..., nn.Module]) -> None:
+def _check_module(module: ModuleSpec) -> None:
+    if isinstance(module, NetworkSpec):
+        try:
+            module.check()
+        except ParameterError as error:
+            raise error.within("module") from None
     # A network that is built would keep its weights from one fit to the next.
     if isinstance(module, nn.Module):
         raise ParameterError(

@@ -5,6 +5,7 @@ from functools import partial
 
 from torch import nn
 
+from skimbal.networks.residual import ResidualCNN
 from skimbal.networks.resnet import ResNet
 from skimbal.networks.small import SmallCNN
 
@@ -16,6 +17,7 @@ __all__ = ["BUILT_IN"]
 #: built, so a row that is added is known to the classifiers, to studies and to the command line.
 BUILT_IN: dict[str, Callable[..., nn.Module]] = {
     "small": SmallCNN,
+    "residual": ResidualCNN,
     "resnet18": partial(ResNet, n_blocks=(2, 2, 2, 2)),
     "resnet34": partial(ResNet, n_blocks=(3, 4, 6, 3)),
 }

@@ -18,6 +18,7 @@ __all__ = [
     "ResidualBlock",
     "WidenedConv2d",
     "check_sizes",
+    "init_for_relu",
     "make_conv",
     "norm_factory",
     "padded_before",
@@ -184,6 +185,13 @@ def padded_before(conv: nn.Conv2d | nn.Conv3d) -> nn.Module:
     slices, *others = (size // 2 for size in conv.kernel_size)
     conv.padding = (0, *others)
     return nn.Sequential(nn.ConstantPad3d((0, 0, 0, 0, slices, slices), 0.0), conv)
+
+
+def init_for_relu(network: nn.Module) -> None:
+    """Draw the weights of convolutions as He et al. (2015): a deep stack keeps its variance."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.Conv3d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
 
 def _group_norm(channels: int) -> nn.Module:

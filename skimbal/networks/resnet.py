@@ -8,6 +8,7 @@ from skimbal.networks.layers import (
     MAX_POOL,
     ResidualBlock,
     check_sizes,
+    init_for_relu,
     make_conv,
     norm_factory,
     padded_before,
@@ -102,10 +103,7 @@ class ResNet(nn.Module):
                 channels = width * 2**stage
         self.stages = nn.Sequential(*blocks)
         self.classifier = nn.Linear(channels, n_classes)
-        # As published: scaled for ReLU, so that a deep stack keeps its variance.
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d | nn.Conv3d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        init_for_relu(self)  # as published
 
     def forward(self, x: Tensor) -> Tensor:
         """Compute the logits of a batch.

@@ -17,7 +17,7 @@ from skimbal.training.random_state import (
     isolated_random_state,
     restore,
 )
-from skimbal.training.standardize import StandardizedModule, channel_statistics
+from skimbal.training.standardize import StandardizedModule, channel_statistics, pixel_range
 
 __all__ = [
     "OPTIMIZERS",
@@ -42,6 +42,7 @@ __all__ = [
     "is_cuda",
     "isolated_random_state",
     "join",
+    "pixel_range",
     "release_memory",
     "restore",
     "softmax",

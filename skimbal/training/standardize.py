@@ -7,10 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from skimbal.augmentation import CenterCrop
+from skimbal.networks import PixelRange
 from skimbal.training.batches import count_workers, read_ahead
 from skimbal.training.dataset import ImageDataset
 
-__all__ = ["StandardizedModule", "channel_statistics"]
+__all__ = ["StandardizedModule", "channel_statistics", "pixel_range"]
 
 #: Memory format of a batch, by its number of axes.
 _CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
@@ -164,3 +165,31 @@ def channel_statistics(
     std[std <= 1e-12 * np.maximum(np.abs(mean), np.finfo(np.float64).tiny)] = 1.0
     per_channel = (-1, *[1] * (len(dataset.sample_shape) - 1))
     return mean.reshape(per_channel), std.reshape(per_channel)
+
+
+def pixel_range(dataset: ImageDataset, num_workers: int | None = None) -> PixelRange:
+    """Find the least and the greatest pixel of the rows that have a weight, block by block.
+
+    Parameters
+    ----------
+    dataset : ImageDataset
+        The training rows.
+    num_workers : int, default=None
+        Threads that read blocks ahead, as for :class:`TrainIterator`.
+
+    Returns
+    -------
+    pixels : PixelRange
+        The images of unsigned integers of eight bits are not read.
+    """
+    if dataset.dtype == np.uint8:
+        return PixelRange(0.0, 255.0, is_uint8=True)
+    n_workers = count_workers(num_workers, dataset)
+    low, high = np.inf, -np.inf
+    for batch in read_ahead(dataset.batch, dataset.blocks(), n_workers):
+        images = batch.images.numpy()
+        if batch.weight is not None:
+            images = images[batch.weight.numpy() > 0]
+        if len(images):
+            low, high = min(low, images.min()), max(high, images.max())
+    return PixelRange(float(low), float(high))

@@ -167,7 +167,7 @@ BAD_PARAMS = [
     *refuses("epoch_length", 0, -1, 2.5, True, "long"),
     *refuses("standardize", "yes", None),
     *refuses("warm_start", "yes", None),
-    ({"module": "resnet50"}, ["module must be 'small', 'resnet18', 'resnet34'", "got 'resnet50'"]),
+    ({"module": "resnet50"}, ["module must be 'small', 'residual', ", "got 'resnet50'"]),
     ({"module": nn.Linear(2, 2)}, ["module must be ", "Linear", FACTORY, "in a function"]),
     *refuses("module", None, 18, ["small"]),
     ({"optimizer": "adamm"}, ["optimizer must be ", "'adam'", "'adamm'"]),

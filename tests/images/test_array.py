@@ -229,8 +229,8 @@ print(peak - before)
         for i in range(n):
             X[i] = rng.normal(size=shape[1:])
         run = [sys.executable, "-c", code, str(path)]
-        # glibc keeps freed blocks below a threshold that moves: with a fixed one, what is resident is
-        # what is in use.
+        # glibc keeps freed blocks below a threshold that moves. With a fixed one, the blocks in use
+        # are the resident ones.
         blocks = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
         done = subprocess.run(
             run, check=True, capture_output=True, text=True, env={**os.environ, **blocks}

@@ -5,7 +5,7 @@ from torch import nn
 
 from skimbal.networks import BUILT_IN
 
-NAMES = ["small", "resnet18", "resnet34"]
+NAMES = ["small", "residual", "resnet18", "resnet34"]
 
 
 def make(name, in_channels, spatial_shape, n_classes=3, **options):

@@ -13,7 +13,7 @@ from torch import nn
 
 from skimbal import CNN2DClassifier
 from skimbal.exceptions import ParameterError
-from skimbal.networks import BUILT_IN, ResNet, SmallCNN
+from skimbal.networks import BUILT_IN, ResidualCNN, ResNet, SmallCNN
 from tests.cases import quick_and_all
 from tests.networks.data import NAMES, check_training_step, draw_images, make, make_empty
 
@@ -21,7 +21,7 @@ ONE_LINE = [(1, 1, 40), (1, 1, 1, 40)]
 
 
 @pytest.mark.parametrize(
-    "name", ["small", "resnet18", pytest.param("resnet34", marks=pytest.mark.slow)]
+    "name", ["small", "residual", "resnet18", pytest.param("resnet34", marks=pytest.mark.slow)]
 )
 @given(
     shape=st.lists(st.integers(1, 33), min_size=2, max_size=2)
@@ -63,7 +63,7 @@ def test_axes_of_one_voxel_get_kernels_of_one_voxel(name, spatial_shape):
             for size, kernel in zip(spatial_shape, module.kernel_size, strict=True):
                 assert kernel == 1 or size > 1
     first = next(module for module in net.modules() if isinstance(module, nn.Conv2d | nn.Conv3d))
-    assert max(first.kernel_size) == (3 if name == "small" else 7)
+    assert max(first.kernel_size) == (7 if name.startswith("resnet") else 3)
 
 
 @pytest.mark.parametrize("spatial_shape", [(12, 9), (7, 6, 8)])
@@ -129,12 +129,19 @@ def test_unknown_normalisation(name, norm):
         make(name, 1, (8, 8), norm=norm)
 
 
-@pytest.mark.parametrize("bad", [0, -1, 2.0, True, "3", None, float("nan")])
-@pytest.mark.parametrize("where", ["in_channels", "n_classes", "axis", "width", "n"])
-@pytest.mark.parametrize("kind", [SmallCNN, ResNet])
+@pytest.mark.parametrize(
+    ("kind", "where", "bad"),
+    [
+        (kind, where, bad)
+        for kind in (SmallCNN, ResidualCNN, ResNet)
+        for where in ("in_channels", "n_classes", "axis", "width", "n")
+        for bad in (0, -1, 2.0, True, "3", None, float("nan"))
+        if (kind, where, bad) != (ResidualCNN, "n", None)  # which follows the images
+    ],
+)
 def test_sizes_that_are_no_positive_integers(kind, where, bad):
     sizes = {"in_channels": 1, "n_classes": 2, "axis": 8, "width": 8, "n": 1} | {where: bad}
-    n = {"n_stages": sizes["n"]} if kind is SmallCNN else {"n_blocks": (1, sizes["n"])}
+    n = {"n_blocks": (1, sizes["n"])} if kind is ResNet else {"n_stages": sizes["n"]}
     parameter = {"axis": "spatial_shape", "n": next(iter(n))}.get(where, where)
     with pytest.raises(ParameterError, match=f"^{parameter} .*{re.escape(repr(bad))}"):
         kind(
