@@ -4,6 +4,7 @@ from skimbal import augmentation, datasets, displays, images, losses, networks, 
 from skimbal.classifiers import CNN2DClassifier, CNN3DClassifier
 from skimbal.exceptions import CollapseWarning
 from skimbal.losses import LossMix
+from skimbal.networks import Pretrained, SliceNet
 from skimbal.sampling import NDSampler
 
 __version__ = "0.1.0"
@@ -14,6 +15,8 @@ __all__ = [
     "CollapseWarning",
     "LossMix",
     "NDSampler",
+    "Pretrained",
+    "SliceNet",
     "__version__",
     "augmentation",
     "datasets",

@@ -4,6 +4,8 @@ import os
 
 os.environ["SCIPY_ARRAY_API"] = "1"
 
+import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,11 @@ from hypothesis import settings
 from torch.utils._python_dispatch import TorchDispatchMode
 
 torch.set_num_threads(1)
+
+# Beside a CPU build of torch, torchvision fails at import: this file of it registers the shapes of
+# compiled operators that are missing there. Networks need none of them.
+name = "torchvision._meta_registrations"
+sys.modules.setdefault(name, types.ModuleType(name))
 
 # The same examples in every run, and none of them written to disk. `--hypothesis-profile=thorough`
 # asks for many.

@@ -17,8 +17,8 @@ FILES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*
 
 #: Rooms by floor, the ground first, each with the rooms that it may import. A room is a folder or
 #: a file of the package; "__init__" stands for the public names of the package.
-MAY_IMPORT: dict[str, set[str]] = {"exceptions": set(), "typing": set()}
-GROUND = {"exceptions", "typing"}
+MAY_IMPORT: dict[str, set[str]] = {"exceptions": set(), "typing": set(), "generators": set()}
+GROUND = {"exceptions", "typing", "generators"}
 MAY_IMPORT["soft_metrics"] = GROUND
 MAY_IMPORT["losses"] = GROUND | {"soft_metrics"}
 for leaf in ("sampling", "augmentation", "networks", "images", "displays"):
@@ -243,7 +243,7 @@ def test_every_imported_package_is_declared():
         return {re.match(r"[\w.-]+", text)[0].lower() for text in requirements}
 
     required = names(project["dependencies"])
-    of_users = ("data", "distributed", "io", "plot", "study")
+    of_users = ("data", "distributed", "io", "plot", "pretrained", "study")
     extras = set().union(*(names(project["optional-dependencies"][extra]) for extra in of_users))
     distributions = packages_distributions()
     for file in FILES:

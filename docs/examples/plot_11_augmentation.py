@@ -22,7 +22,9 @@ from scipy.ndimage import gaussian_filter
 from skimbal import CNN2DClassifier
 from skimbal.augmentation import (
     CenterCrop,
+    RandomAffine,
     RandomCrop,
+    RandomErasing,
     RandomFlip,
     RandomGamma,
     RandomGaussianBlur,
@@ -128,6 +130,29 @@ show(
     RandomGaussianBlur(sigma=(1.5, 1.5), p=1)(volume),
     "sigma 1.5 voxels, a slice of 3D",
 )
+
+# %%
+# Affine maps
+# -----------
+#
+# One interpolation rotates, scales and shifts. Angles and scales are in voxels, so a
+# rotation stays a rotation if the axes differ in length. Beyond its edges, an image
+# continues with its last voxels. ``augment="light"`` is this and gamma.
+
+torch.manual_seed(2)
+show(image, RandomAffine(degrees=20, translate=0.15)(image), "an affine map")
+
+# %%
+show(volume, RandomAffine()(volume), "an affine map, a slice of 3D")
+
+# %%
+# Erased boxes
+# ------------
+#
+# A box at a random place has the mean of its channel. The network cannot rely on a
+# single part of the image.
+
+show(image, RandomErasing(p=1)(image), "an erased box")
 
 # %%
 # Flips

@@ -32,6 +32,7 @@ from skimbal.training import (
     TrainIterator,
     can_be_fused,
     channel_statistics,
+    check_unfreezing,
     device_type,
     pixel_range,
     softmax,
@@ -154,6 +155,8 @@ def _make_net(estimator: CNNClassifier, plan: Plan) -> TrainingNet:
         **options,
     ).initialize()
     net.epochs_before_ = plan.n_epochs_before
+    if plan.epochs is not None:
+        check_unfreezing(net.module_.network, plan.epochs, plan.n_epochs_before + plan.epochs)
     _check_callback_options(net, options)
     net.check_feature_layer()
     try_network(estimator, net, plan.train)

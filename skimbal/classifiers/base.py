@@ -13,6 +13,7 @@ from sklearn.base import (
     TransformerMixin,
 )
 from sklearn.utils import Tags
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 from skorch.history import History
 
@@ -55,6 +56,12 @@ from skimbal.training import (
 from skimbal.typing import ArrayLike, ClassWeight, ImagesLike, RandomState, Splitter
 
 __all__ = ["BaseCNNClassifier", "CNN2DClassifier", "CNN3DClassifier"]
+
+
+def _has_slice_weights(estimator: "BaseCNNClassifier") -> bool:
+    if not hasattr(estimator.net_.module_.network, "slice_weights"):
+        raise AttributeError("Only a SliceNet without pooling='lstm' has a weight of each slice.")
+    return True
 
 
 class BaseCNNClassifier(
@@ -547,6 +554,28 @@ class BaseCNNClassifier(
         """
         check_is_fitted(self, "net_")
         return self._in_blocks(X, self.net_.features_of_rows)
+
+    @available_if(_has_slice_weights)  # type: ignore[untyped-decorator]
+    def slice_weights(self, X: ImagesLike) -> np.ndarray:
+        """Compute the part of each slice in the features that a :class:`~skimbal.SliceNet` pools.
+
+        Only after a fit with such a network, and not with ``pooling="lstm"``, whose states have no
+        weight of each slice.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            Volumes or rows, as for ``fit``.
+
+        Returns
+        -------
+        weights : ndarray of shape (n_samples, n_slices)
+            Dimensionless, at least 0, with sum 1 over the slices. The weights of the mean for
+            ``pooling="attention"`` and ``"mean"``, and the share of the features that have their
+            largest value in the slice for ``"max"``. They tell which slices the features come
+            from. They do not tell for which class a slice speaks.
+        """
+        return self._in_blocks(X, self.net_.slice_weights_of_rows)
 
     @property
     def _n_features_out(self) -> int:

@@ -9,15 +9,14 @@ import torch
 from skimbal.classifiers.inputs import Rows
 from skimbal.classifiers.parameters import CNNClassifier, find_optimizer
 from skimbal.exceptions import CollapseWarning, ParameterError
+from skimbal.generators import generator_states, restore
 from skimbal.losses import MixedLoss, ModuleLoss
 from skimbal.sampling import Strategy
 from skimbal.training import (
     ImageDataset,
     TrainingNet,
     device_type,
-    generator_states,
     isolated_random_state,
-    restore,
     takes_several_gradients,
 )
 

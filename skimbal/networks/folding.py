@@ -5,7 +5,7 @@ from typing import Any
 from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from skimbal.networks.layers import WidenedConv2d
+from skimbal.networks.layers import ACSConv3d, PaddedConv3d, WidenedConv2d
 
 __all__ = ["fold_batch_norm"]
 
@@ -95,4 +95,4 @@ class _BatchNormTracer(fx.Tracer):
 
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 #: Convolutions that a batch normalisation can be folded into.
-_CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, WidenedConv2d)
+_CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, WidenedConv2d, PaddedConv3d, ACSConv3d)

@@ -13,15 +13,16 @@ from skimbal.typing import is_integer
 
 __all__ = [
     "MAX_POOL",
+    "ACSConv3d",
     "GridPool",
     "MakeNorm",
+    "PaddedConv3d",
     "ResidualBlock",
     "WidenedConv2d",
     "check_sizes",
     "init_for_relu",
     "make_conv",
     "norm_factory",
-    "padded_before",
 ]
 
 #: Makes a normalisation layer for a number of channels.
@@ -147,9 +148,13 @@ def make_conv(
     kernel_size: Sequence[int],
     stride: Sequence[int],
     bias: bool = False,
+    *,
+    few_slices: bool = False,
 ) -> nn.Conv2d | nn.Conv3d:
     """Make a convolution that keeps the size of the images, divided by the stride."""
     make = _CONV[len(kernel_size)]
+    if few_slices:
+        make = PaddedConv3d
     if len(kernel_size) == 2 and max(kernel_size) == 1 < max(stride) and in_channels < 16:
         make = WidenedConv2d
     return make(
@@ -175,16 +180,94 @@ class WidenedConv2d(nn.Conv2d):
         return nn.functional.conv2d(input, weight, self.bias, self.stride, padding=1)
 
 
-def padded_before(conv: nn.Conv2d | nn.Conv3d) -> nn.Module:
-    """Pad the slices of a volume before the convolution, which gives the same result.
+class PaddedConv3d(nn.Conv3d):
+    """A convolution that pads the slices of a volume itself, which gives the same result.
 
-    If oneDNN of torch 2.13 pads 5, 6 or 7 slices itself, on CPUs with AVX-512, the gradient of a
-    kernel of 7 slices in steps of 2 is wrong: oneDNN writes beyond its memory, or only a part of
-    the gradient.
+    If oneDNN of torch 2.13 pads 5, 6 or 7 slices, on CPUs with AVX-512, the gradient of a kernel of
+    7 slices in steps of 2 is wrong: oneDNN writes beyond its memory, or only a part of the
+    gradient.
     """
-    slices, *others = (size // 2 for size in conv.kernel_size)
-    conv.padding = (0, *others)
-    return nn.Sequential(nn.ConstantPad3d((0, 0, 0, 0, slices, slices), 0.0), conv)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Compute the convolution."""
+        return _convolve(input, self.weight, self.bias, self.stride)
+
+
+class ACSConv3d(nn.Module):
+    """A convolution of volumes with kernels of images (Yang et al., 2021).
+
+    The output channels are cut into three parts, for the axial, the coronal and the sagittal plane:
+    their kernels see the axes (h, w), (d, w) and (d, h). If three does not divide the number of
+    channels, the first parts are larger by one channel.
+
+    Parameters
+    ----------
+    in_channels, out_channels : int
+        Number of channels before and after.
+    kernel_size : int
+        Along both axes of a plane, in voxels.
+    stride : int or sequence of int, default=1
+        Along every or along each axis of a volume, in voxels.
+    bias : bool, default=True
+        Whether a number for each output channel is added.
+
+    References
+    ----------
+    Yang, J. et al. (2021). Reinventing 2D convolutions for 3D images. IEEE Journal of Biomedical
+    and Health Informatics 25, 3009-3018. arXiv:1911.10477.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skimbal.networks import ACSConv3d
+    >>> conv = ACSConv3d(2, 8, kernel_size=3, stride=2)
+    >>> conv.weight.shape, conv(torch.zeros(1, 2, 9, 8, 7)).shape
+    (torch.Size([8, 2, 3, 3]), torch.Size([1, 8, 5, 4, 4]))
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        stride: int | Sequence[int] = 1,
+        bias: bool = True,
+    ) -> None:
+        super().__init__()
+        self.stride = (stride,) * 3 if isinstance(stride, int) else tuple(stride)
+        # Its weights and their values at the start.
+        flat = nn.Conv2d(in_channels, out_channels, kernel_size, bias=bias)
+        self.weight = nn.Parameter(flat.weight.detach())
+        self.bias: Tensor | None
+        self.register_parameter("bias", dict(flat.named_parameters()).get("bias"))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Compute the convolution.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n_samples, in_channels, d, h, w)
+            Features.
+
+        Returns
+        -------
+        y : Tensor of shape (n_samples, out_channels, d, h, w)
+            Features, the spatial axes divided by the stride and rounded up.
+        """
+        parts = [
+            _convolve(x, kernels.unsqueeze(axis), None, self.stride)
+            for axis, kernels in enumerate(self.weight.tensor_split(3), start=2)
+            if len(kernels)
+        ]
+        y = torch.cat(parts, 1)
+        return y if self.bias is None else y + self.bias[:, None, None, None]
+
+
+def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Sequence[int]) -> Tensor:
+    """Pad the slices, convolve, and keep the size of the volumes, divided by the stride."""
+    slices, *others = (size // 2 for size in weight.shape[2:])
+    padded = nn.functional.pad(x, (0, 0, 0, 0, slices, slices)) if slices else x
+    return nn.functional.conv3d(padded, weight, bias, tuple(stride), (0, *others))
 
 
 def init_for_relu(network: nn.Module) -> None:

@@ -11,7 +11,6 @@ from skimbal.networks.layers import (
     init_for_relu,
     make_conv,
     norm_factory,
-    padded_before,
 )
 
 __all__ = ["ResNet"]
@@ -84,10 +83,9 @@ class ResNet(nn.Module):
         def along(kernel_size: int) -> tuple[int, ...]:
             return tuple(1 if size == 1 else kernel_size for size in spatial_shape)
 
-        conv = make_conv(in_channels, width, along(7), [2] * ndim)
-        needs_padding = ndim == 3 and 5 <= spatial_shape[0] <= 7
+        few_slices = ndim == 3 and 5 <= spatial_shape[0] <= 7
         self.stem = nn.Sequential(
-            padded_before(conv) if needs_padding else conv,
+            make_conv(in_channels, width, along(7), [2] * ndim, few_slices=few_slices),
             make_norm(width),
             nn.ReLU(inplace=True),
             MAX_POOL[ndim](along(3), 2, tuple(size // 2 for size in along(3))),

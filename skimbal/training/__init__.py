@@ -7,16 +7,12 @@ from skimbal.training.batches import BlockIterator, TrainIterator
 from skimbal.training.callbacks import CosineSchedule, EpochProgress, IncompleteBatches
 from skimbal.training.dataset import Batch, DeviceDataset, ImageDataset
 from skimbal.training.devices import device_type, is_cuda, release_memory
+from skimbal.training.fine_tuning import check_unfreezing
 from skimbal.training.forward import softmax
 from skimbal.training.net import TrainingNet
 from skimbal.training.optimizers import OPTIMIZERS, can_be_fused, takes_several_gradients
 from skimbal.training.processes import Alone, Processes, Together, join
-from skimbal.training.random_state import (
-    draw_seed,
-    generator_states,
-    isolated_random_state,
-    restore,
-)
+from skimbal.training.random_state import draw_seed, isolated_random_state
 from skimbal.training.standardize import StandardizedModule, channel_statistics, pixel_range
 
 __all__ = [
@@ -36,15 +32,14 @@ __all__ = [
     "TrainingNet",
     "can_be_fused",
     "channel_statistics",
+    "check_unfreezing",
     "device_type",
     "draw_seed",
-    "generator_states",
     "is_cuda",
     "isolated_random_state",
     "join",
     "pixel_range",
     "release_memory",
-    "restore",
     "softmax",
     "takes_several_gradients",
 ]

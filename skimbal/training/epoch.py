@@ -10,10 +10,19 @@ from torch import Tensor
 
 from skimbal.training.batches import TrainIterator
 from skimbal.training.dataset import Batch, BatchImages
+from skimbal.training.fine_tuning import check_something_trains, unfreeze_when_due
 from skimbal.training.gradient import TrainableNet, compute_gradient, no_logits, step_optimizer
 from skimbal.training.optimizers import takes_one_gradient
 
-__all__ = ["EpochNet", "Pair", "follows_batches", "train", "validate", "validation_step"]
+__all__ = [
+    "EpochNet",
+    "Pair",
+    "follows_batches",
+    "only_epochs_matter",
+    "train",
+    "validate",
+    "validation_step",
+]
 
 #: A batch as skorch and iterators of users have it: images, or a dict with weights, and labels.
 Pair: TypeAlias = tuple[BatchImages, Tensor]
@@ -52,9 +61,11 @@ def train(
     loop: Loop,
 ) -> None:
     """Train for an epoch, in the loop of skorch only where single batches matter to somebody."""
+    unfreeze_when_due(net)
+    check_something_trains(net)
     batches = _keep_progress(net, iterator)
     try:
-        if _only_epochs_matter(net):
+        if only_epochs_matter(net):
             _train_lean(net, batches, prefix)
         else:
             loop(batches, step)
@@ -129,7 +140,7 @@ def _keep_progress(net: EpochNet, iterator: Iterable[Pair]) -> Iterator[Pair]:
         yield batch
 
 
-def _only_epochs_matter(net: EpochNet) -> bool:
+def only_epochs_matter(net: EpochNet) -> bool:
     """Tell whether nothing follows single batches, nor changes how they are trained on."""
     return (
         not net.has_own_train_step()

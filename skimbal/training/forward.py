@@ -6,7 +6,7 @@ from typing import Protocol
 
 import torch
 from skorch.utils import to_tensor
-from torch import Tensor, nn
+from torch import Tensor
 
 from skimbal.augmentation import RandomCrop
 from skimbal.networks import fold_batch_norm
@@ -82,14 +82,14 @@ def fast_inference(net: Net) -> Callable[[Tensor], Tensor]:
     return net.infer if folded is network else infer_with(net, folded)
 
 
-def infer_with(net: Net, network: nn.Module) -> Callable[[Tensor], Tensor]:
-    """Return a function from images to the logits of a network, behind the same preparation."""
+def infer_with(net: Net, network: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """Return a function of images as they are from a function of the input of the network."""
     module = net.module_
 
     def infer(images: Tensor) -> Tensor:
         with _precision(net):
-            logits: Tensor = network(module.prepare(to_tensor(images, device=net.device)))
-        return logits if net.autocast is None else logits.float()
+            result = network(module.prepare(to_tensor(images, device=net.device)))
+        return result if net.autocast is None else result.float()
 
     return infer
 

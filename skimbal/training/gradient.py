@@ -6,12 +6,12 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from skimbal.generators import generator_states, restore
 from skimbal.losses import BatchLoss
 from skimbal.training.dataset import Batch
 from skimbal.training.devices import device_type
 from skimbal.training.forward import Net
 from skimbal.training.processes import Processes
-from skimbal.training.random_state import generator_states, restore
 
 __all__ = [
     "TrainableNet",

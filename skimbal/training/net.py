@@ -15,7 +15,7 @@ from skorch.utils import get_map_location
 from torch import Tensor, nn
 
 from skimbal.exceptions import ParameterError
-from skimbal.training import epoch, forward, gradient, prediction
+from skimbal.training import epoch, fine_tuning, forward, gradient, kept_features, prediction
 from skimbal.training.batches import BlockIterator, TrainIterator
 from skimbal.training.callbacks import WRITERS, CosineSchedule, EpochProgress
 from skimbal.training.dataset import Batch, BatchImages, ImageDataset, images_of, weight_of
@@ -165,6 +165,9 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
     def _run_epochs(self, train: ImageDataset, valid: ImageDataset | None, epochs: int) -> None:
         self.notify("on_train_begin", X=train, y=train.y)
         self._copy_from_first()
+        if kept_features.are_kept(self):
+            train = kept_features.as_features(self, train)
+            valid = valid and kept_features.as_features(self, valid)
         try:
             self.fit_loop((train, valid), epochs=epochs)
         except KeyboardInterrupt:
@@ -250,6 +253,24 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
             # The batches have drawn their seed, which is the same in all processes.
             self.processes_.seed_apart()
         return iterator
+
+    def get_params_for_optimizer(
+        self, prefix: str, named_parameters: Iterable[tuple[str, nn.Parameter]]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return the parameters in groups, by the learning rates that the network asks for."""
+        named = dict(named_parameters)
+        args, kwargs = super().get_params_for_optimizer(prefix, named.items())
+        groups = fine_tuning.grouped_by_rate(self.module_.network, named, kwargs["lr"])
+        if groups is None:
+            return args, kwargs
+        if "param_groups" in self.get_params_for(prefix):
+            raise ParameterError(
+                "net",
+                "a dict without optimizer__param_groups",
+                "optimizer__param_groups",
+                "The network sets the learning rate of each layer.",
+            )
+        return (groups,), kwargs
 
     def on_batch_end(
         self, net: object, batch: epoch.Pair, training: bool = False, **kwargs: object
@@ -363,7 +384,13 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
 
     def features_of_rows(self, dataset: ImageDataset) -> np.ndarray:
         """Compute the input of the feature layer for each row."""
+        if kept_features.are_on_disk(self):
+            return kept_features.features_of(self, dataset)
         return prediction.features_of_rows(self, dataset)
+
+    def slice_weights_of_rows(self, dataset: ImageDataset) -> np.ndarray:
+        """Compute the weights of the slices of each row, where the network has such weights."""
+        return prediction.slice_weights_of_rows(self, dataset)
 
 
 def _can_be_saved(value: object) -> bool:

@@ -22,8 +22,10 @@ __all__ = [
     "check_feature_layer",
     "count_features",
     "features_of_rows",
+    "in_blocks",
     "predict_rows",
     "rows_in_block",
+    "slice_weights_of_rows",
     "try_out",
 ]
 
@@ -176,14 +178,14 @@ def predict_rows(
     with torch.inference_mode():
         infer = fast_inference(net) if pays else net.infer
     if n_passes == 1:
-        return _in_blocks(net, dataset, lambda images: function(infer(images)))
+        return in_blocks(net, dataset, lambda images: function(infer(images)))
 
     def mean_of_passes(images: Tensor) -> Tensor:
         others = (infer(augmented(net, images)) for _ in range(n_passes - 1))
         log_proba = torch.stack([infer(images), *others]).log_softmax(-1)  # (n_passes, n_rows, K)
         return log_proba.logsumexp(0) - math.log(n_passes)
 
-    return _in_blocks(net, dataset, lambda images: function(mean_of_passes(images)))
+    return in_blocks(net, dataset, lambda images: function(mean_of_passes(images)))
 
 
 def features_of_rows(net: PredictingNet, dataset: ImageDataset) -> np.ndarray:
@@ -232,10 +234,17 @@ def features_of_rows(net: PredictingNet, dataset: ImageDataset) -> np.ndarray:
         return kept[0].to(torch.promote_types(kept[0].dtype, torch.float32))
 
     with network.get_submodule(net.feature_layer_).register_forward_pre_hook(keep):
-        return _in_blocks(net, dataset, features)
+        return in_blocks(net, dataset, features)
 
 
-def _in_blocks(
+def slice_weights_of_rows(net: PredictingNet, dataset: ImageDataset) -> np.ndarray:
+    """Compute the weights of the slices of each row, of shape (n_samples, n_slices)."""
+    net.set_training(False)
+    network: Any = net.module_.network
+    return in_blocks(net, dataset, infer_with(net, network.slice_weights))
+
+
+def in_blocks(
     net: PredictingNet, dataset: ImageDataset, compute: Callable[[Tensor], Tensor]
 ) -> np.ndarray:
     """Compute something of the images of each block, and join the results in one array."""

@@ -4,37 +4,24 @@ import random
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from sklearn.utils import check_random_state
-from torch import Tensor
 
 from skimbal.exceptions import ParameterError
+from skimbal.generators import generator_states, restore
 from skimbal.training.devices import is_cuda
 from skimbal.typing import RandomState
 
 __all__ = [
-    "GeneratorStates",
     "draw_seed",
-    "generator_states",
     "isolated_random_state",
-    "restore",
     "seed_torch",
 ]
 
 # Random states are global to the process, so fits in threads must take turns to be repeatable.
 _RANDOM_STATE_LOCK = threading.RLock()
-
-
-class GeneratorStates(NamedTuple):
-    """States of the generators of Python, numpy, torch and a CUDA device."""
-
-    python: tuple[Any, ...]
-    numpy: Any
-    torch: Tensor
-    cuda: Tensor | None
 
 
 def draw_seed(random_state: RandomState) -> int:
@@ -80,22 +67,3 @@ def seed_torch(seed: int, device: str) -> None:
     if is_cuda(device):
         with torch.cuda.device(device):
             torch.cuda.manual_seed(seed)
-
-
-def generator_states(device: str) -> GeneratorStates:
-    """Return the states of all generators that a network on the device may draw from."""
-    return GeneratorStates(
-        random.getstate(),
-        np.random.get_state(),  # noqa: NPY002
-        torch.get_rng_state(),
-        torch.cuda.get_rng_state(device) if is_cuda(device) else None,
-    )
-
-
-def restore(states: GeneratorStates, device: str) -> None:
-    """Set all generators back to the states that :func:`generator_states` returned."""
-    random.setstate(states.python)
-    np.random.set_state(states.numpy)  # noqa: NPY002
-    torch.set_rng_state(states.torch)
-    if states.cuda is not None:
-        torch.cuda.set_rng_state(states.cuda, device)

@@ -86,13 +86,16 @@ class StandardizedModule(nn.Module):
         Parameters
         ----------
         X : Tensor of shape (n_samples, in_channels, *spatial)
-            Images.
+            Images, or features that are kept while a :class:`~skimbal.networks.SplitNetwork`
+            trains, which have fewer axes.
 
         Returns
         -------
         logits : Tensor of shape (n_samples, n_classes)
             Unnormalised log-probabilities, dimensionless.
         """
+        if X.ndim not in _CHANNELS_LAST:
+            return self.network.head(X)  # type: ignore[no-any-return, operator]
         logits: Tensor = self.network(self.prepare(X))
         return logits
 

@@ -13,9 +13,10 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from skimbal.augmentation import RandomFlip, RandomGamma
+from skimbal.generators import generator_states
 from skimbal.losses import ModuleLoss, get_loss
 from skimbal.networks import SmallCNN
-from skimbal.training import generator_states, isolated_random_state
+from skimbal.training import isolated_random_state
 from tests.cases import quick_and_all
 from tests.training.data import (
     SPECS,

@@ -1,0 +1,63 @@
+"""Learning rates by layer, and parts of a network that are frozen at first."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from skimbal.exceptions import ParameterError
+from skimbal.networks import LearningRateFactors, Unfreezable
+from skimbal.training.gradient import TrainableNet
+
+__all__ = ["check_something_trains", "check_unfreezing", "grouped_by_rate", "unfreeze_when_due"]
+
+
+def grouped_by_rate(
+    network: nn.Module, named_parameters: Mapping[str, nn.Parameter], lr: float
+) -> list[dict[str, Any]] | None:
+    """Return parameter groups of equal learning rate, or None if all rates are equal."""
+    factors = network.learning_rate_factors() if isinstance(network, LearningRateFactors) else {}
+    groups: dict[float, list[nn.Parameter]] = {}
+    for name, parameter in named_parameters.items():
+        factor = factors.get(name.removeprefix("network."), 1.0)
+        groups.setdefault(factor, []).append(parameter)
+    if set(groups) <= {1.0}:
+        return None
+    return [{"params": params, "lr": lr * factor} for factor, params in groups.items()]
+
+
+def unfreeze_when_due(net: TrainableNet) -> None:
+    """Unfreeze the network at the beginning of the epoch that it asks for."""
+    network = net.module_.network
+    if not isinstance(network, Unfreezable) or network.unfreeze_at is None:
+        return
+    if net.epochs_before_ + len(net.history) - 1 >= _due(network.unfreeze_at, net.max_epochs):
+        network.unfreeze()
+
+
+def check_unfreezing(network: nn.Module, epochs: int, last_epoch: int) -> None:
+    """Refuse a fit that ends before its network is unfrozen."""
+    if not isinstance(network, Unfreezable) or network.unfreeze_at is None or not epochs:
+        return
+    if _due(network.unfreeze_at, epochs) >= last_epoch:
+        raise ParameterError(
+            "module__unfreeze_at",
+            f"less than the {last_epoch} epochs of the fit",
+            network.unfreeze_at,
+            "A number below 1 is a share of the epochs. To keep the parts frozen, set None.",
+        )
+
+
+def check_something_trains(net: TrainableNet) -> None:
+    """Refuse a network of which nothing can be trained."""
+    if not any(parameter.requires_grad for _, parameter in net.get_all_learnable_params()):
+        raise ParameterError(
+            "module",
+            "a network with weights that training may change",
+            f"{type(net.module_.network).__name__}, all of whose weights are frozen",
+            "Leave the last layer to training. To compute features only, set max_epochs=0.",
+        )
+
+
+def _due(unfreeze_at: float, max_epochs: int) -> float:
+    return unfreeze_at if unfreeze_at >= 1 else unfreeze_at * max_epochs

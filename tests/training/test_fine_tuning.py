@@ -1,0 +1,283 @@
+"""Learning rates by layer, frozen parts in training, and features that are computed once."""
+
+import itertools
+import os
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose, assert_array_equal
+from skorch.callbacks import Callback, Freezer
+from torch import nn
+from torch.utils.data import DataLoader
+
+from skimbal import CNN2DClassifier, LossMix, Pretrained
+from skimbal.exceptions import ParameterError
+from tests.networks.pretrained_data import images, tiny_network
+
+Y = np.arange(12) % 2
+
+
+class CountingNetwork(nn.Sequential):
+    """Count the images that the backbone sees."""
+
+    n_seen = 0
+
+    def forward(self, x):
+        CountingNetwork.n_seen += len(x)
+        return super().forward(x)
+
+
+def counting():
+    return CountingNetwork(*tiny_network())
+
+
+def fitted(X, y=Y, fit=None, source=tiny_network, **params):
+    spec = {n: params.pop(n) for n in [*params] if n in Pretrained(source).get_params()}
+    options = {
+        **{"max_epochs": 3, "batch_size": 4, "random_state": 0, "augment": None, "loss": "ce"},
+        **{"standardize": False, "lr": 1e-2, **params},
+    }
+    clf = CNN2DClassifier(module=Pretrained(source, **spec), **options)
+    return clf.fit(X, y, **(fit or {}))
+
+
+def weights(clf):
+    return {name: w.clone() for name, w in clf.net_.module_.network.state_dict().items()}
+
+
+def callback(clf, name):
+    """Return the callback that has followed the fit."""
+    return dict(clf.net_.callbacks_)[name]
+
+
+def epochs_with_changes(clf_params, **spec):
+    """Return, for each epoch, whether the first convolution changed."""
+
+    class Watch(Callback):
+        def on_train_begin(self, net, **kwargs):
+            self.before, self.changed = self.stem(net), []
+
+        def on_epoch_end(self, net, **kwargs):
+            self.changed.append(not torch.equal(self.stem(net), self.before))
+            self.before = self.stem(net)
+
+        def stem(self, net):
+            return net.module_.network.backbone.stem.weight.detach().clone()
+
+    clf = fitted(images(), callbacks=[("watch", Watch())], **clf_params, **spec)
+    return callback(clf, "watch").changed
+
+
+@pytest.mark.parametrize(
+    ("unfreeze_at", "expected"), [(None, [0, 0, 0, 0]), (1, [0, 1, 1, 1]), (0.5, [0, 0, 1, 1])]
+)
+def test_the_head_trains_first(unfreeze_at, expected):
+    changed = epochs_with_changes({"max_epochs": 4}, freeze="backbone", unfreeze_at=unfreeze_at)
+    assert changed == [bool(e) for e in expected]
+
+
+def test_epochs_of_earlier_calls_count():
+    X = images()
+    clf = fitted(X, freeze="backbone", unfreeze_at=3, max_epochs=4)
+    clf.set_params(warm_start=True, max_epochs=1)
+    before = weights(clf)
+    clf.fit(X, Y)
+    assert not torch.equal(weights(clf)["backbone.stem.weight"], before["backbone.stem.weight"])
+
+    clf = CNN2DClassifier(module=clf.module, standardize=False, augment=None, random_state=0)
+    stems = [
+        weights(clf.partial_fit(X, Y, classes=[0, 1]))["backbone.stem.weight"] for _ in range(5)
+    ]
+    changed = [not torch.equal(a, b) for a, b in itertools.pairwise(stems)]
+    assert changed == [False, False, True, True]
+
+
+@pytest.mark.parametrize(("unfreeze_at", "epochs"), [(3, 3), (7, 3)])
+def test_a_fit_that_ends_before_it_unfreezes_is_refused(unfreeze_at, epochs):
+    with pytest.raises(ParameterError, match="module__unfreeze_at must be less than the 3 epochs"):
+        fitted(images(), freeze="backbone", unfreeze_at=unfreeze_at, max_epochs=epochs)
+
+
+def test_rates_by_layer_reach_the_optimizer():
+    clf = fitted(images(), backbone_lr_factor=0.5, layer_decay=0.1, lr=1e-2, lr_schedule=None)
+    network = clf.net_.module_.network
+    rates = {
+        id(w): group["lr"] for group in clf.net_.optimizer_.param_groups for w in group["params"]
+    }
+    assert set(rates) == {id(weight) for weight in network.parameters()}
+    assert rates[id(network.head.weight)] == 1e-2
+    assert_allclose(rates[id(network.backbone.block[0][1].weight)], 5e-3)
+    assert_allclose(rates[id(network.backbone.stem.weight)], 5e-5)
+
+
+def test_a_schedule_scales_each_rate():
+    class Rates(Callback):
+        def on_train_begin(self, net, **kwargs):
+            self.seen = []
+
+        def on_epoch_end(self, net, **kwargs):
+            self.seen.append([group["lr"] for group in net.optimizer_.param_groups])
+
+    clf = fitted(images(), lr_schedule="cosine", callbacks=[("rates", Rates())])
+    seen = np.array(callback(clf, "rates").seen)
+    assert seen.shape == (3, 2)
+    assert_allclose(seen[:-1].min(1) / seen[:-1].max(1), 0.1, rtol=1e-6)
+    assert (np.diff(seen[:, 0]) < 0).all()
+
+
+def test_two_ways_to_set_rates_are_refused():
+    net = {"optimizer__param_groups": [("network.head*", {"lr": 1e-2})]}
+    with pytest.raises(ParameterError, match="net must be a dict without optimizer__param_groups"):
+        fitted(images(), net=net)
+    fitted(images(), net=net, backbone_lr_factor=1.0)
+
+
+def test_a_network_that_is_frozen_wholly_is_refused():
+    with pytest.raises(ParameterError, match="all of whose weights are frozen"):
+        fitted(images(), callbacks=[Freezer("*")])
+
+
+# Kept features ---------------------------------------------------------------------------------
+
+KEPT = [
+    {},
+    {"dtype": "float64"},
+    {"dtype": "bfloat16"},
+    {"sampler": "balanced", "class_weight": "balanced"},
+    {"loss": "ce+mcc", "micro_batch_size": 2},
+    {"loss": LossMix(ce=1, mcc=1, statistics="moving")},
+    {"train_split": 0.25},
+    {"fit": {"sample_weight": np.arange(12)}},
+]
+
+
+@pytest.mark.parametrize("params", KEPT, ids=str)
+def test_kept_features_give_the_same_fit(params):
+    X = images()
+    CountingNetwork.n_seen = 0
+    kept = fitted(X, freeze="backbone", source=counting, max_epochs=6, **params)
+    n_kept = CountingNetwork.n_seen
+
+    class Looks(Callback):
+        """Keeps nothing, but it sees the batches, so they must hold images."""
+
+        def on_batch_begin(self, net, batch, **kwargs):
+            assert batch[0]["X"].ndim == 4 if isinstance(batch[0], dict) else batch[0].ndim == 4
+
+    CountingNetwork.n_seen = 0
+    anew = fitted(
+        X, freeze="backbone", source=counting, max_epochs=6, callbacks=[Looks()], **params
+    )
+    assert n_kept <= 12 + 6 < 6 * 9 <= CountingNetwork.n_seen
+    near = {"rtol": 1e-3, "atol": 1e-4} if params.get("dtype") != "bfloat16" else {"atol": 2e-2}
+    for name, weight in weights(kept).items():
+        assert_allclose(weight, weights(anew)[name], err_msg=name, **near)
+    assert_allclose(kept.predict_proba(X), anew.predict_proba(X), **near)
+    for name in ("train_loss", *(["valid_loss"] if "train_split" in params else [])):
+        assert_allclose(kept.history_[:, name], anew.history_[:, name], **near)
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"augment": "flip"},
+        {"crop_size": 8},
+        {"unfreeze_at": 2},
+        {"freeze": "norm"},
+        {"freeze": "none"},
+        {"net": {"iterator_train": DataLoader}},
+    ],
+    ids=str,
+)
+def test_images_that_change_are_seen_in_every_epoch(params):
+    CountingNetwork.n_seen = 0
+    fitted(images(), **{"freeze": "backbone", "source": counting, "max_epochs": 6, **params})
+    assert CountingNetwork.n_seen >= 6 * 12
+
+
+def test_features_on_disk_are_read_again(tmp_path):
+    X, folder = images(n=40), tmp_path / "features"
+    y = np.arange(40) % 2
+    cached = {"freeze": "backbone", "source": counting, "features_cache": folder, "max_epochs": 1}
+    first = fitted(X, y, **cached)
+    assert len(list(folder.iterdir())) == 1
+    CountingNetwork.n_seen = 0
+    again = fitted(X, y, lr=1e-3, **cached)
+    features = again.transform(X)
+    assert CountingNetwork.n_seen <= 10, "trials, and two rows for each set of features"
+    assert_array_equal(features, first.transform(X))
+    assert_allclose(features, fitted(X, y, freeze="backbone").transform(X), rtol=1e-5, atol=1e-6)
+    assert again.predict_proba(X).shape == (40, 2)
+
+
+def other_weights():
+    network = tiny_network()
+    with torch.no_grad():
+        network.stem.weight[0, 0, 0, 0] += 1e-3
+    return network
+
+
+class OtherCode(nn.Sequential):
+    """The same layers and weights in another function."""
+
+    def forward(self, x):
+        return super().forward(-x)
+
+
+class SameCode(nn.Sequential):
+    pass
+
+
+def same_code():
+    return SameCode(*tiny_network())
+
+
+def other_code():
+    network = OtherCode(*tiny_network())
+    network.__class__.__name__ = "SameCode"  # so that only the function differs
+    return network
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({}, {"X": images(seed=1)}),
+        ({}, {"X": images().astype(np.float32)}),
+        ({}, {"X": images()[::-1]}),
+        ({}, {"source": other_weights}),
+        ({}, {"image_size": 8}),
+        ({}, {"mean": [0.5] * 3}),
+        ({}, {"dtype": "float64"}),
+        ({}, {"dtype": "bfloat16"}),
+        ({"source": same_code}, {"source": other_code}),
+    ],
+    ids=["images", "dtype", "order", "weights", "size", "mean", "float64", "bfloat16", "code"],
+)
+def test_features_of_something_else_are_never_read(one, other, tmp_path):
+    def features(X=None, **params):
+        X = images() if X is None else X
+        clf = fitted(X, freeze="backbone", max_epochs=1, **params)
+        return clf.transform(X)
+
+    features(features_cache=tmp_path, **one)
+    # dtypes of a network do not mix in one array, so they are compared as they are
+    found, expected = features(features_cache=tmp_path, **other), features(**other)
+    assert found.dtype == expected.dtype
+    assert_allclose(found, expected, rtol=1e-6, atol=1e-7)
+
+
+def test_a_damaged_file_is_written_anew(tmp_path):
+    params = {"freeze": "backbone", "features_cache": tmp_path}
+    expected = fitted(images(), **params).transform(images())
+    (path,) = tmp_path.iterdir()
+    path.write_bytes(path.read_bytes()[:200])
+    assert_array_equal(fitted(images(), **params).transform(images()), expected)
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+    assert os.path.getsize(path) > 200
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="features_cache must be a folder"):
+        fitted(images(), freeze="backbone", features_cache=tmp_path / "file")
