@@ -1,9 +1,10 @@
 """Augmentation of whole batches against the same operations one image at a time.
 
-``python -m benchmarks.augmentation`` applies gamma, Gaussian blur, sigmoid contrast, flips and the
-recipe of the paper to 64 images of 3 x 64 x 64 and to 16 volumes of 48 x 48 x 48: as batches, one
-image after the other with the same modules, and one after the other with numpy and scipy. It also
-takes the share that the recipe has of a training step of the small network.
+``python -m benchmarks.augmentation`` applies affine maps, gamma, Gaussian blur, sigmoid contrast,
+flips, the light recipe and the recipe of the paper to 64 images of 3 x 64 x 64 and to 16 volumes of
+48 x 48 x 48: as batches, one image after the other with the same modules, and one after the other
+with numpy and scipy. It also takes the share that the recipes have of a training step of the small
+network.
 """
 
 import importlib.metadata
@@ -26,6 +27,7 @@ from benchmarks.measuring import (
     write_report,
 )
 from skimbal.augmentation import (
+    RandomAffine,
     RandomFlip,
     RandomGamma,
     RandomGaussianBlur,
@@ -40,11 +42,13 @@ BATCHED, LOOP, SCIPY = "skimbal, batched", "skimbal, one by one", "numpy and sci
 KORNIA, MONAI = "kornia, batched", "MONAI, one by one"
 #: In a round.
 N_BATCHES, N_STEPS = 4, 4
-PLAIN, AUGMENTED = "step", 'step with augment="paper"'
+PLAIN = "step"
+AUGMENTED = {f'with augment="{name}"': name for name in ("light", "paper")}
 SHAPES = {"2D": (64, 3, 64, 64), "3D": (16, 1, 48, 48, 48)}
 QUICK = {"2D": (8, 3, 16, 16), "3D": (4, 1, 12, 12, 12)}
 OPERATIONS = {
     "flip": RandomFlip,
+    "affine": lambda: RandomAffine(p=0.5),
     "gamma": RandomGamma,
     "blur": RandomGaussianBlur,
     "sigmoid contrast": RandomSigmoidContrast,
@@ -52,8 +56,8 @@ OPERATIONS = {
 
 
 def case(operation: str, n_axes: int) -> nn.Module:
-    if operation == "paper":
-        return get_augmentation("paper", n_axes)
+    if operation in AUGMENTED.values():
+        return get_augmentation(operation, n_axes)
     return OPERATIONS[operation]()
 
 
@@ -72,6 +76,16 @@ def with_scipy(module: nn.Module) -> Callable[[Tensor], Tensor]:
             return np.flip(image, [axis for axis in axes if rng.random() < step.p])
         if rng.random() >= step.p:
             return image
+        if isinstance(step, RandomAffine):
+            draw = step.draw_each(torch.from_numpy(image[None]))[0].numpy()
+            linear, centre = draw[:, :-1], (np.array(image.shape[1:]) - 1) / 2
+            offset = centre + draw[:, -1] - linear @ centre
+            return np.stack(
+                [
+                    ndimage.affine_transform(channel, linear, offset, order=1, mode="nearest")
+                    for channel in image
+                ]
+            )
         parameter = rng.uniform(*step.bounds)
         if isinstance(step, RandomGaussianBlur):
             return ndimage.gaussian_filter(image, parameter, axes=axes)
@@ -100,6 +114,10 @@ def with_kornia(operation: str, n_axes: int) -> Callable[[Tensor], Tensor]:
         names = ["RandomVerticalFlip", "RandomHorizontalFlip", "RandomDepthicalFlip"][:n_axes]
         made = [getattr(augmentation, name + "3D" * (n_axes == 3))(p=0.5) for name in names]
         return augmentation.AugmentationSequential(*made, data_keys=["input"])
+    if operation == "affine" and n_axes == 2:
+        return augmentation.RandomAffine(10, (0.08,) * 2, (0.9, 1.1), padding_mode="border", p=0.5)
+    if operation == "affine":
+        return augmentation.RandomAffine3D((10,) * 3, (0.08,) * 3, (0.9, 1.1), p=0.5)
     if operation == "gamma" and n_axes == 2:
         return augmentation.RandomGamma(gamma=(0.5, 1.5), gain=(1.0, 1.0), p=0.5)
     if operation == "blur" and n_axes == 2:
@@ -107,13 +125,26 @@ def with_kornia(operation: str, n_axes: int) -> Callable[[Tensor], Tensor]:
     raise NotImplementedError(f"{operation} in {n_axes}D")
 
 
-def with_monai(operation: str, n_axes: int) -> Callable[[Tensor], Tensor]:
-    transforms = importlib.import_module("monai.transforms")
+def with_monai(operation: str, size: tuple[int, ...]) -> Callable[[Tensor], Tensor]:
+    transforms, n_axes = importlib.import_module("monai.transforms"), len(size)
+    affine = transforms.RandAffine(
+        prob=0.5,
+        rotate_range=[np.deg2rad(10)] * (3 if n_axes == 3 else 1),
+        translate_range=[0.08 * n for n in size],
+        scale_range=[0.1] * n_axes,
+        padding_mode="border",
+    )
     flips = [transforms.RandFlip(prob=0.5, spatial_axis=axis) for axis in range(n_axes)]
     gamma = transforms.RandAdjustContrast(prob=0.5, gamma=(0.5, 1.5))
     sigma = {f"sigma_{axis}": (0, 1.5) for axis in "xyz"[:n_axes]}
     blur = transforms.RandGaussianSmooth(prob=0.5, **sigma)
-    steps = {"flip": flips, "gamma": [gamma], "blur": [blur], "paper": [gamma, blur, *flips]}
+    steps = {
+        "flip": flips,
+        "affine": [affine],
+        "gamma": [gamma],
+        "blur": [blur],
+        "paper": [gamma, blur, *flips],
+    }
     if operation not in steps or (operation == "paper" and n_axes == 2):
         raise NotImplementedError(f"{operation} in {n_axes}D")
     compose = transforms.Compose(steps[operation])
@@ -126,9 +157,13 @@ def contestants(operation: str, shape: tuple[int, ...]) -> tuple[dict, list[str]
     module = case(operation, n_axes)
     functions = {BATCHED: module, LOOP: one_by_one(module), SCIPY: with_scipy(module)}
     missing = []
-    for name, make in ((KORNIA, with_kornia), (MONAI, with_monai)):
+    peers = {
+        KORNIA: lambda: with_kornia(operation, n_axes),
+        MONAI: lambda: with_monai(operation, shape[2:]),
+    }
+    for name, make in peers.items():
         try:
-            functions[name] = make(operation, n_axes)
+            functions[name] = make()
         except ImportError:
             missing.append(name)
         except NotImplementedError:
@@ -147,7 +182,7 @@ def time_operation(operation: str, shape: tuple[int, ...], rounds: int) -> dict:
 
 
 def time_step(shape: tuple[int, ...], rounds: int) -> dict:
-    """Take the time of a step of the small network, and of one that augments before it."""
+    """Take the time of a step of the small network, and of steps that augment before it."""
     n, n_channels, *spatial = shape
     rng = np.random.default_rng(0)
     rows = ImageDataset(rng.integers(0, 256, shape, dtype=np.uint8), np.arange(n) % 2)
@@ -181,7 +216,9 @@ def time_step(shape: tuple[int, ...], rounds: int) -> dict:
 
         return step
 
-    steps = {PLAIN: run(()), AUGMENTED: run(tuple(get_augmentation("paper", len(spatial))))}
+    steps = {PLAIN: run(())}
+    for name, recipe in AUGMENTED.items():
+        steps[name] = run(tuple(get_augmentation(recipe, len(spatial))))
     return interleaved(steps, rounds, reference=PLAIN)
 
 
@@ -191,7 +228,7 @@ def main() -> None:
     results: dict[str, Any] = {"operations": {}, "step": {}}
     missing: dict[str, str] = {}
     for name, shape in shapes.items():
-        for operation in (*OPERATIONS, "paper"):
+        for operation in (*OPERATIONS, *AUGMENTED.values()):
             progress(f"{operation} in {name}")
             timed = time_operation(operation, shape, args.rounds)
             results["operations"][f"{operation}, {name}"] = timed["times"]
@@ -219,12 +256,12 @@ def main() -> None:
         ),
         (
             "CPU time of a training step of the small network, with ce+mcc",
-            ["images", "step, milliseconds", 'with augment="paper", ratio'],
+            ["images", "step, milliseconds", *(f"{name}, ratio" for name in AUGMENTED)],
             [
                 [
                     f"{name}: {sizes[name]}",
                     f"{times[PLAIN]['cpu_seconds'][1] / N_STEPS * 1e3:.1f}",
-                    ratio_text(times[AUGMENTED]["ratio"]),
+                    *(ratio_text(times[augmented]["ratio"]) for augmented in AUGMENTED),
                 ]
                 for name, times in results["step"].items()
             ],
@@ -234,7 +271,8 @@ def main() -> None:
         f"Process CPU time of one thread, {args.rounds} interleaved rounds of {N_BATCHES} batches "
         f"or {N_STEPS} steps: median (quartiles). Ratios are to the batched operations, or to the "
         "step without augmentation, of the same round. Every operation changes an image with "
-        "probability 0.5, flips do so along every axis. The peers are the nearest operation that "
+        "probability 0.5, flips do so along every axis, and the affine map of the light recipe "
+        "changes every image. The peers are the nearest operation that "
         "they have and do not compute the same: other edges, other ranges, kernels of another "
         "width.",
     ]

@@ -67,6 +67,21 @@ def _checksums(revision: str, only: str) -> dict[str, dict[str, str]]:
         return result
 
 
+#: Parameters whose defaults follow the data or were others in older commits.
+_PINNED = {
+    "loss": "ce+mcc",
+    "sampler": "uniform",
+    "augment": None,
+    "n_tta": 1,
+    "standardize": True,
+    "module": "small",
+    "lr_schedule": None,
+    "max_epochs": 3,
+    "batch_size": 16,
+    "random_state": 0,
+}
+
+
 # In the process of one commit ------------------------------------------------------------------
 
 
@@ -203,9 +218,7 @@ def _run(name: str, config: dict[str, Any], folder: Path) -> dict[str, str]:
     of_data = config.get("_data", {})
     X, y = _data(**of_data)
     classifier = CNN3DClassifier if of_data.get("ndim") == 3 else CNN2DClassifier
-    params = _translated(
-        classifier, {"max_epochs": 3, "batch_size": 16, "random_state": 0} | config
-    )
+    params = _translated(classifier, _PINNED | config)
     if "_mix" in config:
         params["loss"] = LossMix(**{params["loss"]: 1}, **config["_mix"])
     if config.get("_clip"):

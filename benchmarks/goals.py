@@ -20,7 +20,7 @@ from joblib import Parallel, delayed
 from tabulate import tabulate
 from torch import Tensor
 
-from benchmarks.measuring import RESULTS, SMOKE, interleaved, machine, progress, quartiles
+from benchmarks.measuring import PLAIN, RESULTS, SMOKE, interleaved, machine, progress, quartiles
 from benchmarks.micro_batches import ACCUMULATION, TWO_PASSES
 from benchmarks.peers import KERAS, LIGHTNING, LIMIT, SKIMBAL, TENSORFLOW
 from skimbal import CNN2DClassifier
@@ -299,7 +299,7 @@ def out_of_core(results: Results) -> Line:
 def threads_in_a_fit(seed: int) -> int:
     """Return the threads that torch may use once a classifier has been fitted here."""
     X = np.random.default_rng(seed).integers(256, size=(8, 8, 8), dtype=np.uint8)
-    CNN2DClassifier(max_epochs=1, random_state=seed).fit(X, np.arange(8) % 2)
+    CNN2DClassifier(**PLAIN, max_epochs=1, random_state=seed).fit(X, np.arange(8) % 2)
     return torch.get_num_threads()
 
 

@@ -31,6 +31,8 @@ torch.set_num_threads(1)
 threadpool_limits(1)
 
 RESULTS = Path(__file__).parent / "results"
+#: Parameters of the classifiers, for measurements that are not about the defaults.
+PLAIN = {"loss": "ce+mcc", "sampler": "uniform", "augment": None, "module": "small"}
 SMOKE = (
     "Smoke run (--quick): sizes are cut down, so the figures show that it runs and nothing else."
 )

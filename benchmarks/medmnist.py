@@ -115,6 +115,7 @@ def fit_one(name, loss, sampler, batch_size, seed, epochs, device, cache: Path) 
     classifier = (CNN3DClassifier if in_3d else CNN2DClassifier)(
         loss=LossMix.from_expression(loss, warmup_epochs=0),  # as it was proposed
         sampler=sampler,
+        augment=None,
         module=FlippedInTraining,
         # A mirrored chest is not a chest, but a mirrored vessel is a vessel.
         net={"module__spatial_shape": data.X_train.shape[-data.ndim :], "module__flip": in_3d},

@@ -22,6 +22,7 @@ from sklearn.model_selection import GridSearchCV
 from torch import nn
 
 from benchmarks.measuring import (
+    PLAIN,
     STYLES,
     command_line,
     in_fresh_process,
@@ -114,7 +115,8 @@ def write_images(
 def classifier(ndim: int, batch_size: int, width: int = WIDTH, **options: Any) -> Any:
     make = CNN2DClassifier if ndim == 2 else CNN3DClassifier
     settings = {"loss": "ce", "lr_schedule": None, "max_epochs": 1, "random_state": 0}
-    return make(net={"module__width": width}, batch_size=batch_size, **settings, **options)
+    settings |= {"net": {"module__width": width}, "batch_size": batch_size}
+    return make(**{**PLAIN, **settings, **options})
 
 
 def skorch_net(shape: tuple[int, ...], batch_size: int) -> Any:

@@ -107,6 +107,7 @@ def make_classifier(name: str, data, args: argparse.Namespace):
     options = {"network": network, "flips": flips, **options}
     options["spatial_shape"] = data.X_train.shape[-data.ndim :]
     return (AsProposed3D if data.ndim == 3 else AsProposed2D)(
+        augment=None,
         module=Augmented,
         net={f"module__{option}": value for option, value in options.items()},
         standardize=False,

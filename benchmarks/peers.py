@@ -31,7 +31,7 @@ from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.utils.data import DataLoader, TensorDataset
 
-from benchmarks.measuring import Timed, clocked
+from benchmarks.measuring import PLAIN, Timed, clocked
 from skimbal import CNN2DClassifier, CNN3DClassifier
 from skimbal.networks import ResidualBlock, ResNet
 from skimbal.sampling import BatchSampler
@@ -372,6 +372,7 @@ def train_skimbal(data: Data, **options: Any) -> Any:
     """Fit as a user does: raw images in, all checks and the standardisation included."""
     classifier = CNN2DClassifier if data.case.ndim == 2 else CNN3DClassifier
     settings = {
+        **PLAIN,
         "loss": "ce",
         "module": data.case.build,
         "lr": LR,

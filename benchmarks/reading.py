@@ -20,6 +20,7 @@ from PIL import Image
 from torch import nn
 
 from benchmarks.measuring import (
+    PLAIN,
     command_line,
     in_fresh_process,
     interleaved,
@@ -125,6 +126,7 @@ def waiting(kind: str, paths: list[str], rounds: int) -> dict[str, dict[str, flo
             WaitingIterator.waited = 0.0
             net = {"iterator_train": WaitingIterator, "iterator_train__num_workers": n}
             clf = make(
+                **PLAIN,
                 max_epochs=1,
                 batch_size=BATCH_SIZE,
                 standardize=False,
@@ -187,7 +189,8 @@ def fit_on_zarr(folder: str, gib: float) -> dict[str, float]:
 def fitted(make: Any, network: Any, X: Any, before: int) -> dict[str, float]:
     y = np.arange(X.shape[0]) % 2
     start = time.perf_counter()
-    clf = make(module=network, max_epochs=1, batch_size=16, random_state=0).fit(X, y)
+    params = {**PLAIN, "module": network, "max_epochs": 1, "batch_size": 16, "random_state": 0}
+    clf = make(**params).fit(X, y)
     seconds = time.perf_counter() - start
     clf.predict(X)
     return {

@@ -10,6 +10,7 @@ import warnings
 import numpy as np
 
 from benchmarks.measuring import (
+    PLAIN,
     STYLES,
     command_line,
     in_fresh_process,
@@ -51,7 +52,11 @@ def measure(n: int, shape: tuple[int, ...], n_classes: int, batch_size: int) -> 
 
     def classifier():
         return make(
-            net={"module__width": WIDTH}, max_epochs=1, batch_size=batch_size, random_state=0
+            **PLAIN,
+            net={"module__width": WIDTH},
+            max_epochs=1,
+            batch_size=batch_size,
+            random_state=0,
         )
 
     def images(n: int) -> np.ndarray:

@@ -14,6 +14,7 @@ import torch
 from skorch.callbacks import Callback
 
 from benchmarks.measuring import (
+    PLAIN,
     command_line,
     draw_ratios,
     in_fresh_process,
@@ -78,7 +79,7 @@ def epochs(case: str, params: dict[str, Any], n_threads: int, quick: bool) -> li
     rng = np.random.default_rng(0)
     X, y = rng.standard_normal((n, *shape), dtype=np.float32), np.arange(n) % 3
     options = {"batch_size": batch_size, "max_epochs": 2 if quick else 3, "random_state": 0}
-    clf = make(**{**options, "callbacks": [("clock", Clock())], **params}).fit(X, y)
+    clf = make(**{**PLAIN, **options, "callbacks": [("clock", Clock())], **params}).fit(X, y)
     return [list(times) for times in dict(clf.net_.callbacks_)["clock"].times_]
 
 

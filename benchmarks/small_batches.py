@@ -21,6 +21,7 @@ from sklearn.datasets import load_digits
 from sklearn.metrics import balanced_accuracy_score, matthews_corrcoef
 
 from benchmarks.measuring import (
+    PLAIN,
     STYLES,
     command_line,
     new_figure,
@@ -85,7 +86,10 @@ def fit_one(
     torch.set_num_threads(1)
     X, y, X_test, y_test = load(name, args.full)
     classifier = (CNN3DClassifier if X.ndim == 4 else CNN2DClassifier)(
-        loss=LossMix.from_expression(loss, statistics=statistics, warmup_epochs=warmup),
+        **{
+            **PLAIN,
+            "loss": LossMix.from_expression(loss, statistics=statistics, warmup_epochs=warmup),
+        },
         lr=lr,
         max_epochs=epochs,
         batch_size=batch_size,

@@ -61,7 +61,7 @@ html_sidebars = {
             "distributed",
             "results",
         ),
-        *("speed", "extending", "overriding", "estimator_checks"),
+        *("pretrained", "speed", "extending", "overriding", "estimator_checks"),
     )
 }
 

@@ -125,7 +125,7 @@ def _default(argv: Sequence[str]) -> int:
     )
     parser.add_options(_options_of_default())
     parser.add_options(_options_of_configurations(", ".join(PAPER_LOSSES)))
-    parser.add_options(_options_of_classifiers(max_epochs=8))
+    parser.add_options(_options_of_classifiers(_PLAIN))
     parser.add_argument("--version", action="version", version=f"skimbal {__version__}")
     parser.set_defaults(test=True, data_option="--data ", groups=None)
     if argv and not argv[0].startswith("-"):
@@ -166,7 +166,7 @@ def _compare(argv: Sequence[str]) -> int:
     )
     options = _options_of_study()
     parser.add_options(options)
-    parser.add_options(_options_of_classifiers(_DEFAULTS.max_epochs))
+    parser.add_options(_options_of_classifiers(_DEFAULTS))
     parser.add_options(_LEARNING_RATE)
     parser.add_options(_OUTPUTS_OF_STUDY)
     args = parser.parse_args(argv)
@@ -250,6 +250,10 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _count_or_auto(text: str) -> int | str:
+    return text if text == "auto" else _count(text)
+
+
 def _jobs(text: str) -> int:
     return -1 if text == "-1" else _count(text)
 
@@ -288,8 +292,11 @@ def _option(names: str, words: str, **settings: object) -> tuple[str, Mapping[st
 
 #: The classifier, of whose parameters the options have the defaults.
 _DEFAULTS = CNN2DClassifier()
+#: A classifier for the command without a name, whose many fits must end in two minutes.
+_PLAIN = CNN2DClassifier(module="small", augment=None, max_epochs=8, batch_size=64)
 #: Settings that several options have.
 _N = {"type": _count, "metavar": "N"}
+_AUTO = {"type": _count_or_auto, "metavar": "N|auto"}
 _PER_AXIS = {"nargs": "+", "action": _PerAxis, "metavar": "N"}
 _FILE = {"type": Path, "metavar": "FILE.csv"}
 
@@ -456,18 +463,18 @@ def _options_of_study() -> Options:
     }
 
 
-def _options_of_classifiers(max_epochs: int) -> Options:
+def _options_of_classifiers(clf: CNN2DClassifier) -> Options:
+    names = ("auto", *BUILT_IN)
     return {
-        "max_epochs": _option("--epochs", "epochs of a fit", default=max_epochs, **_N),
-        "batch_size": _option(
-            "--batch-size", "images in a batch", default=_DEFAULTS.batch_size, **_N
-        ),
-        "module": _option("--module", "network", choices=tuple(BUILT_IN), default=_DEFAULTS.module),
+        "max_epochs": _option("--epochs", "epochs of a fit", default=clf.max_epochs, **_AUTO),
+        "batch_size": _option("--batch-size", "images of a batch", default=clf.batch_size, **_AUTO),
+        "module": _option("--module", "network", choices=names, default=clf.module),
         "augment": _option(
             "--augment",
-            "recipe that changes the training images in every epoch, such as random "
-            "flips, or all steps of the paper (default: none)",
-            choices=tuple(RECIPES),
+            "recipe that changes the training images in every epoch, such as random flips, or all "
+            "steps of the paper",
+            choices=("none", "auto", *RECIPES),
+            default=clf.augment or "none",
         ),
         "crop_size": _option(
             "--crop-size",
@@ -657,7 +664,8 @@ def _rows_of_test(
 
 def _params(args: argparse.Namespace) -> dict[str, Any]:
     """Return the parameters of the classifier."""
-    return {name: getattr(args, name) for name in _CLASSIFIER if name in args}
+    augment = None if args.augment == "none" else args.augment
+    return {n: getattr(args, n) for n in _CLASSIFIER if n in args} | {"augment": augment}
 
 
 def _estimator(

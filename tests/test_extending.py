@@ -18,6 +18,7 @@ from skimbal.losses import TERMS, get_loss
 from skimbal.networks import BUILT_IN
 from skimbal.sampling import STRATEGIES
 from skimbal.study import compare_losses
+from tests.plain import plain
 
 PAGE = (Path(__file__).parents[1] / "docs" / "extending.rst").read_text()
 TABLES = {
@@ -118,7 +119,7 @@ def test_the_loss_has_what_terms_have(page):
     ).fit(page["X"], page["y"])
     assert moving.net_.criterion_.moving is not None
     whole, in_parts = (
-        CNN2DClassifier("ce+recall", micro_batch_size=size, dtype="float64", random_state=0)
+        plain(loss="ce+recall", micro_batch_size=size, dtype="float64", random_state=0)
         .set_params(module="two_layers", max_epochs=2)
         .fit(page["X"], page["y"])
         .predict_proba(page["X"])
@@ -178,7 +179,7 @@ def test_the_command_line_knows_the_additions(folder, tmp_path, capsys):
         (["--loss", "ce+recal"], "recall"),
         (["--sampler", "square"], "square_root"),
         (["--module", "three_layers"], "two_layers"),
-        (["--augment", "strong"], "mild"),
+        (["--augment", "milder"], "mild"),
     ],
 )
 def test_the_command_line_lists_the_additions(options, known, capsys):

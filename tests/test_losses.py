@@ -17,7 +17,6 @@ from torch import nn
 from torch.nn.functional import cross_entropy, one_hot
 
 import skimbal
-from skimbal import CNN2DClassifier
 from skimbal.exceptions import ParameterError
 from skimbal.losses import TERMS as TERM_TABLE
 from skimbal.losses import (
@@ -59,6 +58,7 @@ from tests.batches import (
     soft_batches,
     value_and_gradient,
 )
+from tests.plain import plain
 
 # --- Statistics that move, and the warm-up ---------------------------------------------------
 
@@ -624,12 +624,12 @@ def test_scale_of_the_weights_does_not_matter(spec, scale, rng):
     loss = make_loss(spec, 4)
     for dtype, tolerance in ((torch.float64, 1e-12), (torch.float32, 2e-6)):
         z = logits.to(dtype)
-        for scaled, plain in zip(
+        for scaled, unscaled in zip(
             value_and_gradient(loss, z, target, scale * weight),
             value_and_gradient(loss, z, target, weight),
             strict=True,
         ):
-            assert_same(scaled, plain, tolerance)
+            assert_same(scaled, unscaled, tolerance)
         equal = torch.full((40,), scale).double()
         assert_same(loss(z, target, equal), loss(z, target), tolerance)
 
@@ -1013,7 +1013,7 @@ def test_a_classifier_trains_with_a_term_of_a_user(own_terms):
     rng = np.random.default_rng(0)
     y = np.arange(24) % 3
     X = rng.normal(size=(24, 6, 6)) + y[:, None, None]
-    clf = CNN2DClassifier(LossMix(ce=1), batch_size=12, max_epochs=1, random_state=0)
+    clf = plain(loss=LossMix(ce=1), batch_size=12, max_epochs=1, random_state=0)
     search = GridSearchCV(clf, {"loss__recall": [0, 0.5]}, cv=2, error_score="raise").fit(X, y)
     assert search.best_params_["loss__recall"] in (0, 0.5)
     clf.set_params(loss__recall=1, dtype="float64")

@@ -12,11 +12,12 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from skorch.callbacks import EarlyStopping, EpochScoring
 
-from skimbal import CNN2DClassifier, LossMix, NDSampler
+from skimbal import LossMix, NDSampler
 from skimbal.augmentation import RandomGamma
 from skimbal.datasets import load_image_folder, load_imbalanced_digits
 from skimbal.images import ImageArray
 from skimbal.study import compare_losses
+from tests.plain import plain
 
 pytestmark = pytest.mark.slow
 
@@ -28,7 +29,7 @@ def data():
 
 def test_moving_statistics_of_small_batches(data):
     loss = LossMix(ce=1, mcc=1, statistics="moving")
-    clf = CNN2DClassifier(loss=loss, batch_size=4, max_epochs=2).fit(data.X_train, data.y_train)
+    clf = plain(loss=loss, batch_size=4, max_epochs=2).fit(data.X_train, data.y_train)
     epoch = clf.history_[-1]
     assert 0 < epoch["incomplete_batch_count"] < epoch["train_batch_count"]
 
@@ -39,7 +40,7 @@ def test_study(data):
         data.y_train,
         losses=["ce", "wce", "ce+mcc"],
         samplers=["uniform", "balanced"],
-        estimator=CNN2DClassifier(max_epochs=5),
+        estimator=plain(max_epochs=5),
         cv=3,
         random_state=0,
     )
@@ -49,14 +50,14 @@ def test_study(data):
 
 def test_augmentation(data):
     augment = ["flip", RandomGamma()]
-    clf = CNN2DClassifier(augment=augment, crop_size=7, n_tta=4, random_state=0)
+    clf = plain(augment=augment, crop_size=7, n_tta=4, random_state=0)
     clf.set_params(max_epochs=2).fit(data.X_train, data.y_train)
     assert clf.predict_proba(data.X_test).shape == (216, 3)
 
 
 def test_search_over_a_factor(data):
     search = GridSearchCV(
-        CNN2DClassifier(loss=LossMix(ce=1, mcc=1), max_epochs=10, random_state=0),
+        plain(loss=LossMix(ce=1, mcc=1), max_epochs=10, random_state=0),
         {"loss__mcc": [0, 0.5, 1]},
         scoring="balanced_accuracy",
         cv=3,
@@ -68,19 +69,19 @@ def test_search_over_a_factor(data):
 
 def test_smote_of_rows(data):
     rows = data.X_train.reshape(len(data.X_train), -1).astype("float32")
-    clf = CNN2DClassifier(input_shape=(8, 8), max_epochs=10, random_state=0)
+    clf = plain(input_shape=(8, 8), max_epochs=10, random_state=0)
     pipeline = make_pipeline(SMOTE(random_state=0), clf).fit(rows, data.y_train)
     assert pipeline.predict(data.X_test.reshape(len(data.X_test), -1)).shape == (216,)
 
 
 def test_smote_of_images(data):
-    clf = CNN2DClassifier(max_epochs=10, random_state=0)
+    clf = plain(max_epochs=10, random_state=0)
     pipeline = make_pipeline(NDSampler(SMOTE(random_state=0)), clf)
     assert pipeline.fit(data.X_train, data.y_train).score(data.X_test, data.y_test) > 0.8
 
 
 def test_features(data):
-    cnn = CNN2DClassifier(max_epochs=10, random_state=0)
+    cnn = plain(max_epochs=10, random_state=0)
     pipeline = make_pipeline(cnn, PCA(16), LogisticRegression())
     pipeline.fit(data.X_train, data.y_train)
     assert pipeline[0].transform(data.X_test).shape == (216, 384)
@@ -88,7 +89,7 @@ def test_features(data):
 
 
 def test_callbacks_and_options_of_the_net(data):
-    clf = CNN2DClassifier(
+    clf = plain(
         train_split=0.2,
         callbacks=[
             ("score", EpochScoring("balanced_accuracy", lower_is_better=False)),
@@ -102,7 +103,7 @@ def test_callbacks_and_options_of_the_net(data):
 
 
 def test_a_larger_network_on_any_device(data):
-    clf = CNN2DClassifier(module="resnet18", device="auto", max_epochs=1, random_state=0)
+    clf = plain(module="resnet18", device="auto", max_epochs=1, random_state=0)
     clf.set_params(net__module__width=16).fit(data.X_train, data.y_train)
     assert clf.predict_proba(data.X_test).shape == (216, 3)
 
@@ -112,12 +113,12 @@ def test_folder_of_files(data, tmp_path):
         (tmp_path / "scans" / str(label)).mkdir(parents=True, exist_ok=True)
         np.save(tmp_path / "scans" / str(label) / f"{i}.npy", image)
     scans = load_image_folder(tmp_path / "scans")
-    CNN2DClassifier(max_epochs=2, random_state=0).fit(scans.X, scans.y)
+    plain(max_epochs=2, random_state=0).fit(scans.X, scans.y)
     assert str(scans.card).startswith("images of shape (8, 8), uint8\n")
 
 
 def test_array_on_a_disk(data, tmp_path):
     np.save(tmp_path / "images.npy", data.X_train)
     X = ImageArray(np.load(tmp_path / "images.npy", mmap_mode="r"))
-    clf = CNN2DClassifier(max_epochs=2, random_state=0)
+    clf = plain(max_epochs=2, random_state=0)
     assert cross_val_score(clf, X, data.y_train, cv=2).shape == (2,)

@@ -26,6 +26,9 @@ data = load_imbalanced_digits()
 search = GridSearchCV(
     CNN2DClassifier(
         loss=LossMix(ce=1),
+        module="small",
+        augment=None,
+        batch_size=64,
         max_epochs=5,
         lr=3e-3,
         random_state=0,

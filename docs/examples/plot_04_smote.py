@@ -29,10 +29,13 @@ from skimbal.datasets import load_imbalanced_digits
 data = load_imbalanced_digits()
 X, X_test = data.X_train.astype("float32"), data.X_test.astype("float32")
 rows, rows_test = X.reshape(len(X), -1), X_test.reshape(len(X_test), -1)
+# A small network on the images as they are.
+params = {"module": "small", "sampler": "uniform", "augment": None, "batch_size": 64}
+params |= {"max_epochs": 5, "random_state": 0}
 
 on_rows = make_pipeline(
     SMOTE(random_state=0),
-    CNN2DClassifier(input_shape=(8, 8), max_epochs=5, random_state=0),
+    CNN2DClassifier(input_shape=(8, 8), **params),
 )
 on_rows.fit(rows, data.y_train)
 
@@ -45,7 +48,7 @@ on_rows.fit(rows, data.y_train)
 
 on_images = make_pipeline(
     NDSampler(SMOTE(random_state=0)),
-    CNN2DClassifier(max_epochs=5, random_state=0),
+    CNN2DClassifier(**params),
 )
 on_images.fit(X, data.y_train)
 difference = np.abs(

@@ -58,13 +58,24 @@ plt.show()
 
 moving = LossMix(ce=1, mcc=1, statistics="moving")
 settings = {
-    'sampler="uniform"': {"batch_size": 4},
+    'sampler="uniform"': {"batch_size": 4, "sampler": "uniform"},
     'sampler="balanced"': {"batch_size": 4, "sampler": "balanced"},
-    'statistics="moving"': {"batch_size": 4, "loss": moving},
-    "micro_batch_size=4": {"batch_size": 16, "micro_batch_size": 4},
+    'statistics="moving"': {"batch_size": 4, "sampler": "uniform", "loss": moving},
+    "micro_batch_size=4": {
+        "batch_size": 16,
+        "sampler": "uniform",
+        "micro_batch_size": 4,
+    },
+}
+plain = {
+    "loss": "ce+mcc",
+    "module": "small",
+    "augment": None,
+    "max_epochs": 5,
+    "lr": 3e-3,
 }
 for name, params in settings.items():
-    clf = CNN3DClassifier(max_epochs=5, lr=3e-3, random_state=0, **params)
+    clf = CNN3DClassifier(random_state=0, **{**plain, **params})
     y_pred = clf.fit(X[train], y[train]).predict(X[test])
     counts = [
         sum(clf.history_[:, f"{what}_batch_count"]) for what in ("incomplete", "train")

@@ -88,7 +88,9 @@ data = load_imbalanced_digits()
 search = GridSearchCV(
     CNN2DClassifier(
         loss=GeneralizedCrossEntropy(),
-        sampler="balanced",
+        module="small",
+        augment=None,
+        batch_size=64,
         max_epochs=4,
         lr=3e-3,
         random_state=0,
@@ -126,6 +128,7 @@ print(
 X, y = data.X_train[::4].astype("float64"), data.y_train[::4]
 weight = np.where(y == 0, 1, 2)
 params = {"loss": GeneralizedCrossEntropy(), "max_epochs": 2, "random_state": 0}
+params |= {"module": "small", "sampler": "uniform", "augment": None}
 one = CNN2DClassifier(**params, batch_size=1000).fit(X, y, sample_weight=weight)
 two = CNN2DClassifier(**params, batch_size=1000).fit(
     X.repeat(weight, 0), y.repeat(weight)
@@ -161,7 +164,14 @@ hard = 50 * torch.nn.functional.one_hot(torch.tensor([0, 0, 1, 2, 0]), 3).double
 y_true = torch.tensor([0, 0, 0, 1, 1])
 print(f"{recall_loss(hard, y_true).item():.3f}", 1 - (2 / 3 + 0) / 2)
 clf = CNN2DClassifier(
-    loss=SoftRecallLoss(), micro_batch_size=16, max_epochs=6, random_state=0
+    loss=SoftRecallLoss(),
+    module="small",
+    augment=None,
+    sampler="uniform",
+    batch_size=64,
+    micro_batch_size=16,
+    max_epochs=6,
+    random_state=0,
 )
 y_pred = clf.fit(data.X_train, data.y_train).predict(data.X_test)
 score = balanced_accuracy_score(data.y_test, y_pred)

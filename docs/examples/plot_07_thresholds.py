@@ -44,7 +44,8 @@ X_cal, X_test, y_cal, y_test = train_test_split(
 shares = [round(float(part.mean()), 3) for part in (y_train, y_cal, y_test)]
 print(f"share of the rare class in the three parts: {shares}")
 
-clf = CNN2DClassifier(loss="ce+mcc", sampler="balanced", max_epochs=2, random_state=0)
+small = {"module": "small", "augment": None, "batch_size": 64, "random_state": 0}
+clf = CNN2DClassifier(loss="ce+mcc", sampler="balanced", max_epochs=2, **small)
 clf.fit(X_train, y_train)
 
 # %%
@@ -161,7 +162,8 @@ plt.show()
 # ``logit_adjustment=1`` subtracts the log of the class shares from the logits. The
 # predictions are then made for a balanced population, without a new fit.
 
-plain = CNN2DClassifier(loss="ce", max_epochs=4, random_state=0).fit(X_train, y_train)
+plain = CNN2DClassifier(loss="ce", sampler="uniform", max_epochs=4, **small)
+plain.fit(X_train, y_train)
 for tau in (0.0, 1.0):
     plain.set_params(logit_adjustment=tau)
     score = balanced_accuracy_score(y_test, plain.predict(X_test))

@@ -43,7 +43,10 @@ early_stopping = EarlyStopping(
     monitor="balanced_accuracy", lower_is_better=False, patience=4, load_best=True
 )
 clf = CNN2DClassifier(
+    module="small",
     sampler="balanced",
+    augment=None,
+    batch_size=64,
     train_split=0.2,
     max_epochs=30,
     callbacks=[

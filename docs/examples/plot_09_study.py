@@ -26,7 +26,9 @@ study = compare_losses(
     data.y_train,
     losses=["ce", "ce+f1", "ce+mcc"],
     samplers=["uniform", "balanced"],
-    estimator=CNN2DClassifier(max_epochs=3, lr=3e-3),
+    estimator=CNN2DClassifier(
+        module="small", augment=None, batch_size=64, max_epochs=3, lr=3e-3
+    ),
     cv=3,
     n_repeats=2,
     random_state=0,

@@ -21,10 +21,10 @@ from skimbal.datasets import load_imbalanced_digits
 from skimbal.displays import EmbeddingDisplay
 
 data = load_imbalanced_digits()
+params = {"module": "small", "sampler": "uniform", "augment": None, "batch_size": 64}
+params |= {"max_epochs": 6, "random_state": 0}
 classifiers = {
-    loss: CNN2DClassifier(loss=loss, max_epochs=6, random_state=0).fit(
-        data.X_train, data.y_train
-    )
+    loss: CNN2DClassifier(loss, **params).fit(data.X_train, data.y_train)
     for loss in ("ce", "ce+mcc", "ce+f1")
 }
 print(classifiers["ce"].transform(data.X_test).shape)

@@ -215,7 +215,7 @@ for original, n_axes in ((image, 2), (volume, 3)):
 # Training rows are augmented anew in each epoch. Validation and prediction use the
 # unchanged images. Flips do not suit digits, so a list names other operations, here
 # gamma and a custom noise. ``n_tta=8`` averages the probabilities of eight passes. The
-# first pass uses the unchanged image.
+# first pass uses the unchanged image. Each other pass draws one change for all images.
 
 
 def noise(images):
@@ -225,7 +225,12 @@ def noise(images):
 
 data = load_imbalanced_digits()
 clf = CNN2DClassifier(
-    augment=[RandomGamma(), noise], n_tta=8, max_epochs=10, random_state=0
+    module="small",
+    augment=[RandomGamma(), noise],
+    n_tta=8,
+    batch_size=64,
+    max_epochs=10,
+    random_state=0,
 )
 clf.fit(data.X_train, data.y_train)
 once = clf.set_params(n_tta=1).predict_proba(data.X_test)

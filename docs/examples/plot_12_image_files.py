@@ -81,7 +81,9 @@ plt.show()
 # ``X`` replaces an array. The folds of the cross-validation are row numbers,
 # and threads read the batches ahead.
 
-clf = CNN2DClassifier(sampler="balanced", max_epochs=8, batch_size=32, random_state=0)
+clf = CNN2DClassifier(
+    module="small", augment=None, max_epochs=8, batch_size=32, random_state=0
+)
 clf.set_params(net__module__width=16)
 y_pred = cross_val_predict(clf, data.X, data.y, cv=2)
 print(f"balanced accuracy {balanced_accuracy_score(data.y, y_pred):.2f}")

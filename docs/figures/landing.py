@@ -21,7 +21,8 @@ from skimbal.study import compare_losses
 
 PICTURES = Path(__file__).parents[1] / "pictures"
 FILE = "pneumoniamnist/pneumoniamnist_imb9to1_varun19424.npz"
-OPTIONS = {"max_epochs": 8, "random_state": 0}
+PLAIN = {"module": "small", "augment": None, "batch_size": 64}
+OPTIONS = PLAIN | {"max_epochs": 8, "random_state": 0}
 rcParams.update(
     {
         "axes.spines.right": False,
@@ -59,7 +60,7 @@ study = compare_losses(
     y,
     losses=["ce", "wce", "ce+mcc"],
     samplers=["uniform", "balanced"],
-    estimator=CNN2DClassifier(max_epochs=5),
+    estimator=CNN2DClassifier(max_epochs=5, **PLAIN),
     cv=5,
     random_state=0,
 )
@@ -75,7 +76,8 @@ LossStudyDisplay.from_study(study, kind="differences", ax=ax)
 save(figure, "study")
 
 classifiers = {
-    loss: CNN2DClassifier(loss=loss, **OPTIONS).fit(X, y) for loss in ("ce", "f1", "ce+mcc")
+    loss: CNN2DClassifier(loss=loss, sampler="uniform", **OPTIONS).fit(X, y)
+    for loss in ("ce", "f1", "ce+mcc")
 }
 display = EmbeddingDisplay.from_estimator(
     classifiers,

@@ -299,7 +299,7 @@ def erase(images: Tensor, box: Tensor) -> Tensor:
     tensor([[[0., 2., 3., 3.]]])
     """
     inside = torch.ones((), dtype=torch.bool, device=images.device)
-    for axis, ends in enumerate(box.to(images.device).unbind(1), start=2):
+    for axis, ends in enumerate(box.long().to(images.device).unbind(1), start=2):
         place = torch.arange(images.shape[axis], device=images.device)
         along = (place >= ends[:, :1]) & (place < ends[:, 1:])  # (n, size)
         shape = [len(images) if i == 0 else -1 if i == axis else 1 for i in range(images.ndim)]

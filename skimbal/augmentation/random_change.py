@@ -133,14 +133,14 @@ class OneOf(RandomChange):
 def alike(step: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
     """Apply one random change to all images: the draw for a single image, for each of them.
 
-    The change of an image does not depend on the other images, on their number, or on the device.
+    The change of an image depends neither on the other images nor on their number.
 
     Parameters
     ----------
     step : callable
-        A module of ``skimbal.augmentation``, or another callable that maps a batch of images to
-        a batch. Another callable gets one image after the other. The generators of torch, numpy and
-        Python are in the same state before each of them.
+        A module of ``skimbal.augmentation``, whose draw is the same on every device, or another
+        callable that maps a batch of images to a batch. Another callable gets one image after the
+        other, with the generators of torch, numpy and Python in the same state before each.
     images : Tensor of shape (n, c, ...)
         Images.
 

@@ -17,13 +17,13 @@ from skimbal.classifiers.parameters import (
     CNNClassifier,
     find_optimizer,
 )
+from skimbal.classifiers.settings import Settings
 from skimbal.classifiers.trials import try_augmentation, try_network
 from skimbal.exceptions import ParameterError
 from skimbal.losses import MixedLoss, ModuleLoss
 from skimbal.networks import BUILT_IN, NetworkSpec, PixelRange
 from skimbal.training import (
     BlockIterator,
-    CosineSchedule,
     EpochProgress,
     ImageDataset,
     IncompleteBatches,
@@ -50,11 +50,17 @@ class Plan:
     loss: MixedLoss | ModuleLoss
     crop_size: tuple[int, ...] | None
     augmentation: nn.Sequential | None
+    settings: Settings
     device: str
-    #: Epochs of the fit, or None for one epoch after which others may follow.
-    epochs: int | None
+    #: Whether this is a whole fit, and not an epoch after which others may follow.
+    is_whole: bool
     #: Epochs that earlier calls trained.
     n_epochs_before: int
+
+    @property
+    def n_epochs(self) -> int:
+        """Epochs to train."""
+        return self.settings.epochs if self.is_whole else 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,7 +131,7 @@ def prepare_net(estimator: CNNClassifier, start: NewNet, plan: Plan) -> Training
     net.augmentation = () if plan.augmentation is None else tuple(plan.augmentation)
     if plan.augmentation is not None:
         plan.augmentation.to(device=net.device, dtype=net.module_.dtype)
-        try_augmentation(estimator, net, plan.train)
+        try_augmentation(estimator, plan.settings, net, plan.train)
     return net
 
 
@@ -139,8 +145,9 @@ def _make_net(estimator: CNNClassifier, plan: Plan) -> TrainingNet:
         criterion=plan.loss.to(module_dtype),
         optimizer=optimizer,
         lr=estimator.lr,
-        max_epochs=estimator.max_epochs,
-        batch_size=estimator.batch_size,
+        lr_schedule=_schedule(estimator, plan),
+        max_epochs=plan.settings.epochs,
+        batch_size=plan.settings.batch_size,
         micro_batch_size=estimator.micro_batch_size,
         autocast=autocast,
         compiled=estimator.compile,
@@ -155,11 +162,11 @@ def _make_net(estimator: CNNClassifier, plan: Plan) -> TrainingNet:
         **options,
     ).initialize()
     net.epochs_before_ = plan.n_epochs_before
-    if plan.epochs is not None:
-        check_unfreezing(net.module_.network, plan.epochs, plan.n_epochs_before + plan.epochs)
+    if plan.is_whole:
+        check_unfreezing(net.module_.network, plan.n_epochs, plan.n_epochs_before + plan.n_epochs)
     _check_callback_options(net, options)
     net.check_feature_layer()
-    try_network(estimator, net, plan.train)
+    try_network(estimator, plan.settings, net, plan.train)
     net.compile_module()
     return net
 
@@ -181,9 +188,9 @@ def _module_factory(
     options: dict[str, Any],
 ) -> functools.partial[StandardizedModule]:
     data, mean, std = plan.train.data, None, None
-    if estimator.standardize:
+    if plan.settings.standardize:
         mean, std = _statistics(data, dtype, options)
-    factory = estimator.module
+    factory = plan.settings.module
     spatial_shape = tuple(plan.crop_size or data.sample_shape[1:])
     if isinstance(factory, NetworkSpec):
         pixels = pixel_range(data, _n_workers(options)) if factory.needs_pixel_range else None
@@ -254,28 +261,31 @@ def _net_options(
     ):
         options["optimizer__fused"] = True
     if options["iterator_train"] is TrainIterator:
-        options["iterator_train__sampler"] = estimator.sampler
+        options["iterator_train__sampler"] = plan.settings.sampler
         options["iterator_train__epoch_length"] = estimator.epoch_length
         options["iterator_train__classes"] = plan.train.labels
     return options
 
 
+def _schedule(estimator: CNNClassifier, plan: Plan) -> str | None:
+    """Return the schedule, of which a callback may take the place."""
+    entries = estimator.callbacks or ()
+    plain = [entry[1] if isinstance(entry, tuple) else entry for entry in entries]
+    has_own = any(entry is LRScheduler or isinstance(entry, LRScheduler) for entry in plain)
+    return estimator.lr_schedule if plan.is_whole and not has_own else None
+
+
 def _callbacks(estimator: CNNClassifier, plan: Plan) -> list[object]:
     callbacks: list[object] = copy.deepcopy(list(estimator.callbacks or ()))
-    plain = [entry[1] if isinstance(entry, tuple) else entry for entry in callbacks]
-    has_schedule = any(entry is LRScheduler or isinstance(entry, LRScheduler) for entry in plain)
-    if estimator.lr_schedule == "cosine" and plan.epochs is not None and not has_schedule:
-        cosine = CosineSchedule("CosineAnnealingLR", T_max=plan.epochs)
-        callbacks.insert(0, ("lr_schedule", cosine))
-    if estimator.verbose == 1 and plan.epochs is not None:
-        callbacks.append(("progress", EpochProgress(plan.epochs)))
+    if estimator.verbose == 1 and plan.is_whole:
+        callbacks.append(("progress", EpochProgress(plan.n_epochs)))
     if estimator.verbose and plan.loss.suffers_from_small_batches:
         callbacks.append(("incomplete_batches", IncompleteBatches()))
     return callbacks
 
 
 def _check_callback_options(net: TrainingNet, options: dict[str, Any]) -> None:
-    known = {"lr_schedule", "progress", "incomplete_batches", *dict(net.callbacks_)}
+    known = {"progress", "incomplete_batches", *dict(net.callbacks_)}
     for name, value in options.items():
         parts = name.split("__")
         if parts[0] == "callbacks" and value is not None and parts[1] not in known:

@@ -32,11 +32,14 @@ from skimbal.classifiers.parameters import (
     check_n_tta,
     check_parameters,
 )
+from skimbal.classifiers.settings import resolve
 from skimbal.classifiers.splitting import split_rows
 from skimbal.classifiers.trials import (
     check_loss,
     check_processes,
     warn_of_known_trouble,
+    warn_of_one_class,
+    warn_of_untrained,
 )
 from skimbal.exceptions import ParameterError
 from skimbal.losses import LossSpec, get_loss, log_prior
@@ -45,6 +48,7 @@ from skimbal.sampling import SamplerSpec, check_sampler
 from skimbal.training import (
     Alone,
     BlockIterator,
+    Change,
     ImageDataset,
     TrainingNet,
     draw_seed,
@@ -81,9 +85,13 @@ class BaseCNNClassifier(
     ``standardize``), network (``module`` to ``feature_layer``), optimisation (``optimizer`` to
     ``net``) and machine (``device`` to ``verbose``).
 
+    ``"auto"`` leaves a parameter to ``fit``, which chooses it by the training rows. *Images* are
+    arrays with the axes of images, files, and rows with ``input_shape``. *Bare rows* are rows
+    without ``input_shape``, of whose pixels nothing is known.
+
     Parameters
     ----------
-    loss : str, LossMix, torch.nn.Module class or instance, default="ce+mcc"
+    loss : str, LossMix, torch.nn.Module class or instance, default="ce"
         The loss that training minimises: ``"ce"`` (cross-entropy), ``"wce"`` (cross-entropy
         weighted by normalised inverse class frequency), ``"focal"``, ``"f1"`` (soft macro F1),
         ``"mcc"`` (soft multi-class MCC), ``"la"`` (cross-entropy of logits plus log prior),
@@ -99,37 +107,44 @@ class BaseCNNClassifier(
         :math:`z - \tau \log \pi`, with logits :math:`z` and :math:`\pi` as in ``class_prior_``.
         Prediction reads it, so another value needs no new fit. Training, its callbacks and their
         scores see the logits as they are. ``logit_adjustment``, ``"la"``, ``"balanced_softmax"``
-        and ``"ldam"`` correct the logits. ``sampler="balanced"``, ``"weighted"`` and
-        ``class_weight="balanced"`` correct the rows. Use one correction, as two would correct
-        twice.
+        and ``"ldam"`` correct the logits. ``sampler="balanced"``, which is the default for images,
+        ``"weighted"`` and ``class_weight="balanced"`` correct the rows. Use one correction, as two
+        would correct twice: set ``sampler="uniform"`` with ``logit_adjustment``.
     class_weight : dict, "balanced" or None, default=None
         Weights of the classes, dimensionless, multiplied with ``sample_weight``.
-    sampler : str, RandomOverSampler, RandomUnderSampler or None, default="uniform"
+    sampler : str, RandomOverSampler, RandomUnderSampler or None, default="auto"
         The rows of an epoch: each row once (``"uniform"``, which None means too), batches with
         equal portions of each class (``"balanced"``), batches that mirror the class proportions
         (``"stratified"``), independent draws by inverse class frequency (``"weighted"``), or an
         imbalanced-learn sampler that selects rows. It draws anew in every epoch and after
         ``train_split``. A sampler that computes with pixels goes before the classifier, in a
-        :class:`~skimbal.NDSampler`.
+        :class:`~skimbal.NDSampler`. ``"auto"`` is ``"balanced"`` for images and ``"uniform"`` for
+        bare rows. It is also ``"uniform"`` if ``class_weight`` or a term of the loss corrects for
+        class frequency, or ``net["iterator_train"]`` makes the batches.
     epoch_length : int, "uniform" or None, default=None
         Number of batches in an epoch, ``"uniform"`` for as many batches as uniform sampling gives,
         or None for as many as ``sampler`` gives. An epoch that is shorter than the epoch of the
         sampler is continued in the next epoch.
-    augment : None, {"flip", "paper"}, callable or list of these, default=None
-        The changes of the training images, drawn anew in every epoch: flips along every axis, the
-        recipe of the paper (see :func:`~skimbal.augmentation.get_augmentation`), or callables,
-        among them torch modules, that map a floating tensor of shape (n, c, [d,] h, w) on the
-        device to a tensor of the same shape and dtype. Training uses copies of them. Validation
-        rows and predictions see the images as they are.
+    augment : str, callable, list of these or None, default="auto"
+        The changes of the training images, drawn anew in every epoch: the name of a recipe (see
+        :func:`~skimbal.augmentation.get_augmentation`), or callables, among them torch modules,
+        that map a floating tensor of shape (n, c, [d,] h, w) on the device to a tensor of the same
+        shape and dtype. Training uses copies of them. Validation rows and predictions see the
+        images as they are. ``"auto"`` is ``"light"`` for images and None for bare rows. It has no
+        mirror images, as they may swap left and right. It is also None if ``module`` freezes its
+        whole backbone, or ``optimizer`` computes the loss of a batch several times in a step.
     crop_size : int or tuple of int, default=None
         Size of the window that the network sees, in voxels, along every or along each axis: at a
         random place of each training image, before ``augment``, and in the centre otherwise. If
         None, the network sees the whole image.
-    n_tta : int, default=1
-        Number of passes over each image in a prediction (test-time augmentation). The prediction
-        is the mean of their probabilities: the first pass sees the image as it is, the others see
-        it changed by ``augment`` and ``crop_size`` of the fit. Prediction reads this parameter.
-        ``transform`` computes the features of the first pass.
+    n_tta : int, "flips" or "auto", default="auto"
+        The passes over each image in a prediction (test-time augmentation). The prediction is the
+        mean of their probabilities. An integer is the number of passes: the first pass sees the
+        image as it is, the others see it changed by ``augment`` and ``crop_size`` of the fit. Each
+        pass draws one change for all images, so a prediction does not depend on the other rows.
+        ``"flips"`` is all mirror images along the axes that ``augment`` mirrored in the fit. It is
+        refused if there are none. ``"auto"`` is ``"flips"`` if there are, and otherwise 1.
+        Prediction reads this parameter. ``transform`` computes the features of the first pass.
     train_split : float, int, cross-validation splitter or callable, default=None
         Validation rows for ``valid_loss`` and early stopping: a share of the rows or a number of
         folds of which one is used, both stratified, a splitter, of which the first split is used,
@@ -140,13 +155,16 @@ class BaseCNNClassifier(
         Shape of an image, ([d,] h, w) or (c, [d,] h, w), in voxels. It gives rows their shape, and
         says that the axes of images are right as they are. If None, images keep their shape and
         rows become one line of pixels.
-    standardize : bool, default=True
+    standardize : bool or "auto", default="auto"
         Whether to subtract the mean of each channel over the training rows (weighted by
-        ``sample_weight`` and ``class_weight``) and to divide by the standard deviation.
-    module : {"small", "resnet18", "resnet34"}, NetworkSpec or callable, default="small"
-        The network, a description of a network, or a factory ``f(in_channels, n_classes)`` that
-        builds it. Options of the network are set as ``net__module__width``, and parameters of a
-        :class:`~skimbal.networks.NetworkSpec` as ``module__width``.
+        ``sample_weight`` and ``class_weight``) and to divide by the standard deviation. ``"auto"``
+        is False for a ``module`` that normalises its input itself, and otherwise True.
+    module : str, NetworkSpec or callable, default="auto"
+        The network: a name of :data:`~skimbal.networks.BUILT_IN`, a description of a network, or a
+        factory ``f(in_channels, n_classes)`` that builds it. ``"auto"`` is ``"residual"`` for
+        images and ``"small"`` for bare rows. Options of the network are set as
+        ``net__module__width``, and parameters of a :class:`~skimbal.networks.NetworkSpec` as
+        ``module__width``.
     feature_layer : str, default=None
         Layer whose input ``transform`` gives, by its name in ``named_modules()`` of the network
         (``net_.module_.network``). If None, the last :class:`torch.nn.Linear` that runs in a
@@ -156,13 +174,20 @@ class BaseCNNClassifier(
         Name of a class in :mod:`torch.optim`, in any case, or the class.
     lr : float, default=1e-3
         Learning rate, dimensionless.
-    lr_schedule : {"cosine"} or None, default="cosine"
-        Cosine annealing to 0 over ``max_epochs``, or a constant rate. An ``LRScheduler`` among
-        the callbacks takes its place. ``partial_fit`` keeps the rate constant.
-    max_epochs : int, default=30
-        Number of epochs that ``fit`` trains.
-    batch_size : int, default=64
-        Largest number of rows in a batch, in samples.
+    lr_schedule : {"cosine", "one_cycle"} or None, default="cosine"
+        The learning rate at each step of a ``fit``: ``lr`` that anneals to 0 along a cosine, a
+        warm-up to ``lr`` over the first quarter of the steps and then a cosine, or constant. An
+        ``LRScheduler`` among the callbacks takes its place. ``partial_fit`` keeps the rate
+        constant.
+    max_epochs : int or "auto", default="auto"
+        Number of epochs that ``fit`` trains. ``"auto"`` for images is a budget of steps,
+        30 ``n_rows / batch_size``, but at least 3,000 and at most 12,000, rounded up to whole
+        epochs of ``sampler``. For bare rows it is 30. If 0, ``fit`` makes the network and tries it,
+        and ``transform`` works. A prediction then warns, as the last layer is not trained.
+    batch_size : int or "auto", default="auto"
+        Largest number of rows in a batch, in samples. ``"auto"`` is 32 for images in 2D, 16 for
+        volumes and 64 for bare rows. It is less for images of which a batch would have more than
+        2^25 numbers, but at least 2, ``micro_batch_size`` and the number of classes.
     micro_batch_size : int, default=None
         Rows in memory at once, in samples. The gradient is the gradient of the whole batch all the
         same. For a loss that is not a mean over rows, this costs a second forward pass. A loss
@@ -195,7 +220,8 @@ class BaseCNNClassifier(
         classifier together, each with its part of every batch. Needs the extra ``distributed``
         or a process group of torch. A script that runs alone trains alone.
     verbose : int, default=0
-        0 is silent, 1 shows a progress bar over the epochs, 2 a table with a line per epoch.
+        0 is silent, 1 shows a progress bar over the epochs, 2 a table with a line per epoch. Both
+        begin with a line of the values that ``"auto"`` has taken.
 
     Attributes
     ----------
@@ -214,9 +240,15 @@ class BaseCNNClassifier(
         The fitted net. Its ``module_`` is the network.
     history_ : skorch.history.History
         Losses, scores and durations of each epoch, and the number of its batches that lacked a
-        class (``incomplete_batch_count``) or held a single class (``one_class_batch_count``).
+        class (``incomplete_batch_count``) or held a single class (``one_class_batch_count``). Also
+        the learning rate at the end of an epoch (``event_lr``) and, of the last epoch, the number
+        of classes that the network predicted for its training rows (``predicted_class_count``).
     n_epochs_ : int
         Number of epochs in the history.
+    n_steps_ : int
+        Number of steps in these epochs.
+    batch_size_ : int
+        Largest number of rows in a batch of the training, in samples.
 
     See Also
     --------
@@ -253,28 +285,28 @@ class BaseCNNClassifier(
     def __init__(
         self,
         # Loss
-        loss: LossSpec = "ce+mcc",
+        loss: LossSpec = "ce",
         *,
         logit_adjustment: float = 0.0,
         class_weight: ClassWeight = None,
         # Data
-        sampler: SamplerSpec = "uniform",
+        sampler: SamplerSpec = "auto",
         epoch_length: int | str | None = None,
-        augment: AugmentSpec = None,
+        augment: AugmentSpec = "auto",
         crop_size: int | Sequence[int] | None = None,
-        n_tta: int = 1,
+        n_tta: int | str = "auto",
         train_split: float | Splitter | Callable[..., object] | None = None,
         input_shape: Sequence[int] | None = None,
-        standardize: bool = True,
+        standardize: bool | str = "auto",
         # Network
-        module: ModuleSpec = "small",
+        module: ModuleSpec = "auto",
         feature_layer: str | None = None,
         # Optimisation
         optimizer: str | type[torch.optim.Optimizer] = "adam",
         lr: float = 1e-3,
         lr_schedule: str | None = "cosine",
-        max_epochs: int = 30,
-        batch_size: int = 64,
+        max_epochs: int | str = "auto",
+        batch_size: int | str = "auto",
         micro_batch_size: int | None = None,
         callbacks: Sequence[object] | None = None,
         warm_start: bool = False,
@@ -402,8 +434,8 @@ class BaseCNNClassifier(
         y : array-like of shape (n_samples,)
             Class labels: numbers, text or booleans, of at least two classes.
         sample_weight : array-like of shape (n_samples,), default=None
-            Weights, dimensionless and not negative. Integer weights equal repeated rows. A row of
-            weight 0 has no effect.
+            Weights, dimensionless and not negative. Repeated rows equal integer weights where
+            augmentation is off and one batch holds all rows. A row of weight 0 has no effect.
         groups : array-like of shape (n_samples,), default=None
             Group of each row, such as the patient of the image: numbers or text. A group is not on
             both sides of ``train_split``. ``train_split=None`` does not use them. Metadata routing
@@ -424,6 +456,8 @@ class BaseCNNClassifier(
         -----
         CollapseWarning
             If the loss is soft MCC, soft F1 or both, without a term that is a mean over rows.
+        sklearn.exceptions.ConvergenceWarning
+            If the network predicted one class for all training rows of the last epoch.
         UserWarning
             If batches are too small to hold every class and loss or sampler needs every class, or
             if a splitter or callable as ``train_split`` puts groups on both sides.
@@ -432,7 +466,7 @@ class BaseCNNClassifier(
             check_constraints(self, ["warm_start"])
             goes_on = self.warm_start and hasattr(self, "net_")
             start = WarmNet(**self._past()) if goes_on else NewNet()
-            return self._train(start, self.max_epochs, X, y, sample_weight, groups)
+            return self._train(start, True, X, y, sample_weight, groups)
 
     def partial_fit(
         self,
@@ -476,7 +510,7 @@ class BaseCNNClassifier(
                 start: NewNet = SameNet(**self._past(), class_mass=self._class_mass)
             else:
                 start = NewNet(check_class_argument(classes, None))
-            return self._train(start, None, X, y, sample_weight, groups)
+            return self._train(start, False, X, y, sample_weight, groups)
 
     def decision_function(self, X: ImagesLike) -> np.ndarray:
         """Compute the logits.
@@ -620,6 +654,17 @@ class BaseCNNClassifier(
         """Number of epochs that the present history covers."""
         return len(self.net_.history)
 
+    @property
+    def n_steps_(self) -> int:
+        """Number of steps that the present history covers."""
+        return int(sum(self.net_.history[:, "train_batch_count"])) if self.n_epochs_ else 0
+
+    @property
+    def batch_size_(self) -> int:
+        """Largest number of rows in a batch of the training, in samples."""
+        size: int = self.net_.batch_size
+        return size
+
     # Inside ----------------------------------------------------------------------------------
 
     def _past(self) -> dict[str, Any]:
@@ -634,16 +679,15 @@ class BaseCNNClassifier(
     def _train(
         self,
         start: NewNet,
-        epochs: int | None,
+        whole: bool,
         X: ImagesLike,
         y: ArrayLike,
         sample_weight: ArrayLike | None,
         groups: ArrayLike | None,
     ) -> Self:
-        """Train a net for some epochs, or for one if None, after which others may follow."""
+        """Train a net for a whole fit, or for one epoch, after which others may follow."""
         device = check_parameters(self)
         device, processes = join(device) if self.distributed else (device, Alone())
-        augmentation = get_augmentation(self.augment, len(self.spatial_axes))
         is_first = start.previous is None
         rows = check_rows(self, X, y, sample_weight, groups, labels=start.labels, reset=is_first)
         crop_size = check_crop_size(self, rows.data.sample_shape)
@@ -656,25 +700,32 @@ class BaseCNNClassifier(
         mass = train.class_mass + start.class_mass
         loss = get_loss(self.loss, mass)
         train, valid = weighted_by_class(self.class_weight, train, valid, mass)
-        strategy = check_sampler(self.sampler, rows.labels[train.data.y])
-        check_loss(self, loss, train)
+        settings = resolve(self, loss, train, crop_size)
+        augmentation = get_augmentation(settings.augment, len(self.spatial_axes))
+        strategy = check_sampler(settings.sampler, rows.labels[train.data.y])
+        check_loss(self, settings, loss, train)
         if self.distributed:
-            check_processes(self, loss, strategy, train, processes.n_processes)
+            check_processes(settings, loss, strategy, train, processes.n_processes)
         if start.warns:
-            warn_of_known_trouble(self, loss, strategy, len(rows.labels))
-        numbers = rows.labels.tolist(), self.batch_size, self.max_epochs
+            warn_of_known_trouble(self, settings, loss, strategy, len(rows.labels))
+        numbers = rows.labels.tolist(), settings.batch_size, settings.epochs
         processes.check_same(lambda: (*numbers, train.checksum, valid and valid.checksum))
 
-        plan = Plan(train, loss, crop_size, augmentation, device, epochs, n_epochs)
+        plan = Plan(train, loss, crop_size, augmentation, settings, device, whole, n_epochs)
         with isolated_random_state(torch_seed, device):
             net = prepare_net(self, start, plan)
+            self._passes(net)  # which may be refused
             # Set before training, so that an interrupted fit leaves the epochs so far.
             self.classes_, self.input_shape_ = rows.labels, rows.data.sample_shape
             self.net_, self._class_mass = net, mass
+            if whole and self.verbose and processes.is_first:
+                print(f"{type(self).__name__}: {settings}")
             self._epochs_before = net.epochs_before_
             valid_data = None if valid is None else valid.data
             with _explained_out_of_memory(self):
-                net.train_epochs(train.data, valid_data, epochs or 1, processes)
+                net.train_epochs(train.data, valid_data, plan.n_epochs, processes)
+        if whole:
+            warn_of_one_class(net)
         return self
 
     def _predict(
@@ -682,7 +733,9 @@ class BaseCNNClassifier(
     ) -> np.ndarray:
         check_is_fitted(self, "net_")
         check_constraints(self, ["logit_adjustment"])
-        n_tta, tau = check_n_tta(self, self.net_.augments), self.logit_adjustment
+        tau = self.logit_adjustment
+        if self._epochs_before + self.n_epochs_ == 0:
+            warn_of_untrained()
         if tau:
             shift = torch.from_numpy(tau * log_prior(self.class_prior_))
             of_logits = function
@@ -692,13 +745,21 @@ class BaseCNNClassifier(
                 moved = shift.to(logits.device, logits.dtype, non_blocking=True)
                 return of_logits(logits - moved)
 
-        # Random numbers that no other use draws, the same in each call.
-        seed = np.random.SeedSequence(self._seed, spawn_key=(1,)).generate_state(1)[0]
+        changes, seed = self._passes(self.net_)
         return self._in_blocks(
-            X,
-            lambda data: self.net_.predict_rows(data, function, n_tta),
-            None if n_tta == 1 else int(seed),
+            X, lambda data: self.net_.predict_rows(data, function, changes), seed
         )
+
+    def _passes(self, net: TrainingNet) -> tuple[list[Change], int | None]:
+        """Return the changes of the images in further passes, and a seed if these are random."""
+        axes = net.mirrored_axes(self.input_shape_[1:])
+        n_passes = check_n_tta(self, net.augments, mirrors=len(axes) > 0)
+        if n_passes is None:
+            return net.mirror_passes(axes), None
+        # Random numbers that no other use draws, the same in each call.
+        sequence = np.random.SeedSequence(self._seed, spawn_key=(1,))
+        first, *others = sequence.generate_state(n_passes).tolist()
+        return net.random_passes(others), first if others else None
 
     def _in_blocks(
         self,
@@ -737,7 +798,7 @@ def _explained_out_of_memory(estimator: BaseCNNClassifier) -> Iterator[None]:
     except torch.cuda.OutOfMemoryError as error:
         reason = str(error).partition(". GPU")[0].rstrip(".")
         raise torch.cuda.OutOfMemoryError(
-            f"{reason}, with batch_size={estimator.batch_size} and "
+            f"{reason}, with batch_size={estimator.batch_size_} and "
             f"micro_batch_size={estimator.micro_batch_size} on device={estimator.device!r}. A "
             "smaller micro_batch_size takes less memory and leaves the gradient of the whole batch "
             "as it is. So does dtype='bfloat16', or net={'iterator_train__memory_share': 0}, which "
@@ -771,7 +832,7 @@ class CNN2DClassifier(BaseCNNClassifier):
     >>> from skimbal import CNN2DClassifier
     >>> from skimbal.datasets import load_imbalanced_digits
     >>> data = load_imbalanced_digits()
-    >>> clf = CNN2DClassifier(loss="ce+mcc", sampler="balanced", max_epochs=2, random_state=0)
+    >>> clf = CNN2DClassifier(loss="ce+mcc", augment="flip", max_epochs=2, random_state=0)
     >>> clf.fit(data.X_train, data.y_train).predict_proba(data.X_test).shape[1]
     3
     """

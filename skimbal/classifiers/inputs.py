@@ -51,11 +51,13 @@ class Rows:
     """The rows of a fit: images with encoded labels and weights, the labels, the groups.
 
     ``groups`` has an entry for each row of the array that the images are selected from.
+    ``are_images`` tells whether the shape of an image is known, unlike in bare rows of pixels.
     """
 
     data: ImageDataset
     labels: np.ndarray
     groups: np.ndarray | None = None
+    are_images: bool = True
 
     @property
     def weight(self) -> np.ndarray | None:
@@ -118,7 +120,8 @@ def check_rows(
     encoded = np.searchsorted(labels, targets)
     encoded[encoded == len(labels)] = 0  # rows without weight may hold other labels
     data = ImageDataset(images, encoded, sample_weight=weight, sample_shape=shape, rows=rows)
-    return Rows(data, labels, group_of_row)
+    are_images = images.ndim > 2 or estimator.input_shape is not None
+    return Rows(data, labels, group_of_row, are_images)
 
 
 def check_foreign_rows(

@@ -20,11 +20,12 @@ from skimbal.networks import BUILT_IN, ModuleSpec, NetworkSpec
 from skimbal.sampling import SamplerSpec, is_uniform
 from skimbal.training import (
     OPTIMIZERS,
+    SCHEDULES,
     StandardizedModule,
     device_type,
     takes_several_gradients,
 )
-from skimbal.typing import is_number
+from skimbal.typing import ClassWeight, is_number
 
 __all__ = [
     "CONSTRAINTS",
@@ -37,6 +38,7 @@ __all__ = [
     "check_n_tta",
     "check_parameters",
     "find_optimizer",
+    "is_auto",
 ]
 
 DTYPES = {
@@ -54,21 +56,22 @@ class CNNClassifier(Protocol):
 
     spatial_axes: tuple[str, ...]
     loss: LossSpec
+    class_weight: ClassWeight
     sampler: SamplerSpec
     epoch_length: int | str | None
     train_split: object
     augment: AugmentSpec
     crop_size: int | Sequence[int] | None
-    n_tta: int
+    n_tta: int | str
     input_shape: Sequence[int] | None
-    standardize: bool
+    standardize: bool | str
     module: ModuleSpec
     feature_layer: str | None
     optimizer: str | type[torch.optim.Optimizer]
     lr: float
     lr_schedule: str | None
-    max_epochs: int
-    batch_size: int
+    max_epochs: int | str
+    batch_size: int | str
     micro_batch_size: int | None
     callbacks: Sequence[object] | None
     net: Mapping[str, object] | None
@@ -111,6 +114,7 @@ class _Splitter(HasMethods):  # type: ignore[misc]
 
 
 _POSITIVE = _AtLeast(Integral, 1)
+_AUTO = _OneOf({"auto"})
 _FOLDS = _AtLeast(Integral, 2)
 _SHARE = Interval(Real, 0, 1, closed="neither")
 _NAMES_OF_NETWORKS = _OneOf(BUILT_IN.keys())
@@ -120,15 +124,15 @@ _NAMES_OF_NETWORKS = _OneOf(BUILT_IN.keys())
 CONSTRAINTS: dict[str, list[object]] = {
     "logit_adjustment": [_AtLeast(Real, 0)],
     "epoch_length": [None, _OneOf({"uniform"}), _POSITIVE],
-    "n_tta": [_POSITIVE],
+    "n_tta": [_OneOf({"auto": None, "flips": None}.keys()), _POSITIVE],
     "train_split": [None, _SHARE, _FOLDS, _Splitter("split"), callable, list, tuple, Iterator],
-    "standardize": ["boolean"],
-    "module": [_NAMES_OF_NETWORKS, NetworkSpec, callable],
+    "standardize": [_AUTO, "boolean"],
+    "module": [_AUTO, _NAMES_OF_NETWORKS, NetworkSpec, callable],
     "feature_layer": [None, str],
     "lr": [_AtLeast(Real, 0, open_end=True)],
-    "lr_schedule": [None, _OneOf({"cosine"})],
-    "max_epochs": [_POSITIVE],
-    "batch_size": [_POSITIVE],
+    "lr_schedule": [None, _OneOf(SCHEDULES.keys())],
+    "max_epochs": [_AUTO, _AtLeast(Integral, 0)],
+    "batch_size": [_AUTO, _POSITIVE],
     "micro_batch_size": [None, _POSITIVE],
     "callbacks": [None, list, tuple],
     "net": [None, dict],
@@ -158,6 +162,11 @@ _REMEDIES = {
 }
 
 
+def is_auto(value: object) -> bool:
+    """Tell whether the data decide about a parameter."""
+    return isinstance(value, str) and value == "auto"
+
+
 def check_constraints(estimator: CNNClassifier, names: Iterable[str] = CONSTRAINTS) -> None:
     """Refuse a parameter that meets none of its constraints."""
     for name in names:
@@ -173,16 +182,15 @@ def check_constraints(estimator: CNNClassifier, names: Iterable[str] = CONSTRAIN
 def check_parameters(estimator: CNNClassifier) -> str:
     """Refuse parameters that cannot work, alone or together, and return the device."""
     check_constraints(estimator)
-    _check_module(estimator.module)
-    if estimator.micro_batch_size is not None and estimator.micro_batch_size > estimator.batch_size:
+    _check_module(estimator)
+    micro, size = estimator.micro_batch_size, estimator.batch_size
+    if micro is not None and not isinstance(size, str) and micro > size:
         raise ParameterError(
             "micro_batch_size",
-            f"at most batch_size={estimator.batch_size}",
-            estimator.micro_batch_size,
+            f"at most batch_size={size}",
+            micro,
         )
-    augments = estimator.augment is not None or estimator.crop_size is not None
-    check_n_tta(estimator, augments)
-    _check_optimizer(estimator, augments)
+    _check_optimizer(estimator)
     _check_net(estimator)
     _check_callbacks(estimator)
     device = check_device(estimator.device)
@@ -192,12 +200,20 @@ def check_parameters(estimator: CNNClassifier) -> str:
     return device
 
 
-def _check_module(module: ModuleSpec) -> None:
+def _check_module(estimator: CNNClassifier) -> None:
+    module = estimator.module
     if isinstance(module, NetworkSpec):
         try:
             module.check()
         except ParameterError as error:
             raise error.within("module") from None
+        if module.normalizes_input and not is_auto(estimator.standardize) and estimator.standardize:
+            raise ParameterError(
+                "standardize",
+                "'auto' or False with a module that normalises its input itself",
+                estimator.standardize,
+                "The images would be normalised twice.",
+            )
     # A network that is built would keep its weights from one fit to the next.
     if isinstance(module, nn.Module):
         raise ParameterError(
@@ -208,9 +224,24 @@ def _check_module(module: ModuleSpec) -> None:
         )
 
 
-def check_n_tta(estimator: CNNClassifier, augments: bool) -> int:
-    """Refuse several passes over the same image, and return the number of passes."""
+def check_n_tta(estimator: CNNClassifier, augments: bool, mirrors: bool) -> int | None:
+    """Refuse several passes over the same image, and mirror images that training has not seen.
+
+    Returns the number of passes, or None for all mirror images.
+    """
     check_constraints(estimator, ["n_tta"])
+    if is_auto(estimator.n_tta):
+        return None if mirrors else 1
+    if isinstance(estimator.n_tta, str):
+        if not mirrors:
+            raise ParameterError(
+                "n_tta",
+                "'auto' or 1 after a fit whose augment mirrors no image",
+                estimator.n_tta,
+                "The network has seen no mirror images. Set augment, such as augment='flip', and "
+                "fit again, or set n_tta='auto'.",
+            )
+        return None
     if estimator.n_tta > 1 and not augments:
         raise ParameterError(
             "n_tta",
@@ -253,14 +284,15 @@ def find_optimizer(optimizer: str | type[torch.optim.Optimizer]) -> type[torch.o
     )
 
 
-def _check_optimizer(estimator: CNNClassifier, augments: bool) -> None:
+def _check_optimizer(estimator: CNNClassifier) -> None:
     """Refuse parameters that a step with several gradients cannot honour."""
     optimizer = find_optimizer(estimator.optimizer)
     if not takes_several_gradients(optimizer):
         return
     reason = f"{optimizer.__name__} computes the loss of a batch several times in a step"
-    if augments:
-        name = "crop_size" if estimator.augment is None else "augment"
+    given = estimator.augment is not None and not is_auto(estimator.augment)
+    if given or estimator.crop_size is not None:
+        name = "augment" if given else "crop_size"
         raise ParameterError(
             name,
             "None with this optimizer",
@@ -313,7 +345,7 @@ def _check_net(estimator: CNNClassifier) -> None:
                 "Other options have a parameter of the classifier, or the fit sets them.",
             )
     for name, expected, is_default in (
-        ("sampler", "'uniform'", is_uniform(estimator.sampler)),
+        ("sampler", "'uniform'", is_auto(estimator.sampler) or is_uniform(estimator.sampler)),
         ("epoch_length", "None", estimator.epoch_length is None),
     ):
         if brings_batches and not is_default:

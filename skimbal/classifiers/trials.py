@@ -5,9 +5,11 @@ import warnings
 
 import numpy as np
 import torch
+from sklearn.exceptions import ConvergenceWarning
 
 from skimbal.classifiers.inputs import Rows
 from skimbal.classifiers.parameters import CNNClassifier, find_optimizer
+from skimbal.classifiers.settings import Settings
 from skimbal.exceptions import CollapseWarning, ParameterError
 from skimbal.generators import generator_states, restore
 from skimbal.losses import MixedLoss, ModuleLoss
@@ -26,6 +28,8 @@ __all__ = [
     "try_augmentation",
     "try_network",
     "warn_of_known_trouble",
+    "warn_of_one_class",
+    "warn_of_untrained",
 ]
 
 
@@ -34,13 +38,15 @@ def _images_of(train: ImageDataset, n_rows: int) -> torch.Tensor:
     return train.batch(np.arange(min(n_rows, len(train)))).images
 
 
-def try_network(estimator: CNNClassifier, net: TrainingNet, train: Rows) -> None:
+def try_network(
+    estimator: CNNClassifier, settings: Settings, net: TrainingNet, train: Rows
+) -> None:
     """Try the network on one row, so that a factory that does not fit fails at once."""
     try:
         logits = net.try_out(_images_of(train.data, 1))
     except Exception as error:
         error.add_note(
-            f"module={estimator.module!r} failed in a trial with one sample of shape "
+            f"module={settings.module!r} failed in a trial with one sample of shape "
             f"{train.data.sample_shape}."
         )
         raise
@@ -56,14 +62,16 @@ def try_network(estimator: CNNClassifier, net: TrainingNet, train: Rows) -> None
         raise ValueError(
             "the network must return numbers before any training; got NaN for the first training "
             f"sample. Either values of X are beyond the range of {net.module_.dtype}, or "
-            f"module={estimator.module!r} makes NaN of numbers. Scale X down, or change dtype or "
+            f"module={settings.module!r} makes NaN of numbers. Scale X down, or change dtype or "
             "standardize."
         )
     if estimator.feature_layer is not None:
         net.count_features()
 
 
-def try_augmentation(estimator: CNNClassifier, net: TrainingNet, train: Rows) -> None:
+def try_augmentation(
+    estimator: CNNClassifier, settings: Settings, net: TrainingNet, train: Rows
+) -> None:
     """Try the augmentation on some rows, so that it fails at once if it fails."""
     images = _images_of(train.data, 8)
     shape = (len(images), images.shape[1], *(net.module_.crop_size or images.shape[2:]))
@@ -72,7 +80,7 @@ def try_augmentation(estimator: CNNClassifier, net: TrainingNet, train: Rows) ->
         changed = net.augmented(images)
     except Exception as error:
         error.add_note(
-            f"augment={estimator.augment!r} failed in a trial with images of shape {shape}, in "
+            f"augment={settings.augment!r} failed in a trial with images of shape {shape}, in "
             f"{net.module_.dtype}. Put a transform that takes one image at a time into "
             "skimbal.augmentation.PerSample."
         )
@@ -90,7 +98,7 @@ def try_augmentation(estimator: CNNClassifier, net: TrainingNet, train: Rows) ->
     if not changed.isfinite().all():
         raise ValueError(
             "augment must make finite values of finite values; got NaN or infinite values from "
-            f"{estimator.augment!r} in a trial with the first training rows. Change it, or the "
+            f"{settings.augment!r} in a trial with the first training rows. Change it, or the "
             "range of X."
         )
     if estimator.micro_batch_size is not None:
@@ -100,12 +108,14 @@ def try_augmentation(estimator: CNNClassifier, net: TrainingNet, train: Rows) ->
             raise ValueError(
                 "augment must make the same images from the same state of the generators of torch, "
                 f"numpy and python with micro_batch_size={estimator.micro_batch_size}; got other "
-                f"images from {estimator.augment!r}. Let it draw from these generators, or set "
+                f"images from {settings.augment!r}. Let it draw from these generators, or set "
                 "micro_batch_size=None."
             )
 
 
-def check_loss(estimator: CNNClassifier, loss: MixedLoss | ModuleLoss, train: Rows) -> None:
+def check_loss(
+    estimator: CNNClassifier, settings: Settings, loss: MixedLoss | ModuleLoss, train: Rows
+) -> None:
     """Refuse a loss that cannot take the weights or the micro-batches."""
     if train.weight is not None and not loss.takes_weights:
         raise ValueError(
@@ -121,12 +131,14 @@ def check_loss(estimator: CNNClassifier, loss: MixedLoss | ModuleLoss, train: Ro
             "several times in a step. Use LossMix(..., statistics='batch') or another optimizer.",
         )
     if estimator.micro_batch_size is not None and not loss.factors:
-        _try_gradient(estimator, loss, train)
+        _try_gradient(estimator, settings, loss, train)
 
 
-def _try_gradient(estimator: CNNClassifier, loss: MixedLoss | ModuleLoss, train: Rows) -> None:
+def _try_gradient(
+    estimator: CNNClassifier, settings: Settings, loss: MixedLoss | ModuleLoss, train: Rows
+) -> None:
     """Try a loss module by itself: in micro-batches it does not see the network."""
-    y = torch.from_numpy(train.data.y[: estimator.batch_size])
+    y = torch.from_numpy(train.data.y[: settings.batch_size])
     logits = torch.zeros(len(y), len(train.labels), requires_grad=True)
     weights = {} if train.weight is None else {"sample_weight": torch.ones(len(y))}
     expected = (
@@ -148,7 +160,7 @@ def _try_gradient(estimator: CNNClassifier, loss: MixedLoss | ModuleLoss, train:
 
 
 def check_processes(
-    estimator: CNNClassifier,
+    settings: Settings,
     loss: MixedLoss | ModuleLoss,
     strategy: Strategy,
     train: Rows,
@@ -173,16 +185,20 @@ def check_processes(
     if strategy.equal_portions and n_processes > rarest:
         raise ValueError(
             f"the rarest class must have a training row for each of the {n_processes} processes "
-            f"with sampler={estimator.sampler!r}; got {rarest}, of which the sampler would "
+            f"with sampler={settings.sampler!r}; got {rarest}, of which the sampler would "
             "make copies. Launch fewer processes, or set sampler='uniform'."
         )
 
 
 def warn_of_known_trouble(
-    estimator: CNNClassifier, loss: MixedLoss | ModuleLoss, strategy: Strategy, n_classes: int
+    estimator: CNNClassifier,
+    settings: Settings,
+    loss: MixedLoss | ModuleLoss,
+    strategy: Strategy,
+    n_classes: int,
 ) -> None:
     """Warn of a loss that may collapse, and of batches that cannot hold every class."""
-    if loss.may_collapse and not loss.ce_share(0, estimator.max_epochs):
+    if loss.may_collapse and not loss.ce_share(0, settings.epochs):
         warnings.warn(
             f"loss={estimator.loss!r} alone is known to collapse to one class: constant "
             "predictions are a plateau of it, above all with small batches (Scholz et al. 2024, "
@@ -193,12 +209,38 @@ def warn_of_known_trouble(
             stacklevel=4,
         )
     needs_every_class = loss.suffers_from_small_batches or strategy.needs_every_class
-    if estimator.batch_size < n_classes and needs_every_class:
+    if settings.batch_size < n_classes and needs_every_class:
         warnings.warn(
-            f"batch_size={estimator.batch_size} is less than the {n_classes} classes, so no batch "
+            f"batch_size={settings.batch_size} is less than the {n_classes} classes, so no batch "
             "can hold every class, but this loss or sampler needs every class. Use a larger "
             "batch_size (with micro_batch_size if memory is short), or "
             "LossMix(..., statistics='moving').",
             UserWarning,
             stacklevel=4,
         )
+
+
+def warn_of_one_class(net: TrainingNet) -> None:
+    """Warn if the network predicted one class for all rows of the last epoch, as if it knew none.
+
+    This holds for NaN as well, of which the first is the largest.
+    """
+    if len(net.history) and net.history[-1].get("predicted_class_count") == 1:
+        warnings.warn(
+            "The network predicted one class for all training rows of the last epoch, so it has "
+            "learned nothing, or no more than the class proportions. Train for more steps "
+            "(max_epochs), balance the classes (sampler='balanced'), or look at train_loss in "
+            "history_: change lr if it did not fall.",
+            ConvergenceWarning,
+            stacklevel=4,
+        )
+
+
+def warn_of_untrained() -> None:
+    """Warn of a prediction by a network that was not trained."""
+    warnings.warn(
+        "The network is not trained, as max_epochs=0, so it predicts by chance. Use transform, or "
+        "fit with max_epochs of at least 1.",
+        ConvergenceWarning,
+        stacklevel=4,
+    )

@@ -31,7 +31,9 @@ if TYPE_CHECKING:
 __all__ = ["LearningCurvesDisplay"]
 
 #: Records of skorch that are neither losses nor scores.
-_BOOKKEEPING = re.compile(r"epoch|dur|batches|event_.*|.*_batch_count|.*_best")
+_BOOKKEEPING = re.compile(
+    r"epoch|dur|batches|event_.*|.*_batch_count|predicted_class_count|.*_best"
+)
 _LOSSES = ("train_loss", "valid_loss")
 
 

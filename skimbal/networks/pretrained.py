@@ -49,7 +49,7 @@ class Pretrained(NetworkSpec):
     unfreeze_at : float, default=None
         Number of epochs after which training changes the frozen parts, too, or below 1 a share of
         the epochs. None keeps the parts frozen.
-    backbone_lr_factor : float, default=0.1
+    backbone_lr_factor : float, default=0.3
         Learning rate of the backbone over the learning rate of the new classifier, dimensionless.
     layer_decay : float, default=1.0
         Further factor of the learning rate for each layer below the last, dimensionless, above 0
@@ -120,7 +120,7 @@ class Pretrained(NetworkSpec):
         architecture: str | Callable[[], nn.Module] | None = None,
         freeze: str | Sequence[str] = "none",
         unfreeze_at: float | None = None,
-        backbone_lr_factor: float = 0.1,
+        backbone_lr_factor: float = 0.3,
         layer_decay: float = 1.0,
         image_size: int | tuple[int, int] | None = None,
         mean: Sequence[float] | None = None,
@@ -467,6 +467,11 @@ def _remove_classifier(
     Returns the number of features and the first layer.
     """
     names = set(network.state_dict())
+    # The second classifiers of Inception are of use in training from scratch only.
+    for second in ("aux1", "aux2", "AuxLogits"):
+        if hasattr(network, second):
+            setattr(network, second, None)
+            network.aux_logits = False  # type: ignore[assignment]
     reset = getattr(network, "reset_classifier", None)
     if reset is not None:  # timm knows the classifiers of its networks
         reset(0)

@@ -206,12 +206,12 @@ def _load_torchvision(name: str, image_size: Size | None, with_weights: bool) ->
     chosen = weights[tag] if tag else weights.DEFAULT
     if with_weights:
         _downloaded(chosen.url)
-    network = models.get_model(base, weights=chosen if with_weights else None, progress=False)
-    # The second classifiers of Inception are of use in training from scratch only.
-    for second in ("aux1", "aux2", "AuxLogits"):
-        if hasattr(network, second):
-            setattr(network, second, None)
-            network.aux_logits = False
+    # The builders of Inception prepare their networks for published weights only if they load them.
+    inception = base in ("googlenet", "inception_v3") and not with_weights
+    options = {"transform_input": True, "init_weights": False} if inception else {}
+    network = models.get_model(
+        base, weights=chosen if with_weights else None, progress=False, **options
+    )
     preset, fixed = chosen.transforms(), getattr(network, "image_size", None)
     return SourcedNetwork(network, preset.mean, preset.std, fixed and (fixed, fixed))
 

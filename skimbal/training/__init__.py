@@ -3,24 +3,27 @@
 It works with encoded labels (0 to ``n_classes - 1``) and with arrays that have been checked.
 """
 
-from skimbal.training.batches import BlockIterator, TrainIterator
-from skimbal.training.callbacks import CosineSchedule, EpochProgress, IncompleteBatches
+from skimbal.training.batches import BlockIterator, TrainIterator, batches_in_epoch
+from skimbal.training.callbacks import EpochProgress, IncompleteBatches
 from skimbal.training.dataset import Batch, DeviceDataset, ImageDataset
 from skimbal.training.devices import device_type, is_cuda, release_memory
 from skimbal.training.fine_tuning import check_unfreezing
 from skimbal.training.forward import softmax
 from skimbal.training.net import TrainingNet
 from skimbal.training.optimizers import OPTIMIZERS, can_be_fused, takes_several_gradients
+from skimbal.training.prediction import Change
 from skimbal.training.processes import Alone, Processes, Together, join
 from skimbal.training.random_state import draw_seed, isolated_random_state
+from skimbal.training.schedules import SCHEDULES
 from skimbal.training.standardize import StandardizedModule, channel_statistics, pixel_range
 
 __all__ = [
     "OPTIMIZERS",
+    "SCHEDULES",
     "Alone",
     "Batch",
     "BlockIterator",
-    "CosineSchedule",
+    "Change",
     "DeviceDataset",
     "EpochProgress",
     "ImageDataset",
@@ -30,6 +33,7 @@ __all__ = [
     "Together",
     "TrainIterator",
     "TrainingNet",
+    "batches_in_epoch",
     "can_be_fused",
     "channel_statistics",
     "check_unfreezing",

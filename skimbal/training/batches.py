@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import numpy as np
 import torch
+from sklearn.base import clone
 from torch import Tensor
 
 from skimbal.exceptions import ParameterError
@@ -17,7 +18,14 @@ from skimbal.training.devices import is_cuda
 from skimbal.training.processes import Alone, Processes
 from skimbal.typing import is_integer, is_number
 
-__all__ = ["BlockIterator", "TrainIterator", "count_workers", "prefetched", "read_ahead"]
+__all__ = [
+    "BlockIterator",
+    "TrainIterator",
+    "batches_in_epoch",
+    "count_workers",
+    "prefetched",
+    "read_ahead",
+]
 
 _Taken = TypeVar("_Taken")
 
@@ -178,6 +186,15 @@ class BlockIterator:
         rows = self.dataset.blocks(self.batch_size)
         blocks = read_ahead(self.dataset.batch, rows, self.num_workers)
         return prefetched(blocks, self.device) if is_cuda(self.device) else blocks
+
+
+def batches_in_epoch(
+    y: np.ndarray, batch_size: int, sampler: SamplerSpec, epoch_length: int | str | None
+) -> int:
+    """Return the number of batches in an epoch of a :class:`TrainIterator`."""
+    if isinstance(getattr(sampler, "random_state", None), np.random.RandomState):
+        sampler = clone(sampler)  # with a copy of the generator, whose state is not to change
+    return _count_batches(epoch_length, BatchSampler(y, batch_size, sampler, random_state=0))
 
 
 def _count_batches(epoch_length: int | str | None, batches: BatchSampler) -> int:

@@ -5,7 +5,6 @@ from typing import Any, Protocol
 from skorch.callbacks import (
     Callback,
     Checkpoint,
-    LRScheduler,
     MlflowLogger,
     NeptuneLogger,
     PrintLog,
@@ -18,7 +17,7 @@ from skorch.callbacks import (
 from torch import nn
 from tqdm.auto import tqdm
 
-__all__ = ["WRITERS", "CosineSchedule", "EpochProgress", "IncompleteBatches"]
+__all__ = ["WRITERS", "EpochProgress", "IncompleteBatches"]
 
 
 class _Net(Protocol):
@@ -26,10 +25,6 @@ class _Net(Protocol):
 
     history: Any
     criterion_: nn.Module
-
-
-class CosineSchedule(LRScheduler):  # type: ignore[misc]
-    """Cosine annealing of the learning rate over the epochs of one ``fit``."""
 
 
 class EpochProgress(Callback):  # type: ignore[misc]

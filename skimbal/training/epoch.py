@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import Protocol, TypeAlias
 
 import torch
-from skorch.callbacks import Callback, EpochScoring, LRScheduler
+from skorch.callbacks import Callback, EarlyStopping, EpochScoring, LRScheduler
 from skorch.dataset import unpack_data
 from torch import Tensor
 
@@ -13,6 +13,8 @@ from skimbal.training.dataset import Batch, BatchImages
 from skimbal.training.fine_tuning import check_something_trains, unfreeze_when_due
 from skimbal.training.gradient import TrainableNet, compute_gradient, no_logits, step_optimizer
 from skimbal.training.optimizers import takes_one_gradient
+from skimbal.training.processes import Processes
+from skimbal.training.schedules import SCHEDULES
 
 __all__ = [
     "EpochNet",
@@ -36,6 +38,8 @@ class EpochNet(TrainableNet, Protocol):
     """The parts of a :class:`~skimbal.training.TrainingNet` that run an epoch."""
 
     callbacks_: list[tuple[str, Callback]]
+    lr_schedule: str | None
+    epochs_: range
 
     def set_training(self, training: bool) -> None:
         """Set the network to training or evaluation mode."""
@@ -64,15 +68,25 @@ def train(
     unfreeze_when_due(net)
     check_something_trains(net)
     batches = _keep_progress(net, iterator)
+    predicted = _PredictedClasses() if _may_be_last(net) else None
+
+    def step_and_look(pair: Pair) -> Step:
+        found = step(pair)
+        if predicted is not None:
+            predicted.add(found["y_pred"])
+        return found
+
     try:
         if only_epochs_matter(net):
-            _train_lean(net, batches, prefix)
+            _train_lean(net, batches, prefix, predicted)
         else:
-            loop(batches, step)
+            loop(batches, step_and_look)
     finally:
         if isinstance(iterator, TrainIterator):
             net.history.record("incomplete_batch_count", iterator.n_incomplete)
             net.history.record("one_class_batch_count", iterator.n_of_one_class)
+    if predicted is not None:
+        net.history.record("predicted_class_count", predicted.count(net.processes_))
     net.processes_.share_buffers(net.module_)
 
 
@@ -132,12 +146,63 @@ def follows_batches(callback: Callback) -> bool:
 
 
 def _keep_progress(net: EpochNet, iterator: Iterable[Pair]) -> Iterator[Pair]:
-    """Yield the batches of an epoch, and keep account of how far it is."""
+    """Yield the batches of an epoch, keep account of how far it is, and set the learning rate."""
     n_batches = len(iterator) if isinstance(iterator, Sized) else 0
+    groups, rates, factor_at = net.optimizer_.param_groups, [], None
+    this_epoch, n_epochs = len(net.history) - 1, len(net.epochs_)
+    n_before = this_epoch - net.epochs_.start
+    if net.lr_schedule is not None and this_epoch in net.epochs_:
+        factor_at = SCHEDULES[net.lr_schedule]
+        # Under the name that the schedulers of torch use, so that a checkpoint has it, too.
+        rates = [(group, group.setdefault("initial_lr", group["lr"])) for group in groups]
     for i, batch in enumerate(iterator):
         # Half, where the number of batches is not known.
-        net.progress_ = min(i / n_batches, 1.0) if n_batches else 0.5
+        net.progress_ = progress = min(i / n_batches, 1.0) if n_batches else 0.5
+        if factor_at is not None:
+            factor = factor_at((n_before + progress) / n_epochs)
+            for group, rate in rates:
+                group["lr"] = rate * factor
         yield batch
+    if rates:
+        net.history.record("event_lr", groups[0]["lr"])
+
+
+def _may_be_last(net: EpochNet) -> bool:
+    """Tell whether training may end with this epoch. Other epochs are spared the look."""
+    stops_early = any(isinstance(callback, EarlyStopping) for _, callback in net.callbacks_)
+    return stops_early or len(net.history) == net.epochs_.stop
+
+
+class _PredictedClasses:
+    """The classes that the network predicts for the rows of an epoch, found on their device."""
+
+    def __init__(self) -> None:
+        self._logits: list[Tensor] = []
+        self._is_predicted: Tensor | None = None
+
+    def add(self, logits: Tensor) -> None:
+        """Add the logits of a batch."""
+        self._logits.append(logits.detach())
+        if len(self._logits) == 256:  # batches at once, as each operation takes its time
+            self._look()
+
+    def _look(self) -> None:
+        logits = torch.cat(self._logits)
+        self._logits.clear()
+        if self._is_predicted is None:
+            self._is_predicted = logits.new_zeros(logits.shape[1], dtype=torch.bool)
+        self._is_predicted.index_fill_(0, logits.argmax(1), True)
+
+    def count(self, processes: Processes) -> int:
+        """Return their number, in the rows of all processes."""
+        if self._logits:
+            self._look()
+        if self._is_predicted is None:
+            return 0
+        n_parts = self._is_predicted.float()
+        if processes.sum_over_parts is not None:
+            n_parts = processes.sum_over_parts(n_parts)
+        return int(n_parts.count_nonzero())
 
 
 def only_epochs_matter(net: EpochNet) -> bool:
@@ -149,7 +214,9 @@ def only_epochs_matter(net: EpochNet) -> bool:
     )
 
 
-def _train_lean(net: EpochNet, batches: Iterable[Pair], prefix: str) -> None:
+def _train_lean(
+    net: EpochNet, batches: Iterable[Pair], prefix: str, predicted: _PredictedClasses | None
+) -> None:
     """Train as skorch does, but prepare, record and read losses once an epoch, not once a batch.
 
     The losses stay on the device until the epoch has ended: to read one waits for all that has been
@@ -168,6 +235,8 @@ def _train_lean(net: EpochNet, batches: Iterable[Pair], prefix: str) -> None:
             step_optimizer(net)
             losses.append(step["loss"].detach())
             sizes.append(len(batch.labels))
+            if predicted is not None:
+                predicted.add(step["y_pred"])
     finally:  # an interrupt loses no batch of the history
         values = torch.stack(losses).tolist() if losses else []
         net.history[-1]["batches"] += [

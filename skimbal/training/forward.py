@@ -62,16 +62,27 @@ def augments(net: Net) -> bool:
     return len(net.augmentation) > 0 or net.module_.crop_size is not None
 
 
+def _apart(step: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+    return step(images)
+
+
 @torch.no_grad()
-def augmented(net: Net, images: Tensor) -> Tensor:
-    """Draw crops of some images, and change them, as in training."""
+def augmented(
+    net: Net,
+    images: Tensor,
+    apply: Callable[[Callable[[Tensor], Tensor], Tensor], Tensor] = _apart,
+) -> Tensor:
+    """Draw crops of some images, and change them, as in training.
+
+    ``apply`` takes a change and images. By default, each image has its own draw.
+    """
     dtype, crop_size = net.module_.dtype, net.module_.crop_size
     # A copy, as a callable of the user may change it in place.
     images = to_tensor(images, device=net.device).to(dtype, copy=crop_size is None)
     if crop_size is not None:
-        images = RandomCrop(crop_size)(images)
+        images = apply(RandomCrop(crop_size), images)
     for step in net.augmentation:
-        images = step(images)
+        images = apply(step, images)
     return images
 
 

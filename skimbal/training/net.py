@@ -2,7 +2,7 @@
 
 import io
 import pickle
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -14,10 +14,11 @@ from skorch.dataset import unpack_data
 from skorch.utils import get_map_location
 from torch import Tensor, nn
 
+from skimbal.augmentation import mirrored_axes
 from skimbal.exceptions import ParameterError
 from skimbal.training import epoch, fine_tuning, forward, gradient, kept_features, prediction
 from skimbal.training.batches import BlockIterator, TrainIterator
-from skimbal.training.callbacks import WRITERS, CosineSchedule, EpochProgress
+from skimbal.training.callbacks import WRITERS, EpochProgress
 from skimbal.training.dataset import Batch, BatchImages, ImageDataset, images_of, weight_of
 from skimbal.training.processes import Alone, Processes
 
@@ -43,6 +44,8 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
     augmentation : tuple of torch.nn.Module, default=()
         Changes of the images of a batch in training, one after the other, after a random crop if
         the module crops.
+    lr_schedule : str, default=None
+        Name of a row of :data:`~skimbal.training.schedules.SCHEDULES`. A constant rate if None.
     **kwargs : dict
         As for :class:`skorch.NeuralNetClassifier`.
     """
@@ -61,6 +64,7 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
         compiled: bool = False,
         feature_layer: str | None = None,
         augmentation: tuple[nn.Module, ...] = (),
+        lr_schedule: str | None = None,
         **kwargs: object,
     ) -> None:
         super().__init__(module, *args, **kwargs)
@@ -70,6 +74,7 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
         self.feature_layer = feature_layer
         # Not a part of module_: its tensors are not weights, and functions would not be pickled.
         self.augmentation = augmentation
+        self.lr_schedule = lr_schedule
 
     # Making and copying ----------------------------------------------------------------------
 
@@ -92,6 +97,8 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
         self.n_features_: int | None = None
         #: Epochs that were trained before the history begins, and share of the present epoch.
         self.epochs_before_, self.progress_ = 0, 0.0
+        #: Numbers, in the history, of the epochs that train at present.
+        self.epochs_ = range(0)
         #: The processes that train this net at present.
         self.processes_: Processes = Alone()
         #: Whether EarlyStopping has ended the training.
@@ -165,6 +172,7 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
     def _run_epochs(self, train: ImageDataset, valid: ImageDataset | None, epochs: int) -> None:
         self.notify("on_train_begin", X=train, y=train.y)
         self._copy_from_first()
+        self.epochs_ = range(len(self.history), len(self.history) + epochs)
         if kept_features.are_kept(self):
             train = kept_features.as_features(self, train)
             valid = valid and kept_features.as_features(self, valid)
@@ -214,15 +222,13 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
         )
 
     def end_schedule(self) -> None:
-        """Drop the callbacks that span the epochs of one ``fit``, and restore the learning rate."""
-        kept: list[tuple[str, Any]] = []
-        for name, callback in vars(self)["callbacks_"]:
-            if isinstance(callback, CosineSchedule):
-                for group in self.optimizer_.param_groups:
-                    group["lr"] = group["initial_lr"]
-            elif not isinstance(callback, EpochProgress):
-                kept.append((name, callback))
-        self.callbacks_ = kept
+        """Drop what spans the epochs of one ``fit``, and restore the learning rate."""
+        if self.lr_schedule is not None:
+            self.lr_schedule = None
+            for group in self.optimizer_.param_groups:
+                group["lr"] = group.get("initial_lr", group["lr"])
+        callbacks: list[tuple[str, Any]] = vars(self)["callbacks_"]
+        self.callbacks_ = [pair for pair in callbacks if not isinstance(pair[1], EpochProgress)]
 
     # Hooks of skorch -------------------------------------------------------------------------
 
@@ -377,10 +383,26 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
         return prediction.block_size(self)
 
     def predict_rows(
-        self, dataset: ImageDataset, function: Callable[[Tensor], Tensor], n_passes: int = 1
+        self,
+        dataset: ImageDataset,
+        function: Callable[[Tensor], Tensor],
+        changes: Sequence[prediction.Change] = (),
     ) -> np.ndarray:
         """Compute a function of the logits of each row."""
-        return prediction.predict_rows(self, dataset, function, n_passes)
+        return prediction.predict_rows(self, dataset, function, changes)
+
+    def random_passes(self, seeds: Iterable[int]) -> list[prediction.Change]:
+        """Return the changes of training, each drawn once for all images."""
+        return prediction.random_passes(self, seeds)
+
+    def mirror_passes(self, axes: Collection[int]) -> list[prediction.Change]:
+        """Return all mirror images over some spatial axes."""
+        return prediction.mirror_passes(self, axes)
+
+    def mirrored_axes(self, shape: Sequence[int]) -> list[int]:
+        """Return the spatial axes along which training mirrored images of a shape."""
+        axes = mirrored_axes(self.augmentation, len(shape))
+        return sorted(axis for axis in axes if shape[axis] > 1)
 
     def features_of_rows(self, dataset: ImageDataset) -> np.ndarray:
         """Compute the input of the feature layer for each row."""

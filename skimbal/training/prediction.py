@@ -1,20 +1,25 @@
 """Logits and features of many rows."""
 
 import difflib
+import itertools
 import math
 import threading
-from collections.abc import Callable, Iterable
-from typing import Any, Protocol
+from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import partial
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import torch
 from skorch.dataset import unpack_data
+from skorch.utils import to_tensor
 from torch import Tensor, nn
 
+from skimbal.augmentation import CenterCrop, alike
 from skimbal.exceptions import ParameterError
 from skimbal.training.dataset import Batch, BatchImages, ImageDataset
 from skimbal.training.devices import device_type
 from skimbal.training.forward import Net, augmented, fast_inference, infer_with
+from skimbal.training.random_state import seed_all
 
 __all__ = [
     "PredictingNet",
@@ -23,7 +28,9 @@ __all__ = [
     "count_features",
     "features_of_rows",
     "in_blocks",
+    "mirror_passes",
     "predict_rows",
+    "random_passes",
     "rows_in_block",
     "slice_weights_of_rows",
     "try_out",
@@ -33,6 +40,10 @@ __all__ = [
 #: On a CPU the output must fit in the cache, unless each block reads many weights, and it must be
 #: smaller than the 32 MiB that glibc returns to the kernel each time.
 _ACTIVATION_BYTES = {"cpu": (2**22, 2**24), "cuda": (2**28, 2**28)}
+
+
+#: A change of the images of a block in a pass of a prediction.
+Change: TypeAlias = Callable[[Tensor], Tensor]
 
 
 class PredictingNet(Net, Protocol):
@@ -151,7 +162,7 @@ def predict_rows(
     net: PredictingNet,
     dataset: ImageDataset,
     function: Callable[[Tensor], Tensor],
-    n_passes: int = 1,
+    changes: Sequence[Change] = (),
 ) -> np.ndarray:
     """Compute a function of the logits of each row.
 
@@ -163,9 +174,9 @@ def predict_rows(
         The rows.
     function : callable
         Of the logits of a block, of shape (n_rows, n_classes). Its result has as many rows.
-    n_passes : int, default=1
-        The first pass sees the images as they are, other passes augmented images. The logits of
-        several passes are the logarithm of the mean of their probabilities.
+    changes : sequence of callable, default=()
+        The changes of the images in further passes. The first pass sees the images as they are. The
+        logits of several passes are the logarithm of the mean of their probabilities.
 
     Returns
     -------
@@ -174,18 +185,42 @@ def predict_rows(
     """
     net.set_training(False)
     # To fold takes as long as it saves in some blocks.
-    pays = n_passes * len(dataset) > 4 * (block_size(net) or len(dataset))
+    pays = (1 + len(changes)) * len(dataset) > 4 * (block_size(net) or len(dataset))
     with torch.inference_mode():
         infer = fast_inference(net) if pays else net.infer
-    if n_passes == 1:
+    if not changes:
         return in_blocks(net, dataset, lambda images: function(infer(images)))
 
     def mean_of_passes(images: Tensor) -> Tensor:
-        others = (infer(augmented(net, images)) for _ in range(n_passes - 1))
+        others = (infer(change(images)) for change in changes)
         log_proba = torch.stack([infer(images), *others]).log_softmax(-1)  # (n_passes, n_rows, K)
-        return log_proba.logsumexp(0) - math.log(n_passes)
+        return log_proba.logsumexp(0) - math.log(len(log_proba))
 
     return in_blocks(net, dataset, lambda images: function(mean_of_passes(images)))
+
+
+def random_passes(net: PredictingNet, seeds: Iterable[int]) -> list[Change]:
+    """Return the changes of training, each drawn once for all images of all blocks."""
+
+    def change(seed: int, images: Tensor) -> Tensor:
+        seed_all(seed, net.device)
+        return augmented(net, images, alike)
+
+    return [partial(change, seed) for seed in seeds]
+
+
+def mirror_passes(net: PredictingNet, axes: Collection[int]) -> list[Change]:
+    """Return all mirror images over some spatial axes, except the images as they are."""
+
+    def mirrored(chosen: tuple[int, ...], images: Tensor) -> Tensor:
+        images = to_tensor(images, device=net.device).to(net.module_.dtype)
+        if net.module_.crop_size is not None:
+            images = CenterCrop(net.module_.crop_size)(images)
+        return images.flip([2 + axis for axis in chosen])
+
+    sizes = range(1, 1 + len(axes))
+    choices = (itertools.combinations(sorted(axes), size) for size in sizes)
+    return [partial(mirrored, chosen) for chosen in itertools.chain.from_iterable(choices)]
 
 
 def features_of_rows(net: PredictingNet, dataset: ImageDataset) -> np.ndarray:

@@ -17,6 +17,7 @@ from skimbal.typing import RandomState
 __all__ = [
     "draw_seed",
     "isolated_random_state",
+    "seed_all",
     "seed_torch",
 ]
 
@@ -53,12 +54,17 @@ def isolated_random_state(seed: int, device: str) -> Iterator[None]:
     with _RANDOM_STATE_LOCK:
         before = generator_states(device)
         try:
-            random.seed(seed)
-            np.random.seed(seed)  # noqa: NPY002
-            seed_torch(seed, device)
+            seed_all(seed, device)
             yield
         finally:
             restore(before, device)
+
+
+def seed_all(seed: int, device: str) -> None:
+    """Seed Python, numpy and torch."""
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002
+    seed_torch(seed, device)
 
 
 def seed_torch(seed: int, device: str) -> None:

@@ -11,6 +11,7 @@ from scipy import stats
 from torch import nn
 
 from skimbal.augmentation import (
+    RECIPES,
     CenterCrop,
     OneOf,
     PerSample,
@@ -85,10 +86,11 @@ def test_draws_are_repeatable_and_leave_other_generators_alone(rng):
 
 
 @pytest.mark.cuda
+@pytest.mark.parametrize("name", RECIPES)
 @pytest.mark.parametrize("n_axes", [2, 3])
-def test_a_gpu_gives_the_same_images(rng, n_axes):
+def test_a_gpu_gives_the_same_images(rng, name, n_axes):
     images = some_images(rng, (16, 2, *[12] * n_axes))
-    module = nn.Sequential(RandomCrop(10), *get_augmentation("paper", n_axes))
+    module = nn.Sequential(RandomCrop(10), *get_augmentation(name, n_axes))
     torch.manual_seed(0)
     expected = module(images)
     torch.manual_seed(0)

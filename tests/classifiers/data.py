@@ -14,6 +14,7 @@ from skorch.callbacks import (
 from torch import nn
 
 from skimbal import CNN2DClassifier, CNN3DClassifier
+from tests.plain import plain
 
 BOTH = pytest.mark.parametrize("classifier", [CNN2DClassifier, CNN3DClassifier])
 
@@ -35,7 +36,7 @@ def images(n=80, ndim=2, n_classes=2, seed=0, share=0.7):
 
 def small(classifier=CNN2DClassifier, **params):
     options = {"max_epochs": 4, "batch_size": 32, "random_state": 0, "net": {"module__width": 8}}
-    return classifier(**{**options, "lr": 5e-3, **params})
+    return plain(classifier, **{**options, "lr": 5e-3, **params})
 
 
 def weights(clf):
@@ -103,7 +104,7 @@ OUTPUTS = ["predict", "predict_proba", "decision_function", "transform"]
 
 def tiny(cls=CNN2DClassifier, **params):
     params = {"max_epochs": 1, "random_state": 0, "net": {"module__width": 4}, **params}
-    return cls(**params)
+    return plain(cls, **params)
 
 
 def noise(cls=CNN2DClassifier, n=N, size=6, channels=None, dtype=np.float32, seed=0):

@@ -167,7 +167,7 @@ BAD_PARAMS = [
     *refuses("epoch_length", 0, -1, 2.5, True, "long"),
     *refuses("standardize", "yes", None),
     *refuses("warm_start", "yes", None),
-    ({"module": "resnet50"}, ["module must be 'small', 'residual', ", "got 'resnet50'"]),
+    ({"module": "resnet50"}, ["module must be 'auto', 'small', 'residual', ", "got 'resnet50'"]),
     ({"module": nn.Linear(2, 2)}, ["module must be ", "Linear", FACTORY, "in a function"]),
     *refuses("module", None, 18, ["small"]),
     ({"optimizer": "adamm"}, ["optimizer must be ", "'adam'", "'adamm'"]),
@@ -202,8 +202,9 @@ BAD_PARAMS = [
     *(
         case
         for name in ("batch_size", "max_epochs", "micro_batch_size", "n_tta")
-        for case in refuses(name, 0, -3, 1.5, 2.0, True, "32", np.nan)
+        for case in refuses(name, -3, 1.5, 2.0, True, "32", np.nan)
     ),
+    *(case for name in ("batch_size", "micro_batch_size", "n_tta") for case in refuses(name, 0)),
     *refuses("batch_size", None),
     *refuses("max_epochs", None),
     *refuses("n_tta", None, 3),

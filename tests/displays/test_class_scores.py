@@ -9,10 +9,10 @@ from sklearn.exceptions import NotFittedError
 from sklearn.metrics import f1_score
 from sklearn.preprocessing import FunctionTransformer
 
-from skimbal import CNN2DClassifier
 from skimbal.displays import ClassScoresDisplay, EmbeddingDisplay
 from skimbal.study import compare_losses
 from tests.displays.data import Stub, Study, Untouched, overlaps, texts
+from tests.plain import plain
 
 
 def rows_of(n=(60, 20, 8), seed=0):
@@ -202,7 +202,7 @@ def test_configurations_that_a_study_lacks():
 )
 def test_a_real_classifier_and_a_real_study(images, samplers):
     X, y = images
-    clf = CNN2DClassifier(max_epochs=1, random_state=0).fit(X, y)
+    clf = plain(max_epochs=1, random_state=0).fit(X, y)
     display = EmbeddingDisplay.from_estimator(
         clf, X, y, method=FunctionTransformer(lambda features: features[:, :2])
     )

@@ -16,6 +16,7 @@ from skimbal import CNN2DClassifier
 from skimbal.datasets import load_imbalanced_digits
 from skimbal.displays import LearningCurvesDisplay
 from tests.displays.data import overlaps, texts
+from tests.plain import plain
 
 HISTORY = [
     {
@@ -50,7 +51,7 @@ def digits():
 @pytest.fixture(scope="module")
 def fitted(digits):
     score = EpochScoring("balanced_accuracy", lower_is_better=False)
-    clf = CNN2DClassifier(max_epochs=2, train_split=0.2, callbacks=[score], random_state=0)
+    clf = plain(max_epochs=2, train_split=0.2, callbacks=[score], random_state=0)
     return clf.fit(*digits)
 
 
@@ -87,7 +88,7 @@ def test_history_of_a_classifier(fitted):
 @pytest.mark.parametrize("step", [4, pytest.param(1, marks=pytest.mark.slow)])
 def test_pipelines_searches_and_nets_lead_to_the_history(fitted, digits, step):
     X, y = (values[::step] for values in digits)
-    clf = CNN2DClassifier(max_epochs=1, random_state=0)
+    clf = plain(max_epochs=1, random_state=0)
     pipeline = make_pipeline(FunctionTransformer(), clf)
     search = GridSearchCV(pipeline, {"cnn2dclassifier__max_epochs": [3]}, cv=2).fit(X, y)
     history = search.best_estimator_[-1].history_

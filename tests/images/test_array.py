@@ -11,10 +11,10 @@ import pytest
 import zarr
 from sklearn.model_selection import GridSearchCV, cross_val_score, train_test_split
 
-from skimbal import CNN2DClassifier
 from skimbal.images import ImageArray, ImageFiles
 from skimbal.typing import OnDemandImages
 from tests.images.data import draw
+from tests.plain import plain
 
 
 def stored(kind, values, folder):
@@ -124,7 +124,7 @@ def test_classifiers_give_what_they_give_of_the_array(kind, wrap, tmp_path):
     X = ImageArray(X) if wrap else X
 
     def make():
-        return CNN2DClassifier(
+        return plain(
             max_epochs=2, batch_size=16, random_state=0, train_split=0.25, sampler="balanced"
         )
 
@@ -141,7 +141,7 @@ def test_classifiers_give_what_they_give_of_the_array(kind, wrap, tmp_path):
 def test_searches_select_rows_only():
     values, y = draw()
     counting = Counting(values)
-    clf = CNN2DClassifier(max_epochs=1, batch_size=8, random_state=0, standardize=False)
+    clf = plain(max_epochs=1, batch_size=8, random_state=0, standardize=False)
     scores = cross_val_score(clf, ImageArray(counting), y, cv=2)
     assert max(len(np.atleast_1d(rows)) for rows in counting.rows) <= 20
     assert np.array_equal(scores, cross_val_score(clf, values, y, cv=2))
@@ -162,14 +162,14 @@ def test_another_process_gets_the_name_of_a_mapped_file(tmp_path):
 def test_workers_share_a_memory_map(tmp_path):
     values, y = draw()
     X = ImageArray(stored("memory map", values, tmp_path))
-    clf = CNN2DClassifier(max_epochs=1, batch_size=8, random_state=0)
+    clf = plain(max_epochs=1, batch_size=8, random_state=0)
     two = cross_val_score(clf, X, y, cv=2, n_jobs=2)
     assert np.array_equal(two, cross_val_score(clf, values, y, cv=2))
 
 
 def test_bad_images():
     values, y = draw()
-    clf = CNN2DClassifier(max_epochs=1)
+    clf = plain(max_epochs=1)
     with pytest.raises(ValueError, match="Found array with 0 sample"):
         clf.fit(ImageArray(values)[:0], y[:0])
     with pytest.raises(ValueError, match="takes X of shape"):
@@ -200,7 +200,7 @@ def anonymous():
 
 def train(X):
     y = np.arange(X.shape[0]) % 2
-    clf = CNN3DClassifier(max_epochs=1, batch_size=4, random_state=0)
+    clf = CNN3DClassifier(module="small", augment=None, max_epochs=1, batch_size=4, random_state=0)
     clf.set_params(net={"module__width": 4}).fit(X, y).predict_proba(X)
 
 def watch():

@@ -20,6 +20,7 @@ from skimbal import CNN2DClassifier, CNN3DClassifier, NDSampler
 from skimbal.exceptions import ParameterError
 from skimbal.images import ImageFiles
 from tests.images.data import cut, dicom, draw_files, save_nifti, save_picture
+from tests.plain import plain
 
 
 @pytest.fixture
@@ -349,9 +350,7 @@ def test_selections_of_files(tmp_path):
 def test_files_in_place_of_arrays(tmp_path):
     paths, values, y = draw_files(tmp_path)
     X = ImageFiles(paths)
-    clf = CNN2DClassifier(
-        max_epochs=2, batch_size=8, random_state=0, sampler="balanced", train_split=0.25
-    )
+    clf = plain(max_epochs=2, batch_size=8, random_state=0, sampler="balanced", train_split=0.25)
     expected = clf.fit(values, y).predict_proba(values)
     assert_array_equal(clf.fit(X, y).predict_proba(X), expected)
     train, test = train_test_split(X, random_state=0, stratify=y)
@@ -366,7 +365,7 @@ def test_files_in_place_of_arrays(tmp_path):
 @pytest.mark.slow
 def test_workers_read_files(tmp_path):
     paths, values, y = draw_files(tmp_path)
-    clf = CNN2DClassifier(max_epochs=2, batch_size=8, random_state=0, sampler="balanced")
+    clf = plain(max_epochs=2, batch_size=8, random_state=0, sampler="balanced")
     two = cross_val_score(clf, ImageFiles(paths), y, cv=2, n_jobs=2)
     assert_array_equal(two, cross_val_score(clf, values, y, cv=2))
 
@@ -387,7 +386,7 @@ def test_samplers_that_select_read_no_files(tmp_path, monkeypatch):
     made, _ = NDSampler(SMOTE(random_state=0)).fit_resample(X, y)
     assert_array_equal(made, NDSampler(SMOTE(random_state=0)).fit_resample(values, y)[0])
     pipeline = make_pipeline(
-        NDSampler(RandomOverSampler(random_state=0)), CNN2DClassifier(max_epochs=1, random_state=0)
+        NDSampler(RandomOverSampler(random_state=0)), plain(max_epochs=1, random_state=0)
     )
     assert pipeline.fit(X, y).predict(X).shape == (24,)
 

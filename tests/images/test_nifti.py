@@ -10,6 +10,7 @@ from skimbal import CNN3DClassifier
 from skimbal.datasets import load_image_folder
 from skimbal.images import ImageFiles
 from tests.images.data import read_one, save_nifti
+from tests.plain import plain
 
 
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
@@ -75,7 +76,7 @@ def test_hippocampi_from_files_to_scores(resize, data_dir):
     )
     assert data.X.shape == (120, 32, 48, 32)
     assert np.bincount(data.y).tolist() == [100, 20]
-    clf = CNN3DClassifier(max_epochs=2, batch_size=20, sampler="balanced", random_state=0)
+    clf = plain(CNN3DClassifier, max_epochs=2, batch_size=20, sampler="balanced", random_state=0)
     clf.set_params(net={"module__width": 4, "iterator_train__num_workers": 2})
     scores = cross_val_score(clf, data.X, data.y, cv=2, scoring="balanced_accuracy")
     assert np.isfinite(scores).all()

@@ -260,6 +260,7 @@ def test_micro_batches_are_exact(volumes, loss):
         CNN3DClassifier(
             loss,
             module="slices",
+            augment=None,
             max_epochs=2,
             batch_size=12,
             micro_batch_size=size,

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from skimbal import CNN2DClassifier
 from skimbal.datasets import load_imbalanced_digits
 from skimbal.study import compare_losses
+from tests.plain import plain
 
 
 @pytest.fixture(scope="session")
@@ -32,7 +32,7 @@ def study(request, digits, small):
         np.array(digits.target_names)[y],
         losses=["ce", "ce+mcc"],
         samplers=["balanced"] if is_small else None,
-        estimator=CNN2DClassifier(max_epochs=2),
+        estimator=plain(max_epochs=2),
         cv=2,
         random_state=0,
         verbose=0,

@@ -10,6 +10,7 @@ from skimbal.datasets import DataCard
 from skimbal.sampling import STRATEGIES
 from skimbal.study import Configuration, Fit, LossStudy, compare_losses
 from skimbal.study.plan import StudyData, combine
+from tests.plain import plain
 
 CLASSES = ("cyst", "normal", "tumour")
 #: A reference and a loss that is compared with it.
@@ -19,7 +20,7 @@ LONG = "immature granulocytes(myelocytes, metamyelocytes and promyelocytes)"
 
 
 def quick(**params):
-    return CNN2DClassifier(max_epochs=1, batch_size=32, **params)
+    return plain(**{"max_epochs": 1, "batch_size": 32, **params})
 
 
 def compare(X, y, **kwargs):

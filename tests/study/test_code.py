@@ -33,7 +33,7 @@ def test_code_makes_epochs_as_long_as_in_the_study():
     assert clf.epoch_length == "uniform"
     code, clf = run_code(reported(samplers=["uniform"]))
     assert clf.epoch_length is None
-    assert code == "from skimbal import CNN2DClassifier\n\nclf = CNN2DClassifier(loss='ce')"
+    assert code == "from skimbal import CNN2DClassifier\n\nclf = CNN2DClassifier(sampler='uniform')"
 
 
 def test_code_of_a_pipeline_imports_what_it_needs():

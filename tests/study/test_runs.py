@@ -1,5 +1,6 @@
 import math
 import os
+from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
@@ -15,6 +16,7 @@ from skorch.dataset import Dataset
 from skorch.helper import predefined_split
 
 from skimbal import CNN2DClassifier, LossMix, NDSampler
+from skimbal.classifiers import settings
 from skimbal.images import ImageFiles
 from skimbal.losses import TERMS, Term
 from skimbal.networks import BUILT_IN, SmallCNN
@@ -70,12 +72,25 @@ def test_every_configuration_takes_as_many_steps(small, options):
 def test_one_seed_gives_one_table(small, options):
     first, second, other = (compare(*small, random_state=seed, **options) for seed in (0, 0, 1))
     assert str(first) == str(second)
-    assert first.scores()["ce", "uniform"].tolist() != other.scores()["ce", "uniform"].tolist()
+    of_first, of_other = (s.scores("log_loss")["ce", "uniform"] for s in (first, other))
+    assert of_first.tolist() != of_other.tolist()
 
 
 @pytest.mark.slow
 def test_workers_change_nothing(small):
     assert str(compare(*small, losses=PAIR)) == str(compare(*small, losses=PAIR, n_jobs=2))
+
+
+def test_auto_is_the_same_number_of_steps_for_every_configuration(small, monkeypatch):
+    monkeypatch.setattr(settings, "IMAGES", replace(settings.IMAGES, least_steps=5))
+    study = compare(
+        *small,
+        losses=PAIR,
+        samplers=["uniform", "balanced", "weighted", RandomUnderSampler()],
+        estimator=CNN2DClassifier(module="small", augment=None),
+    )
+    # 50 rows, in batches of 32.
+    assert {(fit.n_steps, fit.n_epochs) for fit in study.fits} == {(48, 24)}
 
 
 @few_or_many(losses=PAIR)

@@ -5,22 +5,20 @@ import pickle
 import pytest
 from skorch.callbacks import Checkpoint
 
-from skimbal.training import CosineSchedule, EpochProgress
+from skimbal.training import EpochProgress
 from tests.training.data import Interrupt, assert_same_state, draw, make_net, round_trip, state_of
 
 
 def test_schedule_ends_with_its_epochs():
     data = draw()
-    callbacks = [("schedule", CosineSchedule("CosineAnnealingLR", T_max=4))]
-    callbacks += [("progress", EpochProgress(4)), ("own", Interrupt())]
-    net = make_net(data, lr=0.2, callbacks=callbacks)
+    callbacks = [("progress", EpochProgress(4)), ("own", Interrupt())]
+    net = make_net(data, lr=0.2, callbacks=callbacks, lr_schedule="cosine", batch_size=4)
     net.train_epochs(data, None, 1)
     (group,) = net.optimizer_.param_groups
     assert 0 < group["lr"] < 0.2
     net.end_schedule()
     assert group["lr"] == 0.2
     names = [name for name, _ in net.callbacks_]
-    assert "schedule" not in names
     assert "progress" not in names
     assert {"own", "train_loss", "valid_loss"} <= set(names)
     for trained in (net, round_trip(net, "pickle")):

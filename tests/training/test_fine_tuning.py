@@ -122,7 +122,7 @@ def test_a_schedule_scales_each_rate():
     clf = fitted(images(), lr_schedule="cosine", callbacks=[("rates", Rates())])
     seen = np.array(callback(clf, "rates").seen)
     assert seen.shape == (3, 2)
-    assert_allclose(seen[:-1].min(1) / seen[:-1].max(1), 0.1, rtol=1e-6)
+    assert_allclose(seen[:-1].min(1) / seen[:-1].max(1), 0.3, rtol=1e-6)
     assert (np.diff(seen[:, 0]) < 0).all()
 
 

@@ -36,10 +36,11 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader
 
-from skimbal import CNN2DClassifier, CollapseWarning, LossMix
+from skimbal import CollapseWarning, LossMix
 from skimbal.losses import TERMS, Term, get_loss
 from skimbal.training import Together, join
 from skimbal.training.processes import SumOverProcesses
+from tests.plain import plain
 
 #: Longest time for what takes some 20 seconds on two cores, in seconds.
 TIMEOUT = 120
@@ -207,7 +208,7 @@ def fit(options, *more_callbacks, **more):
     weight = weight if options.pop("weighted", False) else None
     groups = np.arange(len(y)) // 2 if options.pop("grouped", False) else None
     callbacks = [*more_callbacks, *options.pop("callbacks", [])]
-    clf = CNN2DClassifier(callbacks=callbacks, distributed=True, **{**options, **more})
+    clf = plain(callbacks=callbacks, distributed=True, **{**options, **more})
     return clf.fit(X, y, weight, groups)
 
 
@@ -226,10 +227,9 @@ def weights_of(clf):
 
 def results_of(clf):
     """Return what is to be the same, as arrays."""
-    history = [
-        [epoch[name] for name in sorted(epoch) if name not in ("batches", "dur")]
-        for epoch in clf.history_
-    ]
+    # Only the last epoch has the number of predicted classes.
+    names = sorted({*clf.history_[0], "predicted_class_count"} - {"batches", "dur"})
+    history = [[epoch.get(name, -1) for name in names] for epoch in clf.history_]
     batches = [
         (batch[name], batch["train_batch_size"])
         for epoch in clf.history_
@@ -335,7 +335,7 @@ def work(folder, rank, world, n_epochs, names):
     with pytest.raises(KeyboardInterrupt):
         fit({}, Interrupts())
 
-    clf = CNN2DClassifier(module=Net, sampler="balanced", distributed=True)
+    clf = plain(module=Net, sampler="balanced", distributed=True)
     with pytest.raises(ValueError, match="same in all processes") as caught:
         clf.fit(X + (rank == 1), y)
     messages = {"data": str(caught.value)}
@@ -538,8 +538,8 @@ def test_a_batch_costs_two_messages(processes):
             ("ce+focal", [gradients]),
         ]:
             sent = arrays[f"sent for {name}"]
-            # Beside them a number before and one after the epoch.
-            assert sent.tolist() == [1, *of_batch * n_batches, 1], name
+            # Beside them a number before and after the epoch, and the classes that it predicted.
+            assert sent.tolist() == [1, *of_batch * n_batches, n_classes, 1], name
 
 
 def test_first_process_writes_for_all(processes):
@@ -591,8 +591,8 @@ def test_own_rows_are_all_rows_and_none_is_alone(monkeypatch):
 
 def test_a_script_that_runs_alone_trains_alone():
     X, y, weight = draw()
-    clf = CNN2DClassifier(module=Net, max_epochs=2, random_state=0).fit(X, y, weight)
-    other = CNN2DClassifier(module=Net, max_epochs=2, random_state=0, distributed=True)
+    clf = plain(module=Net, max_epochs=2, random_state=0).fit(X, y, weight)
+    other = plain(module=Net, max_epochs=2, random_state=0, distributed=True)
     assert np.array_equal(clf.predict_proba(X), other.fit(X, y, weight).predict_proba(X))
     assert not dist.is_initialized()
 
@@ -601,7 +601,7 @@ def test_accelerate_is_missing(monkeypatch):
     monkeypatch.setitem(sys.modules, "accelerate", None)
     X, y, _ = draw()
     with pytest.raises(ImportError, match=r'accelerate.* "skimbal\[distributed\]"'):
-        CNN2DClassifier(distributed=True).fit(X, y)
+        plain(distributed=True).fit(X, y)
 
 
 def test_workers_of_a_search_do_not_train_together(monkeypatch):
@@ -609,7 +609,7 @@ def test_workers_of_a_search_do_not_train_together(monkeypatch):
     monkeypatch.setattr(multiprocessing, "parent_process", lambda: "another")
     X, y, _ = draw()
     with pytest.raises(RuntimeError, match="n_jobs=None"):
-        CNN2DClassifier(distributed=True).fit(X, y)
+        plain(distributed=True).fit(X, y)
 
 
 def test_a_group_for_another_device(monkeypatch):
@@ -617,7 +617,7 @@ def test_a_group_for_another_device(monkeypatch):
     monkeypatch.setattr(dist, "get_backend", lambda: "nccl")
     X, y, _ = draw()
     with pytest.raises(ValueError, match=r"device must .*nccl; got 'cpu'"):
-        CNN2DClassifier(distributed=True).fit(X, y)
+        plain(distributed=True).fit(X, y)
 
 
 def test_more_processes_than_cuda_devices(monkeypatch):
@@ -633,7 +633,7 @@ def test_a_launch_that_starts_no_group(monkeypatch):
     monkeypatch.setattr("accelerate.PartialState", lambda **kwargs: None)
     X, y, _ = draw()
     with pytest.raises(RuntimeError, match="started no process group"):
-        CNN2DClassifier(distributed=True).fit(X, y)
+        plain(distributed=True).fit(X, y)
 
 
 @pytest.mark.parametrize(
@@ -655,7 +655,7 @@ def test_a_launch_that_starts_no_group(monkeypatch):
 def test_what_cannot_be_shared_out_is_refused(options, message):
     X, y, _ = draw()
     with pytest.raises(ValueError, match=message):
-        CNN2DClassifier(**{"distributed": True, **options}).fit(X, y)
+        plain(**{"distributed": True, **options}).fit(X, y)
 
 
 SCRIPT = """
@@ -664,7 +664,7 @@ from sklearn.model_selection import GridSearchCV
 from skimbal import CNN2DClassifier
 from skimbal.datasets import load_imbalanced_digits
 data = load_imbalanced_digits()
-clf = CNN2DClassifier(max_epochs=1, random_state=None, sampler="balanced", distributed=True)
+clf = CNN2DClassifier(max_epochs=1, random_state=None, augment=None, distributed=True)
 search = GridSearchCV(clf, {"lr": [1e-3, 1e-2]}, cv=2).fit(data.X_train[::4], data.y_train[::4])
 print(f"sum {float(np.square(search.predict_proba(data.X_test)).sum())!r}\\n", end="", flush=True)
 """

@@ -1,0 +1,117 @@
+"""The settings of a fit: the parameters, with a value by the data for each ``"auto"``."""
+
+import math
+from dataclasses import dataclass
+
+from skimbal.augmentation import AugmentSpec
+from skimbal.classifiers.inputs import Rows
+from skimbal.classifiers.parameters import CNNClassifier, find_optimizer, is_auto
+from skimbal.losses import TERMS, MixedLoss, ModuleLoss
+from skimbal.networks import ModuleSpec, NetworkSpec
+from skimbal.sampling import SamplerSpec
+from skimbal.training import batches_in_epoch, takes_several_gradients
+
+__all__ = ["BARE_ROWS", "IMAGES", "Defaults", "Settings", "resolve"]
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """The values of ``"auto"``."""
+
+    module: str
+    sampler: str
+    augment: str | None
+    #: Rows in a batch, by the number of spatial axes.
+    batch_size: dict[int, int]
+    #: Epochs, or None for a budget of steps.
+    epochs: int | None = None
+    #: How often the budget draws as many rows as there are, and its least and most steps.
+    n_visits: int = 30
+    least_steps: int = 3000
+    most_steps: int = 12000
+
+
+IMAGES = Defaults("residual", "balanced", "light", {2: 32, 3: 16})
+#: Rows without ``input_shape``: nothing is known of neighbouring pixels.
+BARE_ROWS = Defaults("small", "uniform", None, {2: 64, 3: 64}, epochs=30)
+#: Most numbers in a batch of images.
+_NUMBERS_IN_BATCH = 2**25
+
+
+@dataclass(frozen=True, eq=False)
+class Settings:
+    """The parameters of a fit that may be ``"auto"``, resolved."""
+
+    module: ModuleSpec
+    sampler: SamplerSpec
+    augment: AugmentSpec
+    standardize: bool
+    batch_size: int
+    #: Epochs of a ``fit``, and the batches in one of them.
+    epochs: int
+    n_batches: int
+
+    def __str__(self) -> str:
+        """Return a line for the user."""
+        return (
+            f"module={self.module!r}, sampler={self.sampler!r}, augment={self.augment!r}, "
+            f"standardize={self.standardize}, batch_size={self.batch_size}, "
+            f"max_epochs={self.epochs} of {self.n_batches} steps, in all "
+            f"{self.epochs * self.n_batches} steps"
+        )
+
+
+def resolve(
+    estimator: CNNClassifier,
+    loss: MixedLoss | ModuleLoss,
+    train: Rows,
+    crop_size: tuple[int, ...] | None,
+) -> Settings:
+    """Choose a value for each parameter that is ``"auto"``, by the training rows."""
+    defaults = IMAGES if train.are_images else BARE_ROWS
+    module = defaults.module if is_auto(estimator.module) else estimator.module
+    spec = module if isinstance(module, NetworkSpec) else None
+    sampler, augment = estimator.sampler, estimator.augment
+    if is_auto(sampler):
+        is_free = "iterator_train" not in (estimator.net or {}) and not _corrects(estimator, loss)
+        sampler = defaults.sampler if is_free else "uniform"
+    if is_auto(augment):
+        # Kept features of a frozen backbone, and the gradients of a step, are of the same images.
+        freezes = spec is not None and spec.freezes_backbone
+        is_fixed = freezes or takes_several_gradients(find_optimizer(estimator.optimizer))
+        augment = None if is_fixed else defaults.augment
+    batch_size = estimator.batch_size
+    if isinstance(batch_size, str):
+        batch_size = _batch_size(estimator, defaults, train, crop_size)
+    n_batches = batches_in_epoch(
+        train.labels[train.data.y], batch_size, sampler, estimator.epoch_length
+    )
+    epochs = estimator.max_epochs
+    if isinstance(epochs, str):
+        epochs = defaults.epochs or _epochs(defaults, len(train.data), batch_size, n_batches)
+    standardize = estimator.standardize
+    if isinstance(standardize, str):
+        standardize = not (spec and spec.normalizes_input)
+    return Settings(module, sampler, augment, standardize, batch_size, epochs, n_batches)
+
+
+def _corrects(estimator: CNNClassifier, loss: MixedLoss | ModuleLoss) -> bool:
+    """Tell whether loss or weights correct for class frequency, which a sampler would do twice."""
+    by_loss = any(TERMS[name].of_classes is not None for name in loss.factors)
+    return by_loss or estimator.class_weight is not None
+
+
+def _batch_size(
+    estimator: CNNClassifier, defaults: Defaults, train: Rows, crop_size: tuple[int, ...] | None
+) -> int:
+    """Return a size that fits into memory and holds every class."""
+    n_channels, *shape = train.data.sample_shape
+    n_numbers = n_channels * math.prod(crop_size or shape)
+    fitting: int = min(defaults.batch_size[len(shape)], _NUMBERS_IN_BATCH // n_numbers)
+    return max(2, fitting, len(train.labels), estimator.micro_batch_size or 0)
+
+
+def _epochs(defaults: Defaults, n_rows: int, batch_size: int, n_batches: int) -> int:
+    """Return the number of whole epochs that make the budget of steps."""
+    n_steps = max(defaults.n_visits * n_rows / batch_size, defaults.least_steps)
+    return math.ceil(min(n_steps, defaults.most_steps) / n_batches)
