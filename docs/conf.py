@@ -138,13 +138,15 @@ numpydoc_validation_exclude = {
     # Types, whose members are described one by one.
     r"images\.ImageOptions(\.\w+)?$",
     r"losses\.(BatchLoss|SumOverParts)(\.\w+)?$",
+    r"networks\.(LearningRateFactors|SplitNetwork|Unfreezable)(\.\w+)?$",
+    r"(NetworkSpec|Pretrained|PretrainedNetwork)\.\w+$",
     r"LossMix\.\w+$",
     r"losses\.Term\.\w+$",
     r"study\.(Configuration|Difference|Estimate|Fit)\.\w+$",
     r"(ACSConv3d|CNN|GridPool|Net|ResidualBlock)\.\w+$",
     r"Display\.\w+$",
     r"ParameterError\.\w+$",
-    r"(AugmentSpec|BUILT_IN|FORMATS|PAPER_LOSSES|LossSpec|RECIPES|STRATEGIES|SamplerSpec|TERMS)$",
+    r"(AugmentSpec|BUILT_IN|FORMATS|PAPER_LOSSES|LossSpec|ModuleSpec|RECIPES|STRATEGIES|SamplerSpec|TERMS)$",
 }
 
 

@@ -23,7 +23,7 @@ Y = np.arange(12) % 2
 
 def make(spec=None, source=tiny_network, cls=CNN2DClassifier, **params):
     options = {"max_epochs": 1, "batch_size": 4, "random_state": 0, "augment": None, **params}
-    return cls(module=Pretrained(source, **(spec or {})), standardize=False, **options)
+    return cls(module=Pretrained(source, **(spec or {})), **options)
 
 
 def weights(clf):
@@ -106,7 +106,6 @@ def test_slices_of_a_pretrained_network():
     for spec in ({}, {"freeze": "backbone"}, {"freeze": "backbone", "unfreeze_at": 1}):
         clf = CNN3DClassifier(
             module=SliceNet(Pretrained(tiny_network, **spec)),
-            standardize=False,
             augment=None,
             max_epochs=2,
             batch_size=4,
@@ -126,6 +125,22 @@ def test_bad_parameters_are_refused_before_data_are_read(refused):
         ({"spec": {"freeze": "all"}}, "module__freeze must be"),
     ):
         refused(lambda spec=spec: make(**spec).fit("no images", Y), words)
+
+
+def test_standardised_images_are_refused(refused):
+    refused(lambda: make(standardize=True).fit(images(), Y), "standardize must be")
+
+
+def test_features_without_training():
+    X = images()
+    clf = make({"freeze": "backbone"}, max_epochs=0, augment="auto").fit(X, Y)
+    features = clf.transform(X)
+    assert features.shape == (12, 12)
+    trained = make({"freeze": "backbone"}, max_epochs=2).fit(X, Y)
+    assert_allclose(features, trained.transform(X), rtol=1e-5, atol=1e-6)
+    pipeline = make_pipeline(clone(clf), StandardScaler(), LogisticRegression())
+    search = GridSearchCV(pipeline, {"logisticregression__C": [0.1, 1]}, cv=2).fit(X, Y)
+    assert search.predict_proba(X).shape == (12, 2)
 
 
 def test_images_that_are_too_small_are_refused():

@@ -36,7 +36,7 @@ def fitted(X, y=Y, fit=None, source=tiny_network, **params):
     spec = {n: params.pop(n) for n in [*params] if n in Pretrained(source).get_params()}
     options = {
         **{"max_epochs": 3, "batch_size": 4, "random_state": 0, "augment": None, "loss": "ce"},
-        **{"standardize": False, "lr": 1e-2, **params},
+        **{"lr": 1e-2, **params},
     }
     clf = CNN2DClassifier(module=Pretrained(source, **spec), **options)
     return clf.fit(X, y, **(fit or {}))
@@ -85,7 +85,7 @@ def test_epochs_of_earlier_calls_count():
     clf.fit(X, Y)
     assert not torch.equal(weights(clf)["backbone.stem.weight"], before["backbone.stem.weight"])
 
-    clf = CNN2DClassifier(module=clf.module, standardize=False, augment=None, random_state=0)
+    clf = CNN2DClassifier(module=clf.module, augment=None, random_state=0)
     stems = [
         weights(clf.partial_fit(X, Y, classes=[0, 1]))["backbone.stem.weight"] for _ in range(5)
     ]
