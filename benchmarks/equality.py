@@ -75,6 +75,8 @@ _PINNED = {
     "n_tta": 1,
     "standardize": True,
     "module": "small",
+    "optimizer": "adam",
+    "lr": 1e-3,
     "lr_schedule": None,
     "max_epochs": 3,
     "batch_size": 16,

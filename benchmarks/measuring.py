@@ -32,7 +32,15 @@ threadpool_limits(1)
 
 RESULTS = Path(__file__).parent / "results"
 #: Parameters of the classifiers, for measurements that are not about the defaults.
-PLAIN = {"loss": "ce+mcc", "sampler": "uniform", "augment": None, "module": "small"}
+PLAIN = {
+    "loss": "ce+mcc",
+    "sampler": "uniform",
+    "augment": None,
+    "module": "small",
+    "optimizer": "adam",
+    "lr": 1e-3,
+    "lr_schedule": "cosine",
+}
 SMOKE = (
     "Smoke run (--quick): sizes are cut down, so the figures show that it runs and nothing else."
 )

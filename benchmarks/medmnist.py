@@ -119,6 +119,9 @@ def fit_one(name, loss, sampler, batch_size, seed, epochs, device, cache: Path) 
         module=FlippedInTraining,
         # A mirrored chest is not a chest, but a mirrored vessel is a vessel.
         net={"module__spatial_shape": data.X_train.shape[-data.ndim :], "module__flip": in_3d},
+        optimizer="adam",
+        lr=1e-3,
+        lr_schedule="cosine",
         max_epochs=epochs,
         batch_size=batch_size,
         device=device,

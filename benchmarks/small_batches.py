@@ -89,8 +89,8 @@ def fit_one(
         **{
             **PLAIN,
             "loss": LossMix.from_expression(loss, statistics=statistics, warmup_epochs=warmup),
+            "lr": lr,
         },
-        lr=lr,
         max_epochs=epochs,
         batch_size=batch_size,
         device=args.device,

@@ -10,6 +10,9 @@ PLAIN = {
     "module": "small",
     "max_epochs": 30,
     "batch_size": 64,
+    "optimizer": "adam",
+    "lr": 1e-3,
+    "lr_schedule": "cosine",
 }
 
 

@@ -777,7 +777,7 @@ def test_foreign_caches(capsys, fits, own, tmp_path):
     ("argv", "said"),
     [
         (["--help"], ["skimbal compare DATA", "skimbal info DATA", "--seeds", "Ctrl-C"]),
-        (["compare", "--help"], ["DATA", "--groups", "default: auto", "default: 0.001", "Ctrl-C"]),
+        (["compare", "--help"], ["DATA", "--groups", "default: auto", "default: 0.003", "Ctrl-C"]),
         (["info", "--help"], ["DATA", "--groups", "Nothing is fitted"]),
         (["--version"], ["skimbal "]),
     ],

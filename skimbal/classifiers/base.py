@@ -170,15 +170,15 @@ class BaseCNNClassifier(
         (``net_.module_.network``). If None, the last :class:`torch.nn.Linear` that runs in a
         prediction, which is the classifier of the built-in networks. Read when ``fit`` makes the
         network.
-    optimizer : str or torch.optim.Optimizer class, default="adam"
+    optimizer : str or torch.optim.Optimizer class, default="adamw"
         Name of a class in :mod:`torch.optim`, in any case, or the class.
-    lr : float, default=1e-3
-        Learning rate, dimensionless.
-    lr_schedule : {"cosine", "one_cycle"} or None, default="cosine"
-        The learning rate at each step of a ``fit``: ``lr`` that anneals to 0 along a cosine, a
-        warm-up to ``lr`` over the first quarter of the steps and then a cosine, or constant. An
-        ``LRScheduler`` among the callbacks takes its place. ``partial_fit`` keeps the rate
-        constant.
+    lr : float, default=3e-3
+        Largest learning rate, dimensionless.
+    lr_schedule : {"cosine", "one_cycle"} or None, default="one_cycle"
+        The learning rate at each step of a ``fit``: a warm-up to ``lr`` over the first quarter of
+        the steps and then a cosine to 0 (``"one_cycle"``), a cosine from ``lr`` to 0
+        (``"cosine"``), or constant. An ``LRScheduler`` among the callbacks takes its place.
+        ``partial_fit`` keeps the rate constant.
     max_epochs : int or "auto", default="auto"
         Number of epochs that ``fit`` trains. ``"auto"`` for images is a budget of steps,
         30 ``n_rows / batch_size``, but at least 3,000 and at most 12,000, rounded up to whole
@@ -302,9 +302,9 @@ class BaseCNNClassifier(
         module: ModuleSpec = "auto",
         feature_layer: str | None = None,
         # Optimisation
-        optimizer: str | type[torch.optim.Optimizer] = "adam",
-        lr: float = 1e-3,
-        lr_schedule: str | None = "cosine",
+        optimizer: str | type[torch.optim.Optimizer] = "adamw",
+        lr: float = 3e-3,
+        lr_schedule: str | None = "one_cycle",
         max_epochs: int | str = "auto",
         batch_size: int | str = "auto",
         micro_batch_size: int | None = None,

@@ -113,7 +113,8 @@ def test_bare_rows_are_trained_as_they_are(classifier):
     assert isinstance(clf.net_.module_.network, SmallCNN)
     assert clf.net_.augmentation == ()
     assert clf.net_.get_params()["iterator_train__sampler"] == "uniform"
-    same = small(classifier, loss="ce", lr=1e-3, max_epochs=30, batch_size=64, net=None)
+    fast = {"optimizer": "adamw", "lr": 3e-3, "lr_schedule": "one_cycle"}
+    same = small(classifier, loss="ce", **fast, max_epochs=30, batch_size=64, net=None)
     assert_same_weights(clf, same.fit(X.reshape(len(X), -1), y))
 
 
