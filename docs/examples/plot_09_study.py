@@ -27,7 +27,7 @@ study = compare_losses(
     losses=["ce", "ce+f1", "ce+mcc"],
     samplers=["uniform", "balanced"],
     estimator=CNN2DClassifier(
-        module="small", augment=None, batch_size=64, max_epochs=3, lr=3e-3
+        module="small", augment=None, batch_size=32, max_epochs=5
     ),
     cv=3,
     n_repeats=2,
