@@ -130,7 +130,7 @@ def import_optional(module: str, user: str, extra: str, package: str | None = No
     Raises
     ------
     ImportError
-        If the package is missing.
+        If the package is missing, or is there and cannot be imported.
 
     Examples
     --------
@@ -141,8 +141,14 @@ def import_optional(module: str, user: str, extra: str, package: str | None = No
     """
     try:
         return importlib.import_module(module)
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise ImportError(
             f"{user} needs {package or module}, which is missing. Run pip install "
             f'"skimbal[{extra}]".'
+        ) from error
+    except Exception as error:  # such as of an extension for another version of torch
+        raise ImportError(
+            f"{user} needs {package or module}, which is installed and cannot be imported "
+            f"({type(error).__name__}: {error}). Install versions that fit together: pip install "
+            f'--upgrade --force-reinstall "skimbal[{extra}]".'
         ) from error

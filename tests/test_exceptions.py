@@ -5,7 +5,7 @@ import pickle
 
 import pytest
 
-from skimbal.exceptions import ParameterError
+from skimbal.exceptions import ParameterError, import_optional
 
 
 @pytest.mark.parametrize("got", [3, "text", (number for number in ()), lambda: 0], ids=str)
@@ -15,3 +15,10 @@ def test_an_error_arrives_from_another_process(got):
         assert str(other) == str(error)
         parts = other.parameter, other.expected, repr(other.got), other.remedy
         assert parts == ("lr", "a number above 0", repr(got), "Set lr=0.1.")
+
+
+def test_a_package_that_cannot_be_imported_is_not_called_missing(tmp_path, monkeypatch):
+    (tmp_path / "broken_extension.py").write_text("raise RuntimeError('built for another torch')")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ImportError, match=r"installed .*built for another torch.*skimbal\[io\]"):
+        import_optional("broken_extension", "ImageFiles", "io")

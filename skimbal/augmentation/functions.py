@@ -114,6 +114,11 @@ def affine(images: Tensor, matrix: Tensor) -> Tensor:
               [1., 3.]]]])
     """
     shape, device = images.shape[2:], images.device
+    if len(shape) not in (2, 3):
+        raise ValueError(
+            "images must have the shape (n, c, h, w) or (n, c, d, h, w) for an affine map; got "
+            f"{tuple(images.shape)}. Add axes of one voxel."
+        )
     # Places along an axis differ by less than the precision of smaller dtypes.
     dtype = torch.promote_types(images.dtype, torch.float32)
     # For torch, an axis of any size goes from -1 to 1, and the last axis comes first.

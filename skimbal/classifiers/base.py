@@ -39,6 +39,7 @@ from skimbal.classifiers.trials import (
     check_processes,
     warn_of_known_trouble,
     warn_of_one_class,
+    warn_of_two_corrections,
     warn_of_untrained,
 )
 from skimbal.exceptions import ParameterError
@@ -708,6 +709,7 @@ class BaseCNNClassifier(
             check_processes(settings, loss, strategy, train, processes.n_processes)
         if start.warns:
             warn_of_known_trouble(self, settings, loss, strategy, len(rows.labels))
+            warn_of_two_corrections(self, settings)
         numbers = rows.labels.tolist(), settings.batch_size, settings.epochs
         processes.check_same(lambda: (*numbers, train.checksum, valid and valid.checksum))
 

@@ -56,6 +56,7 @@ class CNNClassifier(Protocol):
 
     spatial_axes: tuple[str, ...]
     loss: LossSpec
+    logit_adjustment: float
     class_weight: ClassWeight
     sampler: SamplerSpec
     epoch_length: int | str | None
@@ -331,6 +332,7 @@ def _check_net(estimator: CNNClassifier) -> None:
     """Refuse options of the skorch net that the parameters of the classifier decide."""
     options = estimator.net or {}
     brings_batches = "iterator_train" in options
+    _check_doubled_options(estimator, options)
     for name in options:
         if (
             not isinstance(name, str)
@@ -364,6 +366,26 @@ def _check_net(estimator: CNNClassifier) -> None:
                 "The processes cannot share the batches of a foreign iterator. Use sampler and "
                 "batch_size instead.",
             )
+
+
+def _check_doubled_options(estimator: CNNClassifier, options: Mapping[str, object]) -> None:
+    """Refuse options that another parameter of the classifier has, too."""
+    if "iterator_train__batch_size" in options and "iterator_train" not in options:
+        raise ParameterError(
+            "net",
+            "a dict without iterator_train__batch_size, unless iterator_train is in it, too",
+            "iterator_train__batch_size",
+            "Set the parameter batch_size, by which max_epochs='auto' counts the steps.",
+        )
+    of_network = [name for name in options if str(name).startswith("module__")]
+    if of_network and isinstance(estimator.module, NetworkSpec):
+        raise ParameterError(
+            "net",
+            "a dict without module__ options with a NetworkSpec",
+            of_network[0],
+            f"Set parameters of the {type(estimator.module).__name__}, by its constructor or "
+            "set_params(module__...).",
+        )
 
 
 def _check_callbacks(estimator: CNNClassifier) -> None:

@@ -8,7 +8,7 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 
 from skimbal.classifiers.inputs import Rows
-from skimbal.classifiers.parameters import CNNClassifier, find_optimizer
+from skimbal.classifiers.parameters import CNNClassifier, find_optimizer, is_auto
 from skimbal.classifiers.settings import Settings
 from skimbal.exceptions import CollapseWarning, ParameterError
 from skimbal.generators import generator_states, restore
@@ -29,6 +29,7 @@ __all__ = [
     "try_network",
     "warn_of_known_trouble",
     "warn_of_one_class",
+    "warn_of_two_corrections",
     "warn_of_untrained",
 ]
 
@@ -215,6 +216,19 @@ def warn_of_known_trouble(
             "can hold every class, but this loss or sampler needs every class. Use a larger "
             "batch_size (with micro_batch_size if memory is short), or "
             "LossMix(..., statistics='moving').",
+            UserWarning,
+            stacklevel=4,
+        )
+
+
+def warn_of_two_corrections(estimator: CNNClassifier, settings: Settings) -> None:
+    """Warn of a default sampler and a prediction that both correct for class frequency."""
+    is_default = is_auto(estimator.sampler) and settings.sampler == "balanced"
+    if is_default and estimator.logit_adjustment:
+        warnings.warn(
+            "sampler='auto' is 'balanced' for these images, and logit_adjustment="
+            f"{estimator.logit_adjustment} corrects for class frequency once more. Set "
+            "sampler='uniform' to correct once, or sampler='balanced' to do both.",
             UserWarning,
             stacklevel=4,
         )

@@ -1,6 +1,7 @@
 """Networks with weights that were trained on other images."""
 
 import difflib
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
@@ -190,6 +191,8 @@ class Pretrained(NetworkSpec):
                 and all(is_number(value) and (name == "mean" or value > 0) for value in values)
             ):
                 raise ParameterError(name, "a number for each channel of the network", values)
+        if not isinstance(self.features_cache, str | os.PathLike | None):
+            raise ParameterError("features_cache", "a path or None", self.features_cache)
         if self.features_cache is not None and not self.freezes_backbone:
             raise ParameterError(
                 "features_cache",
@@ -459,6 +462,18 @@ class MeanOverPixels(nn.Module):
         return x.flatten(2).mean(2) if x.ndim > 2 else x
 
 
+def _check_channels(network: nn.Module, n_channels: int) -> None:
+    """Refuse a mean for another number of channels than the first convolution takes."""
+    first = next((layer for layer in network.modules() if isinstance(layer, nn.Conv2d)), None)
+    if first is not None and first.in_channels != n_channels:
+        raise ParameterError(
+            "mean",
+            f"{first.in_channels} numbers, one for each channel of the network",
+            f"{n_channels} numbers",
+            "Set mean and std for pixels in [0, 1].",
+        )
+
+
 def _remove_classifier(
     network: nn.Module, probe: Tensor, loaded: SourcedNetwork, source: object
 ) -> tuple[int, nn.Module]:
@@ -509,6 +524,7 @@ def _layers_that_run(network: nn.Module, probe: Tensor) -> tuple[list[tuple[str,
         with torch.no_grad():
             output = network(probe)
     except Exception as error:
+        _check_channels(network, probe.shape[1])
         raise ParameterError(
             "image_size",
             "a size of images that the network takes",

@@ -161,6 +161,8 @@ class SliceNet(NetworkSpec):
                 backbone,
                 _near(backbone, BUILT_IN),
             )
+        if not isinstance(self.options, Mapping | None):
+            raise ParameterError("options", "a dict or None", self.options)
         if self.options and not isinstance(backbone, str):
             raise ParameterError(
                 "options", "None unless backbone is a name", self.options, "Set them in backbone."

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import nn
 
 from skimbal.exceptions import ParameterError
@@ -13,7 +14,10 @@ __all__ = ["check_something_trains", "check_unfreezing", "grouped_by_rate", "unf
 
 
 def grouped_by_rate(
-    network: nn.Module, named_parameters: Mapping[str, nn.Parameter], lr: float
+    network: nn.Module,
+    named_parameters: Mapping[str, nn.Parameter],
+    optimizer: type[torch.optim.Optimizer],
+    lr: float,
 ) -> list[dict[str, Any]] | None:
     """Return parameter groups of equal learning rate, or None if all rates are equal."""
     factors = network.learning_rate_factors() if isinstance(network, LearningRateFactors) else {}
@@ -23,6 +27,14 @@ def grouped_by_rate(
         groups.setdefault(factor, []).append(parameter)
     if set(groups) <= {1.0}:
         return None
+    if issubclass(optimizer, torch.optim.LBFGS):
+        raise ParameterError(
+            "optimizer",
+            "an optimizer that can give each layer its own learning rate",
+            optimizer.__name__,
+            "The network asks for such rates. Use another optimizer, or give all layers one rate, "
+            "such as with Pretrained(..., backbone_lr_factor=1, layer_decay=1).",
+        )
     return [{"params": params, "lr": lr * factor} for factor, params in groups.items()]
 
 
@@ -39,12 +51,13 @@ def check_unfreezing(network: nn.Module, epochs: int, last_epoch: int) -> None:
     """Refuse a fit that ends before its network is unfrozen."""
     if not isinstance(network, Unfreezable) or network.unfreeze_at is None or not epochs:
         return
-    if _due(network.unfreeze_at, epochs) >= last_epoch:
+    if _due(network.unfreeze_at, epochs) > last_epoch - 1:
         raise ParameterError(
             "module__unfreeze_at",
-            f"less than the {last_epoch} epochs of the fit",
+            f"such that the last of the {last_epoch} epochs of the fit begins after it",
             network.unfreeze_at,
-            "A number below 1 is a share of the epochs. To keep the parts frozen, set None.",
+            f"It must be at most {last_epoch - 1} epochs, and a number below 1 is a share of the "
+            "epochs. Set more max_epochs, or None to keep the parts frozen.",
         )
 
 

@@ -3,6 +3,9 @@
 import hashlib
 import os
 import tempfile
+import tokenize
+import zipfile
+import zlib
 from pathlib import Path
 from typing import Protocol
 
@@ -20,6 +23,13 @@ from skimbal.training.prediction import PredictingNet, in_blocks
 from skimbal.typing import PathLike
 
 __all__ = ["are_kept", "are_on_disk", "as_features", "features_of"]
+
+
+#: Errors of numpy and zipfile for a file that is damaged or of another program.
+_UNREADABLE = (
+    *(ValueError, EOFError, KeyError, TypeError, SyntaxError, NotImplementedError),
+    *(zipfile.BadZipFile, zlib.error, tokenize.TokenError),
+)
 
 
 class KeepingNet(PredictingNet, EpochNet, Protocol):
@@ -70,7 +80,7 @@ def features_of(net: KeepingNet, dataset: ImageDataset) -> np.ndarray:
     if folder is None:
         return in_blocks(net, dataset, compute)
     _make(Path(folder))
-    path = Path(folder, f"{_key(net, dataset)}.npy")
+    path = Path(folder, f"{_key(net, dataset)}.npz")
     features = _read(path)
     if features is not None and len(features) == len(dataset):
         # The key does not know the code of the network, which two rows show.
@@ -110,8 +120,10 @@ def _key(net: KeepingNet, dataset: ImageDataset) -> str:
 
 def _read(path: Path) -> np.ndarray | None:
     try:
-        features: np.ndarray = np.load(path, allow_pickle=False)
-    except (FileNotFoundError, ValueError, EOFError):  # absent, or of another program
+        # The archive has a checksum of its contents, which zipfile compares.
+        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as archive:
+            features: np.ndarray = archive["features"]
+    except (OSError, *_UNREADABLE):  # absent, broken, or of another program
         return None
     return features
 
@@ -130,5 +142,5 @@ def _write(path: Path, features: np.ndarray) -> None:
     # A reader sees the whole file or none.
     handle, part = tempfile.mkstemp(dir=path.parent, suffix=".part")
     with os.fdopen(handle, "wb") as stream:
-        np.save(stream, features)
+        np.savez(stream, features=features)
     os.replace(part, path)

@@ -75,6 +75,8 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
         # Not a part of module_: its tensors are not weights, and functions would not be pickled.
         self.augmentation = augmentation
         self.lr_schedule = lr_schedule
+        #: The rows of the present fit with kept features in place of images, by the id of the rows.
+        self._features: dict[int, ImageDataset] = {}
 
     # Making and copying ----------------------------------------------------------------------
 
@@ -116,7 +118,7 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the state, with all that holds tensors in one piece that torch can move."""
-        state = {**vars(self), "processes_": Alone()}
+        state = {**vars(self), "processes_": Alone(), "_features": {}}
         prefixes = tuple(self.cuda_dependent_attributes_)
         if self.augmentation and _can_be_saved(self.augmentation):
             # If it cannot, this is for a copy: there is no pickle to load on another machine.
@@ -174,14 +176,17 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
         self._copy_from_first()
         self.epochs_ = range(len(self.history), len(self.history) + epochs)
         if kept_features.are_kept(self):
-            train = kept_features.as_features(self, train)
-            valid = valid and kept_features.as_features(self, valid)
+            # Not in place of the images, of which callbacks may ask predictions.
+            self._features = {
+                id(rows): kept_features.as_features(self, rows) for rows in (train, valid) if rows
+            }
         try:
             self.fit_loop((train, valid), epochs=epochs)
         except KeyboardInterrupt:
             if not self.stops_early_:
                 raise
         finally:
+            self._features = {}
             self.notify("on_train_end", X=train, y=train.y)
         self._copy_from_first()
 
@@ -244,6 +249,7 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
     def get_iterator(self, dataset: ImageDataset, training: bool = False) -> Iterable[epoch.Pair]:
         """Return the iterator over the batches, and set its device if it is of this package."""
         name = "iterator_train" if training else "iterator_valid"
+        dataset = self._features.get(id(dataset), dataset)
         try:
             iterator: Iterable[epoch.Pair] = super().get_iterator(dataset, training=training)
         except ParameterError as error:
@@ -266,7 +272,9 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
         """Return the parameters in groups, by the learning rates that the network asks for."""
         named = dict(named_parameters)
         args, kwargs = super().get_params_for_optimizer(prefix, named.items())
-        groups = fine_tuning.grouped_by_rate(self.module_.network, named, kwargs["lr"])
+        groups = fine_tuning.grouped_by_rate(
+            self.module_.network, named, self.optimizer, kwargs["lr"]
+        )
         if groups is None:
             return args, kwargs
         if "param_groups" in self.get_params_for(prefix):

@@ -187,3 +187,10 @@ def test_erased_box_has_the_mean(rng, shape):
         expected = x.copy()
         expected[tuple(map(slice, start[i], stop[i]))] = x.mean()
         np.testing.assert_allclose(result[i, c], expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(2, 4), (2, 1, 9), (2, 1, 3, 3, 3, 3)])
+def test_affine_needs_two_or_three_axes(shape):
+    n_axes = len(shape) - 2
+    with pytest.raises(ValueError, match=r"\(n, c, h, w\) or \(n, c, d, h, w\).*one voxel"):
+        affine(torch.zeros(shape), torch.zeros(2, n_axes, n_axes + 1))

@@ -254,6 +254,7 @@ BAD_PARAMS = [
         + ("leraning_rate", "module__n_classes", "module__factory", "module__mean")
         + ("iterator_train__sampler", "iterator_train__classes", "iterator_train__epoch_length"),
     ),
+    ({"net": {"iterator_train__batch_size": 4}}, ["net must be ", "parameter batch_size"]),
     ({"net": {"optimizer__lr": -1}}, ["learning rate", "-1"]),
     ({"net": {"module__width": 0}}, ["width", "got 0", "width=0"]),
     refuses_option("callbacks__stop__patience", 2),

@@ -237,3 +237,13 @@ def test_batches_that_cannot_hold_every_class(params, classes, warns):
         text = str(warning.message)
         assert f"batch_size={params['batch_size']} is less than the {classes} classes" in text
         assert "Use a larger batch_size" in text
+
+
+def test_two_corrections_of_class_frequency():
+    X, y = images()
+    with pytest.warns(UserWarning, match="corrects for class frequency once more"):
+        tiny(logit_adjustment=1.0, sampler="auto").fit(X, y)
+    weighted = {"class_weight": "balanced", "sampler": "auto"}
+    for params in ({"sampler": "balanced"}, {"sampler": "uniform"}, weighted):
+        found = caught(lambda p=params: tiny(**{"logit_adjustment": 1.0, **p}).fit(X, y))
+        assert not [w for w in found if "once more" in str(w)]

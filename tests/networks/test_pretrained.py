@@ -280,6 +280,8 @@ def test_parameters_are_parameters():
         ({"mean": 0.5}, "mean must be a number for each channel"),
         ({"std": [1, 0, 1]}, "std must be a number for each channel"),
         ({"std": [1, 1]}, "std must be 3 numbers"),
+        ({"mean": [0.5], "std": [1]}, "mean must be 3 numbers, one for each channel"),
+        ({"freeze": "backbone", "features_cache": 3}, "features_cache must be a path or None"),
         ({"features_cache": "here"}, "features_cache must be None unless freeze='backbone'"),
     ],
     ids=str,

@@ -241,6 +241,12 @@ def test_row_of_the_table(volumes):
     assert by_spec.transform(X).shape == (24, by_spec.net_.module_.network.classifier.in_features)
 
 
+def test_options_of_a_description_are_not_set_through_the_net(volumes):
+    clf = CNN3DClassifier(module=SliceNet(), net={"module__axis": 1}, max_epochs=1)
+    with pytest.raises(ParameterError, match=r"net must be .*got 'module__axis'.*the SliceNet"):
+        clf.fit(*volumes)
+
+
 def test_nested_parameters_can_be_searched(volumes):
     clf = CNN3DClassifier("ce", module=SliceNet(FrozenCNN()), standardize=False, max_epochs=1)
     grid = {"module__pooling": ["max", "mean"], "module__backbone__width": [4, 8]}
@@ -365,6 +371,7 @@ def test_memory_of_a_row_counts_all_its_slices(volumes):
         ({"adapter": 4}, r"adapter must be None .*trained; got 4. Freeze"),
         ({"backbone": "residuel"}, r"backbone must be .*got 'residuel'. .*'residual'"),
         ({"backbone": nn.Flatten()}, r"backbone must be .*got Flatten"),
+        ({"options": 3}, r"options must be a dict or None; got 3"),
         ({"backbone": in_2d, "options": {"width": 4}}, r"options must be None .*got \{'width'"),
         (
             {"backbone": lambda c, k: nn.Sequential(nn.Flatten(), nn.Linear(7, k))},

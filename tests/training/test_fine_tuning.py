@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
-from skorch.callbacks import Callback, Freezer
+from skorch.callbacks import Callback, EpochScoring, Freezer
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -93,10 +93,18 @@ def test_epochs_of_earlier_calls_count():
     assert changed == [False, False, True, True]
 
 
-@pytest.mark.parametrize(("unfreeze_at", "epochs"), [(3, 3), (7, 3)])
-def test_a_fit_that_ends_before_it_unfreezes_is_refused(unfreeze_at, epochs):
-    with pytest.raises(ParameterError, match="module__unfreeze_at must be less than the 3 epochs"):
-        fitted(images(), freeze="backbone", unfreeze_at=unfreeze_at, max_epochs=epochs)
+# The last epoch is number 2, and begins before 2.5 epochs and before 90 % of the three epochs.
+@pytest.mark.parametrize("unfreeze_at", [3, 7, 2.5, 0.9])
+def test_a_fit_that_ends_before_it_unfreezes_is_refused(unfreeze_at):
+    with pytest.raises(ParameterError, match=r"module__unfreeze_at .* the last of the 3 epochs"):
+        fitted(images(), freeze="backbone", unfreeze_at=unfreeze_at, max_epochs=3)
+
+
+def test_an_optimizer_with_one_rate_for_all_layers():
+    params = {"freeze": "backbone", "optimizer": "lbfgs", "lr": 1, "max_epochs": 1}
+    with pytest.raises(ParameterError, match=r"optimizer must be .* its own learning rate"):
+        fitted(images(), **params)
+    assert fitted(images(), backbone_lr_factor=1, **params).n_steps_ == 3
 
 
 def test_rates_by_layer_reach_the_optimizer():
@@ -267,14 +275,54 @@ def test_features_of_something_else_are_never_read(one, other, tmp_path):
     assert_allclose(found, expected, rtol=1e-6, atol=1e-7)
 
 
-def test_a_damaged_file_is_written_anew(tmp_path):
-    params = {"freeze": "backbone", "features_cache": tmp_path}
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda whole: b"",
+        lambda whole: whole[:200],
+        lambda whole: whole[:500] + bytes(8) + whole[508:],  # among the features
+        lambda whole: whole[:4] + bytes(4) + whole[8:],
+        lambda whole: whole.replace(b"'shape': (", b"'shape': ((", 1),
+        lambda whole: b"no archive",
+    ],
+    ids=["empty", "short", "features", "version", "header", "text"],
+)
+def test_a_damaged_file_is_written_anew(damage, tmp_path):
+    params = {"freeze": "backbone", "features_cache": tmp_path, "max_epochs": 1}
     expected = fitted(images(), **params).transform(images())
     (path,) = tmp_path.iterdir()
-    path.write_bytes(path.read_bytes()[:200])
+    whole = path.read_bytes()
+    path.write_bytes(damage(whole))
+    assert path.read_bytes() != whole
     assert_array_equal(fitted(images(), **params).transform(images()), expected)
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
-    assert os.path.getsize(path) > 200
+    assert os.path.getsize(path) == len(whole)
+
+
+def test_an_array_in_place_of_the_archive_is_written_over(tmp_path):
+    params = {"freeze": "backbone", "features_cache": tmp_path, "max_epochs": 1}
+    expected = fitted(images(), **params).transform(images())
+    (path,) = tmp_path.iterdir()
+    with open(path, "wb") as stream:
+        np.save(stream, np.zeros((12, 12), np.float32))
+    assert_array_equal(fitted(images(), **params).transform(images()), expected)
+
+
+def test_callbacks_may_predict_the_images_whose_features_are_kept():
+    class Predict(Callback):
+        def on_epoch_end(self, net, dataset_train=None, dataset_valid=None, **kwargs):
+            self.shapes = dataset_train.X.shape, net.predict_proba(dataset_valid.X).shape
+
+    scoring = EpochScoring("accuracy", use_caching=False, name="accuracy")
+    callbacks = [scoring, ("predict", Predict())]
+    CountingNetwork.n_seen = 0
+    clf = fitted(
+        images(), freeze="backbone", source=counting, callbacks=callbacks, train_split=1 / 3
+    )
+    assert clf.history_[-1, "accuracy"] in (0, 0.25, 0.5, 0.75, 1)
+    assert callback(clf, "predict").shapes == ((8, 1, 10, 10), (4, 2))
+    # Once for the features, and twice an epoch for the callbacks. Trials see a few more.
+    assert CountingNetwork.n_seen < 12 + 3 * 2 * 4 + 8
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path):
