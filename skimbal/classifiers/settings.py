@@ -1,6 +1,7 @@
 """The settings of a fit: the parameters, with a value by the data for each ``"auto"``."""
 
 import math
+import re
 from dataclasses import dataclass
 
 from skimbal.augmentation import AugmentSpec
@@ -53,8 +54,10 @@ class Settings:
 
     def __str__(self) -> str:
         """Return a line for the user."""
+        # The repr of an estimator breaks long lines.
+        module = re.sub(r"\n\s*", " ", repr(self.module))
         return (
-            f"module={self.module!r}, sampler={self.sampler!r}, augment={self.augment!r}, "
+            f"module={module}, sampler={self.sampler!r}, augment={self.augment!r}, "
             f"standardize={self.standardize}, batch_size={self.batch_size}, "
             f"max_epochs={self.epochs} of {self.n_batches} steps, in all "
             f"{self.epochs * self.n_batches} steps"

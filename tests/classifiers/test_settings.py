@@ -18,7 +18,7 @@ from skorch.callbacks import LRScheduler
 from torch import nn
 from torch.utils.data import DataLoader
 
-from skimbal import CNN2DClassifier, CNN3DClassifier, LossMix
+from skimbal import CNN2DClassifier, CNN3DClassifier, LossMix, Pretrained
 from skimbal.augmentation import RandomFlip, RandomGamma
 from skimbal.classifiers import settings
 from skimbal.classifiers.inputs import Rows
@@ -392,3 +392,11 @@ def test_passes_leave_the_generators_alone():
     torch.manual_seed(1)
     clf.predict(X)
     assert torch.equal(torch.rand(3), expected)
+
+
+def test_values_of_a_long_module_are_one_line():
+    spec = Pretrained("timm/resnet18", freeze="backbone", image_size=96, mean=[0.498] * 3)
+    printed = str(settings_of(300, (1, 28, 28), module=spec))
+    assert "\n" in repr(spec)
+    assert "\n" not in printed
+    assert "image_size=96, mean=" in printed
