@@ -77,6 +77,26 @@ def test_budget_stays_between_floor_and_ceiling(n, batch_size, sampler, n_classe
     assert wanted <= n_steps < wanted + found.n_batches
 
 
+@pytest.mark.parametrize(
+    ("n_rows", "params", "expected"),
+    [
+        (200_000, {}, (1, 12_000)),  # a balanced epoch has 12,375 steps
+        (200_000, {"sampler": "uniform"}, (2, 6_250)),
+        (200_000, {"epoch_length": 500}, (24, 500)),
+        (500_000, {}, (1, 15_625)),
+        (200_000, {"max_epochs": 1}, (1, 12_375)),
+    ],
+)
+def test_a_long_epoch_ends_early(n_rows, params, expected):
+    X = np.broadcast_to(np.zeros(1, dtype=np.uint8), (n_rows, 1, 4, 4))
+    y = (np.arange(n_rows) % 100 == 0).astype(int)
+    rows = Rows(ImageDataset(X, y), np.arange(2), None, True)
+    found = resolve(CNN2DClassifier(**params), rows)
+    assert (found.epochs, found.n_batches) == expected
+    cut = found.n_batches in (12_000, 15_625)
+    assert found.epoch_length == (found.n_batches if cut else params.get("epoch_length"))
+
+
 @given(st.integers(1, 4), st.lists(st.integers(1, 600), min_size=2, max_size=3), st.integers(2, 99))
 def test_batch_fits_into_memory_and_holds_every_class(n_channels, size, n_classes):
     found = settings_of(200, (n_channels, *size), n_classes).batch_size
