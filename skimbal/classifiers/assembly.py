@@ -262,7 +262,7 @@ def _net_options(
         options["optimizer__fused"] = True
     if options["iterator_train"] is TrainIterator:
         options["iterator_train__sampler"] = plan.settings.sampler
-        options["iterator_train__epoch_length"] = estimator.epoch_length
+        options["iterator_train__epoch_length"] = plan.settings.epoch_length
         options["iterator_train__classes"] = plan.train.labels
     return options
 

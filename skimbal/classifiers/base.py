@@ -183,8 +183,10 @@ class BaseCNNClassifier(
     max_epochs : int or "auto", default="auto"
         Number of epochs that ``fit`` trains. ``"auto"`` for images is a budget of steps,
         30 ``n_rows / batch_size``, but at least 3,000 and at most 12,000, rounded up to whole
-        epochs of ``sampler``. For bare rows it is 30. If 0, ``fit`` makes the network and tries it,
-        and ``transform`` works. A prediction then warns, as the last layer is not trained.
+        epochs of ``sampler``. An epoch then has at most 12,000 steps, or as many as uniform
+        sampling gives if these are more. For bare rows it is 30. If 0, ``fit`` makes the network
+        and tries it, and ``transform`` works. A prediction then warns, as the last layer is not
+        trained.
     batch_size : int or "auto", default="auto"
         Largest number of rows in a batch, in samples. ``"auto"`` is 32 for images in 2D, 16 for
         volumes and 64 for bare rows. It is less for images of which a batch would have more than

@@ -1,6 +1,7 @@
 """The settings of a fit: the parameters, with a value by the data for each ``"auto"``."""
 
 import math
+import re
 from dataclasses import dataclass
 
 from skimbal.augmentation import AugmentSpec
@@ -47,14 +48,17 @@ class Settings:
     augment: AugmentSpec
     standardize: bool
     batch_size: int
+    epoch_length: int | str | None
     #: Epochs of a ``fit``, and the batches in one of them.
     epochs: int
     n_batches: int
 
     def __str__(self) -> str:
         """Return a line for the user."""
+        # The repr of an estimator breaks long lines.
+        module = re.sub(r"\n\s*", " ", repr(self.module))
         return (
-            f"module={self.module!r}, sampler={self.sampler!r}, augment={self.augment!r}, "
+            f"module={module}, sampler={self.sampler!r}, augment={self.augment!r}, "
             f"standardize={self.standardize}, batch_size={self.batch_size}, "
             f"max_epochs={self.epochs} of {self.n_batches} steps, in all "
             f"{self.epochs * self.n_batches} steps"
@@ -83,16 +87,22 @@ def resolve(
     batch_size = estimator.batch_size
     if isinstance(batch_size, str):
         batch_size = _batch_size(estimator, defaults, train, crop_size)
-    n_batches = batches_in_epoch(
-        train.labels[train.data.y], batch_size, sampler, estimator.epoch_length
-    )
-    epochs = estimator.max_epochs
-    if isinstance(epochs, str):
-        epochs = defaults.epochs or _epochs(defaults, len(train.data), batch_size, n_batches)
+    epochs, epoch_length = estimator.max_epochs, estimator.epoch_length
+    n_batches = batches_in_epoch(train.labels[train.data.y], batch_size, sampler, epoch_length)
+    if isinstance(epochs, str) and defaults.epochs is not None:
+        epochs = defaults.epochs
+    elif isinstance(epochs, str):
+        n_rows = len(train.data)
+        most = max(defaults.most_steps, math.ceil(n_rows / batch_size))
+        if epoch_length is None and n_batches > most:
+            epoch_length = n_batches = most
+        epochs = _epochs(defaults, n_rows, batch_size, n_batches)
     standardize = estimator.standardize
     if isinstance(standardize, str):
         standardize = not (spec and spec.normalizes_input)
-    return Settings(module, sampler, augment, standardize, batch_size, epochs, n_batches)
+    return Settings(
+        module, sampler, augment, standardize, batch_size, epoch_length, epochs, n_batches
+    )
 
 
 def _corrects(estimator: CNNClassifier, loss: MixedLoss | ModuleLoss) -> bool:

@@ -18,7 +18,7 @@ from skorch.callbacks import LRScheduler
 from torch import nn
 from torch.utils.data import DataLoader
 
-from skimbal import CNN2DClassifier, CNN3DClassifier, LossMix
+from skimbal import CNN2DClassifier, CNN3DClassifier, LossMix, Pretrained
 from skimbal.augmentation import RandomFlip, RandomGamma
 from skimbal.classifiers import settings
 from skimbal.classifiers.inputs import Rows
@@ -75,6 +75,26 @@ def test_budget_stays_between_floor_and_ceiling(n, batch_size, sampler, n_classe
     wanted = min(max(30 * n / batch_size, 3000), 12000)
     assert found.epochs >= 1
     assert wanted <= n_steps < wanted + found.n_batches
+
+
+@pytest.mark.parametrize(
+    ("n_rows", "params", "expected"),
+    [
+        (200_000, {}, (1, 12_000)),  # a balanced epoch has 12,375 steps
+        (200_000, {"sampler": "uniform"}, (2, 6_250)),
+        (200_000, {"epoch_length": 500}, (24, 500)),
+        (500_000, {}, (1, 15_625)),
+        (200_000, {"max_epochs": 1}, (1, 12_375)),
+    ],
+)
+def test_a_long_epoch_ends_early(n_rows, params, expected):
+    X = np.broadcast_to(np.zeros(1, dtype=np.uint8), (n_rows, 1, 4, 4))
+    y = (np.arange(n_rows) % 100 == 0).astype(int)
+    rows = Rows(ImageDataset(X, y), np.arange(2), None, True)
+    found = resolve(CNN2DClassifier(**params), rows)
+    assert (found.epochs, found.n_batches) == expected
+    cut = found.n_batches in (12_000, 15_625)
+    assert found.epoch_length == (found.n_batches if cut else params.get("epoch_length"))
 
 
 @given(st.integers(1, 4), st.lists(st.integers(1, 600), min_size=2, max_size=3), st.integers(2, 99))
@@ -392,3 +412,11 @@ def test_passes_leave_the_generators_alone():
     torch.manual_seed(1)
     clf.predict(X)
     assert torch.equal(torch.rand(3), expected)
+
+
+def test_values_of_a_long_module_are_one_line():
+    spec = Pretrained("timm/resnet18", freeze="backbone", image_size=96, mean=[0.498] * 3)
+    printed = str(settings_of(300, (1, 28, 28), module=spec))
+    assert "\n" in repr(spec)
+    assert "\n" not in printed
+    assert "image_size=96, mean=" in printed
