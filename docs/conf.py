@@ -147,7 +147,7 @@ numpydoc_validation_exclude = {
     r"(ACSConv3d|CNN|GridPool|Net|ResidualBlock)\.\w+$",
     r"Display\.\w+$",
     r"ParameterError\.\w+$",
-    r"(AugmentSpec|BUILT_IN|FORMATS|PAPER_LOSSES|LossSpec|ModuleSpec|RECIPES|STRATEGIES|SamplerSpec|TERMS)$",
+    r"(AugmentSpec|BUILT_IN|FORMATS|PAPER_LOSSES|LossSpec|ModuleSpec|RECIPES|SCHEDULES|STRATEGIES|SamplerSpec|TERMS)$",
 }
 
 

@@ -811,7 +811,7 @@ def test_documented_commands_run(capsys, fits, monkeypatch, own, split, folder, 
         for line in (ROOT / page).read_text(encoding="utf-8").splitlines()
         if re.match(r"\s*skimbal( compare| info| -|$)", line)
     ]
-    assert len(lines) == 12
+    assert len(lines) == 13
     for line in dict.fromkeys(lines):
         assert main(shlex.split(line)[1:]) == 0, capsys.readouterr().err
     assert sorted(path.name for path in tmp_path.iterdir()) == [

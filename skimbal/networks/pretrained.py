@@ -263,7 +263,7 @@ class Pretrained(NetworkSpec):
 
 
 class PretrainedNetwork(nn.Module):
-    """The network that :class:`Pretrained` makes.
+    """The network that :class:`~skimbal.Pretrained` makes.
 
     Parameters
     ----------
@@ -332,7 +332,7 @@ class PretrainedNetwork(nn.Module):
         return logits
 
     def freeze(self, parts: str | Sequence[str]) -> None:
-        """Freeze parts of the backbone, as ``freeze`` of :class:`Pretrained` describes.
+        """Freeze parts of the backbone, as ``freeze`` of :class:`~skimbal.Pretrained` describes.
 
         Parameters
         ----------
@@ -389,7 +389,7 @@ class PretrainedNetwork(nn.Module):
         Parameters
         ----------
         backbone_lr_factor, layer_decay : float
-            As for :class:`Pretrained`.
+            As for :class:`~skimbal.Pretrained`.
         """
         layer_of = {
             name: _layer(self.backbone, name) for name, _ in self.backbone.named_parameters()
