@@ -22,6 +22,7 @@ from skimbal import CNN2DClassifier, CNN3DClassifier, LossMix, Pretrained
 from skimbal.augmentation import RandomFlip, RandomGamma
 from skimbal.classifiers import settings
 from skimbal.classifiers.inputs import Rows
+from skimbal.datasets import load_image_folder
 from skimbal.losses import get_loss
 from skimbal.networks import NetworkSpec, SmallCNN
 from skimbal.training import ImageDataset
@@ -420,3 +421,19 @@ def test_values_of_a_long_module_are_one_line():
     assert "\n" in repr(spec)
     assert "\n" not in printed
     assert "image_size=96, mean=" in printed
+
+
+@pytest.mark.slow
+def test_small_batches_of_real_volumes_do_not_end_in_one_class(data_dir):
+    root = data_dir / "nifti_hippocampus"
+    data = load_image_folder(
+        root / "images",
+        labels=root / "labels.csv",
+        path_column="file",
+        label_column="low_volume_15pct",
+        size=(32, 32, 32),
+        resize="crop",
+    )
+    clf = CNN3DClassifier(batch_size=8, max_epochs=5, random_state=0)
+    assert not caught(lambda: clf.fit(data.X, data.y), ConvergenceWarning)
+    assert len(np.unique(clf.predict(data.X))) == 2
