@@ -20,6 +20,7 @@ __all__ = [
     "ResidualBlock",
     "WidenedConv2d",
     "check_sizes",
+    "halve",
     "init_for_relu",
     "make_conv",
     "norm_factory",
@@ -288,6 +289,13 @@ def norm_factory(norm: str, ndim: int) -> MakeNorm:
     if not isinstance(norm, str) or norm not in factories:
         raise ParameterError("norm", " or ".join(map(repr, factories)), norm)
     return factories[norm]
+
+
+def halve(size: list[int], longest: int) -> list[int]:
+    """Halve the axes that are longer than ``longest``, in place, and return the strides."""
+    steps = [2 if axis > longest else 1 for axis in size]
+    size[:] = [-(-axis // step) for axis, step in zip(size, steps, strict=True)]
+    return steps
 
 
 def check_sizes(spatial_shape: Sequence[int], **sizes: object) -> None:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from skimbal.networks.layers import (
     ResidualBlock,
     check_sizes,
+    halve,
     init_for_relu,
     make_conv,
     norm_factory,
@@ -102,21 +103,17 @@ class ResidualCNN(nn.Module):
         kernel_size = [1 if size == 1 else 3 for size in spatial_shape]
         size = list(spatial_shape)
 
-        def stride() -> list[int]:
-            steps = [2 if axis > 2 * (self.grid - 1) else 1 for axis in size]
-            size[:] = [-(-axis // step) for axis, step in zip(size, steps, strict=True)]
-            return steps
-
+        longest = 2 * (self.grid - 1)  # half of more, rounded up, is at least the grid
         stem: list[nn.Module] = []
         channels = in_channels
         for _ in range(1 + (max(spatial_shape) > _LARGE[len(spatial_shape)])):
-            stem += [make_conv(channels, width, kernel_size, stride()), make_norm(width)]
-            stem.append(nn.ReLU(inplace=True))
+            stem.append(make_conv(channels, width, kernel_size, halve(size, longest)))
+            stem += [make_norm(width), nn.ReLU(inplace=True)]
             channels = width
         self.stem = nn.Sequential(*stem)
         blocks: list[ResidualBlock] = []
         for stage in range(n_stages):
-            steps = stride() if stage else [1] * len(size)
+            steps = halve(size, longest) if stage else [1] * len(size)
             out_channels = width * 2**stage
             blocks.append(ResidualBlock(channels, out_channels, kernel_size, steps, make_norm))
             channels = out_channels

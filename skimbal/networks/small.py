@@ -5,7 +5,14 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from skimbal.networks.layers import GridPool, ResidualBlock, check_sizes, make_conv, norm_factory
+from skimbal.networks.layers import (
+    GridPool,
+    ResidualBlock,
+    check_sizes,
+    halve,
+    make_conv,
+    norm_factory,
+)
 
 __all__ = ["SmallCNN"]
 
@@ -76,20 +83,16 @@ class SmallCNN(nn.Module):
         kernel_size = [1 if size == 1 else 3 for size in spatial_shape]
         size = list(spatial_shape)
 
-        def stride() -> list[int]:
-            steps = [2 if axis > self.grid else 1 for axis in size]
-            size[:] = [-(-axis // step) for axis, step in zip(size, steps, strict=True)]
-            return steps
-
         # No normalisation here: the first block has one.
         layers: list[nn.Module] = [
-            make_conv(in_channels, width, kernel_size, stride(), bias=True),
+            make_conv(in_channels, width, kernel_size, halve(size, self.grid), bias=True),
             nn.ReLU(inplace=True),
         ]
         channels = width
         for stage in range(n_stages):
             out_channels = width * 2**stage
-            layers.append(ResidualBlock(channels, out_channels, kernel_size, stride(), make_norm))
+            steps = halve(size, self.grid)
+            layers.append(ResidualBlock(channels, out_channels, kernel_size, steps, make_norm))
             channels = out_channels
         pool = GridPool([min(axis, self.grid) for axis in size])
         self.features = nn.Sequential(*layers, pool, nn.Flatten())
