@@ -1,6 +1,6 @@
 """Images that are read when a batch asks for them: rows of an array, or files."""
 
-from skimbal.images._reading import DecodedImage
+from skimbal.images._reading import DecodedImage, ReadRequest
 from skimbal.images.array import ImageArray, concatenate
 from skimbal.images.files import ImageFiles, ImageOptions
 from skimbal.images.formats import FORMATS, Format, find_images
@@ -14,6 +14,7 @@ __all__ = [
     "ImageArray",
     "ImageFiles",
     "ImageOptions",
+    "ReadRequest",
     "concatenate",
     "find_images",
     "guess_axes",

@@ -6,21 +6,21 @@ from pathlib import Path
 
 import numpy as np
 
-from skimbal.images._reading import DecodedImage, header_array, import_reader
+from skimbal.images._reading import DecodedImage, ReadRequest, header_array, import_reader
 
 __all__ = ["is_zarr", "read_npy", "read_npz", "read_zarr"]
 
 
-def read_npy(path: str, channels: int | None, header_only: bool) -> DecodedImage:
+def read_npy(path: str, request: ReadRequest) -> DecodedImage:
     """Read an array as it is."""
     # To map a file that is too short is an error.
-    pixels = np.load(path, mmap_mode="r" if header_only else None, allow_pickle=False)
+    pixels = np.load(path, mmap_mode="r" if request.header_only else None, allow_pickle=False)
     return DecodedImage(
-        header_array(pixels.shape, pixels.dtype) if header_only else pixels, None, None
+        header_array(pixels.shape, pixels.dtype) if request.header_only else pixels, None, None
     )
 
 
-def read_npz(path: str, channels: int | None, header_only: bool) -> DecodedImage:
+def read_npz(path: str, request: ReadRequest) -> DecodedImage:
     """Read the one array of an archive as it is."""
     with zipfile.ZipFile(path) as archive:
         names = archive.namelist()
@@ -30,7 +30,7 @@ def read_npz(path: str, channels: int | None, header_only: bool) -> DecodedImage
                 raise ValueError(f"its entry {name!r} leads out of its folder")
         if len(names) != 1:
             raise ValueError(f"the file must hold one array; got {len(names)}: {', '.join(names)}")
-        if not header_only:
+        if not request.header_only:
             with np.load(path, allow_pickle=False) as arrays:
                 return DecodedImage(arrays[arrays.files[0]], None, None)
         with archive.open(names[0]) as entry:
@@ -43,10 +43,12 @@ def read_npz(path: str, channels: int | None, header_only: bool) -> DecodedImage
     return DecodedImage(header_array(shape, dtype), None, None)
 
 
-def read_zarr(path: str, channels: int | None, header_only: bool) -> DecodedImage:
+def read_zarr(path: str, request: ReadRequest) -> DecodedImage:
     """Read an array, which is a folder, as it is."""
     array = import_reader("zarr").open_array(path, mode="r")
-    pixels = header_array(array.shape, array.dtype) if header_only else np.asarray(array[...])
+    pixels = (
+        header_array(array.shape, array.dtype) if request.header_only else np.asarray(array[...])
+    )
     return DecodedImage(pixels, None, None)
 
 

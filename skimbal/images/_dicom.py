@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from skimbal.images._reading import DecodedImage, header_array, import_reader
+from skimbal.images._reading import DecodedImage, ReadRequest, header_array, import_reader
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -22,11 +22,11 @@ def has_dicom_mark(path: str) -> bool:
     return False
 
 
-def read_dicom(path: str, channels: int | None, header_only: bool) -> DecodedImage:
+def read_dicom(path: str, request: ReadRequest) -> DecodedImage:
     """Read a file of one frame as an image, and a file of several frames as a volume."""
     pydicom = import_reader("pydicom")
-    dataset = pydicom.dcmread(path, stop_before_pixels=header_only)
-    pixels = _read_pixels(dataset, header_only)
+    dataset = pydicom.dcmread(path, stop_before_pixels=request.header_only)
+    pixels = _read_pixels(dataset, request.header_only)
     spacing = _pixel_spacing(dataset)
     n_frames = _n_frames(dataset)
     if n_frames == 1:
@@ -40,16 +40,16 @@ def read_dicom(path: str, channels: int | None, header_only: bool) -> DecodedIma
     return DecodedImage(pixels, 3, volume_spacing)
 
 
-def read_series(paths: list[str], channels: int | None, header_only: bool) -> DecodedImage:
+def read_series(paths: list[str], request: ReadRequest) -> DecodedImage:
     """Read the files of a series, sorted by name, as the slices of a volume."""
     pydicom = import_reader("pydicom")
-    slices = [pydicom.dcmread(path, stop_before_pixels=header_only) for path in paths]
+    slices = [pydicom.dcmread(path, stop_before_pixels=request.header_only) for path in paths]
     _check_same_series(paths, slices)
     first = slices[0]
     order, between = _order_slices([_position_along_normal(part, 0) for part in slices], paths)
-    planes = [_read_pixels(slices[i], header_only) for i in order]
+    planes = [_read_pixels(slices[i], request.header_only) for i in order]
     dtype = np.result_type(*{plane.dtype for plane in planes})
-    if header_only:
+    if request.header_only:
         c = planes[0].shape[:-2]
         pixels = header_array((*c, len(planes), *planes[0].shape[-2:]), dtype)
     else:

@@ -5,12 +5,12 @@ import os
 
 import numpy as np
 
-from skimbal.images._reading import DecodedImage, header_array, import_reader
+from skimbal.images._reading import DecodedImage, ReadRequest, header_array, import_reader
 
 __all__ = ["read_nifti"]
 
 
-def read_nifti(path: str, channels: int | None, header_only: bool) -> DecodedImage:
+def read_nifti(path: str, request: ReadRequest) -> DecodedImage:
     """Read an image, turn it to the closest RAS+ axes, and scale it by slope and intercept."""
     nibabel = import_reader("nibabel")
     image = nibabel.load(path, mmap=False)
@@ -22,7 +22,7 @@ def read_nifti(path: str, channels: int | None, header_only: bool) -> DecodedIma
             f"the file must have {end} bytes, as its header says; got {os.path.getsize(path)}. It "
             "is cut short"
         )
-    if header_only:
+    if request.header_only:
         pixels = header_array(proxy.shape, np.float32 if is_scaled else proxy.dtype)
     elif is_scaled:
         pixels = np.asarray(proxy, dtype=np.float32)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from skimbal.images._reading import DecodedImage, header_array, import_reader
+from skimbal.images._reading import DecodedImage, ReadRequest, header_array, import_reader
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -18,28 +18,28 @@ _PILLOW_FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
 _ORIENTATION = 0x0112
 
 
-def read_picture(path: str, channels: int | None, header_only: bool) -> DecodedImage:
+def read_picture(path: str, request: ReadRequest) -> DecodedImage:
     """Read a picture as a viewer shows it, and the pages of a TIFF as a volume."""
     pillow = import_reader("PIL.Image", "pillow")
     with pillow.open(path, formats=_PILLOW_FORMATS) as picture:
-        mode = _mode_to_read(picture, channels)
+        mode = _mode_to_read(picture, request.channels)
         n_pages = getattr(picture, "n_frames", 1) if picture.format == "TIFF" else 1
         pages = []
         for page in range(n_pages):
             if n_pages > 1:
                 picture.seek(page)
-            pages.append((_page_header if header_only else _page)(picture, mode))
+            pages.append((_page_header if request.header_only else _page)(picture, mode))
     shapes = list(dict.fromkeys(page.shape for page in pages))
     if len(shapes) > 1:
         raise ValueError(f"the pages of a volume must have one shape; got {shapes[0]} and others")
-    if header_only:
+    if request.header_only:
         shape = (n_pages, *shapes[0]) if n_pages > 1 else shapes[0]
         pixels = header_array(shape, pages[0].dtype)
     else:
         pixels = np.stack(pages) if n_pages > 1 else pages[0]
     if len(_bands(mode)) > 1:
         pixels = np.moveaxis(pixels, -1, 0)
-    elif channels == 3:
+    elif request.channels == 3:
         pixels = np.broadcast_to(pixels, (3, *pixels.shape))
     return DecodedImage(pixels, 3 if n_pages > 1 else 2, None)
 

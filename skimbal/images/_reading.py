@@ -1,5 +1,8 @@
 """Parts that the readers of all formats share."""
 
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from types import ModuleType
 from typing import NamedTuple
 
@@ -8,7 +11,58 @@ import numpy.typing as npt
 
 from skimbal.exceptions import import_optional
 
-__all__ = ["DecodedImage", "header_array", "import_reader"]
+__all__ = ["DEFAULT_MAX_PIXELS", "DecodedImage", "ReadRequest", "header_array", "import_reader"]
+
+#: A CT of 1,024 slices of 512 x 512 has half as many.
+DEFAULT_MAX_PIXELS = 2**29
+
+
+@dataclass(frozen=True)
+class ReadRequest:
+    """What a reader is asked for, beside the path.
+
+    Parameters
+    ----------
+    channels : int, default=None
+        Number of channels that the user asks for, or None. A reader may convert to it.
+    header_only : bool, default=False
+        Whether shape and dtype are enough. A reader may ignore it, and then every file is decoded
+        once more.
+    max_pixels : int, default=2**29
+        Greatest number of pixels or voxels of an image, channels and pages counted. A reader
+        calls :meth:`check_size` before it takes memory for them.
+
+    Examples
+    --------
+    >>> from skimbal.images import ReadRequest
+    >>> ReadRequest(header_only=True).check_size((512, 512))
+    """
+
+    channels: int | None = None
+    header_only: bool = False
+    max_pixels: int = DEFAULT_MAX_PIXELS
+
+    def check_size(self, shape: Sequence[int]) -> None:
+        """Refuse an image that is larger than the limit.
+
+        Parameters
+        ----------
+        shape : sequence of int
+            Shape of the image, in pixels or voxels, with channels and pages, as a header states it.
+
+        Raises
+        ------
+        ValueError
+            If the image has more than ``max_pixels`` pixels, or a negative size.
+        """
+        if min(shape, default=0) < 0:
+            raise ValueError(f"the sizes of an image must not be negative; got shape {(*shape,)}")
+        n_pixels = math.prod(int(n) for n in shape)
+        if n_pixels > self.max_pixels:
+            raise ValueError(
+                f"an image must have at most {self.max_pixels} pixels; got {n_pixels}, shape "
+                f"{(*shape,)}, in the header. If the file is right, pass max_pixels={n_pixels}"
+            )
 
 
 class DecodedImage(NamedTuple):
@@ -24,6 +78,12 @@ class DecodedImage(NamedTuple):
     spacing : tuple of float, default=None
         Distance of pixels or voxels along each spatial axis, in mm. None if the file does not
         state it.
+    full_range : tuple of float, default=None
+        The least and the greatest number that such a file can hold, in units of the pixels: (0,
+        255) for eight bits. None if no such range has a meaning, as for floating-point numbers.
+    unit : str, default=None
+        Unit or meaning of the numbers, such as ``"HU"`` or ``"Gy"``. None if the file does not
+        state it.
 
     Examples
     --------
@@ -36,6 +96,8 @@ class DecodedImage(NamedTuple):
     pixels: np.ndarray
     n_spatial: int | None = None
     spacing: tuple[float, ...] | None = None
+    full_range: tuple[float, float] | None = None
+    unit: str | None = None
 
 
 def header_array(shape: tuple[int, ...], dtype: npt.DTypeLike) -> np.ndarray:

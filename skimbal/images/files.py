@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from skimbal.exceptions import ParameterError
+from skimbal.images._reading import DEFAULT_MAX_PIXELS
 from skimbal.images.array import ImageArray
 from skimbal.images.cache import ImageCache, file_stamp, make_cache
 from skimbal.images.geometry import (
@@ -41,6 +42,7 @@ class ImageOptions(TypedDict, total=False):
     reader: Reader | None
     cache: PathLike | None
     cache_bytes: int
+    max_pixels: int
 
 
 class ImageFiles(ImageArray):
@@ -101,6 +103,9 @@ class ImageFiles(ImageArray):
     cache_bytes : int, default=2**30
         Size of the cache, in bytes. A full cache keeps its images, as each epoch asks for every
         image once. In a folder, images that this program does not use are removed first.
+    max_pixels : int, default=2**29
+        Greatest number of pixels or voxels of an image as its file holds it, channels and pages
+        counted. A file whose header states more is refused before memory is taken for it.
     on_error : {"raise", "skip"}, default="raise"
         Whether a file that cannot be used is an error, or is left out with a warning. ``"skip"``
         reads each file once, at the beginning.
@@ -175,6 +180,7 @@ class ImageFiles(ImageArray):
         reader: Reader | None = None,
         cache: PathLike | None = None,
         cache_bytes: int = 2**30,
+        max_pixels: int = DEFAULT_MAX_PIXELS,
         on_error: str = "raise",
     ) -> None:
         if on_error not in ("raise", "skip"):
@@ -188,6 +194,7 @@ class ImageFiles(ImageArray):
             spacing=axis_numbers("spacing", spacing, float),
             channels=channels,
             reader=reader,
+            max_pixels=max_pixels,
         )
         spec.check()
         listed = _as_paths(paths, absolute=reader is None)

@@ -10,7 +10,7 @@ from skimbal.images._arrays import is_zarr, read_npy, read_npz, read_zarr
 from skimbal.images._dicom import has_dicom_mark, read_dicom, read_series
 from skimbal.images._nifti import read_nifti
 from skimbal.images._pictures import read_picture
-from skimbal.images._reading import DecodedImage
+from skimbal.images._reading import DecodedImage, ReadRequest
 from skimbal.typing import PathLike
 
 __all__ = ["FORMATS", "Format", "find_images", "read_image"]
@@ -23,10 +23,8 @@ class Format:
     Parameters
     ----------
     read : callable
-        ``read(path, channels, header_only)`` returns a :class:`DecodedImage`. ``channels`` is the
-        number of channels that the user asks for, or None. A reader may convert to it.
-        ``header_only`` says that shape and dtype are enough. A reader may ignore it, and then
-        every file is decoded once more.
+        ``read(path, request)`` returns a :class:`DecodedImage`. ``request`` is a
+        :class:`ReadRequest`.
     suffixes : tuple of str, default=()
         Ends of the names of files, in lower case. The longest suffix in the table that fits a name
         decides, and the last row among equal suffixes.
@@ -37,8 +35,8 @@ class Format:
         ``is_folder(path)`` recognises a folder that is one image as a whole. ``read`` gets its
         path.
     read_series : callable, default=None
-        ``read_series(paths, channels, header_only)`` returns a :class:`DecodedImage` of the files
-        of this format in one folder, sorted by name: the slices of a volume.
+        ``read_series(paths, request)`` returns a :class:`DecodedImage` of the files of this format
+        in one folder, sorted by name: the slices of a volume.
     index_files : tuple of str, default=()
         Names, in lower case, of files that list other files and are not images.
 
@@ -54,17 +52,17 @@ class Format:
 
     >>> import numpy as np
     >>> from skimbal.images import FORMATS, DecodedImage, Format
-    >>> def read_table(path, channels, header_only):
+    >>> def read_table(path, request):
     ...     return DecodedImage(np.loadtxt(path), n_spatial=2)
     >>> FORMATS["table"] = Format(read_table, suffixes=(".txt",))
     >>> del FORMATS["table"]
     """
 
-    read: Callable[[str, int | None, bool], DecodedImage]
+    read: Callable[[str, ReadRequest], DecodedImage]
     suffixes: tuple[str, ...] = ()
     is_file: Callable[[str], bool] | None = None
     is_folder: Callable[[str], bool] | None = None
-    read_series: Callable[[list[str], int | None, bool], DecodedImage] | None = None
+    read_series: Callable[[list[str], ReadRequest], DecodedImage] | None = None
     index_files: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -159,7 +157,7 @@ def find_images(
     return found[0], found[1]
 
 
-def read_image(path: str, channels: int | None, header_only: bool) -> DecodedImage:
+def read_image(path: str, request: ReadRequest) -> DecodedImage:
     """Read a file, a folder or its header by the reader of its format."""
     if not os.path.exists(path):
         if os.path.islink(path):
@@ -171,7 +169,7 @@ def read_image(path: str, channels: int | None, header_only: bool) -> DecodedIma
             f"{path} does not exist. Check the path, and the folder that it is relative to."
         )
     if os.path.isdir(path):
-        return _read_folder(path, channels, header_only)
+        return _read_folder(path, request)
     if os.path.getsize(path) == 0:
         raise ValueError("the file is empty")
     row = _file_format(path)
@@ -182,20 +180,20 @@ def read_image(path: str, channels: int | None, header_only: bool) -> DecodedIma
             f"the file must have one of the extensions {suffixes}{tested}; got "
             f"{os.path.basename(path)!r}. Pass a reader= for another format"
         )
-    return row.read(path, channels, header_only)
+    return row.read(path, request)
 
 
-def _read_folder(path: str, channels: int | None, header_only: bool) -> DecodedImage:
+def _read_folder(path: str, request: ReadRequest) -> DecodedImage:
     row = _folder_format(path)
     if row is not None:
-        return row.read(path, channels, header_only)
+        return row.read(path, request)
     with os.scandir(path) as entries:
         files = sorted(entry.path for entry in entries if entry.is_file())
     formats = [_file_format(file) for file in files]
     for row in FORMATS.values():
         slices = [file for file, known in zip(files, formats, strict=True) if known is row]
         if row.read_series is not None and slices:
-            return row.read_series(slices, channels, header_only)
+            return row.read_series(slices, request)
     names = [name for name, row in FORMATS.items() if row.is_folder or row.read_series]
     raise ValueError(f"a folder must be an image of {' or '.join(names)}; got {len(files)} files")
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from skimbal.exceptions import ParameterError
-from skimbal.images._reading import DecodedImage, header_array
+from skimbal.images._reading import DEFAULT_MAX_PIXELS, DecodedImage, ReadRequest, header_array
 from skimbal.images.formats import read_image
 from skimbal.typing import is_integer, is_number
 
@@ -99,6 +99,7 @@ class ImageSpec:
     spacing: float | tuple[float, ...] | None
     channels: int | None
     reader: Reader | None
+    max_pixels: int = DEFAULT_MAX_PIXELS
 
     def check(self) -> None:
         """Refuse parameters that contradict each other."""
@@ -106,6 +107,8 @@ class ImageSpec:
             raise ParameterError("resize", "'resample' or 'crop'", self.resize)
         if self.channels is not None and not (is_integer(self.channels) and self.channels >= 1):
             raise ParameterError("channels", "a positive integer or None", self.channels)
+        if not (is_integer(self.max_pixels) and self.max_pixels >= 1):
+            raise ParameterError("max_pixels", "a positive integer", self.max_pixels)
         lengths = {len(item) for item in (self.size, self.spacing) if isinstance(item, tuple)}
         if len(lengths) > 1:
             raise ParameterError(
@@ -139,13 +142,15 @@ class ImageSpec:
     def n_spatial(self, path: str, image: np.ndarray) -> int:
         """Return the number of spatial axes of an image that has been brought into form."""
         if self.reader is None:
-            return self._checked(read_image(path, self.channels, True), path)[1]
+            return self._checked(read_image(path, self._request(header_only=True)), path)[1]
         return self._checked(DecodedImage(image), path)[1]
 
     def header(self, path: str) -> np.ndarray:
         """Return an array of the shape and dtype of the image, from the header of its file."""
         with _naming_file(path):
-            pixels, n_spatial, spacing = self._checked(read_image(path, self.channels, True), path)
+            pixels, n_spatial, spacing = self._checked(
+                read_image(path, self._request(header_only=True)), path
+            )
             lead, between, after = self._shapes(pixels, n_spatial, spacing, path)
             dtype = np.dtype(np.float32) if self._resamples else pixels.dtype
             return header_array((*lead, *(after or between)), dtype)
@@ -154,7 +159,7 @@ class ImageSpec:
         """Read an image and bring it into form."""
         with _naming_file(path):
             image = (
-                read_image(path, self.channels, False)
+                read_image(path, self._request(header_only=False))
                 if self.reader is None
                 else _read_by(self.reader, path)
             )
@@ -174,6 +179,9 @@ class ImageSpec:
                 pixels = _crop(pixels, after)
             return np.ascontiguousarray(pixels, dtype=pixels.dtype.newbyteorder("="))
 
+    def _request(self, *, header_only: bool) -> ReadRequest:
+        return ReadRequest(self.channels, header_only, int(self.max_pixels))
+
     @property
     def _n_asked(self) -> int:
         """Number of spatial axes that the parameters ask for, 0 if they suit any."""
@@ -188,7 +196,7 @@ class ImageSpec:
         self, image: DecodedImage, path: str
     ) -> tuple[np.ndarray, int, tuple[float, ...] | None]:
         """Check the axes of an image, and return it with the number of its spatial axes."""
-        pixels, n_spatial, spacing = image
+        pixels, n_spatial, spacing = image[:3]
         if pixels.dtype.kind not in "biuf":
             raise ValueError(f"the image must hold real numbers; got {pixels.dtype}")
         if pixels.ndim not in (2, 3, 4) or pixels.size == 0:

@@ -18,16 +18,16 @@ from skimbal.images import FORMATS, DecodedImage, Format, ImageFiles, find_image
 from tests.images.data import save_series
 
 
-def read_table(path, channels, header_only):
+def read_table(path, request):
     return DecodedImage(np.loadtxt(path, dtype=np.uint8), n_spatial=2)
 
 
-def read_parts(folder, channels, header_only):
+def read_parts(folder, request):
     parts = [np.load(path) for path in sorted(Path(folder).glob("*.npy"))]
     return DecodedImage(np.concatenate(parts))
 
 
-def read_stack(paths, channels, header_only):
+def read_stack(paths, request):
     return DecodedImage(np.stack([np.asarray(Image.open(path)) for path in paths]), 3)
 
 
