@@ -14,7 +14,7 @@ import numpy.typing as npt
 from skimbal.exceptions import ParameterError
 from skimbal.images._reading import DEFAULT_MAX_PIXELS
 from skimbal.images.array import ImageArray
-from skimbal.images.cache import ImageCache, file_stamp, make_cache
+from skimbal.images.cache import FileState, ImageCache, file_stamp, make_cache
 from skimbal.images.geometry import (
     ImageSpec,
     Reader,
@@ -99,7 +99,8 @@ class ImageFiles(ImageArray):
         checked when they are read.
     cache : {"memory"}, str or path-like, default=None
         Where images are kept that have been read and resized: in the memory of each process, or as
-        ``.npy`` files in a folder, which is made. A file that changes is read again.
+        ``.npy`` files in a folder, which is made. A file that changes is read again, and so are
+        all files if the code of the reader changes. A folder that cannot be written is a warning.
     cache_bytes : int, default=2**30
         Size of the cache, in bytes. A full cache keeps its images, as each epoch asks for every
         image once. In a folder, images that this program does not use are removed first.
@@ -144,7 +145,7 @@ class ImageFiles(ImageArray):
     Warns
     -----
     UserWarning
-        If files are skipped, with their number.
+        If files are skipped, with their number, or if the folder of the cache cannot be written.
 
     See Also
     --------
@@ -391,11 +392,12 @@ class _Files:
         """Return an image in the form of the spec, out of the cache if it is there."""
         if self.cache is None:
             return self.spec.image(path)
-        key = path, file_stamp(path)
-        image = self.cache.get(key)
+        state = FileState.of(path)
+        image = self.cache.get(state)
         if image is None:
             image = self.spec.image(path)
-            self.cache.put(key, image)
+            if state.lasts():
+                self.cache.put(state, image)
         return image
 
 
