@@ -25,7 +25,13 @@ from typing import Any
 import numpy as np
 import torch
 
-__all__ = ["UndescribedError", "code_digest", "installed_version", "source_digest"]
+__all__ = [
+    "UndescribedError",
+    "code_digest",
+    "installed_version",
+    "package_version",
+    "source_digest",
+]
 
 _PACKAGE = os.path.dirname(os.path.abspath(__file__))
 _STANDARD_LIBRARY = os.path.dirname(os.path.abspath(os.__file__))
@@ -388,7 +394,7 @@ class _Description:
             self._add_named("attribute", sorted(getattr(value, "__dict__", {}).items()))
 
 
-#: Kinds of values whose description is not that of other objects.
+#: Kinds of values that need a special description.
 _KINDS: tuple[tuple[Any, Callable[[_Description, Any], None]], ...] = (
     (_STATELESS, lambda description, value: description.add(type(value))),
     (np.ndarray, _Description._add_array),
@@ -480,7 +486,7 @@ def _version_of_module(module: types.ModuleType | None) -> str | None:
     if file is None:
         root = module.__name__.partition(".")[0]
         is_python = root in sys.stdlib_module_names or root in sys.builtin_module_names
-        # A folder without __init__.py has no code of its own.
+        # A folder without __init__.py has no code.
         paths = [] if is_python else list(getattr(module, "__path__", ()))
         return sys.version if is_python else installed_version(paths[0] if paths else None)
     return installed_version(file)
@@ -511,13 +517,24 @@ def installed_version(file: str | None) -> str | None:
     for folder in ("site-packages", "dist-packages"):
         if folder in parts[:-1]:
             after = len(parts) - parts[::-1].index(folder)
-            return _version_of_package(parts[after].partition(".")[0])
+            return package_version(parts[after].partition(".")[0])
     return sys.version if path.startswith(_STANDARD_LIBRARY + os.sep) else None
 
 
 @functools.cache
-def _version_of_package(root: str) -> str:
-    """Return version and checksums of the distributions that installed a package."""
+def package_version(root: str) -> str:
+    """Return version and checksums of the distributions that installed a package.
+
+    Parameters
+    ----------
+    root : str
+        Name of the package in an import.
+
+    Returns
+    -------
+    version : str
+        Names, versions and checksums.
+    """
     texts = []
     for name in _distributions_of(root):
         distribution = importlib.metadata.distribution(name)

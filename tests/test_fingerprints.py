@@ -11,7 +11,13 @@ import numpy as np
 import pytest
 import torch
 
-from skimbal.fingerprints import UndescribedError, code_digest, installed_version, source_digest
+from skimbal.fingerprints import (
+    UndescribedError,
+    code_digest,
+    installed_version,
+    package_version,
+    source_digest,
+)
 
 
 def load(source, **modules):
@@ -467,7 +473,7 @@ def test_a_reinstalled_package_of_the_same_version_has_another_digest(tmp_path, 
     for checksum in ("a", "a", "b"):
         record.write_text(f"labcode/__init__.py,sha256={checksum},1\nlabcode/x.pyc,,\n")
         installed_version.cache_clear()
-        sys.modules["skimbal.fingerprints"]._version_of_package.cache_clear()
+        package_version.cache_clear()
         found.add(installed_version(str(site / "labcode" / "__init__.py")))
     assert len(found) == 2
     assert all(text.startswith("labcode 1.0") for text in found)

@@ -28,17 +28,29 @@ from skimbal.images.formats import FORMATS
 from skimbal.images.geometry import ImageSpec
 from skimbal.typing import is_integer
 
-__all__ = ["FileState", "FolderCache", "ImageCache", "MemoryCache", "file_stamp", "make_cache"]
+__all__ = [
+    "CLOCK_STEP",
+    "MARK_STEP",
+    "SCAN_STEP",
+    "FileState",
+    "FolderCache",
+    "ImageCache",
+    "MemoryCache",
+    "content_digest",
+    "file_stamp",
+    "make_cache",
+    "write_all",
+]
 
 #: Facts about a file that change when it is written anew.
 Stamp: TypeAlias = tuple[object, ...]
 
 #: Two changes of a file within this time may leave the same time of the last change, in seconds.
-_CLOCK_STEP = 2.0
+CLOCK_STEP = 2.0
 #: An entry is marked as used so often at most, in seconds. On a network drive a mark takes time.
-_MARK_STEP = 600.0
+MARK_STEP = 600.0
 #: A full folder is measured again after this time at least, in seconds.
-_SCAN_STEP = 10.0
+SCAN_STEP = 10.0
 #: Packages that decode or resample images, by the names of their modules.
 _DECODERS = {
     "numpy": "numpy",
@@ -71,11 +83,14 @@ class FileState(NamedTuple):
     content : bytes, default=None
         Checksum of the contents, if the last change is so recent that a further change may leave
         the same time.
+    scale: tuple, default=()
+        Range and unit that the numbers must have, if only the reading of the file shows them.
     """
 
     path: str
     stamp: Stamp
     content: bytes | None = None
+    scale: tuple[object, ...] = ()
 
     @classmethod
     def of(cls, path: str) -> "FileState":
@@ -89,8 +104,8 @@ class FileState(NamedTuple):
         changed = max(
             (s.st_ctime_ns if os.name == "posix" else s.st_mtime_ns for _, s in found), default=0
         )
-        is_recent = changed > time.time_ns() - int(_CLOCK_STEP * 1e9)
-        return cls(path, stamp, _content_digest(path) if is_recent else None)
+        is_recent = changed > time.time_ns() - int(CLOCK_STEP * 1e9)
+        return cls(path, stamp, content_digest(path) if is_recent else None)
 
     def lasts(self) -> bool:
         """Tell whether the file is still as it was."""
@@ -100,7 +115,7 @@ class FileState(NamedTuple):
     def has(self, content: bytes, now: "FileState | None" = None) -> bool:
         """Tell whether the file has contents with a checksum."""
         known = (now or self).content
-        return content == (_content_digest(self.path) if known is None else known)
+        return content == (content_digest(self.path) if known is None else known)
 
 
 def file_stamp(path: str) -> Stamp:
@@ -136,7 +151,8 @@ def _statuses(path: str) -> Iterator[tuple[str, os.stat_result]]:
                 yield file, os.stat(file)
 
 
-def _content_digest(path: str) -> bytes:
+def content_digest(path: str) -> bytes:
+    """Return a checksum of the contents of a file, or of the files in a folder."""
     total = hashlib.blake2b(digest_size=16)
     for name, _ in _statuses(path):
         try:
@@ -182,7 +198,7 @@ _CACHES: "weakref.WeakSet[MemoryCache | FolderCache]" = weakref.WeakSet()
 
 def _free_locks() -> None:
     for cache in list(_CACHES):
-        cache._lock = threading.Lock()
+        cache.lock = threading.Lock()
 
 
 if hasattr(os, "register_at_fork"):
@@ -195,7 +211,7 @@ class MemoryCache:
     def __init__(self, limit: int) -> None:
         self._limit, self._size = limit, 0
         self._images: dict[str, tuple[FileState, object, np.ndarray]] = {}
-        self._lock = threading.Lock()
+        self.lock = threading.Lock()
         _CACHES.add(self)
 
     def __reduce__(self) -> tuple[type["MemoryCache"], tuple[int]]:
@@ -205,7 +221,9 @@ class MemoryCache:
     def get(self, state: FileState) -> np.ndarray | None:
         """Return the image of a file, or None if it is not in the cache."""
         kept, formats, image = self._images.get(state.path, (None, None, None))
-        if kept is None or kept.stamp != state.stamp or formats != tuple(FORMATS.items()):
+        if kept is None or formats != tuple(FORMATS.items()):
+            return None
+        if (kept.stamp, kept.scale) != (state.stamp, state.scale):
             return None
         if kept.content is not None:
             if not state.has(kept.content):
@@ -216,7 +234,7 @@ class MemoryCache:
 
     def put(self, state: FileState, image: np.ndarray) -> None:
         """Keep a copy of an image if there is room."""
-        with self._lock:
+        with self.lock:
             if state.path in self._images:
                 self._size -= self._images.pop(state.path)[2].nbytes
             if self._size + image.nbytes <= self._limit:
@@ -229,7 +247,7 @@ class MemoryCache:
 #: Names of the entries of a cache, and the prefix of an entry that is being written.
 _ENTRY = re.compile(r"[0-9a-f]{64}\.npy")
 _PART = "skimbal-part-"
-#: The header of an entry is that of a file of numpy, with a checksum as a comment.
+#: The header that numpy writes, with a checksum as a comment.
 _HEADER = re.compile(
     rb"\x93NUMPY\x01\x00..\{'descr': '([<>|][biuf]\d{1,2})', 'fortran_order': False, "
     rb"'shape': \((\d+(?:,|(?:, \d+)+))\), \} # ([0-9a-f]{32}) *\n",
@@ -248,7 +266,7 @@ class FolderCache:
         self._formats: object = None
         self._options = b""
         self._describe()
-        self._lock = threading.Lock()
+        self.lock = threading.Lock()
         #: Forked processes share this byte, so one of them warns for all.
         self._failed = mmap.mmap(-1, 1)
         self._size: int | None = None
@@ -305,20 +323,24 @@ class FolderCache:
                 "A folder outlives the program, and an entry of an edited reader must be noticed.",
             ) from error
 
-    def _key(self, state: FileState) -> bytes:
+    def key(self, state: FileState) -> bytes:
+        """Return a digest of all that an entry is for."""
         self._describe()
-        facts = repr((os.path.abspath(state.path), state.stamp)).encode("utf-8", "surrogatepass")
-        return hashlib.blake2b(facts + self._options, digest_size=32).digest()
+        facts = repr((os.path.abspath(state.path), state.stamp, state.scale))
+        return hashlib.blake2b(
+            facts.encode("utf-8", "surrogatepass") + self._options, digest_size=32
+        ).digest()
 
-    def _entry(self, key: bytes) -> str:
+    def entry(self, key: bytes) -> str:
+        """Return the path of an entry."""
         return os.path.join(self._folder, f"{key.hex()}.npy")
 
     def get(self, state: FileState) -> np.ndarray | None:
         """Return the image of a file, or None if there is no entry of it that can be trusted."""
         if not state.stamp:
             return None
-        key = self._key(state)
-        entry = self._entry(key)
+        key = self.key(state)
+        entry = self.entry(key)
         try:
             with open(entry, "rb", buffering=0, opener=_open_at_once) as file:
                 status = os.fstat(file.fileno())
@@ -330,13 +352,13 @@ class FolderCache:
         image, checksum, total = found
         if checksum != _seal(total, key, None):
             # The file was so young at that time that its contents were part of the key.
-            content = state.content or _content_digest(state.path)
+            content = state.content or content_digest(state.path)
             if checksum != _seal(total, key, content):
                 return None
             if state.content is None:
                 self.put(state, image)
         now = time.time()
-        if status.st_mtime < max(self._began, now - _MARK_STEP):
+        if status.st_mtime < max(self._began, now - MARK_STEP):
             with suppress(OSError):
                 os.utime(entry)  # it is in use
         return image
@@ -353,13 +375,13 @@ class FolderCache:
                 self._folder,
                 "The size and time of a file tell whether its image has changed. A name has none.",
             )
-        with self._lock:
+        with self.lock:
             if self._failed[0]:
                 return
-            key = self._key(state)
+            key = self.key(state)
             try:
                 if self._has_room(image.nbytes + _HEADER_BYTES):
-                    self._write(self._entry(key), _entry_parts(key, state.content, image))
+                    self._write(self.entry(key), _entry_parts(key, state.content, image))
             except (OSError, ValueError) as error:
                 self._stop(error)
 
@@ -370,7 +392,7 @@ class FolderCache:
         try:
             with open(part, "xb", buffering=0) as file:
                 for data in parts:
-                    _write_all(file, data)
+                    write_all(file, data)
             os.replace(part, entry)
         except BaseException:
             with suppress(OSError):
@@ -416,7 +438,7 @@ class FolderCache:
                 self._size -= size
         has_room = self._size + n_bytes <= self._limit
         if not has_room:
-            self._next_scan = time.monotonic() + _SCAN_STEP
+            self._next_scan = time.monotonic() + SCAN_STEP
         return has_room
 
     def _entries(self) -> list[tuple[float, int, str]]:
@@ -524,7 +546,8 @@ def _seal(total: Any, key: bytes, content: bytes | None) -> bytes:
     return bytes(sealed.hexdigest(), "ascii")
 
 
-def _write_all(file: FileIO, data: bytes | memoryview) -> None:
+def write_all(file: FileIO, data: bytes | memoryview) -> None:
+    """Write data to an unbuffered file."""
     rest = memoryview(data)
     while len(rest):
         rest = rest[file.write(rest) :]
