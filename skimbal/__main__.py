@@ -25,9 +25,9 @@ from skimbal.datasets import (
     load_medmnist,
     load_npz,
 )
-from skimbal.datasets.npz import SPLITS
+from skimbal.datasets.splits import SPLITS
 from skimbal.exceptions import ParameterError, import_optional
-from skimbal.images import ImageArray, concatenate
+from skimbal.images import ImageArray, concatenate, guess_axes
 from skimbal.losses import get_loss
 from skimbal.networks import BUILT_IN
 from skimbal.sampling import STRATEGIES, check_sampler
@@ -217,6 +217,7 @@ def _info(argv: Sequence[str]) -> int:
             image_shape=X.shape[1:],
             dtype=str(X.dtype),
             groups=groups or None,
+            classes=data.classes,
             class_names=data.target_names,
         )
     )
@@ -280,6 +281,18 @@ def _names(text: str) -> list[str]:
     return text.split(",")
 
 
+def _split_names(text: str) -> dict[str, str | None]:
+    """Return the part, or None, of each name in a text such as "fold1=train,extra=none"."""
+    if text == "none":
+        return {}
+    pairs = [pair.rpartition("=") for pair in _names(text)]
+    if not all(name and part in (*SPLITS, "none") for name, _, part in pairs):
+        raise argparse.ArgumentTypeError(
+            f"must be none, or NAME=PART with the parts {', '.join(SPLITS)} or none; got {text!r}."
+        )
+    return {name: None if part == "none" else part for name, _, part in pairs}
+
+
 # Options -------------------------------------------------------------------------------------
 
 
@@ -314,6 +327,32 @@ _GROUPS: Options = {
         metavar="NAME",
     ),
 }
+#: Parameters of load_npz.
+_ARRAYS: Options = {
+    "channel_axis": _option(
+        "--channel-axis",
+        "axis of an image that counts channels: -1 if they come last, 0 if they come first",
+        type=int,
+        metavar="N",
+    ),
+    "n_spatial": _option(
+        "--spatial-axes",
+        "number of spatial axes of an image. 3 takes (n, d, h, w) for volumes of few slices",
+        type=int,
+        choices=(2, 3),
+    ),
+}
+#: Parameter of load_npz and load_image_folder.
+_TEXTS: Options = {
+    "missing_values": _option(
+        "--missing-values",
+        "texts that stand for a missing label or group (default: NA, NaN, None, NULL and the "
+        "like). '' is empty text only",
+        type=_names,
+        metavar="TEXT[,...]",
+    ),
+}
+_OF_FILES: Options = {**_GROUPS, **_ARRAYS, **_TEXTS}
 #: Parameters of load_image_folder.
 _FOLDER: Options = {
     "labels": _option("--labels", "table with a row for each image", **_FILE),
@@ -327,6 +366,16 @@ _FOLDER: Options = {
         metavar="NAME",
     ),
     "split_column": _option("--split-column", "column with train, val or test", metavar="NAME"),
+    "splits": _option(
+        "--splits",
+        "part of each folder of a split, or of each value of --split-column, such as "
+        "fold1=train,fold2=test,extra=none. none alone: all folders are classes",
+        type=_split_names,
+        metavar="NAME=PART[,...]",
+    ),
+    "encoding": _option(
+        "--encoding", "encoding of the table, such as cp1252 (default: UTF-8)", metavar="NAME"
+    ),
     "size": _option(
         "--size",
         "size of all images, in pixels: one number for all axes, or a number for each",
@@ -384,6 +433,8 @@ def _add_data(parser: _Parser) -> None:
         "with --labels",
     )
     parser.add_options(_GROUPS)
+    parser.add_options(_TEXTS)
+    parser.add_options(_ARRAYS, "npz files")
     parser.add_options(_FOLDER, "folders of image files")
     parser.set_defaults(data_option="")
 
@@ -533,19 +584,19 @@ def _load(parser: _Parser, args: argparse.Namespace) -> Bunch:
         if args.data_option:
             parser.error(f"{about} is a folder. Use 'skimbal compare {data}'.")
         return _load_folder(parser, args)
-    given = [_FOLDER[name][0] for name in _folder_params(args)]
-    if given:
-        parser.error(f"{given[0]} is for folders of image files, but there is no folder {data}.")
+    for name in _given(args, _FOLDER):
+        option = _FOLDER[name][0]
+        parser.error(f"{option} is for folders of image files, but there is no folder {data}.")
     if data.endswith(".npz"):
         try:
-            return load_npz(data, groups=args.groups)
+            return load_npz(data, groups=args.groups, **_given(args, {**_ARRAYS, **_TEXTS}))
         except (OSError, ValueError) as error:
             of_groups = "" if args.groups is None else f" --groups {args.groups}"
             parser.refuse(error, f"{about}{of_groups}")
-    if args.groups is not None:
+    for name in _given(args, _OF_FILES):
         parser.error(
-            f"--groups must be an array of an .npz file; got {args.groups!r}, but {data} is not "
-            "such a file and has no groups."
+            f"{_OF_FILES[name][0]} is for .npz files; got {getattr(args, name)!r}, but {data} is "
+            "not such a file."
         )
     if data == "digits":
         return load_imbalanced_digits()
@@ -566,15 +617,21 @@ def _names_folder(data: str) -> bool:
 
 def _folder_params(args: argparse.Namespace) -> dict[str, Any]:
     """Return the arguments of load_image_folder that were given."""
-    given = {name: getattr(args, name, None) for name in _FOLDER}
+    return _given(args, {**_FOLDER, **_TEXTS})
+
+
+def _given(args: argparse.Namespace, options: Options) -> dict[str, Any]:
+    """Return the parameters whose options were given."""
+    given = {name: getattr(args, name, None) for name in options}
     return {name: value for name, value in given.items() if value is not None}
 
 
 def _load_folder(parser: _Parser, args: argparse.Namespace) -> Bunch:
-    if args.groups is not None:
+    for name in _given(args, {**_GROUPS, **_ARRAYS}):
+        remedy = "Give --labels FILE.csv --group-column NAME." if name == "groups" else ""
         parser.error(
-            f"--groups must be an array of an .npz file; got {args.groups!r}, but {args.data} is a "
-            "folder. Give --labels FILE.csv --group-column NAME."
+            f"{_OF_FILES[name][0]} is for .npz files; got {getattr(args, name)!r}, but {args.data} "
+            f"is a folder. {remedy}"
         )
     try:
         with warnings.catch_warnings():
@@ -603,9 +660,9 @@ def _parts(data: Bunch) -> list[str]:
 
 def _with_class_names(data: Bunch, y: np.ndarray) -> np.ndarray:
     """Return class names for class numbers, where the classes have names."""
-    if data.target_names == [str(k) for k in range(len(data.target_names))]:
+    if data.target_names == [str(label) for label in data.classes.tolist()]:
         return y
-    return np.asarray(np.array(data.target_names)[y])
+    return np.asarray(np.array(data.target_names)[np.searchsorted(data.classes, y)])
 
 
 def _joined(data: Bunch, key: str, splits: Sequence[str]) -> np.ndarray | ImageArray:
@@ -673,8 +730,9 @@ def _estimator(
 ) -> CNN2DClassifier | CNN3DClassifier:
     classifier = CNN2DClassifier if data.ndim == 2 else CNN3DClassifier
     shape = data["X_train" if _parts(data) else "X"].shape[1:]
-    # Files know their axes: a volume of few slices does not have its channels last.
-    input_shape = shape if _is_folder(data) and data.ndim == 3 else None
+    # The data know their axes: a volume of few slices does not have its channels last.
+    knows = _is_folder(data) or guess_axes((1, *shape)).surely_channels_last
+    input_shape = shape if data.ndim == 3 and knows else None
     estimator = classifier(input_shape=input_shape, **_params(args))
     try:
         check_crop_size(estimator, (1, *shape[-data.ndim :]))

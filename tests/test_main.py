@@ -371,6 +371,7 @@ def test_compare_real_fits_on_volumes_of_few_slices(capsys, class_folders):
 
 def test_a_cache_of_files_goes_on_and_knows_changes(capsys, fits, folder, table, tmp_path):
     argv = ["compare", folder, *table, *PAIR, "--cv", "2", "--cache", str(tmp_path / "runs")]
+    argv += ["--splits", "none"]
     assert main([*argv, "--size", "8"]) == 0
     first = capsys.readouterr().out
     assert main([*argv, "--size", "8"]) == 0
@@ -652,12 +653,18 @@ def test_wrong_arguments(capsys, never, argv, said):
         (["--spacing", "x"], "--spacing: .* 0; got 'x'"),
         (["--size", "8", "--groups", "patient"], "--groups .*'patient'.*{folder}.*--labels"),
         (["--size", "8", "--label-column", "label"], "error: --label-column .*grade.*'label'"),
-        (["--size", "8", "--split-column", "patient"], "{folder}: .*'p0', 'p1'"),
+        (["--size", "8", "--split-column", "patient"], "--group-column must be another column"),
+        (["--size", "8", "--splits", "a=b"], "--splits: must be none, or NAME=PART.*'a=b'"),
+        (["--size", "8", "--channel-axis", "-1"], "--channel-axis is for .npz files.*folder"),
+        (["--size", "8", "--encoding", "utf-16"], "{folder}.*|--labels must be .*UTF-16"),
         (["--size", "8", "--split-column", "site"], "error: --split-column .*grade.*'site'"),
-        (["--size", "8", "--test"], "{folder} .*test split"),
+        (["--size", "8", "--test", "--splits", "none"], "{folder} .*test split"),
         (["--size", "8", "--split-column", "part", "--test"], "5.*group"),
-        (["--size", "8", "--crop-size", "9"], "error: --crop-size .*9"),
-        (["--size", "8", "--crop-size", "4", "4", "4"], r"error: --crop-size .*\(4, 4, 4\)"),
+        (["--size", "8", "--splits", "none", "--crop-size", "9"], "error: --crop-size .*9"),
+        (
+            ["--size", "8", "--splits", "none", "--crop-size", "4", "4", "4"],
+            r"error: --crop-size .*\(4, 4, 4\)",
+        ),
         (["--augment", "mixup"], "--augment: .*'mixup'.*paper"),
     ],
 )
