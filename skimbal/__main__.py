@@ -1,7 +1,6 @@
 """Compare losses and samplers on images: ``python -m skimbal``, or ``skimbal``."""
 
 import argparse
-import math
 import os
 import re
 import sys
@@ -16,6 +15,7 @@ from sklearn.utils import Bunch
 from tqdm import tqdm
 
 from skimbal import CNN2DClassifier, CNN3DClassifier, CollapseWarning, LossMix, __version__
+from skimbal import arguments as arg
 from skimbal.augmentation import RECIPES
 from skimbal.classifiers.parameters import check_crop_size, check_parameters
 from skimbal.datasets import (
@@ -228,71 +228,6 @@ def _info(argv: Sequence[str]) -> int:
     return 0
 
 
-# Values of options ---------------------------------------------------------------------------
-
-
-class _PerAxis(argparse.Action):
-    """Store one number for all axes as it is, and several as a tuple."""
-
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: str | Sequence[Any] | None,
-        option_string: str | None = None,
-    ) -> None:
-        numbers = tuple(values or ())
-        setattr(namespace, self.dest, numbers[0] if len(numbers) == 1 else numbers)
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1; got {text!r}.")
-    return int(text)
-
-
-def _count_or_auto(text: str) -> int | str:
-    return text if text == "auto" else _count(text)
-
-
-def _jobs(text: str) -> int:
-    return -1 if text == "-1" else _count(text)
-
-
-def _seed(text: str) -> int:
-    if not text.isdecimal() or int(text) >= 2**32:
-        raise argparse.ArgumentTypeError(
-            f"must be a whole number from 0 to 2^32 - 1; got {text!r}."
-        )
-    return int(text)
-
-
-def _positive(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"must be a number above 0; got {text!r}.")
-    return value
-
-
-def _names(text: str) -> list[str]:
-    return text.split(",")
-
-
-def _split_names(text: str) -> dict[str, str | None]:
-    """Return the part, or None, of each name in a text such as "fold1=train,extra=none"."""
-    if text == "none":
-        return {}
-    pairs = [pair.rpartition("=") for pair in _names(text)]
-    if not all(name and part in (*SPLITS, "none") for name, _, part in pairs):
-        raise argparse.ArgumentTypeError(
-            f"must be none, or NAME=PART with the parts {', '.join(SPLITS)} or none; got {text!r}."
-        )
-    return {name: None if part == "none" else part for name, _, part in pairs}
-
-
 # Options -------------------------------------------------------------------------------------
 
 
@@ -308,9 +243,9 @@ _DEFAULTS = CNN2DClassifier()
 #: A classifier for the command without a name, whose many fits must end in two minutes.
 _PLAIN = CNN2DClassifier(module="small", augment=None, max_epochs=8, batch_size=64)
 #: Settings that several options have.
-_N = {"type": _count, "metavar": "N"}
-_AUTO = {"type": _count_or_auto, "metavar": "N|auto"}
-_PER_AXIS = {"nargs": "+", "action": _PerAxis, "metavar": "N"}
+_N = {"type": arg.count, "metavar": "N"}
+_AUTO = {"type": arg.count_or_auto, "metavar": "N|auto"}
+_PER_AXIS = {"nargs": "+", "action": arg.PerAxis, "metavar": "N"}
 _FILE = {"type": Path, "metavar": "FILE.csv"}
 
 _INTERRUPT = "Ctrl-C prints the finished part."
@@ -348,7 +283,7 @@ _TEXTS: Options = {
         "--missing-values",
         "texts that stand for a missing label or group (default: NA, NaN, None, NULL and the "
         "like). '' is empty text only",
-        type=_names,
+        type=arg.names,
         metavar="TEXT[,...]",
     ),
 }
@@ -370,7 +305,7 @@ _FOLDER: Options = {
         "--splits",
         "part of each folder of a split, or of each value of --split-column, such as "
         "fold1=train,fold2=test,extra=none. none alone: all folders are classes",
-        type=_split_names,
+        type=arg.split_names,
         metavar="NAME=PART[,...]",
     ),
     "encoding": _option(
@@ -379,7 +314,7 @@ _FOLDER: Options = {
     "size": _option(
         "--size",
         "size of all images, in pixels: one number for all axes, or a number for each",
-        type=_count,
+        type=arg.count,
         **_PER_AXIS,
     ),
     "resize": _option(
@@ -391,7 +326,7 @@ _FOLDER: Options = {
         "--spacing",
         "resample NIfTI and DICOM to this voxel spacing, for all axes or each. With "
         "--size, it needs --resize crop",
-        type=_positive,
+        type=arg.positive,
         **_PER_AXIS | {"metavar": "MM"},
     ),
     "channels": _option("--channels", "convert pictures: 1 is grey, 3 RGB, 4 RGBA", **_N),
@@ -408,7 +343,7 @@ _FOLDER: Options = {
 }
 #: Parameter of the classifiers that only a study sets.
 _LEARNING_RATE: Options = {
-    "lr": _option("--lr", "learning rate", type=_positive, default=_DEFAULTS.lr, metavar="X"),
+    "lr": _option("--lr", "learning rate", type=arg.positive, default=_DEFAULTS.lr, metavar="X"),
 }
 _OUTPUTS_OF_STUDY: Options = {
     "html": _option(
@@ -459,14 +394,14 @@ def _options_of_configurations(losses: str) -> Options:
             "--loss --losses",
             f"such as wce or ce+0.5*mcc. Repeat the option for more (default: {losses})",
             action="extend",
-            type=_names,
+            type=arg.names,
             metavar="LOSS[,LOSS...]",
         ),
         "samplers": _option(
             "--sampler --samplers",
             f"of {', '.join(STRATEGIES)}. Repeat the option for more (default: uniform, balanced)",
             action="extend",
-            type=_names,
+            type=arg.names,
             metavar="SAMPLER[,SAMPLER...]",
         ),
     }
@@ -499,10 +434,13 @@ def _options_of_study() -> Options:
             metavar="NAME",
         ),
         "n_jobs": _option(
-            "--jobs", "fits at a time, -1 for all processors (default: 1)", type=_jobs, metavar="N"
+            "--jobs",
+            "fits at a time, -1 for all processors (default: 1)",
+            type=arg.jobs,
+            metavar="N",
         ),
         "random_state": _option(
-            "--seed", "of folds, weights and batches", type=_seed, default=0, metavar="N"
+            "--seed", "of folds, weights and batches", type=arg.seed, default=0, metavar="N"
         ),
         "cache_dir": _option(
             "--cache",
