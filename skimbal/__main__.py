@@ -15,7 +15,6 @@ from sklearn.utils import Bunch
 from tqdm import tqdm
 
 from skimbal import CNN2DClassifier, CNN3DClassifier, CollapseWarning, LossMix, __version__
-from skimbal import arguments as arg
 from skimbal.augmentation import RECIPES
 from skimbal.classifiers.parameters import check_crop_size, check_parameters
 from skimbal.datasets import (
@@ -30,6 +29,17 @@ from skimbal.exceptions import ParameterError, import_optional
 from skimbal.images import ImageArray, concatenate, guess_axes
 from skimbal.losses import get_loss
 from skimbal.networks import BUILT_IN
+from skimbal.options import (
+    OneOrSeveral,
+    count,
+    count_or_auto,
+    jobs,
+    names,
+    number_or_word,
+    positive,
+    seed,
+    split_names,
+)
 from skimbal.sampling import STRATEGIES, check_sampler
 from skimbal.study import PAPER_LOSSES, LossStudy, compare_losses
 from skimbal.study.scores import SCORES
@@ -243,9 +253,9 @@ _DEFAULTS = CNN2DClassifier()
 #: A classifier for the command without a name, whose many fits must end in two minutes.
 _PLAIN = CNN2DClassifier(module="small", augment=None, max_epochs=8, batch_size=64)
 #: Settings that several options have.
-_N = {"type": arg.count, "metavar": "N"}
-_AUTO = {"type": arg.count_or_auto, "metavar": "N|auto"}
-_PER_AXIS = {"nargs": "+", "action": arg.PerAxis, "metavar": "N"}
+_N = {"type": count, "metavar": "N"}
+_AUTO = {"type": count_or_auto, "metavar": "N|auto"}
+_PER_AXIS = {"nargs": "+", "action": OneOrSeveral, "metavar": "N"}
 _FILE = {"type": Path, "metavar": "FILE.csv"}
 
 _INTERRUPT = "Ctrl-C prints the finished part."
@@ -264,12 +274,6 @@ _GROUPS: Options = {
 }
 #: Parameters of load_npz.
 _ARRAYS: Options = {
-    "channel_axis": _option(
-        "--channel-axis",
-        "axis of an image that counts channels: -1 if they come last, 0 if they come first",
-        type=int,
-        metavar="N",
-    ),
     "n_spatial": _option(
         "--spatial-axes",
         "number of spatial axes of an image. 3 takes (n, d, h, w) for volumes of few slices",
@@ -277,17 +281,24 @@ _ARRAYS: Options = {
         choices=(2, 3),
     ),
 }
-#: Parameter of load_npz and load_image_folder.
-_TEXTS: Options = {
+#: Parameters of load_npz and load_image_folder.
+_BOTH: Options = {
+    "channel_axis": _option(
+        "--channel-axis",
+        "axis of an image that counts channels, in .npz files, .npy and zarr: -1 if they come "
+        "last, 0 if they come first",
+        type=int,
+        metavar="N",
+    ),
     "missing_values": _option(
         "--missing-values",
         "texts that stand for a missing label or group (default: NA, NaN, None, NULL and the "
         "like). '' is empty text only",
-        type=arg.names,
+        type=names,
         metavar="TEXT[,...]",
     ),
 }
-_OF_FILES: Options = {**_GROUPS, **_ARRAYS, **_TEXTS}
+_OF_FILES: Options = {**_GROUPS, **_ARRAYS, **_BOTH}
 #: Parameters of load_image_folder.
 _FOLDER: Options = {
     "labels": _option("--labels", "table with a row for each image", **_FILE),
@@ -305,7 +316,7 @@ _FOLDER: Options = {
         "--splits",
         "part of each folder of a split, or of each value of --split-column, such as "
         "fold1=train,fold2=test,extra=none. none alone: all folders are classes",
-        type=arg.split_names,
+        type=split_names,
         metavar="NAME=PART[,...]",
     ),
     "encoding": _option(
@@ -314,7 +325,7 @@ _FOLDER: Options = {
     "size": _option(
         "--size",
         "size of all images, in pixels: one number for all axes, or a number for each",
-        type=arg.count,
+        type=count,
         **_PER_AXIS,
     ),
     "resize": _option(
@@ -326,10 +337,20 @@ _FOLDER: Options = {
         "--spacing",
         "resample NIfTI and DICOM to this voxel spacing, for all axes or each. With "
         "--size, it needs --resize crop",
-        type=arg.positive,
+        type=positive,
         **_PER_AXIS | {"metavar": "MM"},
     ),
     "channels": _option("--channels", "convert pictures: 1 is grey, 3 RGB, 4 RGBA", **_N),
+    "intensity": _option(
+        "--intensity",
+        "scale of the numbers: stored, full_range, percentiles, or a window of two numbers, such "
+        "as -160 240 for a CT (default: as stored, and files of different scales are refused)",
+        type=number_or_word,
+        **_PER_AXIS | {"metavar": "RULE|N"},
+    ),
+    "max_pixels": _option(
+        "--max-pixels", "greatest number of pixels of a file (default: 2^29)", **_N
+    ),
     "cache": _option(
         "--image-cache",
         "keep images after the first epoch, so that they are read once",
@@ -343,7 +364,7 @@ _FOLDER: Options = {
 }
 #: Parameter of the classifiers that only a study sets.
 _LEARNING_RATE: Options = {
-    "lr": _option("--lr", "learning rate", type=arg.positive, default=_DEFAULTS.lr, metavar="X"),
+    "lr": _option("--lr", "learning rate", type=positive, default=_DEFAULTS.lr, metavar="X"),
 }
 _OUTPUTS_OF_STUDY: Options = {
     "html": _option(
@@ -367,9 +388,7 @@ def _add_data(parser: _Parser) -> None:
         "(PNG, JPEG, TIFF, NIfTI, DICOM, npy, ...) with a folder for each class, or any folder "
         "with --labels",
     )
-    parser.add_options(_GROUPS)
-    parser.add_options(_TEXTS)
-    parser.add_options(_ARRAYS, "npz files")
+    parser.add_options({**_GROUPS, **_BOTH, **_ARRAYS})
     parser.add_options(_FOLDER, "folders of image files")
     parser.set_defaults(data_option="")
 
@@ -394,14 +413,14 @@ def _options_of_configurations(losses: str) -> Options:
             "--loss --losses",
             f"such as wce or ce+0.5*mcc. Repeat the option for more (default: {losses})",
             action="extend",
-            type=arg.names,
+            type=names,
             metavar="LOSS[,LOSS...]",
         ),
         "samplers": _option(
             "--sampler --samplers",
             f"of {', '.join(STRATEGIES)}. Repeat the option for more (default: uniform, balanced)",
             action="extend",
-            type=arg.names,
+            type=names,
             metavar="SAMPLER[,SAMPLER...]",
         ),
     }
@@ -434,13 +453,10 @@ def _options_of_study() -> Options:
             metavar="NAME",
         ),
         "n_jobs": _option(
-            "--jobs",
-            "fits at a time, -1 for all processors (default: 1)",
-            type=arg.jobs,
-            metavar="N",
+            "--jobs", "fits at a time, -1 for all processors (default: 1)", type=jobs, metavar="N"
         ),
         "random_state": _option(
-            "--seed", "of folds, weights and batches", type=arg.seed, default=0, metavar="N"
+            "--seed", "of folds, weights and batches", type=seed, default=0, metavar="N"
         ),
         "cache_dir": _option(
             "--cache",
@@ -527,7 +543,7 @@ def _load(parser: _Parser, args: argparse.Namespace) -> Bunch:
         parser.error(f"{option} is for folders of image files, but there is no folder {data}.")
     if data.endswith(".npz"):
         try:
-            return load_npz(data, groups=args.groups, **_given(args, {**_ARRAYS, **_TEXTS}))
+            return load_npz(data, groups=args.groups, **_given(args, {**_ARRAYS, **_BOTH}))
         except (OSError, ValueError) as error:
             of_groups = "" if args.groups is None else f" --groups {args.groups}"
             parser.refuse(error, f"{about}{of_groups}")
@@ -555,7 +571,7 @@ def _names_folder(data: str) -> bool:
 
 def _folder_params(args: argparse.Namespace) -> dict[str, Any]:
     """Return the arguments of load_image_folder that were given."""
-    return _given(args, {**_FOLDER, **_TEXTS})
+    return _given(args, {**_FOLDER, **_BOTH})
 
 
 def _given(args: argparse.Namespace, options: Options) -> dict[str, Any]:
@@ -668,9 +684,9 @@ def _estimator(
 ) -> CNN2DClassifier | CNN3DClassifier:
     classifier = CNN2DClassifier if data.ndim == 2 else CNN3DClassifier
     shape = data["X_train" if _parts(data) else "X"].shape[1:]
-    # The data know their axes: a volume of few slices does not have its channels last.
-    knows = _is_folder(data) or guess_axes((1, *shape)).surely_channels_last
-    input_shape = shape if data.ndim == 3 and knows else None
+    # Files know their axes. Of an array, the user has said that few slices are not channels.
+    is_unclear = data.ndim == 3 and guess_axes((1, *shape)).surely_channels_last
+    input_shape = shape if is_unclear and not _is_folder(data) else None
     estimator = classifier(input_shape=input_shape, **_params(args))
     try:
         check_crop_size(estimator, (1, *shape[-data.ndim :]))

@@ -27,9 +27,9 @@ MAY_IMPORT["datasets"] = GROUND | {"images"}
 MAY_IMPORT["training"] = GROUND | {"losses", "sampling", "augmentation", "networks"}
 MAY_IMPORT["classifiers"] = MAY_IMPORT["training"] | {"images", "training"}
 MAY_IMPORT["study"] = MAY_IMPORT["classifiers"] | {"classifiers", "datasets", "displays"}
-MAY_IMPORT["arguments"] = {"datasets"}
 MAY_IMPORT["__main__"] = MAY_IMPORT["study"] - {"training", "displays"}
-MAY_IMPORT["__main__"] |= {"__init__", "study", "arguments"}
+MAY_IMPORT["options"] = {"datasets"}
+MAY_IMPORT["__main__"] |= {"__init__", "options", "study"}
 MAY_IMPORT["__init__"] = MAY_IMPORT["study"] | {"study"}
 
 
