@@ -1,7 +1,6 @@
 """Compare losses and samplers on images: ``python -m skimbal``, or ``skimbal``."""
 
 import argparse
-import math
 import os
 import re
 import sys
@@ -30,6 +29,16 @@ from skimbal.exceptions import ParameterError, import_optional
 from skimbal.images import ImageArray, concatenate
 from skimbal.losses import get_loss
 from skimbal.networks import BUILT_IN
+from skimbal.options import (
+    OneOrSeveral,
+    count,
+    count_or_auto,
+    jobs,
+    names,
+    number_or_word,
+    positive,
+    seed,
+)
 from skimbal.sampling import STRATEGIES, check_sampler
 from skimbal.study import PAPER_LOSSES, LossStudy, compare_losses
 from skimbal.study.scores import SCORES
@@ -227,59 +236,6 @@ def _info(argv: Sequence[str]) -> int:
     return 0
 
 
-# Values of options ---------------------------------------------------------------------------
-
-
-class _PerAxis(argparse.Action):
-    """Store one number for all axes as it is, and several as a tuple."""
-
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: str | Sequence[Any] | None,
-        option_string: str | None = None,
-    ) -> None:
-        numbers = tuple(values or ())
-        setattr(namespace, self.dest, numbers[0] if len(numbers) == 1 else numbers)
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1; got {text!r}.")
-    return int(text)
-
-
-def _count_or_auto(text: str) -> int | str:
-    return text if text == "auto" else _count(text)
-
-
-def _jobs(text: str) -> int:
-    return -1 if text == "-1" else _count(text)
-
-
-def _seed(text: str) -> int:
-    if not text.isdecimal() or int(text) >= 2**32:
-        raise argparse.ArgumentTypeError(
-            f"must be a whole number from 0 to 2^32 - 1; got {text!r}."
-        )
-    return int(text)
-
-
-def _positive(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"must be a number above 0; got {text!r}.")
-    return value
-
-
-def _names(text: str) -> list[str]:
-    return text.split(",")
-
-
 # Options -------------------------------------------------------------------------------------
 
 
@@ -295,9 +251,9 @@ _DEFAULTS = CNN2DClassifier()
 #: A classifier for the command without a name, whose many fits must end in two minutes.
 _PLAIN = CNN2DClassifier(module="small", augment=None, max_epochs=8, batch_size=64)
 #: Settings that several options have.
-_N = {"type": _count, "metavar": "N"}
-_AUTO = {"type": _count_or_auto, "metavar": "N|auto"}
-_PER_AXIS = {"nargs": "+", "action": _PerAxis, "metavar": "N"}
+_N = {"type": count, "metavar": "N"}
+_AUTO = {"type": count_or_auto, "metavar": "N|auto"}
+_PER_AXIS = {"nargs": "+", "action": OneOrSeveral, "metavar": "N"}
 _FILE = {"type": Path, "metavar": "FILE.csv"}
 
 _INTERRUPT = "Ctrl-C prints the finished part."
@@ -330,7 +286,7 @@ _FOLDER: Options = {
     "size": _option(
         "--size",
         "size of all images, in pixels: one number for all axes, or a number for each",
-        type=_count,
+        type=count,
         **_PER_AXIS,
     ),
     "resize": _option(
@@ -342,10 +298,26 @@ _FOLDER: Options = {
         "--spacing",
         "resample NIfTI and DICOM to this voxel spacing, for all axes or each. With "
         "--size, it needs --resize crop",
-        type=_positive,
+        type=positive,
         **_PER_AXIS | {"metavar": "MM"},
     ),
     "channels": _option("--channels", "convert pictures: 1 is grey, 3 RGB, 4 RGBA", **_N),
+    "channel_axis": _option(
+        "--channel-axis",
+        "axis of the channels in .npy, .npz and zarr, such as -1 (default: channels first)",
+        type=int,
+        metavar="N",
+    ),
+    "intensity": _option(
+        "--intensity",
+        "scale of the numbers: stored, full_range, percentiles, or a window of two numbers, such "
+        "as -160 240 for a CT (default: as stored, and files of different scales are refused)",
+        type=number_or_word,
+        **_PER_AXIS | {"metavar": "RULE|N"},
+    ),
+    "max_pixels": _option(
+        "--max-pixels", "greatest number of pixels of a file (default: 2^29)", **_N
+    ),
     "cache": _option(
         "--image-cache",
         "keep images after the first epoch, so that they are read once",
@@ -359,7 +331,7 @@ _FOLDER: Options = {
 }
 #: Parameter of the classifiers that only a study sets.
 _LEARNING_RATE: Options = {
-    "lr": _option("--lr", "learning rate", type=_positive, default=_DEFAULTS.lr, metavar="X"),
+    "lr": _option("--lr", "learning rate", type=positive, default=_DEFAULTS.lr, metavar="X"),
 }
 _OUTPUTS_OF_STUDY: Options = {
     "html": _option(
@@ -408,14 +380,14 @@ def _options_of_configurations(losses: str) -> Options:
             "--loss --losses",
             f"such as wce or ce+0.5*mcc. Repeat the option for more (default: {losses})",
             action="extend",
-            type=_names,
+            type=names,
             metavar="LOSS[,LOSS...]",
         ),
         "samplers": _option(
             "--sampler --samplers",
             f"of {', '.join(STRATEGIES)}. Repeat the option for more (default: uniform, balanced)",
             action="extend",
-            type=_names,
+            type=names,
             metavar="SAMPLER[,SAMPLER...]",
         ),
     }
@@ -448,10 +420,10 @@ def _options_of_study() -> Options:
             metavar="NAME",
         ),
         "n_jobs": _option(
-            "--jobs", "fits at a time, -1 for all processors (default: 1)", type=_jobs, metavar="N"
+            "--jobs", "fits at a time, -1 for all processors (default: 1)", type=jobs, metavar="N"
         ),
         "random_state": _option(
-            "--seed", "of folds, weights and batches", type=_seed, default=0, metavar="N"
+            "--seed", "of folds, weights and batches", type=seed, default=0, metavar="N"
         ),
         "cache_dir": _option(
             "--cache",
@@ -673,9 +645,7 @@ def _estimator(
 ) -> CNN2DClassifier | CNN3DClassifier:
     classifier = CNN2DClassifier if data.ndim == 2 else CNN3DClassifier
     shape = data["X_train" if _parts(data) else "X"].shape[1:]
-    # Files know their axes: a volume of few slices does not have its channels last.
-    input_shape = shape if _is_folder(data) and data.ndim == 3 else None
-    estimator = classifier(input_shape=input_shape, **_params(args))
+    estimator = classifier(**_params(args))
     try:
         check_crop_size(estimator, (1, *shape[-data.ndim :]))
     except ValueError as error:

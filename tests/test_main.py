@@ -365,8 +365,30 @@ def test_compare_real_fits_on_volumes_of_few_slices(capsys, class_folders):
     # By its numbers alone, such a volume looks as if channels came last.
     path = class_folders("", shape=(8, 8, 3))
     argv = ["compare", path, "--losses", "ce", "--samplers", "uniform", "--cv", "2"]
-    assert main([*argv, "--epochs", "1"]) == 0
+    assert "--channel-axis must be -1" in check_refused(capsys, *argv)
+    assert main([*argv, "--size", "8", "8", "3", "--epochs", "1"]) == 0
     assert "f1[malignant]" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        (["--intensity", "window"], "--intensity must be None, 'stored'"),
+        (["--intensity", "40"], "--intensity must be None, 'stored'"),
+        (["--intensity", "240", "-160"], "the lower first; got (240.0, -160.0)"),
+        (["--channel-axis", "5"], "--channel-axis must be an axis"),
+    ],
+)
+def test_options_for_scale_axes_and_limits_are_checked(capsys, folder, table, option, words):
+    assert words in check_refused(capsys, "info", folder, *table, *option)
+
+
+def test_scale_and_axes_of_files_are_options(capsys, class_folders):
+    path = class_folders("", shape=(8, 8, 3))
+    for intensity in (["full_range"], ["percentiles"], ["-10", "300"]):
+        argv = ["info", path, "--channel-axis", "-1", "--intensity", *intensity]
+        assert main([*argv, "--max-pixels", "192"]) == 0
+        assert "images of shape (3, 8, 8), float32" in capsys.readouterr().out
 
 
 def test_a_cache_of_files_goes_on_and_knows_changes(capsys, fits, folder, table, tmp_path):

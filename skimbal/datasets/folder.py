@@ -17,10 +17,10 @@ from skimbal.exceptions import ParameterError
 from skimbal.images import ImageFiles, ImageOptions, find_images
 from skimbal.typing import PathLike
 
-__all__ = ["load_image_folder"]
+__all__ = ["FolderRow", "list_rows", "load_image_folder"]
 
 
-class _Row(NamedTuple):
+class FolderRow(NamedTuple):
     """An image file with its label and, where a table states them, its group and split."""
 
     path: str
@@ -121,14 +121,7 @@ def load_image_folder(
         "split_column": split_column,
     }
     any_file = options.get("reader") is not None
-    if labels is not None:
-        rows, unusable = _rows_of_table(root, Path(labels), columns, any_file)
-    else:
-        for name in ("group_column", "split_column"):
-            if columns[name] is not None:
-                remedy = "It names a column of a table. Give the table as labels=."
-                raise ParameterError(name, "None without a table", columns[name], remedy)
-        rows, unusable = _rows_of_folders(root, any_file)
+    rows, unusable = list_rows(root, labels, columns, any_file)
     _refuse_or_warn(unusable, root, on_error)
     if not rows:
         raise ValueError(f"{root} must hold images with labels; got none.")
@@ -138,6 +131,19 @@ def load_image_folder(
     data.license = data.citation = "not stated in the folder"
     data.DESCR = f"{data.name}: {data.card}\nSource: {root}\n"
     return data
+
+
+def list_rows(
+    root: Path, labels: PathLike | None, columns: Mapping[str, str | None], any_file: bool
+) -> tuple[list[FolderRow], dict[str, str]]:
+    """Return a row for each image with a label, and the reasons against other files and rows."""
+    if labels is not None:
+        return _rows_of_table(root, Path(labels), columns, any_file)
+    for name in ("group_column", "split_column"):
+        if columns[name] is not None:
+            remedy = "It names a column of a table. Give the table as labels=."
+            raise ParameterError(name, "None without a table", columns[name], remedy)
+    return _rows_of_folders(root, any_file)
 
 
 def _refuse_or_warn(unusable: Mapping[str, str], root: Path, on_error: str) -> None:
@@ -157,7 +163,7 @@ def _refuse_or_warn(unusable: Mapping[str, str], root: Path, on_error: str) -> N
     )
 
 
-def _bunch_of_rows(X: ImageFiles, rows: list[_Row], root: Path, has_groups: bool) -> Bunch:
+def _bunch_of_rows(X: ImageFiles, rows: list[FolderRow], root: Path, has_groups: bool) -> Bunch:
     """Put images, class numbers and groups under their keys, for each part of a split."""
     names = {row.label for row in rows}
     target_names = sorted(names, key=_sort_key(names))
@@ -190,7 +196,7 @@ def _sort_key(names: set[str]) -> Callable[[str], int | str]:
     return int if all(name.isdecimal() for name in names) else str
 
 
-def _rows_of_folders(root: Path, any_file: bool) -> tuple[list[_Row], dict[str, str]]:
+def _rows_of_folders(root: Path, any_file: bool) -> tuple[list[FolderRow], dict[str, str]]:
     """Return a row for each image in the folders of classes, and the reasons against others."""
     top = _list_folders(root)
     # Folders of splits are not classes.
@@ -198,7 +204,7 @@ def _rows_of_folders(root: Path, any_file: bool) -> tuple[list[_Row], dict[str, 
     depth = 2 if has_splits else 1
     # A DICOM file in the folder of a class is an image, and a folder of them is a series.
     images, others = find_images(root, series_level=depth + 1, any_file=any_file)
-    rows: list[_Row] = []
+    rows: list[FolderRow] = []
     unusable: dict[str, str] = {}
     for name in images:
         parts = Path(name).parts
@@ -206,7 +212,7 @@ def _rows_of_folders(root: Path, any_file: bool) -> tuple[list[_Row], dict[str, 
             unusable[str(root / name)] = "an image without a label, as it lies in no class's folder"
         else:
             split = parts[0] if has_splits else None
-            rows.append(_Row(str(root / name), parts[depth - 1], None, split))
+            rows.append(FolderRow(str(root / name), parts[depth - 1], None, split))
     for name in others:
         if len(Path(name).parts) > depth:  # notes may lie beside the folders of the classes
             unusable[str(root / name)] = "a file that is not an image, by its extension"
@@ -224,9 +230,9 @@ def _list_folders(where: Path) -> list[str]:
 
 def _rows_of_table(
     root: Path, table: Path, columns: Mapping[str, str | None], any_file: bool
-) -> tuple[list[_Row], dict[str, str]]:
+) -> tuple[list[FolderRow], dict[str, str]]:
     """Return a row for each image of a table, and the reasons against other rows and images."""
-    rows: list[_Row] = []
+    rows: list[FolderRow] = []
     unusable: dict[str, str] = {}
     for line, entry in _read_table(table, columns):
         values = [
@@ -242,7 +248,7 @@ def _rows_of_table(
             reason = f"a label without an image, as {path} does not exist"
             unusable[f"{table}, line {line}"] = reason
         else:
-            rows.append(_Row(path, str(values[1]), values[2], values[3]))
+            rows.append(FolderRow(path, str(values[1]), values[2], values[3]))
     twice = [path for path, count in Counter(row.path for row in rows).items() if count > 1]
     if twice:
         raise ValueError(f"{table} must have one row for each image; got several for {twice[0]}.")
