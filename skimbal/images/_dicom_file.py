@@ -32,7 +32,7 @@ _DEFLATED = b"1.2.840.10008.1.2.1.99"
 _BYTES_OF_META = 2048
 #: The tags before the pixels take less. A deflated file may pretend to hold far more.
 _MAX_TAG_BYTES = 2**26
-#: What may follow the pixels: a digital signature, padding.
+#: A digital signature or padding may follow the pixels.
 _MAX_TRAILING_BYTES = 2**20
 _UNDEFINED_LENGTH = 0xFFFFFFFF
 _PIXEL_ELEMENTS = {
@@ -91,6 +91,12 @@ class DicomFile:
                 )
                 self.dataset.update(rest)
             else:
+                end, size = self.value_offset + self.pixel_length, stream.seek(0, os.SEEK_END)
+                if size < end:
+                    raise ValueError(
+                        f"the file must have {end} bytes, as the length of "
+                        f"{tag(self.pixel_keyword or '')} says; got {size}. It is cut short"
+                    )
                 stream.seek(self.value_offset)
                 value = stream.read(self.pixel_length)
                 number = {name: number for number, name in _PIXEL_ELEMENTS.items()}
@@ -197,11 +203,6 @@ def _at_pixels(path: str, dataset: "Dataset", stream: BinaryIO, size: int | None
     keyword = _PIXEL_ELEMENTS.get(group << 16 | element)
     if keyword is None or length == _UNDEFINED_LENGTH:
         length = None
-    elif size is not None and size < value_offset + length:
-        raise ValueError(
-            f"the file must have {value_offset + length} bytes, as the length of {tag(keyword)} "
-            f"says; got {size}. It is cut short"
-        )
     return DicomFile(path, dataset, keyword, vr, length, offset, value_offset, size is None)
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Stack", "check_same_series", "frame_stack", "pixel_spacing", "series_stack"]
 
-#: What must be equal in all slices of a series.
+#: Tags that are equal in all slices of a series.
 _OF_A_SERIES = (
     "SeriesInstanceUID",
     "Modality",
@@ -25,7 +25,7 @@ _OF_A_SERIES = (
     "ImageOrientationPatient",
     "PixelSpacing",
 )
-#: What tells the images at one position apart: a volume has one value of each.
+#: Tags of which a volume has one value, and then tags that differ between images at one position.
 _OF_A_VOLUME = ("TemporalPositionIdentifier", "DiffusionBValue", "EchoNumbers", "StackID")
 _OF_AN_IMAGE = (
     "EchoTime",
@@ -53,7 +53,7 @@ _OF_FRAMES = (
     ("CardiacSynchronizationSequence", "NominalPercentageOfCardiacPhase"),
     ("SegmentIdentificationSequence", "ReferencedSegmentNumber"),
 )
-#: What the frames of nuclear medicine differ in, beside their slice.
+#: Tags in which the frames of nuclear medicine differ, beside their slice.
 _VECTORS = (
     "EnergyWindowVector",
     "DetectorVector",
@@ -68,7 +68,9 @@ _SLICE_POINTERS = ("SliceVector", "SliceLocationVector", "GridFrameOffsetVector"
 #: Sign of the patient's axes x (to the left), y (to the back) and z (to the head) along which rows
 #: and columns run as viewers show them.
 _SHOWN = (1, 1, -1)
-_SPLIT = "A volume must have one: put each in a folder or file of its own, or pass a reader="
+_SPLIT = (
+    "A volume must have one value: put each value in a separate folder or file, or pass a reader="
+)
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,7 @@ def check_same_series(paths: list[str], slices: "list[Dataset]") -> None:
             if not _is_equal_but_for_rounding(got, expected):
                 raise ValueError(
                     f"the slices of a folder must be one series, with one {name}; got {expected} "
-                    f"in {paths[0]} and {got} in {path}. Put each series in a folder of its own, "
+                    f"in {paths[0]} and {got} in {path}. Put each series in a separate folder, "
                     "without localizers"
                 )
     for name in _OF_A_VOLUME:
@@ -370,7 +372,7 @@ def _order(
         one, other = int(order[i]), int(order[i + 1])
         why = "".join(_differences(slices, one, other)) or f". {_SPLIT}"
         raise ValueError(
-            f"each slice must have a position of its own; got {names[one]} and {names[other]}, "
+            f"the positions of slices must differ; got {names[one]} and {names[other]}, "
             f"where two slices are at one position{why}"
         )
     # More than the rounding of positions, and less than a slice.
