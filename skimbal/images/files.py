@@ -154,6 +154,8 @@ class ImageFiles(ImageArray):
     kept : ndarray of int of shape (n_samples,)
         Positions of the selected images in the ``paths`` that were given. Where files were
         skipped, the labels are ``y[X.kept]``.
+    skipped : dict
+        The files that were left out, each with the reason.
 
     Raises
     ------
@@ -250,6 +252,11 @@ class ImageFiles(ImageArray):
         return kept
 
     @property
+    def skipped(self) -> dict[str, str]:
+        """Files that were left out, each with the reason."""
+        return dict(self._array.skipped)
+
+    @property
     def n_spatial(self) -> int:
         """Number of spatial axes of an image."""
         return self._array.n_spatial
@@ -335,6 +342,7 @@ class _Files:
         cache: ImageCache | None,
     ) -> None:
         self.paths, self.spec, self.transform, self.cache = paths, spec, transform, cache
+        self.skipped: dict[str, str] = {}
         #: A file and its facts, which the numbers of the other files must have in common.
         self._known: tuple[str, DecodedImage] | None = None
 
@@ -343,7 +351,7 @@ class _Files:
         files = _Files([self.paths[row] for row in rows], self.spec, self.transform, self.cache)
         files.shape, files.dtype = (len(rows), *self.shape[1:]), self.dtype
         files.n_spatial, files.knows_axes = self.n_spatial, self.knows_axes
-        files._known = self._known
+        files._known, files.skipped = self._known, self.skipped
         return files
 
     def drop_unreadable(self) -> np.ndarray:
@@ -377,6 +385,11 @@ class _Files:
                 UserWarning,
                 stacklevel=3,
             )
+        self.skipped = {
+            path: str(error)
+            for path, error in zip(self.paths, failures, strict=True)
+            if error is not None
+        }
         self.paths = [self.paths[i] for i in kept]
         return kept
 
