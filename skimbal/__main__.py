@@ -24,9 +24,9 @@ from skimbal.datasets import (
     load_medmnist,
     load_npz,
 )
-from skimbal.datasets.npz import SPLITS
+from skimbal.datasets.splits import SPLITS
 from skimbal.exceptions import ParameterError, import_optional
-from skimbal.images import ImageArray, concatenate
+from skimbal.images import ImageArray, concatenate, guess_axes
 from skimbal.losses import get_loss
 from skimbal.networks import BUILT_IN
 from skimbal.options import (
@@ -38,6 +38,7 @@ from skimbal.options import (
     number_or_word,
     positive,
     seed,
+    split_names,
 )
 from skimbal.sampling import STRATEGIES, check_sampler
 from skimbal.study import PAPER_LOSSES, LossStudy, compare_losses
@@ -226,6 +227,7 @@ def _info(argv: Sequence[str]) -> int:
             image_shape=X.shape[1:],
             dtype=str(X.dtype),
             groups=groups or None,
+            classes=data.classes,
             class_names=data.target_names,
         )
     )
@@ -270,6 +272,33 @@ _GROUPS: Options = {
         metavar="NAME",
     ),
 }
+#: Parameters of load_npz.
+_ARRAYS: Options = {
+    "n_spatial": _option(
+        "--spatial-axes",
+        "number of spatial axes of an image. 3 takes (n, d, h, w) for volumes of few slices",
+        type=int,
+        choices=(2, 3),
+    ),
+}
+#: Parameters of load_npz and load_image_folder.
+_BOTH: Options = {
+    "channel_axis": _option(
+        "--channel-axis",
+        "axis of an image that counts channels, in .npz files, .npy and zarr: -1 if they come "
+        "last, 0 if they come first",
+        type=int,
+        metavar="N",
+    ),
+    "missing_values": _option(
+        "--missing-values",
+        "texts that stand for a missing label or group (default: NA, NaN, None, NULL and the "
+        "like). '' is empty text only",
+        type=names,
+        metavar="TEXT[,...]",
+    ),
+}
+_OF_FILES: Options = {**_GROUPS, **_ARRAYS, **_BOTH}
 #: Parameters of load_image_folder.
 _FOLDER: Options = {
     "labels": _option("--labels", "table with a row for each image", **_FILE),
@@ -283,6 +312,16 @@ _FOLDER: Options = {
         metavar="NAME",
     ),
     "split_column": _option("--split-column", "column with train, val or test", metavar="NAME"),
+    "splits": _option(
+        "--splits",
+        "part of each folder of a split, or of each value of --split-column, such as "
+        "fold1=train,fold2=test,extra=none. none alone: all folders are classes",
+        type=split_names,
+        metavar="NAME=PART[,...]",
+    ),
+    "encoding": _option(
+        "--encoding", "encoding of the table, such as cp1252 (default: UTF-8)", metavar="NAME"
+    ),
     "size": _option(
         "--size",
         "size of all images, in pixels: one number for all axes, or a number for each",
@@ -302,12 +341,6 @@ _FOLDER: Options = {
         **_PER_AXIS | {"metavar": "MM"},
     ),
     "channels": _option("--channels", "convert pictures: 1 is grey, 3 RGB, 4 RGBA", **_N),
-    "channel_axis": _option(
-        "--channel-axis",
-        "axis of the channels in .npy, .npz and zarr, such as -1 (default: channels first)",
-        type=int,
-        metavar="N",
-    ),
     "intensity": _option(
         "--intensity",
         "scale of the numbers: stored, full_range, percentiles, or a window of two numbers, such "
@@ -355,7 +388,7 @@ def _add_data(parser: _Parser) -> None:
         "(PNG, JPEG, TIFF, NIfTI, DICOM, npy, ...) with a folder for each class, or any folder "
         "with --labels",
     )
-    parser.add_options(_GROUPS)
+    parser.add_options({**_GROUPS, **_BOTH, **_ARRAYS})
     parser.add_options(_FOLDER, "folders of image files")
     parser.set_defaults(data_option="")
 
@@ -505,19 +538,19 @@ def _load(parser: _Parser, args: argparse.Namespace) -> Bunch:
         if args.data_option:
             parser.error(f"{about} is a folder. Use 'skimbal compare {data}'.")
         return _load_folder(parser, args)
-    given = [_FOLDER[name][0] for name in _folder_params(args)]
-    if given:
-        parser.error(f"{given[0]} is for folders of image files, but there is no folder {data}.")
+    for name in _given(args, _FOLDER):
+        option = _FOLDER[name][0]
+        parser.error(f"{option} is for folders of image files, but there is no folder {data}.")
     if data.endswith(".npz"):
         try:
-            return load_npz(data, groups=args.groups)
+            return load_npz(data, groups=args.groups, **_given(args, {**_ARRAYS, **_BOTH}))
         except (OSError, ValueError) as error:
             of_groups = "" if args.groups is None else f" --groups {args.groups}"
             parser.refuse(error, f"{about}{of_groups}")
-    if args.groups is not None:
+    for name in _given(args, _OF_FILES):
         parser.error(
-            f"--groups must be an array of an .npz file; got {args.groups!r}, but {data} is not "
-            "such a file and has no groups."
+            f"{_OF_FILES[name][0]} is for .npz files; got {getattr(args, name)!r}, but {data} is "
+            "not such a file."
         )
     if data == "digits":
         return load_imbalanced_digits()
@@ -538,15 +571,21 @@ def _names_folder(data: str) -> bool:
 
 def _folder_params(args: argparse.Namespace) -> dict[str, Any]:
     """Return the arguments of load_image_folder that were given."""
-    given = {name: getattr(args, name, None) for name in _FOLDER}
+    return _given(args, {**_FOLDER, **_BOTH})
+
+
+def _given(args: argparse.Namespace, options: Options) -> dict[str, Any]:
+    """Return the parameters whose options were given."""
+    given = {name: getattr(args, name, None) for name in options}
     return {name: value for name, value in given.items() if value is not None}
 
 
 def _load_folder(parser: _Parser, args: argparse.Namespace) -> Bunch:
-    if args.groups is not None:
+    for name in _given(args, {**_GROUPS, **_ARRAYS}):
+        remedy = "Give --labels FILE.csv --group-column NAME." if name == "groups" else ""
         parser.error(
-            f"--groups must be an array of an .npz file; got {args.groups!r}, but {args.data} is a "
-            "folder. Give --labels FILE.csv --group-column NAME."
+            f"{_OF_FILES[name][0]} is for .npz files; got {getattr(args, name)!r}, but {args.data} "
+            f"is a folder. {remedy}"
         )
     try:
         with warnings.catch_warnings():
@@ -575,9 +614,9 @@ def _parts(data: Bunch) -> list[str]:
 
 def _with_class_names(data: Bunch, y: np.ndarray) -> np.ndarray:
     """Return class names for class numbers, where the classes have names."""
-    if data.target_names == [str(k) for k in range(len(data.target_names))]:
+    if data.target_names == [str(label) for label in data.classes.tolist()]:
         return y
-    return np.asarray(np.array(data.target_names)[y])
+    return np.asarray(np.array(data.target_names)[np.searchsorted(data.classes, y)])
 
 
 def _joined(data: Bunch, key: str, splits: Sequence[str]) -> np.ndarray | ImageArray:
@@ -645,7 +684,10 @@ def _estimator(
 ) -> CNN2DClassifier | CNN3DClassifier:
     classifier = CNN2DClassifier if data.ndim == 2 else CNN3DClassifier
     shape = data["X_train" if _parts(data) else "X"].shape[1:]
-    estimator = classifier(**_params(args))
+    # Files know their axes. Of an array, the user has said that few slices are not channels.
+    is_unclear = data.ndim == 3 and guess_axes((1, *shape)).surely_channels_last
+    input_shape = shape if is_unclear and not _is_folder(data) else None
+    estimator = classifier(input_shape=input_shape, **_params(args))
     try:
         check_crop_size(estimator, (1, *shape[-data.ndim :]))
     except ValueError as error:

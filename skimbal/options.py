@@ -5,6 +5,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from skimbal.datasets.splits import SPLITS
+
 __all__ = [
     "OneOrSeveral",
     "count",
@@ -14,6 +16,7 @@ __all__ = [
     "number_or_word",
     "positive",
     "seed",
+    "split_names",
 ]
 
 
@@ -80,3 +83,15 @@ def number_or_word(text: str) -> float | str:
         return float(text)
     except ValueError:
         return text
+
+
+def split_names(text: str) -> dict[str, str | None]:
+    """Take a part for each name, as in "fold1=train,extra=none", or none for no names."""
+    if text == "none":
+        return {}
+    pairs = [pair.rpartition("=") for pair in names(text)]
+    if not all(name and part in (*SPLITS, "none") for name, _, part in pairs):
+        raise argparse.ArgumentTypeError(
+            f"must be none, or NAME=PART with the parts {', '.join(SPLITS)} or none; got {text!r}."
+        )
+    return {name: None if part == "none" else part for name, _, part in pairs}
