@@ -35,7 +35,7 @@ def read_npy(path: str, request: ReadRequest) -> DecodedImage:
     with open(path, "rb") as file:
         header = _npy_header(file, request)
         needed = file.tell() + _n_bytes(header)
-        found = os.fstat(file.fileno()).st_size
+        found = os.path.getsize(path)
         if found != needed:
             change = "is cut short" if found < needed else "holds more than one array"
             raise ValueError(

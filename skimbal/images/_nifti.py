@@ -70,8 +70,8 @@ def read_nifti(path: str, request: ReadRequest) -> DecodedImage:
         start, end = _extent(header, stored, dtype)
         slope, inter = header.get_slope_inter()
         is_scaled = slope is not None and (slope, inter) != (1.0, 0.0)
-        if not is_gzip and os.fstat(file.fileno()).st_size < end:
-            raise ValueError(_CUT.format(end, os.fstat(file.fileno()).st_size))
+        if not is_gzip and os.path.getsize(path) < end:
+            raise ValueError(_CUT.format(end, os.path.getsize(path)))
         if request.header_only:
             pixels = header_array(stored, np.float32 if is_scaled else dtype)
         else:
