@@ -1,7 +1,6 @@
 """Compare losses and samplers on images: ``python -m skimbal``, or ``skimbal``."""
 
 import argparse
-import math
 import os
 import re
 import sys
@@ -25,11 +24,22 @@ from skimbal.datasets import (
     load_medmnist,
     load_npz,
 )
-from skimbal.datasets.npz import SPLITS
+from skimbal.datasets.splits import SPLITS
 from skimbal.exceptions import ParameterError, import_optional
-from skimbal.images import ImageArray, concatenate
+from skimbal.images import ImageArray, concatenate, guess_axes
 from skimbal.losses import get_loss
 from skimbal.networks import BUILT_IN
+from skimbal.options import (
+    OneOrSeveral,
+    count,
+    count_or_auto,
+    jobs,
+    names,
+    number_or_word,
+    positive,
+    seed,
+    split_names,
+)
 from skimbal.sampling import STRATEGIES, check_sampler
 from skimbal.study import PAPER_LOSSES, LossStudy, compare_losses
 from skimbal.study.scores import SCORES
@@ -217,6 +227,7 @@ def _info(argv: Sequence[str]) -> int:
             image_shape=X.shape[1:],
             dtype=str(X.dtype),
             groups=groups or None,
+            classes=data.classes,
             class_names=data.target_names,
         )
     )
@@ -225,59 +236,6 @@ def _info(argv: Sequence[str]) -> int:
         shared = np.intersect1d(np.concatenate(others), groups["test"])
         print(f"groups of the test rows that are in training or validation rows: {len(shared)}")
     return 0
-
-
-# Values of options ---------------------------------------------------------------------------
-
-
-class _PerAxis(argparse.Action):
-    """Store one number for all axes as it is, and several as a tuple."""
-
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: str | Sequence[Any] | None,
-        option_string: str | None = None,
-    ) -> None:
-        numbers = tuple(values or ())
-        setattr(namespace, self.dest, numbers[0] if len(numbers) == 1 else numbers)
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1; got {text!r}.")
-    return int(text)
-
-
-def _count_or_auto(text: str) -> int | str:
-    return text if text == "auto" else _count(text)
-
-
-def _jobs(text: str) -> int:
-    return -1 if text == "-1" else _count(text)
-
-
-def _seed(text: str) -> int:
-    if not text.isdecimal() or int(text) >= 2**32:
-        raise argparse.ArgumentTypeError(
-            f"must be a whole number from 0 to 2^32 - 1; got {text!r}."
-        )
-    return int(text)
-
-
-def _positive(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"must be a number above 0; got {text!r}.")
-    return value
-
-
-def _names(text: str) -> list[str]:
-    return text.split(",")
 
 
 # Options -------------------------------------------------------------------------------------
@@ -295,9 +253,9 @@ _DEFAULTS = CNN2DClassifier()
 #: A classifier for the command without a name, whose many fits must end in two minutes.
 _PLAIN = CNN2DClassifier(module="small", augment=None, max_epochs=8, batch_size=64)
 #: Settings that several options have.
-_N = {"type": _count, "metavar": "N"}
-_AUTO = {"type": _count_or_auto, "metavar": "N|auto"}
-_PER_AXIS = {"nargs": "+", "action": _PerAxis, "metavar": "N"}
+_N = {"type": count, "metavar": "N"}
+_AUTO = {"type": count_or_auto, "metavar": "N|auto"}
+_PER_AXIS = {"nargs": "+", "action": OneOrSeveral, "metavar": "N"}
 _FILE = {"type": Path, "metavar": "FILE.csv"}
 
 _INTERRUPT = "Ctrl-C prints the finished part."
@@ -314,6 +272,33 @@ _GROUPS: Options = {
         metavar="NAME",
     ),
 }
+#: Parameters of load_npz.
+_ARRAYS: Options = {
+    "n_spatial": _option(
+        "--spatial-axes",
+        "number of spatial axes of an image. 3 takes (n, d, h, w) for volumes of few slices",
+        type=int,
+        choices=(2, 3),
+    ),
+}
+#: Parameters of load_npz and load_image_folder.
+_BOTH: Options = {
+    "channel_axis": _option(
+        "--channel-axis",
+        "axis of an image that counts channels, in .npz files, .npy and zarr: -1 if they come "
+        "last, 0 if they come first",
+        type=int,
+        metavar="N",
+    ),
+    "missing_values": _option(
+        "--missing-values",
+        "texts that stand for a missing label or group (default: NA, NaN, None, NULL and the "
+        "like). '' is empty text only",
+        type=names,
+        metavar="TEXT[,...]",
+    ),
+}
+_OF_FILES: Options = {**_GROUPS, **_ARRAYS, **_BOTH}
 #: Parameters of load_image_folder.
 _FOLDER: Options = {
     "labels": _option("--labels", "table with a row for each image", **_FILE),
@@ -327,10 +312,20 @@ _FOLDER: Options = {
         metavar="NAME",
     ),
     "split_column": _option("--split-column", "column with train, val or test", metavar="NAME"),
+    "splits": _option(
+        "--splits",
+        "part of each folder of a split, or of each value of --split-column, such as "
+        "fold1=train,fold2=test,extra=none. none alone: all folders are classes",
+        type=split_names,
+        metavar="NAME=PART[,...]",
+    ),
+    "encoding": _option(
+        "--encoding", "encoding of the table, such as cp1252 (default: UTF-8)", metavar="NAME"
+    ),
     "size": _option(
         "--size",
         "size of all images, in pixels: one number for all axes, or a number for each",
-        type=_count,
+        type=count,
         **_PER_AXIS,
     ),
     "resize": _option(
@@ -342,10 +337,20 @@ _FOLDER: Options = {
         "--spacing",
         "resample NIfTI and DICOM to this voxel spacing, for all axes or each. With "
         "--size, it needs --resize crop",
-        type=_positive,
+        type=positive,
         **_PER_AXIS | {"metavar": "MM"},
     ),
     "channels": _option("--channels", "convert pictures: 1 is grey, 3 RGB, 4 RGBA", **_N),
+    "intensity": _option(
+        "--intensity",
+        "scale of the numbers: stored, full_range, percentiles, or a window of two numbers, such "
+        "as -160 240 for a CT (default: as stored, and files of different scales are refused)",
+        type=number_or_word,
+        **_PER_AXIS | {"metavar": "RULE|N"},
+    ),
+    "max_pixels": _option(
+        "--max-pixels", "greatest number of pixels of a file (default: 2^29)", **_N
+    ),
     "cache": _option(
         "--image-cache",
         "keep images after the first epoch, so that they are read once",
@@ -359,7 +364,7 @@ _FOLDER: Options = {
 }
 #: Parameter of the classifiers that only a study sets.
 _LEARNING_RATE: Options = {
-    "lr": _option("--lr", "learning rate", type=_positive, default=_DEFAULTS.lr, metavar="X"),
+    "lr": _option("--lr", "learning rate", type=positive, default=_DEFAULTS.lr, metavar="X"),
 }
 _OUTPUTS_OF_STUDY: Options = {
     "html": _option(
@@ -383,7 +388,7 @@ def _add_data(parser: _Parser) -> None:
         "(PNG, JPEG, TIFF, NIfTI, DICOM, npy, ...) with a folder for each class, or any folder "
         "with --labels",
     )
-    parser.add_options(_GROUPS)
+    parser.add_options({**_GROUPS, **_BOTH, **_ARRAYS})
     parser.add_options(_FOLDER, "folders of image files")
     parser.set_defaults(data_option="")
 
@@ -408,14 +413,14 @@ def _options_of_configurations(losses: str) -> Options:
             "--loss --losses",
             f"such as wce or ce+0.5*mcc. Repeat the option for more (default: {losses})",
             action="extend",
-            type=_names,
+            type=names,
             metavar="LOSS[,LOSS...]",
         ),
         "samplers": _option(
             "--sampler --samplers",
             f"of {', '.join(STRATEGIES)}. Repeat the option for more (default: uniform, balanced)",
             action="extend",
-            type=_names,
+            type=names,
             metavar="SAMPLER[,SAMPLER...]",
         ),
     }
@@ -448,10 +453,10 @@ def _options_of_study() -> Options:
             metavar="NAME",
         ),
         "n_jobs": _option(
-            "--jobs", "fits at a time, -1 for all processors (default: 1)", type=_jobs, metavar="N"
+            "--jobs", "fits at a time, -1 for all processors (default: 1)", type=jobs, metavar="N"
         ),
         "random_state": _option(
-            "--seed", "of folds, weights and batches", type=_seed, default=0, metavar="N"
+            "--seed", "of folds, weights and batches", type=seed, default=0, metavar="N"
         ),
         "cache_dir": _option(
             "--cache",
@@ -533,19 +538,19 @@ def _load(parser: _Parser, args: argparse.Namespace) -> Bunch:
         if args.data_option:
             parser.error(f"{about} is a folder. Use 'skimbal compare {data}'.")
         return _load_folder(parser, args)
-    given = [_FOLDER[name][0] for name in _folder_params(args)]
-    if given:
-        parser.error(f"{given[0]} is for folders of image files, but there is no folder {data}.")
+    for name in _given(args, _FOLDER):
+        option = _FOLDER[name][0]
+        parser.error(f"{option} is for folders of image files, but there is no folder {data}.")
     if data.endswith(".npz"):
         try:
-            return load_npz(data, groups=args.groups)
+            return load_npz(data, groups=args.groups, **_given(args, {**_ARRAYS, **_BOTH}))
         except (OSError, ValueError) as error:
             of_groups = "" if args.groups is None else f" --groups {args.groups}"
             parser.refuse(error, f"{about}{of_groups}")
-    if args.groups is not None:
+    for name in _given(args, _OF_FILES):
         parser.error(
-            f"--groups must be an array of an .npz file; got {args.groups!r}, but {data} is not "
-            "such a file and has no groups."
+            f"{_OF_FILES[name][0]} is for .npz files; got {getattr(args, name)!r}, but {data} is "
+            "not such a file."
         )
     if data == "digits":
         return load_imbalanced_digits()
@@ -566,15 +571,21 @@ def _names_folder(data: str) -> bool:
 
 def _folder_params(args: argparse.Namespace) -> dict[str, Any]:
     """Return the arguments of load_image_folder that were given."""
-    given = {name: getattr(args, name, None) for name in _FOLDER}
+    return _given(args, {**_FOLDER, **_BOTH})
+
+
+def _given(args: argparse.Namespace, options: Options) -> dict[str, Any]:
+    """Return the parameters whose options were given."""
+    given = {name: getattr(args, name, None) for name in options}
     return {name: value for name, value in given.items() if value is not None}
 
 
 def _load_folder(parser: _Parser, args: argparse.Namespace) -> Bunch:
-    if args.groups is not None:
+    for name in _given(args, {**_GROUPS, **_ARRAYS}):
+        remedy = "Give --labels FILE.csv --group-column NAME." if name == "groups" else ""
         parser.error(
-            f"--groups must be an array of an .npz file; got {args.groups!r}, but {args.data} is a "
-            "folder. Give --labels FILE.csv --group-column NAME."
+            f"{_OF_FILES[name][0]} is for .npz files; got {getattr(args, name)!r}, but {args.data} "
+            f"is a folder. {remedy}"
         )
     try:
         with warnings.catch_warnings():
@@ -603,9 +614,9 @@ def _parts(data: Bunch) -> list[str]:
 
 def _with_class_names(data: Bunch, y: np.ndarray) -> np.ndarray:
     """Return class names for class numbers, where the classes have names."""
-    if data.target_names == [str(k) for k in range(len(data.target_names))]:
+    if data.target_names == [str(label) for label in data.classes.tolist()]:
         return y
-    return np.asarray(np.array(data.target_names)[y])
+    return np.asarray(np.array(data.target_names)[np.searchsorted(data.classes, y)])
 
 
 def _joined(data: Bunch, key: str, splits: Sequence[str]) -> np.ndarray | ImageArray:
@@ -673,8 +684,9 @@ def _estimator(
 ) -> CNN2DClassifier | CNN3DClassifier:
     classifier = CNN2DClassifier if data.ndim == 2 else CNN3DClassifier
     shape = data["X_train" if _parts(data) else "X"].shape[1:]
-    # Files know their axes: a volume of few slices does not have its channels last.
-    input_shape = shape if _is_folder(data) and data.ndim == 3 else None
+    # Files know their axes. Of an array, the user has said that few slices are not channels.
+    is_unclear = data.ndim == 3 and guess_axes((1, *shape)).surely_channels_last
+    input_shape = shape if is_unclear and not _is_folder(data) else None
     estimator = classifier(input_shape=input_shape, **_params(args))
     try:
         check_crop_size(estimator, (1, *shape[-data.ndim :]))
