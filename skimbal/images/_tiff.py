@@ -249,8 +249,8 @@ def _form_of_numbers(page: "TiffPage", described: str) -> _Form:
         )
     most = 2**bits - 1
     full = {"f": 1, "i": most // 2}.get(dtype.kind, max(most, 255))
-    least = -full - 1 if dtype.kind == "i" else 0
-    full_range = None if dtype.kind == "f" else (float(least), float(full))
+    # Wider and signed numbers are measurements, of which none has the range of its dtype.
+    full_range = (0.0, float(full)) if dtype.kind in "?bu" and bits <= 16 else None
     stored = np.dtype(np.uint8) if bits < 8 else dtype
 
     def render(pixels: np.ndarray) -> np.ndarray:
