@@ -6,7 +6,7 @@ import re
 import shutil
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,19 +16,6 @@ from sklearn.utils import Bunch
 from tqdm import tqdm
 
 from skimbal import CNN2DClassifier, CNN3DClassifier, CollapseWarning, LossMix, __version__
-from skimbal.arguments import (
-    Options,
-    Parser,
-    PerAxis,
-    count,
-    count_or_auto,
-    jobs,
-    names,
-    one_line,
-    option,
-    positive,
-    seed,
-)
 from skimbal.augmentation import RECIPES
 from skimbal.classifiers.parameters import check_crop_size, check_parameters
 from skimbal.datasets import (
@@ -45,6 +32,19 @@ from skimbal.exceptions import ParameterError, import_optional
 from skimbal.images import ImageArray, concatenate
 from skimbal.losses import get_loss
 from skimbal.networks import BUILT_IN
+from skimbal.options import (
+    OneOrSeveral,
+    Options,
+    Parser,
+    count,
+    count_or_auto,
+    jobs,
+    names,
+    number_or_word,
+    one_line,
+    positive,
+    seed,
+)
 from skimbal.sampling import STRATEGIES, check_sampler
 from skimbal.study import PAPER_LOSSES, LossStudy, compare_losses
 from skimbal.study.scores import SCORES
@@ -211,6 +211,13 @@ def _can_print(text: str) -> bool:
 # Options -------------------------------------------------------------------------------------
 
 
+def _option(names: str, words: str, **settings: object) -> tuple[str, Mapping[str, Any]]:
+    """Return the names of an option, and its settings for argparse with the words for --help."""
+    if "default" in settings:
+        words = f"{words} (default: %(default)s)"
+    return names, {"help": words, **settings}
+
+
 #: The classifier, of whose parameters the options have the defaults.
 _DEFAULTS = CNN2DClassifier()
 #: A classifier for the command without a name, whose many fits must end in two minutes.
@@ -218,7 +225,7 @@ _PLAIN = CNN2DClassifier(module="small", augment=None, max_epochs=8, batch_size=
 #: Settings that several options have.
 _N = {"type": count, "metavar": "N"}
 _AUTO = {"type": count_or_auto, "metavar": "N|auto"}
-_PER_AXIS = {"nargs": "+", "action": PerAxis, "metavar": "N"}
+_PER_AXIS = {"nargs": "+", "action": OneOrSeveral, "metavar": "N"}
 _FILE = {"type": Path, "metavar": "FILE.csv"}
 
 _INTERRUPT = "Ctrl-C prints the finished part."
@@ -228,7 +235,7 @@ _DATA = (
     "file"
 )
 _GROUPS: Options = {
-    "groups": option(
+    "groups": _option(
         "--groups",
         "array of the .npz file with the group of each image, such as a patient. A "
         "file with splits has train_NAME, val_NAME and test_NAME",
@@ -237,42 +244,58 @@ _GROUPS: Options = {
 }
 #: Parameters of load_image_folder.
 _FOLDER: Options = {
-    "labels": option("--labels", "table with a row for each image", **_FILE),
-    "path_column": option(
+    "labels": _option("--labels", "table with a row for each image", **_FILE),
+    "path_column": _option(
         "--path-column", "column of paths, relative to the folder (default: path)", metavar="NAME"
     ),
-    "label_column": option("--label-column", "column of classes (default: label)", metavar="NAME"),
-    "group_column": option(
+    "label_column": _option("--label-column", "column of classes (default: label)", metavar="NAME"),
+    "group_column": _option(
         "--group-column",
         "column of groups, such as patients. No group is on both sides of a split",
         metavar="NAME",
     ),
-    "split_column": option("--split-column", "column with train, val or test", metavar="NAME"),
-    "size": option(
+    "split_column": _option("--split-column", "column with train, val or test", metavar="NAME"),
+    "size": _option(
         "--size",
         "size of all images, in pixels: one number for all axes, or a number for each",
         type=count,
         **_PER_AXIS,
     ),
-    "resize": option(
+    "resize": _option(
         "--resize",
         "interpolate, or crop to the centre (default: resample)",
         choices=("resample", "crop"),
     ),
-    "spacing": option(
+    "spacing": _option(
         "--spacing",
         "resample NIfTI and DICOM to this voxel spacing, for all axes or each. With "
         "--size, it needs --resize crop",
         type=positive,
         **_PER_AXIS | {"metavar": "MM"},
     ),
-    "channels": option("--channels", "convert pictures: 1 is grey, 3 RGB, 4 RGBA", **_N),
-    "cache": option(
+    "channels": _option("--channels", "convert pictures: 1 is grey, 3 RGB, 4 RGBA", **_N),
+    "channel_axis": _option(
+        "--channel-axis",
+        "axis of the channels in .npy, .npz and zarr, such as -1 (default: channels first)",
+        type=int,
+        metavar="N",
+    ),
+    "intensity": _option(
+        "--intensity",
+        "scale of the numbers: stored, full_range, percentiles, or a window of two numbers, such "
+        "as -160 240 for a CT (default: as stored, and files of different scales are refused)",
+        type=number_or_word,
+        **_PER_AXIS | {"metavar": "RULE|N"},
+    ),
+    "max_pixels": _option(
+        "--max-pixels", "greatest number of pixels of a file (default: 2^29)", **_N
+    ),
+    "cache": _option(
         "--image-cache",
         "keep images after the first epoch, so that they are read once",
         metavar="memory|FOLDER",
     ),
-    "on_error": option(
+    "on_error": _option(
         "--on-error",
         "end at a file that cannot be read or has no label, or skip it (default: raise)",
         choices=("raise", "skip"),
@@ -280,10 +303,10 @@ _FOLDER: Options = {
 }
 #: Parameter of the classifiers that only a study sets.
 _LEARNING_RATE: Options = {
-    "lr": option("--lr", "learning rate", type=positive, default=_DEFAULTS.lr, metavar="X"),
+    "lr": _option("--lr", "learning rate", type=positive, default=_DEFAULTS.lr, metavar="X"),
 }
 _OPTIONS_OF_INFO: Options = {
-    "quick": option(
+    "quick": _option(
         "--quick",
         "read the headers of files only, so that ranges, copies and damaged files stay unknown",
         action="store_true",
@@ -291,20 +314,20 @@ _OPTIONS_OF_INFO: Options = {
 }
 #: Parameter of compare_losses.
 _COPIES: Options = {
-    "check_copies": option(
+    "check_copies": _option(
         "--no-copy-check",
         "do not look for images that occur more than once, for which all images are read once",
         action="store_false",
     ),
 }
 _OUTPUTS_OF_STUDY: Options = {
-    "html": option(
+    "html": _option(
         "--html",
         "new file for a report with pictures and code. It needs pip install 'skimbal[study]'",
         type=Path,
         metavar="FILE.html",
     ),
-    "csv": option("--csv", "new file for all scores, unrounded", **_FILE),
+    "csv": _option("--csv", "new file for all scores, unrounded", **_FILE),
 }
 #: Parameters of the classifiers that have an option.
 _CLASSIFIER = ("augment", "batch_size", "crop_size", "device", "lr", "max_epochs", "module")
@@ -326,11 +349,11 @@ def _add_data(parser: Parser) -> None:
 
 def _options_of_default() -> Options:
     return {
-        "data": option(
+        "data": _option(
             "--data", f"{_DATA} in the form of MedMNIST", default="digits", metavar="NAME|FILE.npz"
         ),
-        "n_repeats": option("--seeds", "fits of each configuration", default=3, **_N),
-        "output": option(
+        "n_repeats": _option("--seeds", "fits of each configuration", default=3, **_N),
+        "output": _option(
             "--output",
             "new file for the table, unrounded. An existing file is not overwritten",
             **_FILE,
@@ -340,14 +363,14 @@ def _options_of_default() -> Options:
 
 def _options_of_configurations(losses: str) -> Options:
     return {
-        "losses": option(
+        "losses": _option(
             "--loss --losses",
             f"such as wce or ce+0.5*mcc. Repeat the option for more (default: {losses})",
             action="extend",
             type=names,
             metavar="LOSS[,LOSS...]",
         ),
-        "samplers": option(
+        "samplers": _option(
             "--sampler --samplers",
             f"of {', '.join(STRATEGIES)}. Repeat the option for more (default: uniform, balanced)",
             action="extend",
@@ -359,37 +382,37 @@ def _options_of_configurations(losses: str) -> Options:
 
 def _options_of_study() -> Options:
     return {
-        "cv": option("--cv", "number of stratified folds (default: 5)", **_N),
-        "n_repeats": option(
+        "cv": _option("--cv", "number of stratified folds (default: 5)", **_N),
+        "n_repeats": _option(
             "--repeats",
             "number of times that the folds are drawn. With --test, number of seeds",
             default=1,
             **_N,
         ),
-        "test": option(
+        "test": _option(
             "--test",
             "fit on the training rows and judge on the test rows, instead of a cross-validation",
             action="store_true",
         ),
-        "baseline": option(
+        "baseline": _option(
             "--baseline",
             "loss that all others are compared with (default: ce, and wce for losses "
             "that add a term to wce)",
             metavar="LOSS",
         ),
-        "scoring": option(
+        "scoring": _option(
             "--scoring",
             f"score that ranks: {', '.join(SCORES)}, f1[CLASS] or a scorer of scikit-learn",
             default="balanced_accuracy",
             metavar="NAME",
         ),
-        "n_jobs": option(
+        "n_jobs": _option(
             "--jobs", "fits at a time, -1 for all processors (default: 1)", type=jobs, metavar="N"
         ),
-        "random_state": option(
+        "random_state": _option(
             "--seed", "of folds, weights and batches", type=seed, default=0, metavar="N"
         ),
-        "cache_dir": option(
+        "cache_dir": _option(
             "--cache",
             "folder that keeps every finished fit. It is new, or of an earlier run on "
             "the same data",
@@ -402,23 +425,23 @@ def _options_of_study() -> Options:
 def _options_of_classifiers(clf: CNN2DClassifier) -> Options:
     names = ("auto", *BUILT_IN)
     return {
-        "max_epochs": option("--epochs", "epochs of a fit", default=clf.max_epochs, **_AUTO),
-        "batch_size": option("--batch-size", "images of a batch", default=clf.batch_size, **_AUTO),
-        "module": option("--module", "network", choices=names, default=clf.module),
-        "augment": option(
+        "max_epochs": _option("--epochs", "epochs of a fit", default=clf.max_epochs, **_AUTO),
+        "batch_size": _option("--batch-size", "images of a batch", default=clf.batch_size, **_AUTO),
+        "module": _option("--module", "network", choices=names, default=clf.module),
+        "augment": _option(
             "--augment",
             "recipe that changes the training images in every epoch, such as random flips, or all "
             "steps of the paper",
             choices=("none", "auto", *RECIPES),
             default=clf.augment or "none",
         ),
-        "crop_size": option(
+        "crop_size": _option(
             "--crop-size",
             "train on random windows of this size, for all axes or each, and judge on the centre",
             type=int,
             **_PER_AXIS,
         ),
-        "device": option("--device", "cpu, cuda, cuda:1, auto, ...", default=_DEFAULTS.device),
+        "device": _option("--device", "cpu, cuda, cuda:1, auto, ...", default=_DEFAULTS.device),
     }
 
 
@@ -613,9 +636,7 @@ def _estimator(
 ) -> CNN2DClassifier | CNN3DClassifier:
     classifier = CNN2DClassifier if data.ndim == 2 else CNN3DClassifier
     shape = data["X_train" if _parts(data) else "X"].shape[1:]
-    # Files know their axes: a volume of few slices does not have its channels last.
-    input_shape = shape if _is_folder(data) and data.ndim == 3 else None
-    estimator = classifier(input_shape=input_shape, **_params(args))
+    estimator = classifier(**_params(args))
     try:
         check_crop_size(estimator, (1, *shape[-data.ndim :]))
     except ValueError as error:

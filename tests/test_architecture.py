@@ -21,14 +21,15 @@ MAY_IMPORT: dict[str, set[str]] = {"exceptions": set(), "typing": set(), "genera
 GROUND = {"exceptions", "typing", "generators"}
 MAY_IMPORT["soft_metrics"] = GROUND
 MAY_IMPORT["losses"] = GROUND | {"soft_metrics"}
-for leaf in ("arguments", "sampling", "augmentation", "networks", "images", "displays"):
+for leaf in ("sampling", "augmentation", "networks", "images", "displays"):
     MAY_IMPORT[leaf] = GROUND
 MAY_IMPORT["datasets"] = GROUND | {"images"}
 MAY_IMPORT["training"] = GROUND | {"losses", "sampling", "augmentation", "networks"}
 MAY_IMPORT["classifiers"] = MAY_IMPORT["training"] | {"images", "training"}
 MAY_IMPORT["study"] = MAY_IMPORT["classifiers"] | {"classifiers", "datasets", "displays"}
 MAY_IMPORT["__main__"] = MAY_IMPORT["study"] - {"training", "displays"}
-MAY_IMPORT["__main__"] |= {"__init__", "arguments", "study"}
+MAY_IMPORT["options"] = GROUND
+MAY_IMPORT["__main__"] |= {"__init__", "options", "study"}
 MAY_IMPORT["__init__"] = MAY_IMPORT["study"] | {"study"}
 
 

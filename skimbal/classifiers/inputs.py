@@ -168,14 +168,23 @@ def check_images(
 
 
 def from_paths(X: ImagesLike) -> ImagesLike:
-    """Take a list, an array or a column of paths for the images in these files."""
-    if not isinstance(X, list | tuple) and not (
-        getattr(X, "ndim", 0) == 1
-        and getattr(getattr(X, "dtype", None), "kind", "") in ("O", "U", "T")
-    ):
+    """Take a list, an array, a column or a table of one column of paths for these images."""
+    entries: Collection[PathLike] | np.ndarray | None
+    entries = X if isinstance(X, list | tuple) else _column_of_text(X)
+    if entries is None or not any(isinstance(entry, str | os.PathLike) for entry in entries):
         return X
-    entries: Collection[PathLike] = X  # type: ignore[assignment]
-    return ImageFiles(entries) if any(isinstance(e, str | os.PathLike) for e in entries) else X
+    return ImageFiles(entries)
+
+
+def _column_of_text(X: ImagesLike) -> np.ndarray | None:
+    """Return the entries of an array or a table of one column, unless they are numbers."""
+    shape = tuple(getattr(X, "shape", ()))
+    # Tables have no dtype.
+    kind = getattr(X.dtype, "kind", "") if hasattr(X, "dtype") else "O"
+    if len(shape) not in (1, 2) or shape[1:] not in ((), (1,)) or kind not in ("O", "U", "T"):
+        return None
+    column: np.ndarray = np.asarray(X).reshape(-1)
+    return column
 
 
 def _as_array(data: ImagesLike | ArrayLike) -> Any:
@@ -232,6 +241,14 @@ def _shape_of_images(
     estimator: InputClassifier, images: np.ndarray | ImageArray, reset: bool
 ) -> tuple[int, ...]:
     name, n_axes = type(estimator).__name__, len(estimator.spatial_axes)
+    knows_axes = isinstance(images, ImageFiles) and images.knows_axes
+    if isinstance(images, ImageFiles) and knows_axes and images.n_spatial != n_axes:
+        raise ValueError(
+            f"{name} takes images of {n_axes} spatial axes; got files of {images.n_spatial}, of "
+            f"shape {images.shape[1:]}. The first is {images.paths[0]}. Use "
+            f"CNN{images.n_spatial}DClassifier, or give ImageFiles a transform= that returns "
+            f"images of {n_axes} spatial axes."
+        )
     if images.ndim not in (n_axes + 1, n_axes + 2):
         axes = ", ".join(estimator.spatial_axes)
         raise ValueError(
@@ -252,7 +269,7 @@ def _shape_of_images(
                 f"X has sample shape {shape}, but {name} is expecting sample shape {expected} as "
                 "input."
             )
-    elif guess_axes(images.shape).surely_channels_last:
+    elif not knows_axes and guess_axes(images.shape, n_axes).surely_channels_last:
         back = ", ".join(str(axis) for axis in range(1, images.ndim - 1))
         raise ValueError(
             f"X must have its channels first; got the shape {images.shape}, which looks as if they "

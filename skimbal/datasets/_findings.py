@@ -69,7 +69,9 @@ def plural(n: int, noun: str, several: str | None = None) -> str:
     return f"{n:,} {noun if n == 1 else several or noun + 's'}"
 
 
-def doubts(images: InspectedImages, copies: list[list[int]]) -> list[Finding]:
+def doubts(
+    images: InspectedImages, copies: list[list[int]], *, is_one_scale: bool
+) -> list[Finding]:
     """Return the reasons to doubt scores on these images, the worst first."""
     return [
         *_parts_of_copies(images, copies),
@@ -79,7 +81,8 @@ def doubts(images: InspectedImages, copies: list[list[int]]) -> list[Finding]:
         *_other_copies(images, copies),
         *_missing_classes(images),
         *_constant_images(images),
-        *_unequal_scales(images),
+        *([] if is_one_scale else _unequal_scales(images)),
+        *_doubtful_files(images),
         *_properties_of_classes(images),
     ]
 
@@ -220,9 +223,21 @@ def _unequal_scales(images: InspectedImages) -> list[Finding]:
     least, most = format_number(min(highs)), format_number(max(highs))
     text = (
         f"The images may have different scales: the greatest number of an image is between {least} "
-        f"and {most}. A rule of intensity brings them to one scale."
+        f"and {most}. For files, intensity= brings them to one scale."
     )
     return [Finding(text)]
+
+
+def _doubtful_files(images: InspectedImages) -> list[Finding]:
+    """Collect the doubts of readers, each with the files that it is about."""
+    names: dict[str, list[str]] = {}
+    for name, image in zip(images.names, images.measured, strict=True):
+        if image is not None and image.doubt is not None:
+            names.setdefault(image.doubt, []).append(name)
+    return [
+        Finding(f"{plural(len(of_doubt), 'image')}: {doubt}.", tuple(of_doubt))
+        for doubt, of_doubt in names.items()
+    ]
 
 
 def _properties_of_classes(images: InspectedImages) -> list[Finding]:

@@ -27,6 +27,7 @@ class Measured(NamedTuple):
     spacing: tuple[float, ...] | None
     full_range: tuple[float, float] | None
     unit: str | None
+    doubt: str | None = None
     low: float | None = None
     high: float | None = None
     sample: np.ndarray = np.empty(0)
@@ -99,14 +100,14 @@ class PixelKind:
 
 def measure(image: DecodedImage, *, header_only: bool, n_sampled: int) -> Measured:
     """Measure an image, and keep a sample of its pixels."""
-    pixels, n_spatial, spacing, full_range, unit = image
+    pixels, n_spatial, spacing, full_range, unit, doubt = image
     if pixels.dtype.kind not in "biuf":
         raise ValueError(f"the image must hold real numbers; got {pixels.dtype}")
     if pixels.ndim not in (2, 3, 4) or pixels.size == 0:
         raise ValueError(f"the image must have 2 or 3 spatial axes; got shape {pixels.shape}")
     # Distances from different headers differ by rounding.
     rounded = None if spacing is None else tuple(round(float(mm), 3) for mm in spacing)
-    facts = Measured(pixels.shape, n_spatial, pixels.dtype.name, rounded, full_range, unit)
+    facts = Measured(pixels.shape, n_spatial, pixels.dtype.name, rounded, full_range, unit, doubt)
     if header_only:
         return facts
     n_bad = 0

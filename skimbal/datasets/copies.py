@@ -18,7 +18,7 @@ _CHUNK = 2**25
 def image_digest(image: np.ndarray) -> bytes | None:
     """Return a digest of the numbers of an image, or None if all of them are equal.
 
-    The same numbers have the same digest in each dtype that holds them, and with or without axes
+    The same numbers have the same digest in each dtype, whole numbers up to 2**53, and with or without axes
     of length 1. All images of one value are alike and are not copies of a picture.
     """
     if image.size == 0 or image.dtype.kind not in "biuf":
@@ -39,7 +39,7 @@ def _plain(image: np.ndarray, low: Any, high: Any) -> np.ndarray:
     """Return the image in the smallest dtype that holds its numbers."""
     if image.dtype.kind == "f":
         # The first numbers tell most images of fractions from images of whole numbers.
-        parts = (image.reshape(-1)[:64], image) if abs(low) < 2**31 and abs(high) < 2**31 else ()
+        parts = (image.reshape(-1)[:64], image) if max(-low, high) < 2**53 else ()
         if not parts or not all((np.rint(part) == part).all() for part in parts):
             narrow = image.astype("<f4")
             exact = image.dtype.itemsize <= 4 or np.array_equal(narrow, image, equal_nan=True)

@@ -6,6 +6,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,7 +24,9 @@ from skimbal.datasets.card import DataCard
 from skimbal.datasets.copies import find_copies
 from skimbal.datasets.folder import FolderRow, list_rows, load_image_folder
 from skimbal.datasets.npz import split_key
+from skimbal.exceptions import ParameterError
 from skimbal.images import DecodedImage, ImageFiles, ImageOptions, ReadRequest
+from skimbal.images.axes import with_channels_first
 from skimbal.images.formats import format_name, read_image
 from skimbal.typing import PathLike
 
@@ -69,6 +72,8 @@ class DataInspection:
         Dtype, range and histogram of the numbers, for each kind of numbers.
     copies : list of tuple of str
         The names of the images of each picture that occurs more than once.
+    license : str
+        License of the images, as far as it is stated.
     unreadable : dict of str to str
         Name of each file that cannot be read, mapped to the reason.
     card : DataCard or None
@@ -107,6 +112,7 @@ class DataInspection:
     spacings: dict[tuple[float, ...] | None, int]
     pixels: list[PixelKind]
     copies: list[tuple[str, ...]]
+    license: str
     unreadable: dict[str, str]
     card: DataCard | None
     headers_only: bool = False
@@ -194,6 +200,7 @@ def inspect_data(data: Bunch, *, headers_only: bool = False, verbose: int = 0) -
     rows = [row for part in parts for row in _rows_of_part(data, part, parts)]
     unreadable: dict[str, str] = {}
     of_readers: list[str] = []
+    options: ImageOptions = {}
     if isinstance(first, ImageFiles):
         paths = [path for part in parts for path in arrays[part].paths]
         rows = [row._replace(path=path) for row, path in zip(rows, paths, strict=True)]
@@ -206,8 +213,10 @@ def inspect_data(data: Bunch, *, headers_only: bool = False, verbose: int = 0) -
         images,
         name=str(data.get("name") or "data"),
         source=_source_of(data),
+        license=str(data.get("license") or ""),
         refusals=_set_aside({}, unreadable, Path()),
         doubts_before=[],
+        is_one_scale=options.get("intensity") is not None,
         remarks=[],
         of_readers=of_readers,
         unreadable=unreadable,
@@ -302,10 +311,12 @@ def inspect_folder(
         images,
         name=root.resolve().name,
         source=f"folder {root}",
+        license="",
         refusals=refusals,
         # A loader that skips says how many files it has skipped.
         doubts_before=[f._replace(text=f"Skipped: {f.text}") for f in found] if skips else [],
-        remarks=[text for text in remarks if text not in of_readers and "skipped" not in text],
+        is_one_scale=options.get("intensity") is not None,
+        remarks=_remarks_of_loader(remarks, images, of_readers),
         of_readers=of_readers,
         unreadable=unreadable,
         class_names=sorted(set(images.labels)) if data is None else data.target_names,
@@ -323,6 +334,21 @@ def _try(load: Callable[[], Bunch]) -> tuple[Bunch | None, ValueError | OSError 
         except (ValueError, OSError) as refusal:
             data, error = None, refusal
     return data, error, [str(warning.message) for warning in caught]
+
+
+def _remarks_of_loader(
+    texts: list[str], images: InspectedImages, of_readers: list[str]
+) -> list[str]:
+    """Return the warnings of a loader, without its number of skipped files and doubts of readers.
+
+    An inspection finds these itself.
+    """
+    known = {image.doubt for image in images.measured if image is not None and image.doubt}
+    return [
+        text
+        for text in texts
+        if text not in of_readers and not any(part in text for part in (*known, "skipped"))
+    ]
 
 
 def _used(data: Bunch) -> tuple[tuple[int, ...], str, int]:
@@ -408,6 +434,9 @@ def _refusals_of_loader(
         if refusal is None:
             good.append(path)
             continue
+        is_named = path in str(refusal) or os.path.abspath(path) in str(refusal)
+        if isinstance(refusal, ParameterError) and not is_named:
+            raise refusal  # no file could mend it
         key = getattr(refusal, "parameter", "") or str(refusal).replace(path, "")
         refused.setdefault(key, (refusal, []))[1].extend(images.names[i] for i in same)
     found = [_of_error(refusal, root, tuple(names)) for refusal, names in refused.values()]
@@ -506,14 +535,18 @@ def _read_files(
     n_sampled, reader = _n_sampled(len(rows)), options.get("reader")
     limit = options.get("max_pixels", ReadRequest().max_pixels)
     request = ReadRequest(options.get("channels"), headers_only, limit)
+    axis = options.get("channel_axis")
 
     def look(row: FolderRow) -> Measured | str:
         try:
-            image = (
-                read_image(row.path, request)
-                if reader is None
-                else DecodedImage(ImageFiles([row.path], reader=reader)[0])
-            )
+            if reader is None:
+                image = read_image(row.path, request)
+                if axis is not None:
+                    with suppress(ParameterError):  # the loader refuses it
+                        image = with_channels_first(image, axis, row.path)
+            else:
+                one = ImageFiles([row.path], reader=reader, channel_axis=axis)
+                image = DecodedImage(one[0], one.n_spatial)
             return measure(image, header_only=headers_only, n_sampled=n_sampled)
         except ImportError:
             raise
@@ -582,8 +615,10 @@ def _assemble(
     *,
     name: str,
     source: str,
+    license: str,
     refusals: list[Finding],
     doubts_before: list[Finding],
+    is_one_scale: bool,
     remarks: list[str],
     of_readers: list[str],
     unreadable: dict[str, str],
@@ -607,7 +642,7 @@ def _assemble(
         warnings=[
             *doubts_before,
             *(Finding(" ".join(text.split())) for text in dict.fromkeys(remarks)),
-            *doubts(images, copies),
+            *doubts(images, copies, is_one_scale=is_one_scale),
             *_warnings_of_readers(of_readers),
         ],
         formats=dict(Counter(formats).most_common()),
@@ -615,6 +650,7 @@ def _assemble(
         channels=dict(Counter(channels for channels, _ in axes).most_common()),
         spacings=dict(Counter(image.spacing for image in measured).most_common()),
         pixels=pixel_kinds(measured),
+        license=license,
         copies=[tuple(images.names[i] for i in same) for same in copies],
         unreadable=unreadable,
         card=_card(images, class_names, used) if images.names else None,
@@ -672,7 +708,9 @@ def _verdict(
     else:
         read = "Pixels were not read." if inspection.headers_only else "All images can be read."
         n_skipped = len(inspection.unreadable)
-        lines.append(f"Loads. {f'{n_skipped:,} files are skipped.' if n_skipped else read}")
+        are = "is" if n_skipped == 1 else "are"
+        skipped = f"{plural(n_skipped, 'file')} {are} skipped." if n_skipped else read
+        lines.append(f"Loads. {skipped}")
     if inspection.warnings:
         lines += ["", "WARNINGS" if len(inspection.warnings) > 1 else "WARNING"]
     for finding in inspection.warnings:
@@ -702,6 +740,7 @@ def _fact_lines(inspection: DataInspection, width: int, unicode: bool) -> list[s
         n = sum(map(len, inspection.copies))
         of_pictures = plural(len(inspection.copies), "picture")
         facts.append(("copies", f"{n:,} images of {of_pictures}" if n else "none"))
+    facts.append(("license", inspection.license))
     return [
         line
         for name, text in facts

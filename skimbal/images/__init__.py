@@ -2,9 +2,9 @@
 
 from skimbal.images._reading import DecodedImage, ReadRequest
 from skimbal.images.array import ImageArray, concatenate
+from skimbal.images.axes import GuessedAxes, guess_axes
 from skimbal.images.files import ImageFiles, ImageOptions
 from skimbal.images.formats import FORMATS, Format, find_images
-from skimbal.images.geometry import GuessedAxes, guess_axes
 
 __all__ = [
     "FORMATS",

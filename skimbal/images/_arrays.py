@@ -6,7 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
-from skimbal.images._reading import DecodedImage, ReadRequest, header_array, import_reader
+from skimbal.images._reading import (
+    DecodedImage,
+    ReadRequest,
+    header_array,
+    import_reader,
+    range_of_dtype,
+)
 
 __all__ = ["is_zarr", "read_npy", "read_npz", "read_zarr"]
 
@@ -15,9 +21,7 @@ def read_npy(path: str, request: ReadRequest) -> DecodedImage:
     """Read an array as it is."""
     # To map a file that is too short is an error.
     pixels = np.load(path, mmap_mode="r" if request.header_only else None, allow_pickle=False)
-    return DecodedImage(
-        header_array(pixels.shape, pixels.dtype) if request.header_only else pixels, None, None
-    )
+    return _decoded(header_array(pixels.shape, pixels.dtype) if request.header_only else pixels)
 
 
 def read_npz(path: str, request: ReadRequest) -> DecodedImage:
@@ -32,7 +36,7 @@ def read_npz(path: str, request: ReadRequest) -> DecodedImage:
             raise ValueError(f"the file must hold one array; got {len(names)}: {', '.join(names)}")
         if not request.header_only:
             with np.load(path, allow_pickle=False) as arrays:
-                return DecodedImage(arrays[arrays.files[0]], None, None)
+                return _decoded(arrays[arrays.files[0]])
         with archive.open(names[0]) as entry:
             version = np.lib.format.read_magic(entry)
             read = {
@@ -40,7 +44,7 @@ def read_npz(path: str, request: ReadRequest) -> DecodedImage:
                 (2, 0): np.lib.format.read_array_header_2_0,
             }[version]
             shape, _, dtype = read(entry)
-    return DecodedImage(header_array(shape, dtype), None, None)
+    return _decoded(header_array(shape, dtype))
 
 
 def read_zarr(path: str, request: ReadRequest) -> DecodedImage:
@@ -49,9 +53,13 @@ def read_zarr(path: str, request: ReadRequest) -> DecodedImage:
     pixels = (
         header_array(array.shape, array.dtype) if request.header_only else np.asarray(array[...])
     )
-    return DecodedImage(pixels, None, None)
+    return _decoded(pixels)
 
 
 def is_zarr(path: str) -> bool:
     """Recognise a folder that is an array of zarr, of format 2 or 3."""
     return any(os.path.exists(os.path.join(path, name)) for name in ("zarr.json", ".zarray"))
+
+
+def _decoded(pixels: np.ndarray) -> DecodedImage:
+    return DecodedImage(pixels, full_range=range_of_dtype(pixels.dtype))

@@ -5,7 +5,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from skimbal.images._reading import DecodedImage, ReadRequest, header_array, import_reader
+from skimbal.images._reading import (
+    DecodedImage,
+    ReadRequest,
+    header_array,
+    import_reader,
+    range_of_dtype,
+)
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -41,7 +47,8 @@ def read_picture(path: str, request: ReadRequest) -> DecodedImage:
         pixels = np.moveaxis(pixels, -1, 0)
     elif request.channels == 3:
         pixels = np.broadcast_to(pixels, (3, *pixels.shape))
-    return DecodedImage(pixels, 3 if n_pages > 1 else 2, None)
+    n_spatial = 3 if n_pages > 1 else 2
+    return DecodedImage(pixels, n_spatial, full_range=range_of_dtype(pixels.dtype))
 
 
 def _mode_to_read(picture: "Image", channels: int | None) -> str:

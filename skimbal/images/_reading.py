@@ -11,7 +11,14 @@ import numpy.typing as npt
 
 from skimbal.exceptions import import_optional
 
-__all__ = ["DEFAULT_MAX_PIXELS", "DecodedImage", "ReadRequest", "header_array", "import_reader"]
+__all__ = [
+    "DEFAULT_MAX_PIXELS",
+    "DecodedImage",
+    "ReadRequest",
+    "header_array",
+    "import_reader",
+    "range_of_dtype",
+]
 
 #: A CT of 1,024 slices of 512 x 512 has half as many.
 DEFAULT_MAX_PIXELS = 2**29
@@ -84,6 +91,10 @@ class DecodedImage(NamedTuple):
     unit : str, default=None
         Unit or meaning of the numbers, such as ``"HU"`` or ``"Gy"``. None if the file does not
         state it.
+    doubt : str, default=None
+        A sentence on anything in the file that its users must know, although it can be read. It
+        begins in lower case and holds nothing of the single file, as files with one doubt are
+        named in one warning.
 
     Examples
     --------
@@ -98,6 +109,7 @@ class DecodedImage(NamedTuple):
     spacing: tuple[float, ...] | None = None
     full_range: tuple[float, float] | None = None
     unit: str | None = None
+    doubt: str | None = None
 
 
 def header_array(shape: tuple[int, ...], dtype: npt.DTypeLike) -> np.ndarray:
@@ -108,3 +120,13 @@ def header_array(shape: tuple[int, ...], dtype: npt.DTypeLike) -> np.ndarray:
 def import_reader(module: str, package: str | None = None) -> ModuleType:
     """Import a module that reads a format."""
     return import_optional(module, "this format", "io", package)
+
+
+def range_of_dtype(dtype: npt.DTypeLike) -> tuple[float, float] | None:
+    """Return the least and the greatest number of a dtype that pictures have, or None."""
+    known = np.dtype(dtype)
+    if known.kind == "b":
+        return 0.0, 1.0
+    if known.kind == "u" and known.itemsize <= 2:
+        return 0.0, float(np.iinfo(known).max)
+    return None

@@ -8,6 +8,7 @@ import tempfile
 import threading
 import time
 from contextlib import suppress
+from dataclasses import replace
 from typing import Protocol, TypeAlias
 
 import numpy as np
@@ -101,7 +102,7 @@ class FolderCache:
     def __init__(self, folder: str, limit: int, spec: ImageSpec) -> None:
         self._folder, self._limit, self._spec = folder, limit, spec
         try:
-            self._options = repr((spec.size, spec.resize, spec.spacing, spec.channels)).encode()
+            self._options = repr(replace(spec, reader=None)).encode()
             self._options += pickle.dumps(spec.reader, protocol=4)
         except Exception as error:
             raise ParameterError(

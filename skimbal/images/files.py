@@ -5,6 +5,7 @@ import os
 import warnings
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import fields
 from typing import Any, TypedDict
 
@@ -12,15 +13,22 @@ import numpy as np
 import numpy.typing as npt
 
 from skimbal.exceptions import ParameterError
-from skimbal.images._reading import DEFAULT_MAX_PIXELS
+from skimbal.images._reading import DEFAULT_MAX_PIXELS, DecodedImage
 from skimbal.images.array import ImageArray
-from skimbal.images.cache import ImageCache, file_stamp, make_cache
+from skimbal.images.cache import ImageCache, Stamp, file_stamp, make_cache
 from skimbal.images.geometry import (
+    FormedImage,
     ImageSpec,
     Reader,
     axis_numbers,
     cast_image,
     count_not_finite,
+)
+from skimbal.images.intensity import (
+    Intensity,
+    check_intensity,
+    is_scaled,
+    refuse_mixed_scales,
 )
 from skimbal.typing import PathLike
 
@@ -37,6 +45,8 @@ class ImageOptions(TypedDict, total=False):
     resize: str
     spacing: float | Sequence[float] | None
     channels: int | None
+    channel_axis: int | None
+    intensity: str | Sequence[float] | None
     dtype: npt.DTypeLike | None
     transform: Callable[[np.ndarray], object] | None
     reader: Reader | None
@@ -77,7 +87,8 @@ class ImageFiles(ImageArray):
         or one for all. If None, images of different shapes are refused.
     resize : {"resample", "crop"}, default="resample"
         Whether images are brought to ``size`` by linear interpolation with antialiasing, or by
-        cutting out the centre and padding evenly around it with the least value of the image.
+        cutting out the centre and padding evenly around it: colours with black, other images with
+        the least number of each channel.
     spacing : float or tuple of float, default=None
         Distance of voxels that NIfTI and DICOM images are resampled to first, in mm: a number for
         each spatial axis, or one for all. With ``size`` it needs ``resize="crop"``.
@@ -85,6 +96,19 @@ class ImageFiles(ImageArray):
         Number of channels of every image, on a first axis. Pictures are converted: 1 is grey, 3
         RGB, 4 RGBA. Other images must have this number. If None, images have the channels of their
         files, and a grey picture or a volume has no axis for them.
+    channel_axis : int, default=None
+        Axis of the channels in arrays of ``.npy``, ``.npz``, zarr and ``reader``, which do not
+        state their axes. It is moved to the front before anything else. If None, channels come
+        first, and an array that looks as if they came last is refused.
+    intensity : {"stored", "full_range", "percentiles"} or tuple of float, default=None
+        Scale that the numbers of each file are brought to, before resampling and padding.
+        ``"full_range"`` brings the numbers that such a file can hold, as 0 to 255 of eight bits, to
+        [0, 1], and refuses files without such a range. ``"percentiles"`` brings the 1st and the
+        99th percentile of the image to 0 and 1 and clips. Channels without a common range or unit
+        have their own percentiles. A window (low, high), in units of the pixels, such as
+        (-160, 240) for a CT, becomes [0, 1] and is clipped. These three give float32. ``"stored"``
+        leaves the numbers as they are. None does so, too, and refuses files of different ranges or
+        units.
     dtype : dtype, default=None
         Dtype of the images: real numbers. Numbers beyond its range are refused. If None, a dtype
         that holds the numbers of all files, and float32 after resampling.
@@ -93,10 +117,10 @@ class ImageFiles(ImageArray):
         read. The shape must be the same for all images. The function must be deterministic and
         thread-safe, and picklable where processes share the work.
     reader : callable, default=None
-        ``reader(path)`` returns an array, channels first, or a pair of the array and the distances
-        of its voxels in mm, in place of the readers of :data:`FORMATS`. It gets the path as it was
-        given. Such files have no headers. The first image is read at once, and the others are
-        checked when they are read.
+        ``reader(path)`` returns an array, channels first, a pair of the array and the distances of
+        its voxels in mm, or a :class:`DecodedImage`, in place of the readers of :data:`FORMATS`.
+        It gets the path as it was given. Such files have no headers. The first image is read at
+        once, and the others are checked when they are read.
     cache : {"memory"}, str or path-like, default=None
         Where images are kept that have been read and resized: in the memory of each process, or as
         ``.npy`` files in a folder, which is made. A file that changes is read again.
@@ -120,6 +144,9 @@ class ImageFiles(ImageArray):
         Number of axes, including the axis of the samples.
     n_spatial : int
         Number of spatial axes of an image, 2 or 3.
+    knows_axes : bool
+        Whether the files or a parameter state the number of spatial axes. Otherwise it is guessed
+        from the shape.
     has_files : bool
         True: the images are decoded from files.
     paths : list of str
@@ -175,6 +202,8 @@ class ImageFiles(ImageArray):
         resize: str = "resample",
         spacing: float | Sequence[float] | None = None,
         channels: int | None = None,
+        channel_axis: int | None = None,
+        intensity: str | Sequence[float] | None = None,
         dtype: npt.DTypeLike | None = None,
         transform: Callable[[np.ndarray], object] | None = None,
         reader: Reader | None = None,
@@ -195,14 +224,17 @@ class ImageFiles(ImageArray):
             channels=channels,
             reader=reader,
             max_pixels=max_pixels,
+            channel_axis=channel_axis,
+            intensity=check_intensity(intensity),
         )
         spec.check()
+        given = _real_dtype(dtype, spec.intensity)
         listed = _as_paths(paths, absolute=reader is None)
         files = _Files(listed, spec, transform, make_cache(cache, cache_bytes, spec))
         kept = np.arange(len(files.paths))
         if on_error == "skip":
             kept = files.drop_unreadable()
-        files.learn_shape_and_dtype(_real_dtype(dtype))
+        files.learn_shape_and_dtype(given)
         super().__init__(files)
         self._kept = kept
 
@@ -221,6 +253,11 @@ class ImageFiles(ImageArray):
     def n_spatial(self) -> int:
         """Number of spatial axes of an image."""
         return self._array.n_spatial
+
+    @property
+    def knows_axes(self) -> bool:
+        """Whether the files or a parameter state the number of spatial axes."""
+        return self._array.knows_axes
 
     def fingerprint(self) -> dict[str, object]:
         """Return facts that tell the selected images from others, without reading them.
@@ -288,6 +325,7 @@ class _Files:
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     n_spatial: int
+    knows_axes: bool
 
     def __init__(
         self,
@@ -297,12 +335,15 @@ class _Files:
         cache: ImageCache | None,
     ) -> None:
         self.paths, self.spec, self.transform, self.cache = paths, spec, transform, cache
+        #: A file and its facts, which the numbers of the other files must have in common.
+        self._known: tuple[str, DecodedImage] | None = None
 
     def take(self, rows: np.ndarray) -> "_Files":
         """Return some of the files."""
         files = _Files([self.paths[row] for row in rows], self.spec, self.transform, self.cache)
         files.shape, files.dtype = (len(rows), *self.shape[1:]), self.dtype
-        files.n_spatial = self.n_spatial
+        files.n_spatial, files.knows_axes = self.n_spatial, self.knows_axes
+        files._known = self._known
         return files
 
     def drop_unreadable(self) -> np.ndarray:
@@ -312,9 +353,16 @@ class _Files:
             try:
                 self._read_cached(path)
             except (ValueError, OSError) as error:
+                if isinstance(error, ParameterError) and error.parameter == "intensity":
+                    raise  # it is about the whole set
                 return error
             return None
 
+        if self.spec.reader is not None:  # the first image that can be read states the scale
+            for path in self.paths:
+                with suppress(ValueError, OSError):
+                    self._first_image(path)
+                    break
         with ThreadPoolExecutor(_N_HEADER_THREADS) as pool:
             failures = list(pool.map(failure, self.paths))
         lost = [error for error in failures if error is not None]
@@ -338,19 +386,33 @@ class _Files:
             with ThreadPoolExecutor(_N_HEADER_THREADS) as pool:
                 heads = list(pool.map(self.spec.header, self.paths))
         else:
-            heads = [self._read_cached(self.paths[0])]
-        self.n_spatial = self.spec.n_spatial(self.paths[0], heads[0])
-        shape = heads[0].shape
-        for path, head in zip(self.paths, heads, strict=False):
-            if head.shape != shape:
-                raise self.spec.unequal_shapes(self.paths[0], shape, path, head.shape)
-        common = np.result_type(*{head.dtype for head in heads})
+            heads = [self._first_image(self.paths[0])]
+        first, path = heads[0], self.paths[0]
+        for other, head in zip(self.paths, heads, strict=False):
+            if head.pixels.shape != first.pixels.shape:
+                raise self.spec.unequal_shapes(path, first.pixels.shape, other, head.pixels.shape)
+            refuse_mixed_scales(self.spec.intensity, path, first.file, other, head.file)
+        _warn_of_doubts(self.paths, heads)
+        self._known = path, first.file
+        self.n_spatial = first.n_spatial
+        self.knows_axes = all(head.knows_axes for head in heads)
+        shape, common = first.pixels.shape, np.result_type(*{head.pixels.dtype for head in heads})
         if self.transform is not None:
-            image = self._transformed(self.transform, self.paths[0])
+            image = self._transformed(self.transform, path)
+            if image.shape != shape:  # it may have made channels of slices
+                self.n_spatial, self.knows_axes = min(self.n_spatial, image.ndim), False
             shape, common = image.shape, image.dtype
-            self.n_spatial = min(self.n_spatial, image.ndim)
         self.shape = (len(self.paths), *shape)
         self.dtype = common.newbyteorder("=") if dtype is None else dtype
+
+    def _first_image(self, path: str) -> FormedImage:
+        """Read an image, whose facts the other images must have in common."""
+        stamp = file_stamp(path)
+        image = self.spec.image(path)
+        self._known = path, image.file
+        if self.cache is not None:
+            self.cache.put(self._key(path, stamp), image.pixels)
+        return image
 
     def __getitem__(self, rows: int | np.ndarray) -> np.ndarray:
         if not isinstance(rows, np.ndarray):
@@ -390,16 +452,47 @@ class _Files:
     def _read_cached(self, path: str) -> np.ndarray:
         """Return an image in the form of the spec, out of the cache if it is there."""
         if self.cache is None:
-            return self.spec.image(path)
-        key = path, file_stamp(path)
+            return self._read_file(path)
+        key = self._key(path, file_stamp(path))
         image = self.cache.get(key)
         if image is None:
-            image = self.spec.image(path)
+            image = self._read_file(path)
             self.cache.put(key, image)
         return image
 
+    def _read_file(self, path: str) -> np.ndarray:
+        image = self.spec.image(path)
+        if self._known is not None:
+            refuse_mixed_scales(self.spec.intensity, *self._known, path, image.file)
+        return image.pixels
 
-def _real_dtype(dtype: npt.DTypeLike | None) -> np.dtype[Any] | None:
+    def _key(self, path: str, stamp: Stamp) -> tuple[str, Stamp]:
+        """Return the key of a file in the cache.
+
+        Only to read a file by a reader of the user shows the scale of its numbers, so the image is
+        kept under the scale that it was found to have.
+        """
+        if self.spec.reader is None or self._known is None:
+            return path, stamp
+        facts = self._known[1]
+        return path, (*stamp, facts.full_range, facts.unit)
+
+
+def _warn_of_doubts(paths: list[str], heads: list[FormedImage]) -> None:
+    """Warn once of each doubt about files, with their number."""
+    doubtful: dict[str, list[str]] = {}
+    for path, head in zip(paths, heads, strict=False):
+        if head.file.doubt is not None:
+            doubtful.setdefault(head.file.doubt, []).append(path)
+    for doubt, files in doubtful.items():
+        warnings.warn(
+            f"{len(files)} of {len(paths)} files, the first of them {files[0]}: {doubt}.",
+            UserWarning,
+            stacklevel=4,
+        )
+
+
+def _real_dtype(dtype: npt.DTypeLike | None, intensity: Intensity) -> np.dtype[Any] | None:
     if dtype is None:
         return None
     try:
@@ -408,6 +501,9 @@ def _real_dtype(dtype: npt.DTypeLike | None) -> np.dtype[Any] | None:
         raise ParameterError("dtype", "a dtype of real numbers", dtype) from error
     if checked.kind not in "biuf":
         raise ParameterError("dtype", "a dtype of real numbers", dtype)
+    if is_scaled(intensity) and checked.kind != "f":
+        expected = f"of floating point with intensity={intensity!r}, which gives numbers in [0, 1]"
+        raise ParameterError("dtype", expected, dtype)
     return checked
 
 
@@ -419,7 +515,8 @@ def _as_paths(paths: Collection[PathLike] | np.ndarray, absolute: bool) -> list[
         )
     shape = getattr(paths, "shape", (len(paths),))
     if len(shape) != 1:
-        raise ParameterError("paths", "an array of shape (n_images,)", shape)
+        remedy = "Select one column of the table."
+        raise ParameterError("paths", "an array of shape (n_images,)", shape, remedy)
     listed: list[str] = []
     for i, path in enumerate(paths):
         if not isinstance(path, str | os.PathLike) or isinstance(os.fspath(path), bytes):

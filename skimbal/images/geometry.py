@@ -1,6 +1,6 @@
-"""The size, spacing and channels that images are brought to."""
+"""The size, spacing, channels and scale of numbers that images are brought to."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias, TypeVar
@@ -9,85 +9,50 @@ import numpy as np
 import torch
 
 from skimbal.exceptions import ParameterError
-from skimbal.images._reading import DEFAULT_MAX_PIXELS, DecodedImage, ReadRequest, header_array
+from skimbal.images._reading import (
+    DEFAULT_MAX_PIXELS,
+    DecodedImage,
+    ReadRequest,
+    header_array,
+    range_of_dtype,
+)
+from skimbal.images.axes import refuse_channels_last, with_channels_first
 from skimbal.images.formats import read_image
+from skimbal.images.intensity import (
+    Intensity,
+    check_intensity,
+    is_scaled,
+    require_full_range,
+    scaled,
+)
 from skimbal.typing import is_integer, is_number
 
 __all__ = [
-    "GuessedAxes",
+    "FormedImage",
     "ImageSpec",
     "Reader",
     "axis_numbers",
     "cast_image",
     "count_not_finite",
-    "guess_axes",
 ]
 
-#: A function of the user: an array from a path, or a pair of it and the distances of its voxels.
+#: A function of the user: an array from a path, a pair of it and the distances of its voxels, or
+#: a DecodedImage.
 Reader: TypeAlias = Callable[[str], object]
 Number = TypeVar("Number", int, float)
 
 _OR_LEAVE_OUT = "Otherwise leave this file out."
 
 
-class GuessedAxes(NamedTuple):
-    """Axes of a stack of images, guessed from its shape.
+class FormedImage(NamedTuple):
+    """An image in the form of a spec, or its shape and dtype, with the facts of its file."""
 
-    Parameters
-    ----------
-    n_spatial : int
-        Number of spatial axes, 2 or 3, of images whose channels come first.
-    channels_last : bool
-        Whether the last of four axes may count channels.
-    surely_channels_last : bool
-        Whether the last axis can hardly count anything but channels.
-
-    Examples
-    --------
-    >>> from skimbal.images import guess_axes
-    >>> guess_axes((100, 3, 64, 64)).n_spatial
-    2
-    """
-
+    pixels: np.ndarray
     n_spatial: int
-    channels_last: bool
-    surely_channels_last: bool
-
-
-def guess_axes(shape: Sequence[int]) -> GuessedAxes:
-    """Guess which axes of a stack of images are spatial and which one counts channels.
-
-    Four axes are a volume, (n, d, h, w), unless an axis has the length of grey or RGB channels.
-
-    Parameters
-    ----------
-    shape : sequence of int
-        Shape of the stack, (n_images, ...).
-
-    Returns
-    -------
-    axes : GuessedAxes
-        ``n_spatial`` is 2 for up to three axes, and for four if the second has length 1 or 3.
-        ``channels_last`` is true if the last of four axes has length 1 or 3.
-        ``surely_channels_last`` is true if the last axis has length 1, 3 or 4, and all axes
-        between it and the first are longer than 4.
-
-    Examples
-    --------
-    >>> from skimbal.images import guess_axes
-    >>> guess_axes((100, 3, 64, 64)).n_spatial, guess_axes((100, 64, 64, 64)).n_spatial
-    (2, 3)
-    >>> guess_axes((100, 64, 64, 3)).channels_last
-    True
-    """
-    grey_or_rgb = (1, 3)
-    has_four = len(shape) == 4
-    is_flat = len(shape) <= 3 or (has_four and shape[1] in grey_or_rgb)
-    return GuessedAxes(
-        n_spatial=2 if is_flat else 3,
-        channels_last=has_four and shape[-1] in grey_or_rgb,
-        surely_channels_last=shape[-1] in (*grey_or_rgb, 4) and min(shape[1:-1], default=0) > 4,
-    )
+    #: Whether the file or a parameter states which axes are spatial.
+    knows_axes: bool
+    #: The facts of the file, with a single number of its dtype for pixels.
+    file: DecodedImage
 
 
 @dataclass(frozen=True)
@@ -100,9 +65,14 @@ class ImageSpec:
     channels: int | None
     reader: Reader | None
     max_pixels: int = DEFAULT_MAX_PIXELS
+    channel_axis: int | None = None
+    intensity: Intensity = None
 
     def check(self) -> None:
         """Refuse parameters that contradict each other."""
+        check_intensity(self.intensity)
+        if self.channel_axis is not None and not is_integer(self.channel_axis):
+            raise ParameterError("channel_axis", "an integer or None", self.channel_axis)
         if self.resize not in ("resample", "crop"):
             raise ParameterError("resize", "'resample' or 'crop'", self.resize)
         if self.channels is not None and not (is_integer(self.channels) and self.channels >= 1):
@@ -139,45 +109,55 @@ class ImageSpec:
         remedy = "It brings all images to one shape, by resize='resample' or resize='crop'."
         return ParameterError("size", differ, self.size, remedy)
 
-    def n_spatial(self, path: str, image: np.ndarray) -> int:
-        """Return the number of spatial axes of an image that has been brought into form."""
-        if self.reader is None:
-            return self._checked(read_image(path, self._request(header_only=True)), path)[1]
-        return self._checked(DecodedImage(image), path)[1]
-
-    def header(self, path: str) -> np.ndarray:
+    def header(self, path: str) -> FormedImage:
         """Return an array of the shape and dtype of the image, from the header of its file."""
         with _naming_file(path):
-            pixels, n_spatial, spacing = self._checked(
-                read_image(path, self._request(header_only=True)), path
-            )
-            lead, between, after = self._shapes(pixels, n_spatial, spacing, path)
-            dtype = np.dtype(np.float32) if self._resamples else pixels.dtype
-            return header_array((*lead, *(after or between)), dtype)
+            file = read_image(path, self._request(header_only=True))
+            image = self._checked(file, path)
+            if self.intensity == "full_range":
+                require_full_range(image, path)
+            lead, between, after = self._shapes(image, path)
+            is_float = self._resamples or is_scaled(self.intensity)
+            dtype = np.dtype(np.float32) if is_float else image.pixels.dtype
+            return self._formed(header_array((*lead, *(after or between)), dtype), image, file)
 
-    def image(self, path: str) -> np.ndarray:
+    def image(self, path: str) -> FormedImage:
         """Read an image and bring it into form."""
         with _naming_file(path):
-            image = (
+            file = (
                 read_image(path, self._request(header_only=False))
                 if self.reader is None
                 else _read_by(self.reader, path)
             )
-            pixels, n_spatial, spacing = self._checked(image, path)
-            n_bad = count_not_finite(pixels)
+            image = self._checked(file, path)
+            n_bad = count_not_finite(image.pixels)
             if n_bad:
                 raise ValueError(
                     f"the image must hold finite numbers; got NaN or infinity in {n_bad} of "
-                    f"{pixels.size}. Replace them first, or in a reader=, as numpy.nan_to_num does"
+                    f"{image.pixels.size}. Replace them first, or in a reader=, as "
+                    "numpy.nan_to_num does"
                 )
-            lead, between, after = self._shapes(pixels, n_spatial, spacing, path)
-            pixels = pixels.reshape(*lead, *pixels.shape[pixels.ndim - n_spatial :])
+            # Before any interpolation and padding, so that these work on the final scale.
+            image = scaled(image, self.intensity, path)
+            lead, between, after = self._shapes(image, path)
+            pixels = image.pixels
+            pixels = pixels.reshape(*lead, *pixels.shape[pixels.ndim - len(between) :])
             if self._resamples:
-                size = after if after and self.resize == "resample" else between
-                pixels = _resample(pixels, size)
+                pixels = _resample(
+                    pixels, after if after and self.resize == "resample" else between
+                )
             if after and self.resize == "crop":
-                pixels = _crop(pixels, after)
-            return np.ascontiguousarray(pixels, dtype=pixels.dtype.newbyteorder("="))
+                pixels = _crop(pixels, after, _background(image))
+            pixels = np.ascontiguousarray(pixels, dtype=pixels.dtype.newbyteorder("="))
+            return self._formed(pixels, image, file)
+
+    def _formed(self, pixels: np.ndarray, image: DecodedImage, file: DecodedImage) -> FormedImage:
+        assert image.n_spatial is not None
+        knows_axes = bool(
+            file.n_spatial is not None or self.channel_axis is not None or self._n_asked
+        )
+        facts = file._replace(pixels=np.zeros((), file.pixels.dtype))
+        return FormedImage(pixels, image.n_spatial, knows_axes, facts)
 
     def _request(self, *, header_only: bool) -> ReadRequest:
         return ReadRequest(self.channels, header_only, int(self.max_pixels))
@@ -192,54 +172,64 @@ class ImageSpec:
     def _resamples(self) -> bool:
         return bool(self.spacing or (self.size and self.resize == "resample"))
 
-    def _checked(
-        self, image: DecodedImage, path: str
-    ) -> tuple[np.ndarray, int, tuple[float, ...] | None]:
+    def _checked(self, image: DecodedImage, path: str) -> DecodedImage:
         """Check the axes of an image, and return it with the number of its spatial axes."""
-        pixels, n_spatial, spacing = image[:3]
-        if pixels.dtype.kind not in "biuf":
-            raise ValueError(f"the image must hold real numbers; got {pixels.dtype}")
-        if pixels.ndim not in (2, 3, 4) or pixels.size == 0:
+        if image.pixels.dtype.kind not in "biuf":
+            raise ValueError(f"the image must hold real numbers; got {image.pixels.dtype}")
+        if image.pixels.ndim not in (2, 3, 4) or image.pixels.size == 0:
             raise ValueError(
                 "the image must have 2 or 3 spatial axes, and may have channels before them; got "
-                f"shape {pixels.shape}"
+                f"shape {image.pixels.shape}"
             )
-        asked = self._n_asked
-        if n_spatial is None:
-            if asked:
-                n_spatial = asked
-            else:
-                has_channels = pixels.shape[0] == self.channels and pixels.ndim > 2
-                n_spatial = pixels.ndim - 1 if has_channels or pixels.ndim == 4 else pixels.ndim
-        fits = pixels.ndim in (n_spatial, n_spatial + 1)
+        if self.channel_axis is None:
+            refuse_channels_last(image, self._n_asked, path)
+        else:
+            image = with_channels_first(image, int(self.channel_axis), path)
+        n_spatial = self._n_spatial(image)
+        self._check_n_axes(image.pixels.shape, n_spatial, path)
+        return image._replace(n_spatial=n_spatial)
+
+    def _n_spatial(self, image: DecodedImage) -> int:
+        """Return the number of spatial axes, which not all files state."""
+        shape = image.pixels.shape
+        if image.n_spatial is not None:
+            return image.n_spatial
+        if self._n_asked:
+            return self._n_asked
+        has_channels = shape[0] == self.channels and len(shape) > 2
+        return len(shape) - 1 if has_channels or len(shape) == 4 else len(shape)
+
+    def _check_n_axes(self, shape: tuple[int, ...], n_spatial: int, path: str) -> None:
+        asked, fits = self._n_asked, len(shape) in (n_spatial, n_spatial + 1)
         if asked and (asked != n_spatial or not fits):
             of_size = isinstance(self.size, tuple)
             raise ParameterError(
                 "size" if of_size else "spacing",
-                f"a number for each of {min(n_spatial, pixels.ndim)} spatial axes, as {path} has "
-                f"shape {pixels.shape}",
+                f"a number for each of {min(n_spatial, len(shape))} spatial axes, as {path} has "
+                f"shape {shape}",
                 self.size if of_size else self.spacing,
                 _OR_LEAVE_OUT,
             )
         if not fits:
             raise ValueError(
                 f"the image must have {n_spatial} spatial axes, and may have channels before "
-                f"them; got shape {pixels.shape}"
+                f"them; got shape {shape}"
             )
-        return pixels, n_spatial, spacing
 
     def _shapes(
-        self, pixels: np.ndarray, n_spatial: int, spacing: tuple[float, ...] | None, path: str
+        self, image: DecodedImage, path: str
     ) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...] | None]:
         """Return the axis of channels, if any, the shape at the asked spacing, and the size."""
-        cut = pixels.ndim - n_spatial
-        lead, shape = pixels.shape[:cut], pixels.shape[cut:]
+        assert image.n_spatial is not None
+        n_spatial, spacing = image.n_spatial, image.spacing
+        cut = image.pixels.ndim - n_spatial
+        lead, shape = image.pixels.shape[:cut], image.pixels.shape[cut:]
         if self.channels is not None:
             lead = lead or (1,)
             if lead != (self.channels,):
                 raise ParameterError(
                     "channels",
-                    f"{lead[0]}, as {path} has shape {pixels.shape}",
+                    f"{lead[0]}, as {path} has shape {image.pixels.shape}",
                     self.channels,
                     f"Only pictures are converted to other channels. {_OR_LEAVE_OUT}",
                 )
@@ -263,9 +253,12 @@ class ImageSpec:
 def _read_by(reader: Reader, path: str) -> DecodedImage:
     """Read an image by a function of the user."""
     result = reader(path)
+    if isinstance(result, DecodedImage):
+        return result
     pixels, spacing = result if isinstance(result, tuple) else (result, None)
     mm = None if spacing is None else tuple(float(distance) for distance in spacing)
-    return DecodedImage(np.asarray(pixels), None, mm)
+    array = np.asarray(pixels)
+    return DecodedImage(array, None, mm, range_of_dtype(array.dtype))
 
 
 def _resample(pixels: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
@@ -291,16 +284,33 @@ def _resample(pixels: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
     return resampled
 
 
-def _crop(pixels: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+def _background(image: DecodedImage) -> np.ndarray:
+    """Return the number of each channel that is put around an image, shaped to broadcast.
+
+    Around colours that is black, as the least numbers of the channels would make a colour of their
+    own. Else it is the least number of the channel.
+    """
+    assert image.n_spatial is not None
+    n_channels = image.pixels.shape[0] if image.pixels.ndim > image.n_spatial else 1
+    if n_channels > 1 and image.full_range is not None:
+        return np.full((1,) * image.pixels.ndim, image.full_range[0], image.pixels.dtype)
+    axes = tuple(range(image.pixels.ndim - image.n_spatial, image.pixels.ndim))
+    least: np.ndarray = image.pixels.min(axis=axes, keepdims=True)
+    return least
+
+
+def _crop(pixels: np.ndarray, size: tuple[int, ...], background: np.ndarray) -> np.ndarray:
     """Cut out the centre along the last axes, and pad it evenly where the image is smaller."""
-    least = pixels.min()
     lead = pixels.ndim - len(size)
-    cut, padding = [slice(None)] * lead, [(0, 0)] * lead
+    source, target = [slice(None)] * lead, [slice(None)] * lead
     for n, new in zip(pixels.shape[lead:], size, strict=True):
         start, missing = max(0, n - new) // 2, max(0, new - n)
-        cut.append(slice(start, start + min(n, new)))
-        padding.append((missing // 2, missing - missing // 2))
-    return np.pad(pixels[tuple(cut)], padding, constant_values=least)
+        source.append(slice(start, start + min(n, new)))
+        target.append(slice(missing // 2, missing // 2 + min(n, new)))
+    cropped = np.empty((*pixels.shape[:lead], *size), pixels.dtype)
+    cropped[...] = background
+    cropped[tuple(target)] = pixels[tuple(source)]
+    return cropped
 
 
 @np.errstate(over="ignore", invalid="ignore")

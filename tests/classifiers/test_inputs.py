@@ -106,7 +106,7 @@ def test_channels_last_without_a_channel_axis_for_the_class(refused, monkeypatch
         (CNN2DClassifier, (N, 3, 8, 8)),
         (CNN2DClassifier, (N, 3, 8, 3)),
         (CNN2DClassifier, (N, 4, 8, 3)),
-        (CNN2DClassifier, (N, 8, 8, 2)),
+        (CNN2DClassifier, (N, 5, 8, 5)),
         (CNN2DClassifier, (N, 8, 8, 8)),
         (CNN2DClassifier, (N, 1, 3)),
         (CNN3DClassifier, (N, 3, 8, 8, 8)),

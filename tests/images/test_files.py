@@ -94,13 +94,14 @@ def test_shapes_and_dtypes_in_common(tmp_path):
     for i, (shape, dtype) in enumerate([((4, 4), "u1"), ((4, 4), "i2"), ((4, 5), "f4")]):
         np.save(tmp_path / f"{i}.npy", np.full(shape, 7, dtype))
     paths = [tmp_path / f"{i}.npy" for i in range(3)]
-    X = ImageFiles(paths[:2])
+    X = ImageFiles(paths[:2], intensity="stored")
     assert X.dtype == np.int16
     assert np.asarray(X).dtype == np.int16
     with pytest.raises(ValueError, match=r"size.*0\.npy has \(4, 4\), .*2\.npy has \(4, 5\).*None"):
-        ImageFiles(paths)
-    assert ImageFiles(paths, size=(4, 4), resize="crop").dtype == np.float32
-    X = ImageFiles(paths, size=(4, 4), dtype="uint8")
+        ImageFiles(paths, intensity="stored")
+    options = {"size": (4, 4), "intensity": "stored"}
+    assert ImageFiles(paths, **options, resize="crop").dtype == np.float32
+    X = ImageFiles(paths, **options, dtype="uint8")
     assert np.asarray(X).dtype == np.uint8
     assert (np.asarray(X) == 7).all()
 

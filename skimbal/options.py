@@ -1,4 +1,4 @@
-"""Arguments of the command line: the parser, the kinds of values, the settings of options."""
+"""The parser of the command line, and the values of its options."""
 
 import argparse
 import math
@@ -8,15 +8,15 @@ from typing import Any, NoReturn, TypeAlias
 from skimbal.exceptions import ParameterError
 
 __all__ = [
+    "OneOrSeveral",
     "Options",
     "Parser",
-    "PerAxis",
     "count",
     "count_or_auto",
     "jobs",
     "names",
+    "number_or_word",
     "one_line",
-    "option",
     "positive",
     "seed",
 ]
@@ -68,7 +68,7 @@ class Parser(argparse.ArgumentParser):
         return f"{message} Here, {' and '.join(named)}." if named else message
 
 
-class PerAxis(argparse.Action):
+class OneOrSeveral(argparse.Action):
     """Store one number for all axes as it is, and several as a tuple."""
 
     def __call__(
@@ -78,30 +78,30 @@ class PerAxis(argparse.Action):
         values: str | Sequence[Any] | None,
         option_string: str | None = None,
     ) -> None:
-        """Store the numbers."""
+        """Store the values."""
         numbers = tuple(values or ())
         setattr(namespace, self.dest, numbers[0] if len(numbers) == 1 else numbers)
 
 
 def count(text: str) -> int:
-    """Return a whole number of at least 1."""
+    """Take a whole number of at least 1."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be a whole number of at least 1; got {text!r}.")
     return int(text)
 
 
 def count_or_auto(text: str) -> int | str:
-    """Return a whole number of at least 1, or the word auto."""
+    """Take a count, or the word auto."""
     return text if text == "auto" else count(text)
 
 
 def jobs(text: str) -> int:
-    """Return a number of processes, or -1."""
+    """Take a count, or -1 for all processors."""
     return -1 if text == "-1" else count(text)
 
 
 def seed(text: str) -> int:
-    """Return a seed of random generators."""
+    """Take a seed of numpy's generators."""
     if not text.isdecimal() or int(text) >= 2**32:
         raise argparse.ArgumentTypeError(
             f"must be a whole number from 0 to 2^32 - 1; got {text!r}."
@@ -110,7 +110,7 @@ def seed(text: str) -> int:
 
 
 def positive(text: str) -> float:
-    """Return a number above 0."""
+    """Take a finite number above 0."""
     try:
         value = float(text)
     except ValueError:
@@ -121,15 +121,16 @@ def positive(text: str) -> float:
 
 
 def names(text: str) -> list[str]:
-    """Return names that are separated by commas."""
+    """Take names between commas."""
     return text.split(",")
 
 
-def option(names: str, words: str, **settings: object) -> tuple[str, Mapping[str, Any]]:
-    """Return the names of an option, and its settings for argparse with the words for --help."""
-    if "default" in settings:
-        words = f"{words} (default: %(default)s)"
-    return names, {"help": words, **settings}
+def number_or_word(text: str) -> float | str:
+    """Take a number for a number, and all else for the name of a rule."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
 def one_line(message: object) -> str:
