@@ -6,7 +6,7 @@ import re
 import shutil
 import sys
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,21 +27,27 @@ from skimbal.datasets import (
     load_medmnist,
     load_npz,
 )
-from skimbal.datasets.npz import SPLITS
+from skimbal.datasets.splits import SPLITS
 from skimbal.exceptions import ParameterError, import_optional
-from skimbal.images import ImageArray, concatenate
+from skimbal.images import ImageArray, concatenate, guess_axes
 from skimbal.losses import get_loss
 from skimbal.networks import BUILT_IN
 from skimbal.options import (
-    OneOrSeveral,
+    COUNT,
+    CSV_FILE,
+    OF_ARRAYS,
+    OF_DATA,
+    OF_FILES,
+    OF_FOLDERS,
+    OF_GROUPS,
+    PER_AXIS,
     Options,
     Parser,
-    count,
     count_or_auto,
     jobs,
     names,
-    number_or_word,
     one_line,
+    option,
     positive,
     seed,
 )
@@ -192,7 +198,7 @@ def _info(argv: Sequence[str]) -> int:
 
 
 def _inspect_folder(parser: Parser, args: argparse.Namespace) -> DataInspection:
-    _refuse_groups_of_folder(parser, args)
+    _refuse_options_of_files(parser, args)
     try:
         return inspect_folder(args.data, headers_only=args.quick, verbose=1, **_folder_params(args))
     except (ImportError, OSError, ValueError) as error:
@@ -211,22 +217,12 @@ def _can_print(text: str) -> bool:
 # Options -------------------------------------------------------------------------------------
 
 
-def _option(names: str, words: str, **settings: object) -> tuple[str, Mapping[str, Any]]:
-    """Return the names of an option, and its settings for argparse with the words for --help."""
-    if "default" in settings:
-        words = f"{words} (default: %(default)s)"
-    return names, {"help": words, **settings}
-
-
 #: The classifier, of whose parameters the options have the defaults.
 _DEFAULTS = CNN2DClassifier()
 #: A classifier for the command without a name, whose many fits must end in two minutes.
 _PLAIN = CNN2DClassifier(module="small", augment=None, max_epochs=8, batch_size=64)
 #: Settings that several options have.
-_N = {"type": count, "metavar": "N"}
 _AUTO = {"type": count_or_auto, "metavar": "N|auto"}
-_PER_AXIS = {"nargs": "+", "action": OneOrSeveral, "metavar": "N"}
-_FILE = {"type": Path, "metavar": "FILE.csv"}
 
 _INTERRUPT = "Ctrl-C prints the finished part."
 _DATA = (
@@ -234,79 +230,12 @@ _DATA = (
     "(downloaded unless it is in a folder of the environment variable SKIMBAL_DATA), or an .npz "
     "file"
 )
-_GROUPS: Options = {
-    "groups": _option(
-        "--groups",
-        "array of the .npz file with the group of each image, such as a patient. A "
-        "file with splits has train_NAME, val_NAME and test_NAME",
-        metavar="NAME",
-    ),
-}
-#: Parameters of load_image_folder.
-_FOLDER: Options = {
-    "labels": _option("--labels", "table with a row for each image", **_FILE),
-    "path_column": _option(
-        "--path-column", "column of paths, relative to the folder (default: path)", metavar="NAME"
-    ),
-    "label_column": _option("--label-column", "column of classes (default: label)", metavar="NAME"),
-    "group_column": _option(
-        "--group-column",
-        "column of groups, such as patients. No group is on both sides of a split",
-        metavar="NAME",
-    ),
-    "split_column": _option("--split-column", "column with train, val or test", metavar="NAME"),
-    "size": _option(
-        "--size",
-        "size of all images, in pixels: one number for all axes, or a number for each",
-        type=count,
-        **_PER_AXIS,
-    ),
-    "resize": _option(
-        "--resize",
-        "interpolate, or crop to the centre (default: resample)",
-        choices=("resample", "crop"),
-    ),
-    "spacing": _option(
-        "--spacing",
-        "resample NIfTI and DICOM to this voxel spacing, for all axes or each. With "
-        "--size, it needs --resize crop",
-        type=positive,
-        **_PER_AXIS | {"metavar": "MM"},
-    ),
-    "channels": _option("--channels", "convert pictures: 1 is grey, 3 RGB, 4 RGBA", **_N),
-    "channel_axis": _option(
-        "--channel-axis",
-        "axis of the channels in .npy, .npz and zarr, such as -1 (default: channels first)",
-        type=int,
-        metavar="N",
-    ),
-    "intensity": _option(
-        "--intensity",
-        "scale of the numbers: stored, full_range, percentiles, or a window of two numbers, such "
-        "as -160 240 for a CT (default: as stored, and files of different scales are refused)",
-        type=number_or_word,
-        **_PER_AXIS | {"metavar": "RULE|N"},
-    ),
-    "max_pixels": _option(
-        "--max-pixels", "greatest number of pixels of a file (default: 2^29)", **_N
-    ),
-    "cache": _option(
-        "--image-cache",
-        "keep images after the first epoch, so that they are read once",
-        metavar="memory|FOLDER",
-    ),
-    "on_error": _option(
-        "--on-error",
-        "end at a file that cannot be read or has no label, or skip it (default: raise)",
-        choices=("raise", "skip"),
-    ),
-}
 #: Parameter of the classifiers that only a study sets.
 _LEARNING_RATE: Options = {
-    "lr": _option("--lr", "learning rate", type=positive, default=_DEFAULTS.lr, metavar="X"),
+    "lr": option("--lr", "learning rate", type=positive, default=_DEFAULTS.lr, metavar="X"),
 }
 _OPTIONS_OF_INFO: Options = {
-    "quick": _option(
+    "quick": option(
         "--quick",
         "read the headers of files only, so that ranges, copies and damaged files stay unknown",
         action="store_true",
@@ -314,20 +243,20 @@ _OPTIONS_OF_INFO: Options = {
 }
 #: Parameter of compare_losses.
 _COPIES: Options = {
-    "check_copies": _option(
+    "check_copies": option(
         "--no-copy-check",
         "do not look for images that occur more than once, for which all images are read once",
         action="store_false",
     ),
 }
 _OUTPUTS_OF_STUDY: Options = {
-    "html": _option(
+    "html": option(
         "--html",
         "new file for a report with pictures and code. It needs pip install 'skimbal[study]'",
         type=Path,
         metavar="FILE.html",
     ),
-    "csv": _option("--csv", "new file for all scores, unrounded", **_FILE),
+    "csv": option("--csv", "new file for all scores, unrounded", **CSV_FILE),
 }
 #: Parameters of the classifiers that have an option.
 _CLASSIFIER = ("augment", "batch_size", "crop_size", "device", "lr", "max_epochs", "module")
@@ -342,35 +271,35 @@ def _add_data(parser: Parser) -> None:
         "(PNG, JPEG, TIFF, NIfTI, DICOM, npy, ...) with a folder for each class, or any folder "
         "with --labels",
     )
-    parser.add_options(_GROUPS)
-    parser.add_options(_FOLDER, "folders of image files")
+    parser.add_options({**OF_GROUPS, **OF_DATA, **OF_ARRAYS})
+    parser.add_options(OF_FOLDERS, "folders of image files")
     parser.set_defaults(data_option="")
 
 
 def _options_of_default() -> Options:
     return {
-        "data": _option(
+        "data": option(
             "--data", f"{_DATA} in the form of MedMNIST", default="digits", metavar="NAME|FILE.npz"
         ),
-        "n_repeats": _option("--seeds", "fits of each configuration", default=3, **_N),
-        "output": _option(
+        "n_repeats": option("--seeds", "fits of each configuration", default=3, **COUNT),
+        "output": option(
             "--output",
             "new file for the table, unrounded. An existing file is not overwritten",
-            **_FILE,
+            **CSV_FILE,
         ),
     }
 
 
 def _options_of_configurations(losses: str) -> Options:
     return {
-        "losses": _option(
+        "losses": option(
             "--loss --losses",
             f"such as wce or ce+0.5*mcc. Repeat the option for more (default: {losses})",
             action="extend",
             type=names,
             metavar="LOSS[,LOSS...]",
         ),
-        "samplers": _option(
+        "samplers": option(
             "--sampler --samplers",
             f"of {', '.join(STRATEGIES)}. Repeat the option for more (default: uniform, balanced)",
             action="extend",
@@ -382,37 +311,37 @@ def _options_of_configurations(losses: str) -> Options:
 
 def _options_of_study() -> Options:
     return {
-        "cv": _option("--cv", "number of stratified folds (default: 5)", **_N),
-        "n_repeats": _option(
+        "cv": option("--cv", "number of stratified folds (default: 5)", **COUNT),
+        "n_repeats": option(
             "--repeats",
             "number of times that the folds are drawn. With --test, number of seeds",
             default=1,
-            **_N,
+            **COUNT,
         ),
-        "test": _option(
+        "test": option(
             "--test",
             "fit on the training rows and judge on the test rows, instead of a cross-validation",
             action="store_true",
         ),
-        "baseline": _option(
+        "baseline": option(
             "--baseline",
             "loss that all others are compared with (default: ce, and wce for losses "
             "that add a term to wce)",
             metavar="LOSS",
         ),
-        "scoring": _option(
+        "scoring": option(
             "--scoring",
             f"score that ranks: {', '.join(SCORES)}, f1[CLASS] or a scorer of scikit-learn",
             default="balanced_accuracy",
             metavar="NAME",
         ),
-        "n_jobs": _option(
+        "n_jobs": option(
             "--jobs", "fits at a time, -1 for all processors (default: 1)", type=jobs, metavar="N"
         ),
-        "random_state": _option(
+        "random_state": option(
             "--seed", "of folds, weights and batches", type=seed, default=0, metavar="N"
         ),
-        "cache_dir": _option(
+        "cache_dir": option(
             "--cache",
             "folder that keeps every finished fit. It is new, or of an earlier run on "
             "the same data",
@@ -425,23 +354,23 @@ def _options_of_study() -> Options:
 def _options_of_classifiers(clf: CNN2DClassifier) -> Options:
     names = ("auto", *BUILT_IN)
     return {
-        "max_epochs": _option("--epochs", "epochs of a fit", default=clf.max_epochs, **_AUTO),
-        "batch_size": _option("--batch-size", "images of a batch", default=clf.batch_size, **_AUTO),
-        "module": _option("--module", "network", choices=names, default=clf.module),
-        "augment": _option(
+        "max_epochs": option("--epochs", "epochs of a fit", default=clf.max_epochs, **_AUTO),
+        "batch_size": option("--batch-size", "images of a batch", default=clf.batch_size, **_AUTO),
+        "module": option("--module", "network", choices=names, default=clf.module),
+        "augment": option(
             "--augment",
             "recipe that changes the training images in every epoch, such as random flips, or all "
             "steps of the paper",
             choices=("none", "auto", *RECIPES),
             default=clf.augment or "none",
         ),
-        "crop_size": _option(
+        "crop_size": option(
             "--crop-size",
             "train on random windows of this size, for all axes or each, and judge on the centre",
             type=int,
-            **_PER_AXIS,
+            **PER_AXIS,
         ),
-        "device": _option("--device", "cpu, cuda, cuda:1, auto, ...", default=_DEFAULTS.device),
+        "device": option("--device", "cpu, cuda, cuda:1, auto, ...", default=_DEFAULTS.device),
     }
 
 
@@ -492,19 +421,19 @@ def _load(parser: Parser, args: argparse.Namespace) -> Bunch:
         if args.data_option:
             parser.error(f"{about} is a folder. Use 'skimbal compare {data}'.")
         return _load_folder(parser, args)
-    given = [_FOLDER[name][0] for name in _folder_params(args)]
-    if given:
-        parser.error(f"{given[0]} is for folders of image files, but there is no folder {data}.")
+    for name in _given(args, OF_FOLDERS):
+        option = OF_FOLDERS[name][0]
+        parser.error(f"{option} is for folders of image files, but there is no folder {data}.")
     if data.endswith(".npz"):
         try:
-            return load_npz(data, groups=args.groups)
+            return load_npz(data, groups=args.groups, **_given(args, {**OF_ARRAYS, **OF_DATA}))
         except (OSError, ValueError) as error:
             of_groups = "" if args.groups is None else f" --groups {args.groups}"
             parser.refuse(error, f"{about}{of_groups}")
-    if args.groups is not None:
+    for name in _given(args, OF_FILES):
         parser.error(
-            f"--groups must be an array of an .npz file; got {args.groups!r}, but {data} is not "
-            "such a file and has no groups."
+            f"{OF_FILES[name][0]} is for .npz files; got {getattr(args, name)!r}, but {data} is "
+            "not such a file."
         )
     if data == "digits":
         return load_imbalanced_digits()
@@ -525,20 +454,27 @@ def _names_folder(data: str) -> bool:
 
 def _folder_params(args: argparse.Namespace) -> dict[str, Any]:
     """Return the arguments of load_image_folder that were given."""
-    given = {name: getattr(args, name, None) for name in _FOLDER}
+    return _given(args, {**OF_FOLDERS, **OF_DATA})
+
+
+def _given(args: argparse.Namespace, options: Options) -> dict[str, Any]:
+    """Return the parameters whose options were given."""
+    given = {name: getattr(args, name, None) for name in options}
     return {name: value for name, value in given.items() if value is not None}
 
 
-def _refuse_groups_of_folder(parser: Parser, args: argparse.Namespace) -> None:
-    if args.groups is not None:
+def _refuse_options_of_files(parser: Parser, args: argparse.Namespace) -> None:
+    """Refuse options of .npz files for a folder."""
+    for name in _given(args, {**OF_GROUPS, **OF_ARRAYS}):
+        remedy = "Give --labels FILE.csv --group-column NAME." if name == "groups" else ""
         parser.error(
-            f"--groups must be an array of an .npz file; got {args.groups!r}, but {args.data} is a "
-            "folder. Give --labels FILE.csv --group-column NAME."
+            f"{OF_FILES[name][0]} is for .npz files; got {getattr(args, name)!r}, but {args.data} "
+            f"is a folder. {remedy}"
         )
 
 
 def _load_folder(parser: Parser, args: argparse.Namespace) -> Bunch:
-    _refuse_groups_of_folder(parser, args)
+    _refuse_options_of_files(parser, args)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("always")
@@ -566,9 +502,9 @@ def _parts(data: Bunch) -> list[str]:
 
 def _with_class_names(data: Bunch, y: np.ndarray) -> np.ndarray:
     """Return class names for class numbers, where the classes have names."""
-    if data.target_names == [str(k) for k in range(len(data.target_names))]:
+    if data.target_names == [str(label) for label in data.classes.tolist()]:
         return y
-    return np.asarray(np.array(data.target_names)[y])
+    return np.asarray(np.array(data.target_names)[np.searchsorted(data.classes, y)])
 
 
 def _joined(data: Bunch, key: str, splits: Sequence[str]) -> np.ndarray | ImageArray:
@@ -636,7 +572,10 @@ def _estimator(
 ) -> CNN2DClassifier | CNN3DClassifier:
     classifier = CNN2DClassifier if data.ndim == 2 else CNN3DClassifier
     shape = data["X_train" if _parts(data) else "X"].shape[1:]
-    estimator = classifier(**_params(args))
+    # Files know their axes. Of an array, the user has said that few slices are not channels.
+    is_unclear = data.ndim == 3 and guess_axes((1, *shape)).surely_channels_last
+    input_shape = shape if is_unclear and not _is_folder(data) else None
+    estimator = classifier(input_shape=input_shape, **_params(args))
     try:
         check_crop_size(estimator, (1, *shape[-data.ndim :]))
     except ValueError as error:

@@ -393,6 +393,7 @@ def test_scale_and_axes_of_files_are_options(capsys, class_folders):
 
 def test_a_cache_of_files_goes_on_and_knows_changes(capsys, fits, folder, table, tmp_path):
     argv = ["compare", folder, *table, *PAIR, "--cv", "2", "--cache", str(tmp_path / "runs")]
+    argv += ["--splits", "none"]
     assert main([*argv, "--size", "8"]) == 0
     first = capsys.readouterr().out
     assert main([*argv, "--size", "8"]) == 0
@@ -740,12 +741,18 @@ def test_wrong_arguments(capsys, never, argv, said):
         (["--spacing", "x"], "--spacing: .* 0; got 'x'"),
         (["--size", "8", "--groups", "patient"], "--groups .*'patient'.*{folder}.*--labels"),
         (["--size", "8", "--label-column", "label"], "error: --label-column .*grade.*'label'"),
-        (["--size", "8", "--split-column", "patient"], "{folder}: .*'p0', 'p1'"),
+        (["--size", "8", "--split-column", "patient"], "--group-column must be another column"),
+        (["--size", "8", "--splits", "a=b"], "--splits: must be none, or NAME=PART.*'a=b'"),
+        (["--size", "8", "--spatial-axes", "2"], "--spatial-axes is for .npz files.*folder"),
+        (["--size", "8", "--encoding", "utf-16"], "{folder}.*|--labels must be .*UTF-16"),
         (["--size", "8", "--split-column", "site"], "error: --split-column .*grade.*'site'"),
-        (["--size", "8", "--test"], "{folder} .*test split"),
+        (["--size", "8", "--test", "--splits", "none"], "{folder} .*test split"),
         (["--size", "8", "--split-column", "part", "--test"], "5.*group"),
-        (["--size", "8", "--crop-size", "9"], "error: --crop-size .*9"),
-        (["--size", "8", "--crop-size", "4", "4", "4"], r"error: --crop-size .*\(4, 4, 4\)"),
+        (["--size", "8", "--splits", "none", "--crop-size", "9"], "error: --crop-size .*9"),
+        (
+            ["--size", "8", "--splits", "none", "--crop-size", "4", "4", "4"],
+            r"error: --crop-size .*\(4, 4, 4\)",
+        ),
         (["--augment", "mixup"], "--augment: .*'mixup'.*paper"),
     ],
 )
@@ -824,6 +831,42 @@ def test_one_class(capsys, never, make_npz):
     assert f"{path}: y must be labels of at least 2 classes" in check_refused(
         capsys, "compare", path
     )
+
+
+@pytest.mark.parametrize(
+    ("option", "shape"), [("--channel-axis -1", (4, 16, 16)), ("--spatial-axes 3", (16, 16, 4))]
+)
+def test_axes_of_a_file_that_are_not_clear(capsys, make_npz, rng, option, shape):
+    y = np.array(["a", "b"] * 4)
+    path = make_npz(X=rng.integers(0, 9, (8, 16, 16, 4), dtype=np.uint8), y=y)
+    err = check_refused(capsys, "compare", path)
+    assert "Here, channel_axis is --channel-axis and n_spatial is --spatial-axes." in err
+    argv = ["compare", path, *option.split(), "--losses", "ce", "--sampler", "uniform"]
+    assert main([*argv, "--module", "small", "--cv", "2", "--epochs", "1"]) == 0
+    capsys.readouterr()
+    assert main(["info", path, *option.split()]) == 0
+    assert f"{len(shape) if shape[-1] == 4 else 2}D" in capsys.readouterr().out
+
+
+def test_classes_of_a_file_are_its_labels(capsys, make_npz):
+    path = make_npz(X=np.zeros((5, 8, 8), np.uint8), y=np.array([0, 0, 0, 10**12, 10**12]))
+    assert main(["info", path]) == 0
+    out = capsys.readouterr().out
+    assert "1000000000000" in out
+    assert "1.5 : 1" in out
+
+
+def test_labels_that_a_table_spells_as_missing(capsys, fits, folder):
+    table = Path(folder).parent / "labels.csv"
+    table.write_text(table.read_text().replace("low", "none"))
+    argv = ["compare", folder, "--labels", str(table), "--label-column", "grade", *PAIR]
+    argv += ["--size", "8", "--cv", "2", "--splits", "none"]
+    err = check_refused(capsys, *argv)
+    assert "'none', which stands for a missing value" in err
+    assert "missing_values is --missing-values" in err
+    assert main([*argv, "--missing-values", ""]) == 0
+    assert set(fits[-1][2]) == {"none", "high"}
+    capsys.readouterr()
 
 
 def test_groups_on_both_sides(capsys, never, split):

@@ -4,13 +4,15 @@ Every loader returns a :class:`sklearn.utils.Bunch` with
 
 - ``X_train``, ``X_val``, ``X_test``: images, channels first, in the number type of the source, of
   shape (n, h, w) or (n, c, h, w) in 2D and (n, d, h, w) in 3D.
-- ``y_train``, ``y_val``, ``y_test``: class numbers, int64, shape (n,).
-- ``target_names``: list of str, the name of class k at index k.
+- ``y_train``, ``y_val``, ``y_test``: labels, shape (n,). Folders and tables have names, as they
+  stand there. Arrays have the numbers or the text that they hold.
+- ``classes``: ndarray of shape (n_classes,), the distinct labels.
+- ``target_names``: list of str, the name of ``classes[k]`` at index k.
 - ``ndim``: number of spatial axes, 2 or 3.
 - ``filename``: str, the file or folder that was read, or None for embedded data.
 - ``name``, ``DESCR``, ``license``, ``citation``: str.
 
-Data without splits have ``X`` and ``y`` in the place of the six arrays.
+Data without splits have ``X`` and ``y`` in the place of the six arrays, and parts may be missing.
 """
 
 from skimbal.datasets.card import DataCard

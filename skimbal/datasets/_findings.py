@@ -3,6 +3,7 @@
 import os
 from collections import Counter
 from collections.abc import Hashable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from itertools import combinations
 from typing import NamedTuple
@@ -12,8 +13,18 @@ import numpy as np
 from skimbal.datasets._measuring import Measured
 from skimbal.datasets._screen import format_number
 from skimbal.datasets.copies import spanning
+from skimbal.datasets.labels import near_duplicates
+from skimbal.datasets.splits import SPLITS, check_classes_of_parts
 
-__all__ = ["Finding", "InspectedImages", "doubts", "order_of_parts", "plural"]
+__all__ = [
+    "Finding",
+    "InspectedImages",
+    "doubts",
+    "labels_of_parts",
+    "notes_of",
+    "order_of_parts",
+    "plural",
+]
 
 #: A property tells a class if this share of the class has it, and the others almost never.
 _SHARE = 0.9
@@ -79,7 +90,7 @@ def doubts(
         *_classes_of_copies(images, copies),
         *_groups_of_copies(images, copies),
         *_other_copies(images, copies),
-        *_missing_classes(images),
+        *(Finding(note[:1].upper() + note[1:]) for note in notes_of(images)),
         *_constant_images(images),
         *([] if is_one_scale else _unequal_scales(images)),
         *_doubtful_files(images),
@@ -123,7 +134,7 @@ def _parts_of_copies(images: InspectedImages, copies: list[list[int]]) -> list[F
 
 def order_of_parts(part: str) -> tuple[int, str]:
     """Return a key that sorts the parts of a split: train, val, test, others."""
-    return ("train", "val", "test").index(part) if part in ("train", "val", "test") else 3, part
+    return SPLITS.index(part) if part in SPLITS else len(SPLITS), part
 
 
 def _groups_on_both_sides(images: InspectedImages) -> list[Finding]:
@@ -181,19 +192,20 @@ def _other_copies(images: InspectedImages, copies: list[list[int]]) -> list[Find
     return [Finding(text, tuple(_show(images, same) for same in found))] if found else []
 
 
-def _missing_classes(images: InspectedImages) -> list[Finding]:
-    counts = Counter(zip(images.splits, images.labels, strict=True))
-    parts = sorted({str(split) for split in images.splits if split is not None}, key=order_of_parts)
-    missing = tuple(
-        f"{label} in {part}"
-        for label in dict.fromkeys(images.labels)
-        for part in parts
-        if not counts[part, label]
-    )
-    text = (
-        f"{plural(len(missing), 'part')} of a split {_verb(len(missing), 'lacks', 'lack')} a class:"
-    )
-    return [Finding(text, missing)] if missing else []
+def notes_of(images: InspectedImages) -> list[str]:
+    """Return the notes of a loader on names that are spelt alike, and on parts without a class."""
+    notes = near_duplicates(images.labels, "classes")
+    with suppress(ValueError):  # a loader refuses it
+        notes += check_classes_of_parts(labels_of_parts(images), "data")
+    return notes + near_duplicates([group for group in images.groups if group], "groups")
+
+
+def labels_of_parts(images: InspectedImages) -> dict[str, np.ndarray]:
+    """Return the labels of each part of a split."""
+    labels: dict[str, list[str]] = {}
+    for part, label in zip(images.splits, images.labels, strict=True):
+        labels.setdefault(part or "", []).append(label)
+    return {part: np.array(of_part) for part, of_part in labels.items()}
 
 
 def _constant_images(images: InspectedImages) -> list[Finding]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from tabulate import tabulate
 
+from skimbal.exceptions import ParameterError
 from skimbal.typing import ArrayLike
 
 __all__ = ["DataCard"]
@@ -57,6 +58,7 @@ class DataCard:
         image_shape: tuple[int, ...],
         dtype: str,
         groups: Mapping[str, ArrayLike] | None = None,
+        classes: ArrayLike | None = None,
         class_names: list[str] | None = None,
     ) -> "DataCard":
         """Count the labels of each split.
@@ -71,8 +73,11 @@ class DataCard:
             Number type of the images.
         groups : mapping, default=None
             Name of a split mapped to the groups of its images.
+        classes : array-like of shape (n_classes,), default=None
+            The labels of all classes, in the order of the card. None is the labels that occur,
+            sorted.
         class_names : list of str, default=None
-            The name of class number k at place k. None takes the labels themselves.
+            The names of ``classes``, in their order. None takes the labels themselves.
 
         Returns
         -------
@@ -80,16 +85,22 @@ class DataCard:
             With counts for every class in each split, 0 where it has none.
         """
         arrays = {split: np.asarray(y) for split, y in labels.items()}
-        known = np.unique(np.concatenate(list(arrays.values())))
-        if class_names is not None:
-            known = np.arange(len(class_names))
-        counts = {
-            split: [int(np.sum(y == label)) for label in known] for split, y in arrays.items()
-        }
+        if classes is None:
+            classes = np.unique(np.concatenate(list(arrays.values())))
+        known = np.asarray(classes).tolist()
+        if class_names is not None and len(class_names) != len(known):
+            raise ParameterError(
+                "class_names", f"a name for each of {len(known)} classes", class_names
+            )
+        counts = {}
+        for split, y in arrays.items():
+            distinct, numbers = np.unique(y, return_counts=True)
+            of_label = dict(zip(distinct.tolist(), numbers.tolist(), strict=True))
+            counts[split] = [of_label.get(label, 0) for label in known]
         n_groups = None
         if groups is not None:
             n_groups = {split: len(np.unique(np.asarray(g))) for split, g in groups.items()}
-        names = [str(label) for label in known.tolist()] if class_names is None else class_names
+        names = [str(label) for label in known] if class_names is None else class_names
         return cls(names, counts, image_shape, dtype, n_groups)
 
     def imbalance(self, split: str) -> float:

@@ -18,8 +18,8 @@ _CHUNK = 2**25
 def image_digest(image: np.ndarray) -> bytes | None:
     """Return a digest of the numbers of an image, or None if all of them are equal.
 
-    The same numbers have the same digest in each dtype, whole numbers up to 2**53, and with or without axes
-    of length 1. All images of one value are alike and are not copies of a picture.
+    The same numbers have the same digest in each dtype, whole numbers up to 2**53, and with or
+    without axes of length 1. All images of one value are alike and are not copies of a picture.
     """
     if image.size == 0 or image.dtype.kind not in "biuf":
         return None

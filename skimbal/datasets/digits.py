@@ -4,7 +4,9 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.utils import Bunch, check_random_state
 
-from skimbal.datasets.npz import SPLITS, Splits, make_bunch
+from skimbal.datasets.arrays import Part
+from skimbal.datasets.bunch import make_bunch
+from skimbal.datasets.splits import SPLITS
 from skimbal.exceptions import ParameterError
 from skimbal.typing import RandomState
 
@@ -72,14 +74,15 @@ def load_imbalanced_digits(*, imbalance: float = 10.0, random_state: RandomState
         for split, part in zip(SPLITS, np.split(rows, cuts), strict=True):
             parts[split].append(part)
     images = digits.images.astype(np.uint8)
-    splits: Splits = {}
+    found: dict[str, Part] = {}
     for split in SPLITS:
         rows = rng.permutation(np.concatenate(parts[split]))
-        splits[split] = images[rows], labels[rows]
+        found[split] = Part(images[rows], labels[rows], None, 2)
     return make_bunch(
-        splits,
+        found,
         name="digits",
         filename=None,
+        classes=np.arange(3),
         target_names=["other", "eight", "nine"],
         source=f"scikit-learn's load_digits, digits 8 and 9 thinned to 1 in {imbalance:g}",
         license="CC BY 4.0",

@@ -1,32 +1,31 @@
 """Folders of image files with their labels."""
 
-import csv
 import os
 import warnings
-from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import NamedTuple, Unpack
+from typing import Unpack
 
 import numpy as np
 from sklearn.utils import Bunch
 
 from skimbal.datasets.card import DataCard
-from skimbal.datasets.npz import SPLITS, split_key
+from skimbal.datasets.labels import Missing, near_duplicates, sorted_names
+from skimbal.datasets.layout import list_folders, read_layout, refuse_deeper_splits
+from skimbal.datasets.listing import FolderRow, Listing, Reasons, find_repeated
+from skimbal.datasets.splits import (
+    SPLITS,
+    SplitNames,
+    check_classes_of_parts,
+    check_split_names,
+    split_key,
+)
+from skimbal.datasets.tables import TableForm, list_table
 from skimbal.exceptions import ParameterError
 from skimbal.images import ImageFiles, ImageOptions, find_images
 from skimbal.typing import PathLike
 
-__all__ = ["FolderRow", "list_rows", "load_image_folder"]
-
-
-class FolderRow(NamedTuple):
-    """An image file with its label and, where a table states them, its group and split."""
-
-    path: str
-    label: str
-    group: str | None
-    split: str | None
+__all__ = ["list_rows", "load_image_folder"]
 
 
 def load_image_folder(
@@ -37,27 +36,47 @@ def load_image_folder(
     label_column: str = "label",
     group_column: str | None = None,
     split_column: str | None = None,
+    splits: SplitNames | None = None,
+    missing_values: Collection[str] | None = None,
+    encoding: str | None = None,
     on_error: str = "raise",
     **options: Unpack[ImageOptions],
 ) -> Bunch:
     """Load image files with their labels, from a folder for each class or from a table.
 
     The headers are read at once, and the images when a batch asks for them: ``X`` is an
-    :class:`~skimbal.images.ImageFiles`.
+    :class:`~skimbal.images.ImageFiles`. Labels are text as it stands there, so the ``classes_`` of
+    a fitted classifier are the names of the classes.
 
     Parameters
     ----------
     root : str or path-like
-        The folder. Without ``labels`` it holds a folder for each class, with its name, or folders
-        ``train`` and ``test``, with or without ``val``, that hold a folder for each class.
+        The folder. Without ``labels`` it holds a folder for each class, with its name. Folders of a
+        split may lie above or below the folders of the classes, in their usual spellings: ``train``
+        and ``test``, ``Training`` and ``Testing``, ``train``, ``valid`` and ``test``. A tree
+        that might be a split and might be classes is refused. Links to folders are followed.
     labels : str or path-like, default=None
-        A table with a row for each image: a csv file in UTF-8 whose first row names the columns.
+        A table with a row for each image: a csv file whose first row names the columns. Commas,
+        semicolons, tabs or ``|`` separate the columns.
     path_column, label_column : str, default="path", "label"
-        Columns of the table: paths, relative to ``root`` or absolute, and labels.
+        Columns of the table: paths, relative to ``root`` or absolute, and labels. A relative path
+        must not lead out of ``root``.
     group_column : str, default=None
         Column of groups, such as patients, whose images must not be in training and test both.
     split_column : str, default=None
-        Column of the parts of a split, such as ``train``, ``val`` and ``test``.
+        Column of the parts of a split, in their usual spellings, such as ``train``, ``val`` and
+        ``test``.
+    splits : dict, default=None
+        Names of folders, or values of ``split_column``, mapped to ``"train"``, ``"val"`` or
+        ``"test"``, or to None to leave them out. All names must be in it. ``{}`` says that every
+        folder is a class. None reads the usual spellings.
+    missing_values : collection of str, default=None
+        Texts of the table that stand for a missing value, in any case. Empty text always does. None
+        is the texts that pandas, R and Excel write, such as NA, NaN, None and NULL. If a class is
+        called ``none``, pass ``[]``.
+    encoding : str, default=None
+        Encoding of the table, such as ``"cp1252"``. None is UTF-8. A mark of UTF-8, UTF-16 or
+        UTF-32 at the beginning of the file counts more.
     on_error : {"raise", "skip"}, default="raise"
         Whether a file that cannot be used, an image without a label or a label without an image
         is an error, or is left out with a warning. ``"skip"`` reads every file once.
@@ -69,24 +88,31 @@ def load_image_folder(
     -------
     sklearn.utils.Bunch
         The keys are listed in :mod:`skimbal.datasets`: without splits ``X``, an ImageFiles of
-        shape (n, ...), and ``y``, with splits ``X_train`` and ``y_train`` and so on for each part
-        that has images. With ``group_column`` also ``groups``, or ``groups_train`` and so
-        on: ndarray of str of shape (n,). ``card`` is a :class:`DataCard`, the table of classes.
+        shape (n, ...), and ``y``, ndarray of str of shape (n,), with splits ``X_train`` and
+        ``y_train`` and so on for each part that has images. ``target_names`` lists the classes, in
+        the order of their numbers if all are numbers. With ``group_column`` also ``groups``, or
+        ``groups_train`` and so on: ndarray of str of shape (n,). ``card`` is a :class:`DataCard`,
+        the table of classes. ``skipped`` maps each place that was left out, a file or a line of
+        the table, to the reason.
 
     Raises
     ------
     FileNotFoundError
         If the folder, the table or an image does not exist.
     ValueError
-        If a file cannot be read, an image has no label or a label is empty, an image is listed
-        twice, the table lacks a column, or there are fewer than two classes.
+        If a file cannot be read, an image has no label or two, a label is missing, a row has more
+        or fewer fields than there are columns, the table lacks a column, folders or values look
+        like a split that is not clear, a class of another part is not in train, or there are
+        fewer than two classes.
     ImportError
         If the library that reads a format is missing: ``pip install "skimbal[io]"``.
 
     Warns
     -----
     UserWarning
-        If files or rows are skipped, with their number.
+        If files or rows are skipped, if names of classes or groups are spelt nearly alike, if a
+        part has no image of a class, if absolute paths lead out of ``root``, or if a split is not
+        asked for.
 
     Examples
     --------
@@ -100,7 +126,8 @@ def load_image_folder(
     ...         np.save(Path(folder, name), np.zeros((8, 8), dtype=np.uint8))
     ...     data = load_image_folder(folder)
     >>> data.X, data.y
-    (ImageFiles(shape=(4, 8, 8), dtype=uint8), array([0, 0, 0, 1]))
+    (ImageFiles(shape=(4, 8, 8), dtype=uint8), array(['healthy', 'healthy', 'healthy', 'rare'],
+          dtype='<U7'))
     >>> print(data.card)
     images of shape (8, 8), uint8
     class    all
@@ -120,13 +147,24 @@ def load_image_folder(
         "group_column": group_column,
         "split_column": split_column,
     }
-    any_file = options.get("reader") is not None
-    rows, unusable = list_rows(root, labels, columns, any_file)
-    _refuse_or_warn(unusable, root, on_error)
-    if not rows:
+    listing = list_rows(
+        root,
+        labels,
+        columns,
+        options.get("reader") is not None,
+        splits=splits,
+        missing_values=missing_values,
+        encoding=encoding,
+    )
+    _refuse_or_warn(listing.unusable, root, on_error)
+    if not listing.rows:
         raise ValueError(f"{root} must hold images with labels; got none.")
-    X = ImageFiles([row.path for row in rows], on_error=on_error, **options)
-    data = _bunch_of_rows(X, [rows[i] for i in X.kept], root, has_groups=group_column is not None)
+    X = ImageFiles([row.path for row in listing.rows], on_error=on_error, **options)
+    rows = [listing.rows[i] for i in X.kept]
+    data, notes = _bunch_of_rows(X, rows, root, has_groups=group_column is not None)
+    for note in (*listing.notes, *notes):
+        warnings.warn(f"{root}: {note}", UserWarning, stacklevel=2)
+    data.skipped = {**listing.unusable, **X.skipped}
     data.filename, data.name = str(root), root.resolve().name
     data.license = data.citation = "not stated in the folder"
     data.DESCR = f"{data.name}: {data.card}\nSource: {root}\n"
@@ -134,19 +172,29 @@ def load_image_folder(
 
 
 def list_rows(
-    root: Path, labels: PathLike | None, columns: Mapping[str, str | None], any_file: bool
-) -> tuple[list[FolderRow], dict[str, str]]:
-    """Return a row for each image with a label, and the reasons against other files and rows."""
+    root: Path,
+    labels: PathLike | None,
+    columns: Mapping[str, str | None],
+    any_file: bool,
+    *,
+    splits: SplitNames | None = None,
+    missing_values: Collection[str] | None = None,
+    encoding: str | None = None,
+) -> Listing:
+    """Return a row for each image with a label, the reasons against other files, and notes."""
+    check_split_names(splits)
     if labels is not None:
-        return _rows_of_table(root, Path(labels), columns, any_file)
-    for name in ("group_column", "split_column"):
-        if columns[name] is not None:
-            remedy = "It names a column of a table. Give the table as labels=."
-            raise ParameterError(name, "None without a table", columns[name], remedy)
-    return _rows_of_folders(root, any_file)
+        form = TableForm(columns, Missing(missing_values), splits, encoding)
+        return list_table(root, Path(labels), form, any_file=any_file)
+    of_tables = {**columns, "missing_values": missing_values, "encoding": encoding}
+    for name in ("group_column", "split_column", "missing_values", "encoding"):
+        if of_tables[name] is not None:
+            remedy = "It is about a table. Give the table as labels=."
+            raise ParameterError(name, "None without a table", of_tables[name], remedy)
+    return _list_folders(root, splits, any_file)
 
 
-def _refuse_or_warn(unusable: Mapping[str, str], root: Path, on_error: str) -> None:
+def _refuse_or_warn(unusable: Reasons, root: Path, on_error: str) -> None:
     """Refuse files and rows that cannot be used, each with its reason, or warn of them."""
     if not unusable:
         return
@@ -157,28 +205,34 @@ def _refuse_or_warn(unusable: Mapping[str, str], root: Path, on_error: str) -> N
             "on_error='skip' to leave them out."
         )
     warnings.warn(
-        f"skipped {len(unusable)} files or rows, the first of them is {place}: {reason}.",
+        f"skipped {len(unusable)} files or rows, the first of them is {place}: {reason}. The "
+        "attribute skipped of the result lists them.",
         UserWarning,
         stacklevel=3,
     )
 
 
-def _bunch_of_rows(X: ImageFiles, rows: list[FolderRow], root: Path, has_groups: bool) -> Bunch:
-    """Put images, class numbers and groups under their keys, for each part of a split."""
-    names = {row.label for row in rows}
-    target_names = sorted(names, key=_sort_key(names))
+def _bunch_of_rows(
+    X: ImageFiles, rows: list[FolderRow], root: Path, has_groups: bool
+) -> tuple[Bunch, list[str]]:
+    """Put images, labels and groups under their keys, for each part of a split, with notes."""
+    target_names = sorted_names(row.label for row in rows)
     if len(target_names) < 2:
         raise ValueError(f"{root} must hold at least two classes; got {target_names[0]!r} alone.")
-    y = np.array([target_names.index(row.label) for row in rows], dtype=np.int64)
+    y = np.array([row.label for row in rows])
     groups = np.array([row.group for row in rows]) if has_groups else None
     # Keys end with the name of the part. Rows without a split are one part without a name.
     of_split = np.array([row.split or "" for row in rows])
-    parts = {name: np.flatnonzero(of_split == name) for name in dict.fromkeys(of_split.tolist())}
-    data = Bunch(target_names=target_names, ndim=X.n_spatial)
+    parts = {name: np.flatnonzero(of_split == name) for name in ("", *SPLITS) if name in of_split}
+    notes = near_duplicates(target_names, "classes")
+    data = Bunch(target_names=target_names, classes=np.array(target_names), ndim=X.n_spatial)
     for name, part in parts.items():
         data[split_key("X", name)], data[split_key("y", name)] = X[part], y[part]
         if groups is not None:
             data[split_key("groups", name)] = groups[part]
+    notes += check_classes_of_parts({name: y[part] for name, part in parts.items()}, str(root))
+    if groups is not None:
+        notes += near_duplicates(groups.tolist(), "groups")
     data.card = DataCard.from_labels(
         {name or "all": y[part] for name, part in parts.items()},
         image_shape=X.shape[1:],
@@ -186,97 +240,45 @@ def _bunch_of_rows(X: ImageFiles, rows: list[FolderRow], root: Path, has_groups:
         groups=None
         if groups is None
         else {name or "all": groups[part] for name, part in parts.items()},
-        class_names=target_names,
+        classes=target_names,
     )
-    return data
+    return data, notes
 
 
-def _sort_key(names: set[str]) -> Callable[[str], int | str]:
-    """Return a key that sorts labels as numbers if all are whole numbers, and else as text."""
-    return int if all(name.isdecimal() for name in names) else str
-
-
-def _rows_of_folders(root: Path, any_file: bool) -> tuple[list[FolderRow], dict[str, str]]:
-    """Return a row for each image in the folders of classes, and the reasons against others."""
-    top = _list_folders(root)
-    # Folders of splits are not classes.
-    has_splits = {"train", "test"} <= set(top) <= set(SPLITS)
-    depth = 2 if has_splits else 1
+def _list_folders(root: Path, splits: SplitNames | None, any_file: bool) -> Listing:
+    """Return the images in the folders of classes, and the reasons against others."""
+    layout = read_layout(root, splits)
+    depth = layout.depth
     # A DICOM file in the folder of a class is an image, and a folder of them is a series.
     images, others = find_images(root, series_level=depth + 1, any_file=any_file)
+    if splits is None:
+        refuse_deeper_splits(root, images, layout)
     rows: list[FolderRow] = []
-    unusable: dict[str, str] = {}
+    unusable: Reasons = {}
     for name in images:
-        parts = Path(name).parts
+        path, parts = str(root / name), Path(name).parts
         if len(parts) <= depth:
-            unusable[str(root / name)] = "an image without a label, as it lies in no class's folder"
-        else:
-            split = parts[0] if has_splits else None
-            rows.append(FolderRow(str(root / name), parts[depth - 1], None, split))
+            unusable[path] = "an image without a label, as it lies in no class's folder"
+        elif (read := layout.read(parts)) is not None:
+            rows.append(FolderRow(path, read[0], None, read[1], path))
     for name in others:
-        if len(Path(name).parts) > depth:  # notes may lie beside the folders of the classes
+        if os.path.islink(root / name) and not os.path.exists(root / name):
+            unusable[str(root / name)] = "a link that leads nowhere"
+        elif len(Path(name).parts) > depth:  # notes may lie beside the folders of the classes
             unusable[str(root / name)] = "a file that is not an image, by its extension"
-    for where in [root / split for split in top] if has_splits else [root]:
-        for label in _list_folders(where):
-            parent = os.path.relpath(where / label, root) + os.sep
-            if not any(name.startswith(parent) for name in (*images, *others)):
-                unusable[str(where / label)] = "the folder of a class without an image"
-    return rows, unusable
+    unusable |= _empty_folders(root, depth, {*images, *others})
+    repeated = find_repeated(rows)
+    return Listing([row for row in rows if row.place not in repeated], {**unusable, **repeated}, [])
 
 
-def _list_folders(where: Path) -> list[str]:
-    return sorted(p.name for p in where.iterdir() if p.is_dir() and not p.name.startswith("."))
-
-
-def _rows_of_table(
-    root: Path, table: Path, columns: Mapping[str, str | None], any_file: bool
-) -> tuple[list[FolderRow], dict[str, str]]:
-    """Return a row for each image of a table, and the reasons against other rows and images."""
-    rows: list[FolderRow] = []
-    unusable: dict[str, str] = {}
-    for line, entry in _read_table(table, columns):
-        values = [
-            None if column is None else (entry[column] or "").strip() for column in columns.values()
-        ]
-        empty = [
-            column for column, value in zip(columns.values(), values, strict=True) if value == ""
-        ]
-        path = os.path.normpath(root / str(values[0]))
-        if empty:
-            unusable[f"{table}, line {line}"] = f"the column {empty[0]!r} is empty"
-        elif not any_file and not os.path.lexists(path):
-            reason = f"a label without an image, as {path} does not exist"
-            unusable[f"{table}, line {line}"] = reason
-        else:
-            rows.append(FolderRow(path, str(values[1]), values[2], values[3]))
-    twice = [path for path, count in Counter(row.path for row in rows).items() if count > 1]
-    if twice:
-        raise ValueError(f"{table} must have one row for each image; got several for {twice[0]}.")
-    if not any_file:
-        listed = {row.path for row in rows}
-        for name in find_images(root, series_level=None)[0]:
-            path = os.path.normpath(root / name)
-            if not listed & {path, *map(str, Path(path).parents)}:
-                unusable[path] = f"an image without a label, as {table} does not list it"
-    return rows, unusable
-
-
-def _read_table(
-    table: Path, columns: Mapping[str, str | None]
-) -> list[tuple[int, dict[str, str | None]]]:
-    """Return the rows of a csv file with their line numbers, and check the names of columns."""
-    if not table.is_file():
-        raise FileNotFoundError(f"labels must be a csv file that exists; got {table}.")
-    try:
-        with table.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.DictReader(stream, strict=True)
-            entries = [(reader.line_num, dict(entry)) for entry in reader]
-            known = list(reader.fieldnames or [])
-    except (csv.Error, UnicodeDecodeError) as error:
-        remedy = f"It cannot be read: {error}."
-        raise ParameterError("labels", "a csv file in UTF-8", str(table), remedy) from error
-    for parameter, name in columns.items():
-        if name is not None and name not in known:
-            shown = ", ".join(map(repr, known)) or "no columns"
-            raise ParameterError(parameter, f"a column of {table}, which has {shown}", name)
-    return entries
+def _empty_folders(root: Path, depth: int, names: set[str]) -> Reasons:
+    """Return the folders of classes and of a split in which no file was found."""
+    filled = {str(parent) for name in names for parent in (Path(name), *Path(name).parents)}
+    reasons: Reasons = {}
+    folders = [Path(name) for name in list_folders(root)]
+    for _ in range(depth):
+        for folder in folders:
+            if str(folder) not in filled:
+                reasons[str(root / folder)] = "the folder of a class without an image"
+        folders = [f / name for f in folders for name in list_folders(root / f)]
+    return reasons

@@ -4,7 +4,7 @@ import os
 import re
 import warnings
 from collections import Counter
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,13 +17,22 @@ from sklearn.utils import Bunch
 from tabulate import tabulate
 from tqdm.auto import tqdm
 
-from skimbal.datasets._findings import Finding, InspectedImages, doubts, order_of_parts, plural
+from skimbal.datasets._findings import (
+    Finding,
+    InspectedImages,
+    doubts,
+    labels_of_parts,
+    notes_of,
+    order_of_parts,
+    plural,
+)
 from skimbal.datasets._measuring import N_SAMPLED, Measured, PixelKind, measure, pixel_kinds
 from skimbal.datasets._screen import draw_bars, format_number, listed, printable, trim_rows
 from skimbal.datasets.card import DataCard
 from skimbal.datasets.copies import find_copies
-from skimbal.datasets.folder import FolderRow, list_rows, load_image_folder
-from skimbal.datasets.npz import split_key
+from skimbal.datasets.folder import list_rows, load_image_folder
+from skimbal.datasets.listing import FolderRow, Reasons
+from skimbal.datasets.splits import SplitNames, check_classes_of_parts, split_key
 from skimbal.exceptions import ParameterError
 from skimbal.images import DecodedImage, ImageFiles, ImageOptions, ReadRequest
 from skimbal.images.axes import with_channels_first
@@ -198,7 +207,7 @@ def inspect_data(data: Bunch, *, headers_only: bool = False, verbose: int = 0) -
     arrays = {part: data[split_key("X", part)] for part in parts}
     first, n_spatial = arrays[parts[0]], int(data.ndim)
     rows = [row for part in parts for row in _rows_of_part(data, part, parts)]
-    unreadable: dict[str, str] = {}
+    unreadable: Reasons = {}
     of_readers: list[str] = []
     options: ImageOptions = {}
     if isinstance(first, ImageFiles):
@@ -234,6 +243,9 @@ def inspect_folder(
     label_column: str = "label",
     group_column: str | None = None,
     split_column: str | None = None,
+    splits: SplitNames | None = None,
+    missing_values: Collection[str] | None = None,
+    encoding: str | None = None,
     on_error: str = "raise",
     headers_only: bool = False,
     verbose: int = 0,
@@ -245,7 +257,8 @@ def inspect_folder(
 
     Parameters
     ----------
-    root, labels, path_column, label_column, group_column, split_column, on_error, **options
+    root, labels, path_column, label_column, group_column, split_column, splits, missing_values, \
+encoding, on_error, **options
         Parameters of :func:`load_image_folder`. With ``on_error="skip"``, files that cannot be
         used are warnings.
     headers_only : bool, default=False
@@ -295,14 +308,16 @@ def inspect_folder(
         "group_column": group_column,
         "split_column": split_column,
     }
-    rows, unusable = list_rows(root, labels, columns, options.get("reader") is not None)
-    data, error, remarks = _try(
-        partial(load_image_folder, root, labels=labels, on_error=on_error, **columns, **options)
-    )
+    form: dict[str, Any] = {"splits": splits, "missing_values": missing_values}
+    form["encoding"] = encoding
+    reader = options.get("reader")
+    rows, unusable, notes = list_rows(root, labels, columns, reader is not None, **form)
+    form |= {"labels": labels, "on_error": on_error, **columns, **options}
+    data, error, remarks = _try(partial(load_image_folder, root, **form))
     images, unreadable, of_readers = _read_files(rows, root, options, headers_only, verbose)
     skips = on_error == "skip"
     if skips and data is not None:
-        images, unreadable = _without_skipped(data, rows, images, unreadable, options)
+        images, unreadable = _without_skipped(data, rows, images, unreadable, root)
     found = _set_aside(unusable, unreadable, root)
     refusals = [] if skips else list(found)
     if error is not None:
@@ -316,7 +331,7 @@ def inspect_folder(
         # A loader that skips says how many files it has skipped.
         doubts_before=[f._replace(text=f"Skipped: {f.text}") for f in found] if skips else [],
         is_one_scale=options.get("intensity") is not None,
-        remarks=_remarks_of_loader(remarks, images, of_readers),
+        remarks=[*notes, *_remarks_of_loader(remarks, images, of_readers, notes)],
         of_readers=of_readers,
         unreadable=unreadable,
         class_names=sorted(set(images.labels)) if data is None else data.target_names,
@@ -337,17 +352,13 @@ def _try(load: Callable[[], Bunch]) -> tuple[Bunch | None, ValueError | OSError 
 
 
 def _remarks_of_loader(
-    texts: list[str], images: InspectedImages, of_readers: list[str]
+    texts: list[str], images: InspectedImages, of_readers: list[str], notes: list[str]
 ) -> list[str]:
-    """Return the warnings of a loader, without its number of skipped files and doubts of readers.
-
-    An inspection finds these itself.
-    """
-    known = {image.doubt for image in images.measured if image is not None and image.doubt}
+    """Return the warnings of a loader that an inspection does not find itself."""
+    doubtful = {image.doubt for image in images.measured if image is not None and image.doubt}
+    known = {*doubtful, *notes, *notes_of(images), "skipped"}
     return [
-        text
-        for text in texts
-        if text not in of_readers and not any(part in text for part in (*known, "skipped"))
+        text for text in texts if text not in of_readers and not any(part in text for part in known)
     ]
 
 
@@ -361,27 +372,33 @@ def _without_skipped(
     data: Bunch,
     rows: Sequence[FolderRow],
     images: InspectedImages,
-    unreadable: Mapping[str, str],
-    options: ImageOptions,
-) -> tuple[InspectedImages, dict[str, str]]:
+    unreadable: Reasons,
+    root: Path,
+) -> tuple[InspectedImages, Reasons]:
     """Return the images that a loader kept, and the reasons against the others."""
     kept = {path for key in data if key == "X" or key.startswith("X_") for path in data[key].paths}
     reasons, used = dict(unreadable), []
     for i, row in enumerate(rows):
-        if row.path in kept or os.path.abspath(row.path) in kept:
+        path = os.path.abspath(row.path)
+        if kept & {row.path, path}:
             used.append(i)
         elif images.names[i] not in reasons:
-            reasons[images.names[i]] = str(_try_files([row.path], options) or "skipped")
+            reason = data.skipped.get(path) or data.skipped.get(row.path) or "it is skipped"
+            reasons[images.names[i]] = _without_root(reason, root)
     return images.take(used), reasons
+
+
+def _without_root(text: str, root: Path) -> str:
+    for folder in (str(root), os.path.abspath(root)):
+        text = text.replace(f"{folder}{os.sep}", "")
+    return text
 
 
 def _relative(place: str, root: Path) -> str:
     return place.removeprefix(f"{root}{os.sep}")
 
 
-def _set_aside(
-    unusable: Mapping[str, str], unreadable: Mapping[str, str], root: Path
-) -> list[Finding]:
+def _set_aside(unusable: Reasons, unreadable: Reasons, root: Path) -> list[Finding]:
     """Return findings of files and rows that cannot be used, and of images that cannot be read."""
     found = []
     if unusable:
@@ -394,7 +411,7 @@ def _set_aside(
     return found
 
 
-def _places(reasons: Mapping[str, str]) -> tuple[str, ...]:
+def _places(reasons: Reasons) -> tuple[str, ...]:
     """Return files with their reasons, of which each kind is given once."""
     alike: dict[str, list[str]] = {}
     for name, reason in reasons.items():
@@ -441,6 +458,10 @@ def _refusals_of_loader(
         refused.setdefault(key, (refusal, []))[1].extend(images.names[i] for i in same)
     found = [_of_error(refusal, root, tuple(names)) for refusal, names in refused.values()]
     found += [_of_error(refusal, root) for refusal in _refusals_of_set(good, options)]
+    try:
+        check_classes_of_parts(labels_of_parts(images), str(root))
+    except ValueError as refusal:
+        found.append(_of_error(refusal, root))
     if len(set(images.labels)) == 1 and is_known:
         found.append(Finding(f"There must be two classes; got {images.labels[0]!r} alone."))
     return found if found or is_known else [_of_error(error, root)]
@@ -476,8 +497,7 @@ def _try_files(paths: list[str], options: ImageOptions) -> ValueError | OSError 
 
 
 def _of_error(error: ValueError | OSError, root: Path, names: tuple[str, ...] = ()) -> Finding:
-    text = str(error).replace(f"{os.path.abspath(root)}{os.sep}", "")
-    return Finding(text, names if len(names) > 1 else (), error)
+    return Finding(_without_root(str(error), root), names if len(names) > 1 else (), error)
 
 
 # Reading -------------------------------------------------------------------------------------
@@ -496,7 +516,10 @@ def _rows_of_part(data: Bunch, part: str, parts: list[str]) -> list[FolderRow]:
     groups = data.get(split_key("groups", part))
     names = [str(name) for name in data.target_names]
     labels = [str(label) for label in y.tolist()]
-    if y.dtype.kind in "bui":
+    if data.get("classes") is not None:
+        name_of = dict(zip(np.asarray(data.classes).tolist(), names, strict=True))
+        labels = [name_of[label] for label in y.tolist()]
+    elif y.dtype.kind in "bui":
         known = np.unique(np.concatenate([np.asarray(data[split_key("y", p)]) for p in parts]))
         if known.min() >= 0 and known.max() < len(names):
             labels = [names[int(label)] for label in y]
@@ -553,9 +576,7 @@ def _read_files(
         # Each library raises its own types.
         except Exception as error:
             reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
-            for folder in (str(root), os.path.abspath(root)):
-                reason = reason.replace(f"{folder}{os.sep}", "")
-            return reason
+            return _without_root(reason, root)
 
     with warnings.catch_warnings(record=True) as caught, ThreadPoolExecutor(_N_THREADS) as pool:
         warnings.simplefilter("always")
@@ -563,7 +584,7 @@ def _read_files(
         disable = None if verbose else True
         looks = list(tqdm(pool.map(look, rows), total=len(rows), disable=disable, unit="file"))
     names = [_relative(row.path, root) for row in rows]
-    unreadable: dict[str, str] = {}
+    unreadable: Reasons = {}
     measured: list[Measured | None] = []
     for name, one in zip(names, looks, strict=True):
         if isinstance(one, str):

@@ -6,9 +6,13 @@ import os
 from pathlib import Path
 from typing import Any, TypedDict
 
+import numpy as np
 from sklearn.utils import Bunch
 
-from skimbal.datasets.npz import make_bunch, read_splits
+from skimbal.datasets.arrays import ArrayAxes
+from skimbal.datasets.bunch import make_bunch
+from skimbal.datasets.labels import Missing
+from skimbal.datasets.npz import read_parts
 from skimbal.exceptions import ParameterError, import_optional
 from skimbal.typing import PathLike
 
@@ -103,11 +107,13 @@ def load_medmnist(
         raise ParameterError("size", f"{' or '.join(map(str, md5))} for {name}", size)
     file = f"{name}.npz" if size == 28 else f"{name}_{size}.npz"
     path = _find_or_download(file, md5[size], data_home, download)
+    names = DATA_SETS[name]["classes"]
     return make_bunch(
-        read_splits(path)[0],
+        read_parts(path, None, ArrayAxes(), Missing(None)),
         name=file.removesuffix(".npz"),
         filename=str(path),
-        target_names=list(DATA_SETS[name]["classes"]),
+        classes=np.arange(len(names)),
+        target_names=list(names),
         source=f"MedMNIST, {URL}/{file}",
         license="CC BY-NC 4.0" if name == "dermamnist" else "CC BY 4.0",
         citation=_CITATION,

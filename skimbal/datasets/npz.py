@@ -1,55 +1,98 @@
 """Files of arrays with their labels."""
 
+import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Collection
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from sklearn.utils import Bunch
 
+from skimbal.datasets.arrays import (
+    ArrayAxes,
+    Part,
+    check_groups,
+    check_labels,
+    join_groups,
+    join_labels,
+)
+from skimbal.datasets.bunch import make_bunch
+from skimbal.datasets.labels import Missing, near_duplicates
+from skimbal.datasets.splits import SPLITS, check_classes_of_parts
 from skimbal.exceptions import ParameterError
-from skimbal.images import guess_axes
 from skimbal.typing import PathLike
 
-__all__ = ["SPLITS", "Splits", "load_npz", "make_bunch", "read_splits", "split_key"]
-
-SPLITS = ("train", "val", "test")
-# Names of the images and the labels in a file, for each split or, under "", for all rows.
-_Form: TypeAlias = Mapping[str, tuple[str, str]]
-_SPLIT_FORM: _Form = {split: (f"{split}_images", f"{split}_labels") for split in SPLITS}
-_FORMS: tuple[_Form, ...] = (_SPLIT_FORM, {"": ("images", "labels")}, {"": ("X", "y")})
-# Images, channels first, and class numbers of each split, or of all rows under "".
-Splits: TypeAlias = dict[str, tuple[npt.NDArray[Any], npt.NDArray[np.int64]]]
+__all__ = ["load_npz", "read_parts"]
 
 
-def load_npz(path: PathLike, *, groups: str | None = None) -> Bunch:
+class _Form(NamedTuple):
+    """Names of the images, labels and groups of a part in a file."""
+
+    images: str
+    labels: str
+    groups: str
+
+    def of(self, split: str, groups: str = "") -> "_Form":
+        """Return the names for a part."""
+        return _Form(*(name.format(split=split, groups=groups) for name in self))
+
+
+_PLAIN = (_Form("images", "labels", "{groups}"), _Form("X", "y", "{groups}"))
+_OF_SPLITS = (
+    _Form("{split}_images", "{split}_labels", "{split}_{groups}"),
+    _Form("X_{split}", "y_{split}", "{groups}_{split}"),
+    _Form("x_{split}", "y_{split}", "{groups}_{split}"),
+)
+
+
+def load_npz(
+    path: PathLike,
+    *,
+    groups: str | None = None,
+    channel_axis: int | None = None,
+    n_spatial: int | None = None,
+    missing_values: Collection[str] | None = None,
+) -> Bunch:
     """Load your npz file, with the splits of MedMNIST or without splits.
 
     Parameters
     ----------
     path : str or path-like
-        An npz file with the arrays ``train_images``, ``train_labels``, ``val_images``,
-        ``val_labels``, ``test_images`` and ``test_labels``, or without splits: ``images`` and
-        ``labels``, or ``X`` and ``y``. Images are (n, h, w), (n, h, w, 1), (n, h, w, 3) or
+        An npz file with the arrays ``train_images`` and ``train_labels``, and the same for ``val``
+        and ``test`` or one of them, or ``X_train``, ``y_train`` and so on. Without splits:
+        ``images`` and ``labels``, or ``X`` and ``y``. A file with more than one of these pairs is
+        refused. Nothing in the file is unpickled.
+
+        Images are (n, h, w), (n, h, w, 1), (n, h, w, 3), (n, 1, h, w), (n, 3, h, w) or
         (n, d, h, w). Four axes are a volume unless the last axis, or the second, has length 1 or 3
-        and so counts channels.
-        Labels are class numbers from 0, or class names as text, of shape (n,) or (n, 1). Nothing
-        in the file is unpickled.
+        and so counts channels. Where it has length 2, 4 or 5 and the others are far longer, the
+        file is refused without ``channel_axis`` or ``n_spatial``.
+
+        Labels are whole numbers of any size, or text, of shape (n,) or (n, 1).
     groups : str, default=None
         Name of a further array that says to which group, such as a patient, each image belongs:
         numbers or text, of shape (n,) or (n, 1). In a file with splits, the names of the arrays
-        begin with ``train_``, ``val_`` and ``test_``, and the array of the test rows may be
-        missing.
+        begin with ``train_``, ``val_`` and ``test_``, or end with ``_train`` and so on as the
+        labels do, and the array of the test rows may be missing.
+    channel_axis : int, default=None
+        The axis of an image that counts channels: -1 for (n, h, w, c) and (n, d, h, w, c), 0 for
+        (n, c, h, w) and (n, c, d, h, w).
+    n_spatial : int, default=None
+        Number of spatial axes of an image, 2 or 3. ``n_spatial=3`` says that (n, d, h, w) is a
+        volume, also of 1 to 5 slices.
+    missing_values : collection of str, default=None
+        Texts that stand for a missing label or group, as in :func:`load_image_folder`.
 
     Returns
     -------
     sklearn.utils.Bunch
         The keys are listed in :mod:`skimbal.datasets`. Colour images have channels first,
-        (n, 3, h, w). The classes are named by their numbers, or by the text of the labels, sorted.
-        With `groups`, also ``groups_train``, ``groups_val`` and ``groups_test`` (None if it is not
-        in the file), or ``groups``, of shape (n,).
+        (n, 3, h, w). Labels are as they stand in the file: numbers are int64, or uint64 if one of
+        them needs it, and text is str. The classes are the labels that occur. With `groups`, also
+        ``groups_train``, ``groups_val`` and ``groups_test`` (None if it is not in the file), or
+        ``groups``, of shape (n,).
 
     Raises
     ------
@@ -57,7 +100,13 @@ def load_npz(path: PathLike, *, groups: str | None = None) -> Bunch:
         If the file does not exist.
     ValueError
         If the file is not an npz file, is damaged, lacks arrays, or holds arrays of another form,
-        if a split is empty, or if a row has more than one label.
+        if a split is empty, if a row has no label or more than one, or if val or test has a class
+        that train does not have.
+
+    Warns
+    -----
+    UserWarning
+        If a part has no image of a class, or names of classes or groups are spelt nearly alike.
 
     Examples
     --------
@@ -82,59 +131,81 @@ def load_npz(path: PathLike, *, groups: str | None = None) -> Bunch:
     ...     np.savez(os.path.join(folder, "mine.npz"), X=X, y=y, patient=[7, 7, 8, 9])
     ...     data = load_npz(os.path.join(folder, "mine.npz"), groups="patient")
     >>> data.X.shape, data.y, data.target_names, data.groups
-    ((4, 28, 28), array([0, 1, 0, 1]), ['benign', 'malignant'], array([7, 7, 8, 9]))
+    ((4, 28, 28), array(['benign', 'malignant', 'benign', 'malignant'], dtype='<U9'),
+    ['benign', 'malignant'], array([7, 7, 8, 9]))
     """
     path = Path(path)
-    splits, target_names, of_groups = read_splits(path, groups)
+    missing = Missing(missing_values)
+    parts = read_parts(path, groups, ArrayAxes(channel_axis, n_spatial), missing)
+    labels = {split: part.y for split, part in parts.items()}
+    classes = np.unique(np.concatenate(list(labels.values())))
+    notes = check_classes_of_parts(labels, str(path))
+    if classes.dtype.kind == "U":
+        notes += near_duplicates(classes.tolist(), "classes")
+    known = [part.groups for part in parts.values() if part.groups is not None]
+    if known and known[0].dtype.kind == "U":
+        notes += near_duplicates(np.concatenate(known).tolist(), "groups")
+    for note in notes:
+        warnings.warn(f"{path}: {note}", UserWarning, stacklevel=2)
     return make_bunch(
-        splits,
+        parts,
         name=path.stem,
         filename=str(path),
-        target_names=target_names,
+        classes=classes,
+        target_names=[str(label) for label in classes.tolist()],
         source=str(path),
         license="not stated in the file",
         citation="not stated in the file",
-        groups=of_groups,
+        has_groups=groups is not None,
     )
 
 
-def read_splits(
-    path: Path, groups: str | None = None
-) -> tuple[Splits, list[str], dict[str, npt.NDArray[Any] | None]]:
-    """Return images, channels first, and class numbers of each split, class names, and groups."""
+def read_parts(
+    path: Path, groups: str | None, axes: ArrayAxes, missing: Missing
+) -> dict[str, Part]:
+    """Return images, channels first, labels and groups of each part, or of all rows under ""."""
     if not path.is_file():
         raise FileNotFoundError(f"path must be an npz file that exists; got {path}.")
-    form, names, arrays = _read_arrays(path, groups)
-    splits: dict[str, tuple[npt.NDArray[Any], npt.NDArray[Any]]] = {}
-    of_groups: dict[str, npt.NDArray[Any] | None] = {}
-    for split, (images, labels) in form.items():
+    forms, names, arrays = _read_arrays(path, groups)
+    parts: dict[str, Part] = {}
+    for split, form in forms.items():
+        if groups is not None and form.groups not in names and split != "test":
+            raise ParameterError(
+                "groups",
+                f"the name of an array of {path}, which holds {', '.join(names)}",
+                groups,
+                f"The groups of {split or 'all rows'} are read from {form.groups!r}.",
+            )
         try:
-            X = _channels_first(arrays[images])
-            splits[split] = X, _check_labels(arrays[labels], len(X))
-            if groups is not None:
-                name = _name_of_groups(groups, split)
-                if name not in names and split != "test":
-                    raise ParameterError(
-                        "groups",
-                        f"the name of an array of {path}, which holds {', '.join(names)}",
-                        groups,
-                        f"The groups of {split or 'all rows'} are read from {name!r}.",
-                    )
-                of_groups[split] = _check_groups(arrays[name], len(X)) if name in arrays else None
+            X, n_spatial = axes.channels_first(arrays[form.images])
+            y = check_labels(arrays[form.labels], len(X), missing)
+            of_rows = arrays.get(form.groups) if groups is not None else None
+            if of_rows is not None:
+                of_rows = check_groups(of_rows, len(X), missing)
+            parts[split] = Part(X, y, of_rows, n_spatial)
         except ParameterError:
             raise
         except ValueError as error:
             raise ValueError(f"{path}, {split or 'all rows'}: {error}") from None
-    shapes = {split: X.shape[1:] for split, (X, _) in splits.items()}
-    if len(set(shapes.values())) > 1:
-        raise ValueError(f"{path}: images must have one shape in all splits; got {shapes}.")
-    return *_number_classes(path, splits), of_groups
+    for what in ("shape", "dtype"):
+        found = {
+            split: part.X.shape[1:] if what == "shape" else str(part.X.dtype)
+            for split, part in parts.items()
+        }
+        if len(set(found.values())) > 1:
+            raise ValueError(f"{path}: images must have one {what} in all splits; got {found}.")
+    try:
+        labels = join_labels({split: part.y for split, part in parts.items()})
+        join_groups([part.groups for part in parts.values() if part.groups is not None])
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    return {split: part._replace(y=labels[split]) for split, part in parts.items()}
 
 
 def _read_arrays(
     path: Path, groups: str | None
-) -> tuple[_Form, list[str], dict[str, npt.NDArray[Any]]]:
-    """Return the form of a file, the names of all its arrays, and the arrays that are needed."""
+) -> tuple[dict[str, _Form], list[str], dict[str, npt.NDArray[Any]]]:
+    """Return the names for each part, all names of a file, and the arrays that are needed."""
     with path.open("rb") as stream:
         if not zipfile.is_zipfile(stream):
             raise ValueError(
@@ -142,142 +213,57 @@ def _read_arrays(
                 "file that was cut short. Get it again, or write it with numpy.savez."
             )
         stream.seek(0)
+        names: list[str] = []
         try:
             with np.load(stream, allow_pickle=False) as npz:
                 names = list(npz.files)
-                form = next((form for form in _FORMS if not _missing_arrays(form, names)), None)
-                wanted = [name for pair in (form or {}).values() for name in pair]
-                if groups is not None:
-                    wanted += [_name_of_groups(groups, split) for split in form or {}]
+                forms = _find_parts(path, names, groups or "")
+                wanted = {name for form in forms.values() for name in form}
                 arrays = {name: np.asarray(npz[name]) for name in wanted if name in names}
+        except _FormError:
+            raise
         # More than ten types: zipfile, its codecs and numpy's header parser each raise their own.
         except Exception as error:
+            advice = ""
+            if "allow_pickle" in str(error):
+                advice = " Text must be an array of text, np.array(labels, dtype=str)."
             raise ValueError(
                 f"cannot read {path}, which is damaged or holds more than plain arrays. Get it "
-                f"again, or write it with numpy.savez ({type(error).__name__}: {error})."
+                f"again, or write it with numpy.savez ({type(error).__name__}: {error}).{advice}"
             ) from error
-    if form is None:
-        raise ValueError(_describe_missing(path, names))
-    return form, names, arrays
+    return forms, names, arrays
 
 
-def _describe_missing(path: Path, names: list[str]) -> str:
-    """Say which arrays a file must hold."""
-    missing = _missing_arrays(_SPLIT_FORM, names)
-    keys = ", ".join(name for pair in _SPLIT_FORM.values() for name in pair)
-    if len(missing) < 2 * len(SPLITS):
-        return f"{path} must hold the arrays {keys}; got none for {', '.join(missing)}."
-    return (
+class _FormError(ValueError):
+    """The names of the arrays of a file are not those of a data set."""
+
+
+def _find_parts(path: Path, names: list[str], groups: str) -> dict[str, _Form]:
+    """Return the names of the arrays of each part, or refuse a file that is not clear."""
+    found: list[dict[str, _Form]] = []
+    lacking: list[str] = []
+    for form in _OF_SPLITS:
+        parts = {split: form.of(split, groups) for split in SPLITS}
+        parts = {split: f for split, f in parts.items() if f.images in names or f.labels in names}
+        if not any(f.images in names for f in parts.values()):
+            continue
+        lacking += [name for f in parts.values() for name in f[:2] if name not in names]
+        if "train" not in parts:
+            lacking += form.of("train")[:2]
+        found.append(parts)
+    found += [{"": f.of("", groups)} for f in _PLAIN if {f.images, f.labels} <= set(names)]
+    if len(found) == 1 and not lacking:
+        return found[0]
+    if len(found) > 1:
+        firsts = [next(iter(parts.values())) for parts in found]
+        shown = " beside ".join(f"{first.images}, {first.labels}" for first in firsts)
+        raise _FormError(
+            f"{path} must hold one set of images; got {shown}. Write a file with one of them."
+        )
+    keys = ", ".join(name for split in SPLITS for name in _OF_SPLITS[0].of(split)[:2])
+    if lacking:
+        raise _FormError(f"{path} must hold the arrays {keys}; got none for {', '.join(lacking)}.")
+    raise _FormError(
         f"{path} must hold the arrays images and labels, or X and y, or with splits {keys}; got "
         f"{', '.join(names) or 'no arrays'}."
-    )
-
-
-def _name_of_groups(groups: str, split: str) -> str:
-    return f"{split}_{groups}" if split else groups
-
-
-def _missing_arrays(form: _Form, names: list[str]) -> list[str]:
-    return [name for pair in form.values() for name in pair if name not in names]
-
-
-def _number_classes(
-    path: Path, splits: dict[str, tuple[npt.NDArray[Any], npt.NDArray[Any]]]
-) -> tuple[Splits, list[str]]:
-    """Return the splits with class numbers for labels, and the name of each class."""
-    kinds = {y.dtype.kind == "U" for _, y in splits.values()}
-    if len(kinds) > 1:
-        raise ValueError(f"{path}: labels must be numbers or text in all splits; got both.")
-    labels = np.concatenate([y for _, y in splits.values()])
-    if kinds == {True}:
-        known = np.unique(labels)
-        numbered = {split: (X, np.searchsorted(known, y)) for split, (X, y) in splits.items()}
-        return numbered, [str(name) for name in known]
-    return splits, [str(k) for k in range(1 + int(labels.max()))]
-
-
-def _check_groups(groups: npt.NDArray[Any], n_images: int) -> npt.NDArray[Any]:
-    if groups.size != n_images or groups.shape not in ((n_images,), (n_images, 1)):
-        raise ValueError(
-            f"groups must have one entry for each of {n_images} images, shape ({n_images},); got "
-            f"shape {groups.shape}."
-        )
-    if groups.dtype.kind not in "buifUS" or np.any(groups != groups):
-        raise ValueError(
-            f"groups must be numbers or text, with none missing; got {groups.dtype}"
-            + (" with NaN." if groups.dtype.kind == "f" else ".")
-        )
-    return groups.reshape(-1)
-
-
-def _channels_first(images: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    if images.ndim not in (3, 4) or images.dtype.kind not in "buif":
-        raise ValueError(
-            "images must be numbers of shape (n, h, w), (n, h, w, 3) or (n, d, h, w); got "
-            f"{images.dtype} of shape {images.shape}."
-        )
-    if images.size == 0:
-        raise ValueError(f"every split must have at least one image; got shape {images.shape}.")
-    # MedMNIST's form has channels last, so here they win over channels at the second place.
-    if guess_axes(images.shape).channels_last:
-        return np.ascontiguousarray(np.moveaxis(images, -1, 1))  # (n, c, h, w)
-    return images
-
-
-def _check_labels(labels: npt.NDArray[Any], n_images: int) -> npt.NDArray[Any]:
-    """Return class numbers, int64, or class names, of shape (n,)."""
-    if labels.ndim == 2 and labels.shape[1] > 1:
-        raise ValueError(
-            "labels must be one class number for each image, shape (n,) or (n, 1); got shape "
-            f"{labels.shape}. Multi-label targets are not supported."
-        )
-    is_text = labels.dtype.kind == "U"
-    is_number = labels.dtype.kind in "bui" and labels.min(initial=0) >= 0
-    if labels.ndim not in (1, 2) or not (is_text or is_number):
-        raise ValueError(
-            "labels must be class numbers from 0 or text, of shape (n,) or (n, 1); got "
-            f"{labels.dtype} of shape {labels.shape}."
-        )
-    if labels.size != n_images:
-        raise ValueError(f"there must be a label for each of {n_images} images; got {labels.size}.")
-    return labels.reshape(-1) if is_text else labels.reshape(-1).astype(np.int64)
-
-
-def split_key(name: str, split: str) -> str:
-    """Return the key of an array of a split, or of all rows for ""."""
-    return f"{name}_{split}" if split else name
-
-
-def make_bunch(
-    splits: Splits,
-    *,
-    name: str,
-    filename: str | None,
-    target_names: list[str],
-    source: str,
-    license: str,
-    citation: str,
-    groups: Mapping[str, npt.NDArray[Any] | None] | None = None,
-) -> Bunch:
-    """Put splits and facts under the keys that all loaders return."""
-    X = next(iter(splits.values()))[0]
-    ndim = guess_axes(X.shape).n_spatial
-    counts = {
-        split or "all": np.bincount(y, minlength=len(target_names)).tolist()
-        for split, (_, y) in splits.items()
-    }
-
-    return Bunch(
-        **{split_key("X", split): X for split, (X, _) in splits.items()},
-        **{split_key("y", split): y for split, (_, y) in splits.items()},
-        **{split_key("groups", split): array for split, array in (groups or {}).items()},
-        target_names=target_names,
-        ndim=ndim,
-        name=name,
-        filename=filename,
-        DESCR=f"{name}: {ndim}D images of shape {X.shape[1:]}, {X.dtype}\n"
-        f"Classes: {target_names}\nImages of each class: {counts}\n"
-        f"Source: {source}\nLicense: {license}\nCitation: {citation}\n",
-        license=license,
-        citation=citation,
     )

@@ -13,7 +13,11 @@ from skimbal.images._pictures import read_picture
 from skimbal.images._reading import DecodedImage, ReadRequest
 from skimbal.typing import PathLike
 
-__all__ = ["FORMATS", "Format", "find_images", "format_name", "read_image"]
+__all__ = ["FORMATS", "Format", "find_images", "format_name", "is_system_name", "read_image"]
+
+#: Files and folders that operating systems, archives and disks add, in small letters.
+_SYSTEM_NAMES = {"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx", "@eadir"}
+_SYSTEM_NAMES |= {"$recycle.bin", "system volume information", "lost+found"}
 
 
 @dataclass(frozen=True)
@@ -117,7 +121,13 @@ def find_images(
     -------
     images, others : list of str
         Paths of images and of all other files, relative to ``folder`` and sorted. Names that begin
-        with a dot are left out.
+        with a dot are left out, and names that an operating system adds, such as ``Thumbs.db``.
+        Links to folders are followed, unless they lead to a folder that they lie in.
+
+    Raises
+    ------
+    OSError
+        If a folder cannot be listed.
 
     Examples
     --------
@@ -133,8 +143,12 @@ def find_images(
     images: list[str] = []
     others: list[str] = []
     index_files = _index_files()
-    for where, folders, names in os.walk(folder):
-        below = [name for name in folders if not name.startswith(".")]
+    for where, folders, names in os.walk(folder, followlinks=True, onerror=_refuse_folder):
+        below = [
+            name
+            for name in folders
+            if not is_system_name(name) and not _leads_up(os.path.join(where, name), folder)
+        ]
         whole = {
             name for name in below if not any_file and _folder_format(os.path.join(where, name))
         }
@@ -145,7 +159,7 @@ def find_images(
         is_series = False
         for name in names:
             path = os.path.join(where, name)
-            if name.startswith(".") or name.lower() in index_files:
+            if is_system_name(name) or name.lower() in index_files:
                 continue
             row = None if any_file else _file_format(path)
             if row is not None and row.read_series is not None and series_here:
@@ -155,6 +169,25 @@ def find_images(
         images += [where] * is_series
     found = [sorted(os.path.relpath(path, folder) for path in paths) for paths in (images, others)]
     return found[0], found[1]
+
+
+def is_system_name(name: str) -> bool:
+    """Tell whether a name belongs to an operating system, or begins with a dot and is hidden."""
+    return name.startswith(".") or name.lower() in _SYSTEM_NAMES
+
+
+def _leads_up(path: str, top: PathLike) -> bool:
+    """Tell whether a path is a link to a folder above it, which would be walked for ever."""
+    if not os.path.islink(path):
+        return False
+    above = os.path.relpath(os.path.dirname(path), top).split(os.sep)
+    folders = [os.path.join(top, *above[:k]) for k in range(len(above) + 1)]
+    return os.path.realpath(path) in {os.path.realpath(folder) for folder in folders}
+
+
+def _refuse_folder(error: OSError) -> None:
+    """Raise the error of a folder that cannot be listed, which os.walk would leave out."""
+    raise error
 
 
 def read_image(path: str, request: ReadRequest) -> DecodedImage:

@@ -6,6 +6,7 @@ SPLITS = ("train", "val", "test")
 
 
 KEYS = {f"{kind}_{split}" for kind in "Xy" for split in SPLITS} | {
+    "classes",
     "target_names",
     "ndim",
     "name",

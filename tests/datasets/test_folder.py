@@ -1,5 +1,6 @@
 """Folders of image files with their labels."""
 
+import os
 import re
 
 import numpy as np
@@ -32,8 +33,10 @@ def test_folders_of_classes(tmp_path):
     data = load_image_folder(root)
     assert isinstance(data.X, ImageFiles)
     assert data.target_names == ["a", "b"]
-    assert data.y.dtype == np.int64
-    assert data.y.tolist() == [0, 1, 1, 1]
+    assert data.y.dtype.kind == "U"
+    assert data.y.tolist() == ["a", "b", "b", "b"]
+    assert data.classes.tolist() == data.target_names
+    assert data.skipped == {}
     assert np.asarray(data.X)[:, 0, 0].tolist() == [2, 0, 3, 1]
     assert "groups" not in data
     assert (data.ndim, data.name, data.filename) == (2, "set", str(root))
@@ -45,24 +48,27 @@ def test_folders_of_classes(tmp_path):
 
 def test_numbered_classes_are_in_order_of_their_numbers(tmp_path):
     root = write_images(tmp_path, ["10/a.npy", "9/b.npy", "0/c.npy"])
-    assert load_image_folder(root).target_names == ["0", "9", "10"]
+    data = load_image_folder(root)
+    assert data.target_names == ["0", "9", "10"]
+    assert data.y.tolist() == ["0", "10", "9"]
+    assert data.card.counts == {"all": [1, 1, 1]}
+    root = write_images(tmp_path / "b", ["10.0/a.npy", "2.0/b.npy"])
+    assert load_image_folder(root).target_names == ["2.0", "10.0"]
 
 
 def test_folders_of_splits(tmp_path):
-    names = ["train/a/1.npy", "train/b/2.npy", "test/a/3.npy", "val/b/4.npy"]
-    data = load_image_folder(write_images(tmp_path, names))
+    names = ["train/a/1.npy", "train/b/2.npy", "test/a/3.npy", "test/b/5.npy", "val/b/4.npy"]
+    root = write_images(tmp_path, names)
+    with pytest.warns(UserWarning, match="val has no image of the classes 'a' of train"):
+        data = load_image_folder(root)
     assert data.target_names == ["a", "b"]
     assert {name: data[f"y_{name}"].tolist() for name in SPLITS} == {
-        "train": [0, 1],
-        "val": [1],
-        "test": [0],
+        "train": ["a", "b"],
+        "val": ["b"],
+        "test": ["a", "b"],
     }
     assert np.asarray(data.X_train)[:, 0, 0].tolist() == [0, 1]
-    assert data.card.counts == {"train": [1, 1], "val": [0, 1], "test": [1, 0]}
-    # Classes that happen to be named alike are classes.
-    data = load_image_folder(write_images(tmp_path / "c", ["train/1.npy", "bus/2.npy"]))
-    assert data.target_names == ["bus", "train"]
-    assert "X" in data
+    assert list(data.card.counts.items()) == [("train", [1, 1]), ("val", [0, 1]), ("test", [1, 1])]
 
 
 def test_tables(tmp_path):
@@ -73,7 +79,7 @@ def test_tables(tmp_path):
         f"{root / '1.npy'},ill,p2,test",
         '0.npy,"healthy",p1,train',
         "sub/../2.npy,ill,p3,train",
-        "4.npy,ill,p2,test",
+        "4.npy,healthy,p2,test",
     )
     data = load_image_folder(
         root, labels=table, group_column="patient", split_column="part", channels=1
@@ -81,12 +87,13 @@ def test_tables(tmp_path):
     assert "X" not in data
     assert np.asarray(data.X_train)[:, 0, 0, 0].tolist() == [3, 0, 2]
     assert np.asarray(data.X_test)[:, 0, 0, 0].tolist() == [1, 4]
-    assert data.y_train.tolist() == [0, 0, 1]
+    assert data.y_train.tolist() == ["healthy", "healthy", "ill"]
     assert data.groups_train.tolist() == ["p1", "p1", "p3"]
     assert data.card.n_groups == {"train": 2, "test": 1}
-    assert data.card.counts == {"train": [2, 1], "test": [0, 2]}
-    data = load_image_folder(root, labels=table, group_column="patient")
-    assert data.y.tolist() == [0, 1, 0, 1, 1]
+    assert data.card.counts == {"train": [2, 1], "test": [1, 1]}
+    with pytest.warns(UserWarning, match="a column of the table holds test, train"):
+        data = load_image_folder(root, labels=table, group_column="patient")
+    assert data.y.tolist() == ["healthy", "ill", "healthy", "ill", "healthy"]
     assert np.asarray(data.X)[:, 0, 0].tolist() == [3, 1, 0, 2, 4]
     assert data.groups.tolist() == ["p1", "p2", "p1", "p3", "p2"]
     assert data.card.n_groups == {"all": 3}
@@ -96,8 +103,9 @@ def test_tables(tmp_path):
 
 def test_table_with_a_mark_of_its_encoding(tmp_path):
     root = write_images(tmp_path, ["a.npy", "b.npy"])
-    (root / "labels.csv").write_text("path,label\na.npy,é\nb.npy,e\n", encoding="utf-8-sig")
-    assert load_image_folder(root, labels=root / "labels.csv").target_names == ["e", "é"]
+    for encoding in ("utf-8-sig", "utf-16", "utf-32"):
+        (root / "labels.csv").write_text("path,label\na.npy,é\nb.npy,e\n", encoding=encoding)
+        assert load_image_folder(root, labels=root / "labels.csv").target_names == ["e", "é"]
 
 
 def test_own_reader_of_folders(tmp_path):
@@ -131,8 +139,10 @@ def test_mistakes_in_folders(mistake, tmp_path):
         UserWarning, match=rf"skipped 1 files or rows.*{name.rstrip('/')}: {message}"
     ):
         data = load_image_folder(root, on_error="skip")
-    assert data.y.tolist() == [0, 1]
-    assert data.target_names == ["a", "b"]
+    assert data.y.tolist() == data.target_names == ["a", "b"]
+    (place,) = data.skipped
+    assert place == str(root / name.rstrip("/"))
+    assert data.skipped[place].startswith(message)
 
 
 @pytest.mark.parametrize(
@@ -155,25 +165,32 @@ def test_mistakes_in_tables(line, message, tmp_path):
         load_image_folder(root, labels=table)
     with pytest.warns(UserWarning, match=message):
         data = load_image_folder(root, labels=table, on_error="skip")
-    assert data.y.tolist() == [1, 0]
+    assert data.y.tolist() == ["ill", "healthy"]
+    assert len(data.skipped) == 1
 
 
 def test_damaged_images_are_dropped_with_their_labels(tmp_path):
     root = write_images(tmp_path, ["0.npy", "1.npy", "2.npy", "3.npy"])
     (root / "1.npy").write_bytes(b"no array")
     table = write_table(
-        root, "0.npy,x,p0,train", "1.npy,y,p1,test", "2.npy,z,p2,test", "3.npy,x,p3,train"
+        root, "0.npy,x,p0,train", "1.npy,y,p1,test", "2.npy,x,p2,test", "3.npy,z,p3,train"
     )
     options = {"labels": table, "group_column": "patient", "split_column": "part"}
     with pytest.raises(ValueError, match=r"cannot read .*1\.npy"):
         load_image_folder(root, **options)
-    with pytest.warns(UserWarning, match="skipped 1 of 4 files"):
+    with (
+        pytest.warns(UserWarning, match="skipped 1 of 4 files"),
+        pytest.warns(UserWarning, match="test has no image of the classes 'z'"),
+    ):
         data = load_image_folder(root, on_error="skip", **options)
     assert data.target_names == ["x", "z"]
-    assert (data.y_train.tolist(), data.y_test.tolist()) == ([0, 0], [1])
+    assert (data.y_train.tolist(), data.y_test.tolist()) == (["x", "z"], ["x"])
     assert data.groups_train.tolist() == ["p0", "p3"]
     assert np.asarray(data.X_train)[:, 0, 0].tolist() == [0, 3]
     assert np.asarray(data.X_test)[:, 0, 0].tolist() == [2]
+    (place,) = data.skipped
+    assert place == str(root / "1.npy")
+    assert "1.npy" in data.skipped[place]
 
 
 def test_folders_and_tables_that_cannot_be_used(tmp_path):
@@ -193,8 +210,10 @@ def test_folders_and_tables_that_cannot_be_used(tmp_path):
     table = write_table(root, "a/1.npy,x")
     with pytest.raises(ParameterError, match=r"^path_column.*'path', 'label'.*'file'"):
         load_image_folder(root, labels=table, path_column="file")
-    table = write_table(root, "a/1.npy,x", "a/../a/1.npy,y")
-    with pytest.raises(ValueError, match=r"one row for each image.*1\.npy"):
+    table = write_table(root, "a/1.npy,x", "a/../a/1.npy,y", head="path,label")
+    with pytest.raises(
+        ValueError, match=r"line 2: .*1\.npy is the same file.*line 3.*another label"
+    ):
         load_image_folder(root, labels=table)
     table.write_bytes(b"path,label\na,\xff\n")
     with pytest.raises(ParameterError, match=r"^labels.*UTF-8.*labels\.csv"):
@@ -202,3 +221,162 @@ def test_folders_and_tables_that_cannot_be_used(tmp_path):
     table.write_text('path,label\n"a,b\n')
     with pytest.raises(ParameterError, match=r"^labels.*UTF-8.*labels\.csv"):
         load_image_folder(root, labels=table)
+
+
+# ---- folders that look like a split
+
+
+def tree(*tops, inner=("glioma", "none")):
+    return [f"{top}/{name}/{top}.npy" for top in tops for name in inner]
+
+
+UNDERSTOOD = {
+    "Kaggle": (("Training", "Testing"), ("train", "test")),
+    "capital": (("Train", "Test"), ("train", "test")),
+    "shouting": (("TRAIN", "VAL", "TEST"), SPLITS),
+    "valid": (("train", "valid", "test"), SPLITS),
+    "validation": (("training", "validation", "testing"), SPLITS),
+    "short": (("tr", "va", "te"), SPLITS),
+    "dev": (("train", "dev", "test"), SPLITS),
+    "sets": (("train_set", "test_set"), ("train", "test")),
+    "one word": (("trainset", "ValidationSet", "testset"), SPLITS),
+    "images": (("images_train", "images-val"), ("train", "val")),
+    "nnU-Net": (("imagesTr", "imagesTs"), ("train", "test")),
+    "COCO": (("train2017", "val2017"), ("train", "val")),
+    "holdout": (("train", "holdout"), ("train", "test")),
+    "train alone": (("train",), ("train",)),
+}
+
+
+@pytest.mark.parametrize("kind", UNDERSTOOD)
+def test_usual_spellings_of_a_split(kind, tmp_path):
+    tops, parts = UNDERSTOOD[kind]
+    data = load_image_folder(write_images(tmp_path, tree(*tops)))
+    assert data.target_names == ["glioma", "none"]
+    assert [key for key in data if key.startswith("X")] == [f"X_{part}" for part in parts]
+    for top, part in zip(tops, parts, strict=True):
+        assert data[f"y_{part}"].tolist() == ["glioma", "none"]
+        assert {os.path.basename(path) for path in data[f"X_{part}"].paths} == {f"{top}.npy"}
+
+
+def test_splits_below_the_classes(tmp_path):
+    names = ["glioma/Training/1.npy", "none/Training/2.npy", "glioma/Testing/p/3.npy"]
+    data = load_image_folder(write_images(tmp_path, [*names, "none/Testing/4.npy"]))
+    assert data.y_train.tolist() == data.y_test.tolist() == data.target_names
+    assert np.asarray(data.X_train)[:, 0, 0].tolist() == [0, 1]
+    assert data.target_names == ["glioma", "none"]
+
+
+REFUSED = {
+    "one more folder": (tree("train", "test", "extra"), "'extra'.*'extra': None"),
+    "one part twice": (tree("train", "Train", "test"), "'Train', 'train'.*all mean train"),
+    "parts in numbers": (tree("train1", "train2", "test"), "'train1', 'train2'.*all mean train"),
+    "an unclear part": (tree("train", "eval"), "'train'.*beside 'eval'"),
+    "unclear parts": (tree("train_A", "test_A"), "'test_A', 'train_A'.*unknown parts"),
+    "folds": (tree("fold1", "fold_2"), "'fold1', 'fold_2'.*unknown parts"),
+    "train beside bus": (["train/1.npy", "bus/2.npy"], "'train'.*'bus'"),
+    "no classes": (["train/1.npy", "test/2.npy"], "folders of classes.*labels="),
+    "a folder around": (["data/train/a/1.npy", "data/test/a/2.npy"], "Pass .*data in place of"),
+    "splits of some classes": (["a/train/1.npy", "b/2.npy", "b/x/3.npy"], "'train'|looks? like"),
+    "below patients": (["a/p/train/1.npy", "b/p/test/2.npy", "a/p/test/3.npy"], "like a split"),
+    "splits within splits": (["train/train/a/1.npy", "test/test/a/2.npy"], "like a split"),
+    "classes below sites": (tree("x/train", "y/train"), "'glioma'|'none'"),
+    "images and masks": (["images/1.npy", "masks/2.npy"], "kinds of files"),
+    "YOLO": (["images/train/1.npy", "labels/train/2.npy"], "kinds of files"),
+}
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_trees_that_may_be_splits_are_refused(kind, tmp_path):
+    names, words = REFUSED[kind]
+    root = write_images(tmp_path, names)
+    for on_error in ("raise", "skip"):
+        with pytest.raises(ValueError, match=words) as error:
+            load_image_folder(root, on_error=on_error)
+        assert str(root) in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["test_tube/1.npy", "cup/2.npy"],
+        ["TR/1.npy", "MR/2.npy"],
+        ["Tr/1.npy", "tr_severe/2.npy"],
+        ["detrained/1.npy", "trained/2.npy"],
+        ["invalid/1.npy", "good/2.npy"],
+        ["a/p1/1.npy", "b/p1/1.npy"],
+    ],
+)
+def test_classes_that_are_not_a_split(names, tmp_path):
+    data = load_image_folder(write_images(tmp_path, names))
+    assert data.target_names == sorted({name.split("/")[0] for name in names})
+    assert "X" in data
+
+
+def test_splits_that_the_user_names(tmp_path):
+    root = write_images(tmp_path, ["train/1.npy", "bus/2.npy"])
+    data = load_image_folder(root, splits={})
+    assert (data.target_names, data.y.tolist()) == (["bus", "train"], ["bus", "train"])
+    root = write_images(tmp_path / "b", tree("hospital1", "hospital2", "extra"))
+    splits = {"hospital1": "train", "hospital2": "test", "extra": None}
+    data = load_image_folder(root, splits=splits)
+    assert data.y_train.tolist() == data.y_test.tolist() == ["glioma", "none"]
+    assert not [path for path in (*data.X_train.paths, *data.X_test.paths) if "extra" in path]
+    data = load_image_folder(root, splits=splits | {"hospital2": "train"})
+    assert data.y_train.tolist() == ["glioma", "none"] * 2
+    with pytest.raises(ParameterError, match=r"^splits must be .*'extra'.*not named"):
+        load_image_folder(root, splits={"hospital1": "train", "hospital2": "test"})
+    with pytest.raises(ParameterError, match=r"^splits must be .*\['hospital'\]"):
+        load_image_folder(root, splits={"hospital": "train", "hospital1": "test"})
+    with pytest.raises(ParameterError, match=r"^splits must be .*'training'"):
+        load_image_folder(root, splits={"hospital1": "training"})
+    root = write_images(tmp_path / "c", tree("x", "y", inner=("one", "two")))
+    data = load_image_folder(root, splits={"one": "train", "two": "test"})
+    assert data.y_train.tolist() == data.y_test.tolist() == ["x", "y"]
+
+
+def test_classes_of_the_test_part_are_classes_of_train(tmp_path):
+    root = write_images(tmp_path, tree("train", inner="ab") + tree("test", inner="abC"))
+    with pytest.raises(ValueError, match=r"classes of test must be .* 'a', 'b'; got 'C' too"):
+        load_image_folder(root)
+
+
+# ---- links, and files of operating systems
+
+
+def test_links_to_folders_are_followed_once(tmp_path):
+    pool = write_images(tmp_path / "pool", ["1.npy", "deep/2.npy"])
+    root = write_images(tmp_path / "set", ["b/3.npy"])
+    (root / "a").symlink_to(pool)
+    (pool / "loop").symlink_to(pool)
+    (root / "b" / "up").symlink_to(root)
+    data = load_image_folder(root)
+    assert data.y.tolist() == ["a", "a", "b"]
+    (root / "c").symlink_to(pool / "deep")
+    with pytest.raises(ValueError, match=r"2\.npy: the same file as in .*another label"):
+        load_image_folder(root)
+    with pytest.warns(UserWarning, match="skipped 2 files or rows"):
+        data = load_image_folder(root, on_error="skip")
+    assert data.y.tolist() == ["a", "b"]
+    (root / "c").unlink()
+    (root / "c").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match="c: a link that leads nowhere"):
+        load_image_folder(root)
+
+
+def test_files_of_operating_systems_are_left_out(tmp_path):
+    names = ["a/1.npy", "b c é/2.npy", "__MACOSX/a/._1.npy", "a/.ipynb_checkpoints/1.npy"]
+    root = write_images(tmp_path, [*names, "a/@eaDir/1.npy", ".hidden/4.npy"])
+    for name in ("a/Thumbs.db", "a/desktop.ini", ".DS_Store", "a/.DS_Store"):
+        (root / name).write_bytes(b"0")
+    for options in ({}, {"reader": np.load}):
+        data = load_image_folder(root, **options)
+        assert data.target_names == ["a", "b c é"]
+        assert data.y.tolist() == ["a", "b c é"]
+
+
+def test_classes_that_are_spelt_nearly_alike(tmp_path):
+    root = write_images(tmp_path, ["Benign/1.npy", "benign/2.npy", "0/3.npy", "0.0/4.npy"])
+    with pytest.warns(UserWarning, match=r"nearly alike.*'0' and '0.0', 'Benign' and 'benign'"):
+        data = load_image_folder(root)
+    assert len(data.target_names) == 4

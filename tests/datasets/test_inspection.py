@@ -240,7 +240,7 @@ def test_all_reasons_are_listed(save, folder):
     save("b/8.png", np.arange(80, dtype=np.uint16).reshape(8, 10))
     (folder / "a" / "9.png").write_bytes(b"")
     (folder / "b" / "10.png").write_bytes(b"no picture")
-    (folder / "a" / "Thumbs.db").write_bytes(b"x")
+    (folder / "a" / "notes.txt").write_bytes(b"x")
     save("lost.png")
     inspection = inspect_folder(folder)
     check_verdict(folder, inspection)
@@ -250,7 +250,7 @@ def test_all_reasons_are_listed(save, folder):
     ]
     unusable, unreadable = inspection.refusals[:2]
     assert unusable.text == "2 files or rows cannot be used."
-    assert {place.partition(":")[0] for place in unusable.places} == {"lost.png", "a/Thumbs.db"}
+    assert {place.partition(":")[0] for place in unusable.places} == {"lost.png", "a/notes.txt"}
     assert unreadable.text == "2 images cannot be read."
     assert set(inspection.unreadable) == {"a/9.png", "b/10.png"}
     assert str(folder) not in "".join(texts(inspection.refusals))
@@ -370,8 +370,27 @@ def test_format_that_tells_the_class(save, tmp_path):
 
 def test_part_without_a_class(save, split_folder):
     shutil.rmtree(split_folder / "val" / "b")
-    finding = found(inspect_folder(split_folder).warnings, "lacks a class")
-    assert finding.places == ("b in val",)
+    (finding,) = inspect_folder(split_folder).warnings
+    assert finding.text == "Val has no image of the classes 'b' of train."
+
+
+def test_names_that_are_spelt_alike(save, folder, table):
+    rows = [
+        (f"{'aaaabb'[i]}/{i}.png", ("Benign", "benign")[i % 2], f"p{i}", "train") for i in range(6)
+    ]
+    (finding,) = inspect_folder(folder, **table(rows)).warnings
+    assert finding.text.startswith("These classes are spelt nearly alike")
+    save("lost.png")
+    assert "nearly alike" in texts(inspect_folder(folder, **table(rows)).warnings)[0]
+
+
+def test_classes_that_training_rows_lack(save, split_folder):
+    save("test/c/0.png")
+    refusals = inspect_folder(split_folder).refusals
+    assert len(refusals) == 1
+    assert "the classes of test must be classes of train" in refusals[0].text
+    save("lost.png")
+    assert len(inspect_folder(split_folder).refusals) == 2
 
 
 def test_warnings_of_readers_are_listed(save, folder, monkeypatch):

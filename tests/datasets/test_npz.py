@@ -35,8 +35,8 @@ def test_npz_shapes(make_npz, shape, loaded, ndim):
 
 
 def test_npz_takes_flat_labels_and_str_paths(make_npz):
-    path = make_npz(**make_arrays(val_labels=np.arange(8)))
-    data = load_npz(str(path))
+    flat = {f"{split}_labels": np.arange(8) for split in SPLITS}
+    data = load_npz(str(make_npz(**make_arrays(**flat))))
     np.testing.assert_array_equal(data.y_val, np.arange(8))
     assert data.target_names == [str(k) for k in range(8)]
 
@@ -50,32 +50,161 @@ def test_npz_without_splits(make_npz, rng, keys):
     np.testing.assert_array_equal(data.X, np.moveaxis(images, -1, 1))
     np.testing.assert_array_equal(data.y, [0, 2, 2, 0] * 2)
     assert data.y.dtype == np.int64
-    assert data.target_names == ["0", "1", "2"]
-    assert "'all': [4, 0, 4]" in data.DESCR
+    assert data.target_names == ["0", "2"]
+    assert data.classes.tolist() == [0, 2]
+    assert "'all': [4, 4]" in data.DESCR
 
 
-def test_npz_with_splits_wins_over_other_arrays(make_npz):
-    data = load_npz(make_npz(**make_arrays(), X=np.zeros((2, 6, 5)), y=np.zeros(2, int)))
-    assert set(data) == KEYS
+@pytest.mark.parametrize(
+    "names", [("X", "y", "images", "labels"), ("X", "y", "X_train", "y_train")]
+)
+def test_npz_with_several_sets_of_images_is_refused(make_npz, names):
+    images, labels = np.zeros((2, 6, 5)), np.array([0, 1])
+    arrays = {name: labels if name[0] in "yl" else images for name in names}
+    with pytest.raises(ValueError, match="one set of images") as error:
+        load_npz(make_npz(**arrays))
+    check_one_line(error, *names[:4], "beside", "some.npz")
+    with pytest.raises(ValueError, match=r"train_images, train_labels beside X, y"):
+        load_npz(make_npz(**make_arrays(), X=images, y=labels))
 
 
-def test_npz_class_names_are_numbered_over_all_splits(make_npz):
+def test_npz_class_names_stay_text(make_npz):
     rare = np.array([["naevus"]] * 6 + [["melanoma"]] * 2)
-    names = {"val_labels": rare, "test_labels": rare, "train_labels": np.array(["naevus"] * 8)}
-    data = load_npz(make_npz(**make_arrays(**names)))
-    assert data.target_names == ["melanoma", "naevus"]
-    np.testing.assert_array_equal(data.y_train, np.ones(8))
-    np.testing.assert_array_equal(data.y_test, [1] * 6 + [0] * 2)
+    labels = {f"{split}_labels": rare for split in SPLITS}
+    labels["test_labels"] = rare.astype("S")
+    data = load_npz(make_npz(**make_arrays(**labels)))
+    assert data.target_names == data.classes.tolist() == ["melanoma", "naevus"]
+    for split in SPLITS:
+        assert data[f"y_{split}"].tolist() == ["naevus"] * 6 + ["melanoma"] * 2
+
+
+CODES = {
+    "ids of a terminology": ([0] * 5 + [10**12] * 3, np.int64, None),
+    "18 digits": ([900000000000207008, 900000000000207009] * 4, np.int64, None),
+    "uint64": (np.array([7, 2**64 - 1] * 4, np.uint64), np.uint64, None),
+    "small uint64": (np.array([7, 9] * 4, np.uint64), np.int64, None),
+    "from 1": ([1, 2] * 4, np.int64, None),
+    "bytes": (np.array([0, 255] * 4, np.uint8), np.int64, None),
+    "negative": ([-1, 1] * 4, np.int64, None),
+    "whole floats": ([3.0, 1.0] * 4, np.int64, ["1", "3"]),
+    "truth values": ([True, False] * 4, np.int64, ["0", "1"]),
+}
+
+
+@pytest.mark.parametrize("kind", CODES)
+def test_npz_classes_are_the_labels_that_occur(make_npz, kind):
+    codes, dtype, names = CODES[kind]
+    data = load_npz(make_npz(X=np.zeros((8, 6, 5)), y=codes))
+    assert data.y.dtype == dtype
+    np.testing.assert_array_equal(data.y, codes)
+    np.testing.assert_array_equal(data.classes, np.unique(codes))
+    expected = [str(code) for code in np.unique(codes).tolist()]
+    assert data.target_names == (names or expected)
+    assert len(data.DESCR) < 400
+
+
+def test_npz_codes_of_several_dtypes_are_exact(make_npz):
+    big = 2**53 + 1
+    labels = {
+        "train_labels": np.array([big, big + 1, big + 2] * 2 + [big] * 2, np.uint64),
+        "val_labels": np.array([big, big + 1] * 4),
+        "test_labels": np.array([big + 2] * 8),
+    }
+    with pytest.warns(UserWarning, match="has no image of the classes"):
+        data = load_npz(make_npz(**make_arrays(**labels)))
+    assert data.classes.tolist() == [big, big + 1, big + 2]
+    assert data.y_test.tolist() == [big + 2] * 8
+
+
+AXES = {
+    # shape, options: shape that is loaded, number of spatial axes
+    ((64, 64, 4), (("channel_axis", -1),)): ((4, 64, 64), 2),
+    ((64, 64, 2), (("channel_axis", 2),)): ((2, 64, 64), 2),
+    ((5, 64, 64), (("channel_axis", 0),)): ((5, 64, 64), 2),
+    ((64, 64, 4), (("n_spatial", 3),)): ((64, 64, 4), 3),
+    ((3, 64, 64), (("n_spatial", 3),)): ((3, 64, 64), 3),
+    ((9, 8, 7, 2), (("channel_axis", -1),)): ((2, 9, 8, 7), 3),
+    ((1, 9, 8, 7), (("channel_axis", 0), ("n_spatial", 3))): ((1, 9, 8, 7), 3),
+    ((6, 5, 3), (("n_spatial", 2),)): ((3, 6, 5), 2),
+    ((4, 6, 7), ()): ((4, 6, 7), 3),
+}
+
+
+@pytest.mark.parametrize(("shape", "options"), AXES)
+def test_npz_axes_that_the_user_states(make_npz, rng, shape, options):
+    X = rng.integers(0, 9, (2, *shape))
+    data = load_npz(make_npz(X=X, y=[0, 1]), **dict(options))
+    assert ((data.X.shape[1:]), data.ndim) == AXES[shape, options]
+    axis = dict(options).get("channel_axis", -1)
+    moved = X if data.X.shape == X.shape else np.moveaxis(X, axis if axis < 0 else axis + 1, 1)
+    np.testing.assert_array_equal(data.X, moved)
+
+
+@pytest.mark.parametrize(
+    ("shape", "options", "words"),
+    [
+        *(((64, 64, c), {}, "channels or slices.*channel_axis=-1") for c in (2, 4, 5)),
+        *(((c, 64, 64), {}, "channels or slices.*n_spatial=3") for c in (2, 4, 5)),
+        ((64, 64, 7), {"n_spatial": 2}, "axis of channels that is stated"),
+        ((9, 8, 7, 2), {}, "axis of channels that is stated"),
+        ((6, 5), {"channel_axis": -1}, "channel_axis must be an axis"),
+        ((6, 5), {"n_spatial": 3}, "n_spatial must be possible"),
+        ((6, 5, 3), {"channel_axis": -1, "n_spatial": 3}, "n_spatial must be possible"),
+        ((6, 5, 3), {"channel_axis": 3}, "channel_axis must be an axis"),
+        ((6, 5, 3), {"channel_axis": "last"}, "channel_axis must be .*'last'"),
+        ((6, 5, 3), {"n_spatial": 4}, "n_spatial must be None, 2 or 3; got 4"),
+    ],
+)
+def test_npz_axes_are_never_guessed(make_npz, shape, options, words):
+    with pytest.raises(ValueError, match=words):
+        load_npz(make_npz(X=np.zeros((2, *shape)), y=[0, 1]), **options)
+
+
+@pytest.mark.parametrize("parts", [("train", "test"), ("train", "val"), ("train",)])
+@pytest.mark.parametrize("form", ["{}_images {}_labels", "X_{0} y_{0}", "x_{0} y_{0}"])
+def test_npz_parts_may_be_missing(make_npz, rng, parts, form):
+    X = rng.integers(0, 9, (3, 4, 6, 5))
+    arrays = {}
+    for part, images in zip(parts, X, strict=False):
+        names = form.format(part, part).split()
+        arrays |= {names[0]: images, names[1]: [0, 1, 1, 0]}
+    data = load_npz(make_npz(**arrays))
+    assert [key for key in data if key.startswith("X")] == [f"X_{part}" for part in parts]
+    np.testing.assert_array_equal(data.X_train, X[0])
+
+
+@pytest.mark.parametrize("text", ["nan", "NA", "", "None", " "])
+def test_npz_text_that_is_missing(make_npz, text):
+    arrays = {"X": np.zeros((4, 6, 5)), "y": np.array(["a", "b", text, "a"])}
+    arrays["site"] = np.array(["p", text, "q", "p"])
+    with pytest.raises(ValueError, match=r"labels must be .* 1 images, the first .* number 2"):
+        load_npz(make_npz(**arrays))
+    arrays["y"] = np.array([0, 1, 0, 1])
+    with pytest.raises(ValueError, match=r"groups must be .*none missing.* number 1"):
+        load_npz(make_npz(**arrays), groups="site")
+    if text.strip():
+        data = load_npz(make_npz(**arrays), groups="site", missing_values=[])
+        assert data.groups.tolist() == ["p", text, "q", "p"]
+
+
+def test_npz_names_that_are_spelt_nearly_alike(make_npz):
+    arrays = {"X": np.zeros((4, 6, 5)), "y": np.array(["Benign", "benign", "b", "b"])}
+    arrays["site"] = np.array(["7", "7.0", "q", "Q"])
+    with (
+        pytest.warns(UserWarning, match="'Benign' and 'benign'"),
+        pytest.warns(UserWarning, match="'7' and '7.0', 'Q' and 'q'"),
+    ):
+        load_npz(make_npz(**arrays), groups="site")
 
 
 def test_npz_groups(make_npz):
     of_rows = {"train_site": np.arange(8)[:, None], "val_site": np.arange(8) // 4}
-    with_test = make_npz("with.npz", **make_arrays(), **of_rows, test_site=np.array(["a", "b"] * 4))
+    with_test = make_npz("with.npz", **make_arrays(), **of_rows, test_site=np.array([90, 91] * 4))
     data = load_npz(with_test, groups="site")
     assert set(data) == KEYS | {"groups_train", "groups_val", "groups_test"}
     np.testing.assert_array_equal(data.groups_train, np.arange(8))
     np.testing.assert_array_equal(data.groups_val, [0] * 4 + [1] * 4)
-    np.testing.assert_array_equal(data.groups_test, ["a", "b"] * 4)
+    np.testing.assert_array_equal(data.groups_test, [90, 91] * 4)
     assert (
         load_npz(make_npz("no.npz", **make_arrays(), **of_rows), groups="site").groups_test is None
     )
@@ -89,7 +218,7 @@ def test_npz_groups(make_npz):
         (None, ["groups must be", "holds X, y; got 'site'", "all rows"]),
         (np.arange(4), ["one entry for each of 3 images", "got shape (4,)"]),
         (np.zeros((3, 2)), ["(3, 2)"]),
-        (np.array([1, np.nan, 2]), ["missing", "float64 with NaN"]),
+        (np.array([1, np.nan, 2]), ["missing", "got nan for 1 images", "number 1"]),
         (np.zeros(3, complex), ["numbers or text", "complex128"]),
     ],
 )
@@ -157,14 +286,20 @@ def test_npz_never_unpickles(make_npz):
         ({"test_images": np.zeros((8, 30), np.uint8)}, ["test", "(n, h, w)", "(8, 30)"]),
         ({"test_images": np.full((8, 6, 5), "a")}, ["test", "numbers", "<U1"]),
         ({"test_labels": np.full((8, 1), 0.5)}, ["test", "class numbers", "float64"]),
-        ({"test_labels": np.full((8, 1), -1)}, ["test", "class numbers from 0"]),
+        ({"test_labels": np.array([0.0, np.nan] * 4)}, ["test", "missing", "got nan for 4"]),
+        ({"test_labels": np.full(8, 2.0**60)}, ["test", "class numbers"]),
+        ({"test_labels": np.array(5)}, ["test", "shape ()"]),
+        ({"test_labels": np.full(8, -1)}, ["the classes of test must be", "0, 1, 2; got -1 too"]),
+        ({"test_labels": np.array([-1, 2**64 - 1] * 4, dtype=object)}, ["plain arrays"]),
+        ({"train_site": np.array(["a"] * 8), "val_site": np.arange(8)}, ["text in all", "both"]),
+        ({"test_images": np.zeros((8, 6, 5))}, ["one dtype", "'test': 'float64'"]),
         ({"test_labels": np.full(8, "a")}, ["numbers or text in all splits; got both"]),
     ],
 )
 def test_npz_of_another_form(make_npz, replaced, parts):
     path = make_npz(**make_arrays(**replaced))
     with pytest.raises(ValueError, match=r"some\.npz") as error:
-        load_npz(path)
+        load_npz(path, groups="site" if "val_site" in replaced else None)
     check_one_line(error, *parts)
 
 

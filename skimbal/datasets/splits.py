@@ -1,0 +1,143 @@
+"""The parts of a split: their keys, the spellings of their names, and the classes in each part."""
+
+import difflib
+import re
+from collections.abc import Collection, Iterable, Mapping
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from skimbal.exceptions import ParameterError
+
+__all__ = [
+    "SPLITS",
+    "SplitNames",
+    "check_classes_of_parts",
+    "check_split_names",
+    "part_of_value",
+    "read_split_names",
+    "split_key",
+]
+
+SPLITS = ("train", "val", "test")
+#: Names as a data set spells them, each with its part, or with None for names to leave out.
+SplitNames: TypeAlias = Mapping[str, str | None]
+
+_SPELLINGS = {
+    "train": ("train", "training"),
+    "val": ("val", "valid", "validate", "validation"),
+    "test": ("test", "testing"),
+}
+#: Names that mean a part among other parts, and may mean anything else without them.
+_SHORT = {
+    "train": ("tr", "trn"),
+    "val": ("va", "vali", "vld", "dev"),
+    "test": ("te", "ts", "tst", "holdout", "heldout"),
+}
+#: Names of parts that some call val and others test, or train.
+_DOUBTFUL = ("eval", "evaluation", "evaluate", "development", "tune", "tuning", "unseen")
+#: Words around the name of a part, as in "train_set", "images_train", "imagesTr" and "train2017".
+_BEFORE = r"(?:images?|imgs?|data|pictures?|scans?|split)?"
+_AFTER = r"(?:images?|imgs?|data|set|dataset|pictures?|scans?|split|part|folder)*\d*"
+_FOLD = re.compile(r"(?:fold|cv|kfold|split)\d+")
+
+
+def split_key(name: str, split: str) -> str:
+    """Return the key of an array of a split, or of all rows for ""."""
+    return f"{name}_{split}" if split else name
+
+
+class ReadNames(NamedTuple):
+    """Names of folders or values, read as parts of a split.
+
+    ``parts`` maps the names that are understood to their parts. ``doubtful`` holds the other names
+    that look like parts. Both are empty where nothing looks like a split.
+    """
+
+    parts: dict[str, str]
+    doubtful: list[str]
+
+
+def _letters(name: str) -> str:
+    """Reduce a name to its letters and digits, in one case."""
+    return "".join(c for c in name.casefold() if c.isalnum())
+
+
+def _part(name: str, spellings: Mapping[str, Iterable[str]]) -> str | None:
+    letters = _letters(name)
+    for part, words in spellings.items():
+        if re.fullmatch(f"{_BEFORE}(?:{'|'.join(words)}){_AFTER}", letters):
+            return part
+    return None
+
+
+def _words(name: str) -> set[str]:
+    """Return the parts that single words of a name spell, as in "stage1_train"."""
+    words = re.findall(r"[A-Z]?[a-z]+|[A-Z]+", name)
+    return {part for part in (_part(word, _SPELLINGS) for word in words) if part}
+
+
+def read_split_names(names: Collection[str]) -> ReadNames:
+    """Read the names of folders that lie side by side as parts of a split."""
+    sure = {name: part for name in names if (part := _part(name, _SPELLINGS))}
+    short = {name: part for name in names if (part := _part(name, _SHORT))}
+    doubtful = [name for name in names if _letters(name) in _DOUBTFUL]
+    if sure or (len(short) == len(names) and len(set(short.values())) > 1):
+        return ReadNames({**sure, **short}, doubtful)
+    if len(names) > 1 and all(_FOLD.fullmatch(_letters(name)) for name in names):
+        return ReadNames({}, list(names))
+    # One name such as "test_tube" is a class, and "stage1_train" beside "stage1_test" is not.
+    spelt = {name: found for name in names if (found := _words(name))}
+    if len(set().union(*spelt.values())) > 1:
+        return ReadNames({}, list(spelt))
+    return ReadNames({}, [])
+
+
+def part_of_value(value: str) -> str | None:
+    """Return the part that a value of a split column means, or None."""
+    return _part(value, _SPELLINGS) or _part(value, _SHORT)
+
+
+def near_names(name: str, names: Iterable[str]) -> str:
+    """Return the names that are spelt nearly like a name, in words."""
+    near = difflib.get_close_matches(name.casefold(), list(names), n=2, cutoff=0.6)
+    return f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
+
+
+def check_split_names(splits: SplitNames | None) -> None:
+    """Refuse a mapping of names to anything but the parts and None."""
+    if splits is None:
+        return
+    if not isinstance(splits, Mapping) or not all(
+        isinstance(name, str) and (part is None or part in SPLITS) for name, part in splits.items()
+    ):
+        raise ParameterError(
+            "splits", f"None, or names mapped to {', '.join(map(repr, SPLITS))} or None", splits
+        )
+
+
+def check_classes_of_parts(labels: Mapping[str, npt.NDArray[np.generic]], where: str) -> list[str]:
+    """Refuse classes that the training rows lack, and return notes on classes of the others."""
+    classes = {part: set(np.unique(y).tolist()) for part, y in labels.items()}
+    known = classes.get("train")
+    if known is None:
+        return []
+    notes = []
+    for part in classes.keys() - {"train"}:
+        strange, lacking = sorted(classes[part] - known), sorted(known - classes[part])
+        if strange:
+            raise ValueError(
+                f"{where}: the classes of {part} must be classes of train, "
+                f"{_shown(sorted(known))}; got {_shown(strange)} too. Nothing can be learnt about "
+                "them. Rename these classes, leave them out, or split the rows again."
+            )
+        if lacking:
+            notes.append(f"{part} has no image of the classes {_shown(lacking)} of train.")
+    return sorted(notes)
+
+
+def _shown(names: list[object]) -> str:
+    most = 8
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(map(repr, names[:most])) + more
