@@ -188,8 +188,8 @@ def inspect_data(data: Bunch, *, headers_only: bool = False, verbose: int = 0) -
     Returns
     -------
     inspection : DataInspection
-        Copies are pictures whose decoded numbers are all equal, whatever their files are called
-        and in whatever format they are stored.
+        Copies are pictures whose decoded numbers are all equal, under any name and in any file
+        format.
 
     See Also
     --------
