@@ -168,7 +168,7 @@ def describe(value: object) -> Any:
 
 
 def _describe_code(value: Any) -> str:
-    """Return the name of a function or class, and for the user's a checksum of what it does."""
+    """Return the name of a function or class, and a checksum of the user's code."""
     name = f"{value.__module__}.{value.__qualname__}"
     if isinstance(value, type):
         module = sys.modules.get(value.__module__)
