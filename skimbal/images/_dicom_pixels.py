@@ -256,6 +256,11 @@ def check_length(file: DicomFile, module: PixelModule) -> None:
                 f"{module.n_frames}. Mend the tag, or replace the file"
             )
         return
+    if module.interpretation == "YBR_FULL_422" and module.columns % 2:
+        raise ValueError(
+            f"{tag('Columns')} must be even for YBR_FULL_422; got {module.columns}. Convert the "
+            "file to RGB"
+        )
     expected = _n_bytes(module)
     row = math.ceil(expected / module.n_frames / module.rows)
     if not expected <= file.pixel_length <= expected + max(1, row):
