@@ -403,6 +403,8 @@ class _Files:
             heads = [self._first_image(self.paths[0])]
         first, path = heads[0], self.paths[0]
         for other, head in zip(self.paths, heads, strict=False):
+            if head.n_spatial != first.n_spatial and head.knows_axes and first.knows_axes:
+                raise self.spec.unequal_axes(path, first, other, head)
             if head.pixels.shape != first.pixels.shape:
                 raise self.spec.unequal_shapes(path, first.pixels.shape, other, head.pixels.shape)
             refuse_mixed_scales(self.spec.intensity, path, first.file, other, head.file)
