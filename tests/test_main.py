@@ -22,7 +22,17 @@ from skimbal.sampling import STRATEGIES
 
 ROOT = Path(__file__).parents[1]
 QUICK = ("--epochs", "1", "--seeds", "1", "--sampler", "uniform")
-OPTIONAL = ("PIL", "jinja2", "matplotlib", "nibabel", "pandas", "pooch", "pydicom", "zarr")
+OPTIONAL = (
+    "PIL",
+    "jinja2",
+    "matplotlib",
+    "nibabel",
+    "pandas",
+    "pooch",
+    "pydicom",
+    "tifffile",
+    "zarr",
+)
 PAIR = ("--losses", "ce,ce+mcc", "--sampler", "uniform")
 
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from skimbal.exceptions import ParameterError
 from skimbal.images._reading import DEFAULT_MAX_PIXELS, DecodedImage
 from skimbal.images.array import ImageArray
-from skimbal.images.cache import ImageCache, Stamp, file_stamp, make_cache
+from skimbal.images.cache import FileState, ImageCache, file_stamp, make_cache
 from skimbal.images.geometry import (
     FormedImage,
     ImageSpec,
@@ -123,7 +123,8 @@ class ImageFiles(ImageArray):
         once, and the others are checked when they are read.
     cache : {"memory"}, str or path-like, default=None
         Where images are kept that have been read and resized: in the memory of each process, or as
-        ``.npy`` files in a folder, which is made. A file that changes is read again.
+        ``.npy`` files in a folder, which is made. A file that changes is read again, and so are
+        all files if the code of the reader changes. A folder that cannot be written is a warning.
     cache_bytes : int, default=2**30
         Size of the cache, in bytes. A full cache keeps its images, as each epoch asks for every
         image once. In a folder, images that this program does not use are removed first.
@@ -173,7 +174,7 @@ class ImageFiles(ImageArray):
     Warns
     -----
     UserWarning
-        If files are skipped, with their number.
+        If files are skipped, with their number, or if the folder of the cache cannot be written.
 
     See Also
     --------
@@ -402,6 +403,8 @@ class _Files:
             heads = [self._first_image(self.paths[0])]
         first, path = heads[0], self.paths[0]
         for other, head in zip(self.paths, heads, strict=False):
+            if head.n_spatial != first.n_spatial and head.knows_axes and first.knows_axes:
+                raise self.spec.unequal_axes(path, first, other, head)
             if head.pixels.shape != first.pixels.shape:
                 raise self.spec.unequal_shapes(path, first.pixels.shape, other, head.pixels.shape)
             refuse_mixed_scales(self.spec.intensity, path, first.file, other, head.file)
@@ -420,11 +423,11 @@ class _Files:
 
     def _first_image(self, path: str) -> FormedImage:
         """Read an image, whose facts the other images must have in common."""
-        stamp = file_stamp(path)
+        state = None if self.cache is None else FileState.of(path)
         image = self.spec.image(path)
         self._known = path, image.file
-        if self.cache is not None:
-            self.cache.put(self._key(path, stamp), image.pixels)
+        if self.cache is not None and state is not None and state.lasts():
+            self.cache.put(self._with_scale(state), image.pixels)
         return image
 
     def __getitem__(self, rows: int | np.ndarray) -> np.ndarray:
@@ -466,11 +469,12 @@ class _Files:
         """Return an image in the form of the spec, out of the cache if it is there."""
         if self.cache is None:
             return self._read_file(path)
-        key = self._key(path, file_stamp(path))
-        image = self.cache.get(key)
+        state = self._with_scale(FileState.of(path))
+        image = self.cache.get(state)
         if image is None:
             image = self._read_file(path)
-            self.cache.put(key, image)
+            if state.lasts():
+                self.cache.put(state, image)
         return image
 
     def _read_file(self, path: str) -> np.ndarray:
@@ -479,16 +483,16 @@ class _Files:
             refuse_mixed_scales(self.spec.intensity, *self._known, path, image.file)
         return image.pixels
 
-    def _key(self, path: str, stamp: Stamp) -> tuple[str, Stamp]:
-        """Return the key of a file in the cache.
+    def _with_scale(self, state: FileState) -> FileState:
+        """Return what the cache knows a file by.
 
         Only to read a file by a reader of the user shows the scale of its numbers, so the image is
         kept under the scale that it was found to have.
         """
         if self.spec.reader is None or self._known is None:
-            return path, stamp
+            return state
         facts = self._known[1]
-        return path, (*stamp, facts.full_range, facts.unit)
+        return state._replace(scale=(facts.full_range, facts.unit))
 
 
 def _warn_of_doubts(paths: list[str], heads: list[FormedImage]) -> None:

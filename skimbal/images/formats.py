@@ -88,6 +88,7 @@ FORMATS: dict[str, Format] = {
     "JPEG": Format(read_picture, (".jpg", ".jpeg")),
     "TIFF": Format(read_picture, (".tif", ".tiff")),
     "BMP": Format(read_picture, (".bmp",)),
+    "WebP": Format(read_picture, (".webp",)),
     "NIfTI": Format(read_nifti, (".nii", ".nii.gz")),
     "DICOM": Format(
         read_dicom,

@@ -6,7 +6,8 @@ import pydicom
 from PIL import Image
 from pydicom.data import get_testdata_file
 
-from skimbal.images import ImageFiles
+from skimbal.images import ImageFiles, ReadRequest
+from skimbal.images.formats import read_image
 
 
 def draw(n=40, shape=(6, 6)):
@@ -32,6 +33,16 @@ def read_one(path, **options):
     image = X[0]
     assert (X.shape, X.dtype) == ((1, *image.shape), image.dtype)
     assert np.asarray(X).flags.c_contiguous
+    return image
+
+
+def read_file(path, channels=None):
+    """Read one file as its format does, and check that its header tells the same."""
+    image = read_image(str(path), ReadRequest(channels))
+    head = read_image(str(path), ReadRequest(channels, header_only=True))
+    assert (head.pixels.shape, head.pixels.dtype) == (image.pixels.shape, image.pixels.dtype)
+    assert head[1:] == image[1:]
+    assert image.pixels.dtype.isnative
     return image
 
 
