@@ -84,7 +84,9 @@ def compare_losses(
         callable ``(estimator, X, y)`` of which more is better, called ``"score"`` in the table. All
         studies have ``"balanced_accuracy"``, ``"f1_macro"``, ``"matthews_corrcoef"``,
         ``"roc_auc_ovr"`` (macro, one against the rest), ``"average_precision_rarest"`` (of the
-        rarest class), ``"log_loss"``, ``"brier_score"`` and ``"f1[label]"`` for each class.
+        class with the fewest rows, and of equals the first by its label), ``"log_loss"``,
+        ``"brier_score"`` and ``"f1[label]"`` for each class. A scorer of scikit-learn that has a
+        positive class, such as ``"f1"``, needs the labels 0 and 1 in numbers.
     baseline : str, default=None
         Name of the loss that all others are compared with at the same sampler. If None, it is plain
         cross-entropy, and plain ``wce`` for losses that add a term to ``wce`` (likewise for your
