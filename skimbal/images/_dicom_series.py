@@ -389,7 +389,7 @@ def _order(
     usual = float(np.median(gaps))
     for i in np.flatnonzero(gaps <= max(1e-3, 0.1 * usual)):
         one, other = int(order[i]), int(order[i + 1])
-        why = "".join(_differences(slices, one, other)) or f". {_SPLIT}"
+        why = "".join(_differences(slices, one, other)) or _ONE_OF_TWO
         raise ValueError(
             f"the positions of slices must differ; got {names[one]} and {names[other]}, "
             f"where two slices are at one position{why}"
