@@ -484,7 +484,7 @@ class _Files:
         return image.pixels
 
     def _with_scale(self, state: FileState) -> FileState:
-        """Return what the cache knows a file by.
+        """Return a state with the scale that the numbers must have.
 
         Only to read a file by a reader of the user shows the scale of its numbers, so the image is
         kept under the scale that it was found to have.
