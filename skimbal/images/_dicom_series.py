@@ -76,6 +76,7 @@ _SLICE_POINTERS = ("SliceVector", "SliceLocationVector", "GridFrameOffsetVector"
 #: Sign of the patient's axes x (to the left), y (to the back) and z (to the head) along which rows
 #: and columns run as viewers show them.
 _SHOWN = (1, 1, -1)
+_ONE_OF_TWO = ". Remove one of them, put each volume in a separate folder, or pass a reader="
 _SPLIT = (
     "A volume must have one value: put each value in a separate folder or file, or pass a reader="
 )
