@@ -295,7 +295,9 @@ def decode(file: DicomFile, module: PixelModule) -> tuple[np.ndarray, np.ndarray
                 f"{tag('Rows')} and {tag('Columns')}"
             )
         dataset[keyword].value = dataset[keyword].value[: _n_bytes(module) + _n_bytes(module) % 2]
+    # As they were checked: a missing number is 1, and the name may be in lower case.
     dataset.NumberOfFrames = module.n_frames
+    dataset.PhotometricInterpretation = module.interpretation
     limits = _padding_limits(dataset, module)
     keeps_high_bits = limits is not None and not _fits(limits, module)
     decoder = import_reader("pydicom.pixels", "pydicom").get_decoder(syntax)
