@@ -247,7 +247,7 @@ def _shape_of_images(
             f"{name} takes images of {n_axes} spatial axes; got files of {images.n_spatial}, of "
             f"shape {images.shape[1:]}. The first is {images.paths[0]}. Use "
             f"CNN{images.n_spatial}DClassifier, or give ImageFiles a transform= that returns "
-            f"images of {n_axes} spatial axes."
+            f"images of {n_axes} spatial axes, or a channel_axis= if they are arrays."
         )
     if images.ndim not in (n_axes + 1, n_axes + 2):
         axes = ", ".join(estimator.spatial_axes)

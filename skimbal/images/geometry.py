@@ -170,7 +170,11 @@ class ImageSpec:
     def _formed(self, pixels: np.ndarray, image: DecodedImage, file: DecodedImage) -> FormedImage:
         assert image.n_spatial is not None
         knows_axes = bool(
-            file.n_spatial is not None or self.channel_axis is not None or self._n_asked
+            # An array that was resized along all axes has no channels among them.
+            file.n_spatial is not None
+            or self.channel_axis is not None
+            or self.size
+            or self._n_asked
         )
         facts = file._replace(pixels=np.zeros((), file.pixels.dtype))
         return FormedImage(pixels, image.n_spatial, knows_axes, facts)

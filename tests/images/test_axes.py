@@ -150,6 +150,12 @@ def test_classifiers_refuse_files_of_other_axes(tmp_path, rng):
     # Slices as channels, by a function that the user states.
     X = ImageFiles(volumes, transform=lambda volume: volume[:3])
     assert plain(CNN2DClassifier, **options).fit(X, y).input_shape_ == (3, 10, 11)
+    # An array that is resized along three axes is a volume.
+    for shape in ((20, 24, 5), (20, 24, 2), (3, 20, 24), (20, 20, 20)):
+        np.save(tmp_path / "a.npy", np.zeros(shape))
+        X = ImageFiles([tmp_path / "a.npy"] * 8, size=16)
+        with pytest.raises(ValueError, match=r"CNN2DClassifier takes images of 2.*channel_axis="):
+            plain(CNN2DClassifier, **options).fit(X, y)
     # A size of two axes states as much.
     np.save(tmp_path / "a.npy", np.zeros((3, 9, 10)))
     X = ImageFiles([tmp_path / "a.npy"] * 8, size=(9, 10))
