@@ -242,13 +242,8 @@ def _shape_of_images(
 ) -> tuple[int, ...]:
     name, n_axes = type(estimator).__name__, len(estimator.spatial_axes)
     knows_axes = isinstance(images, ImageFiles) and images.knows_axes
-    if isinstance(images, ImageFiles) and knows_axes and images.n_spatial != n_axes:
-        raise ValueError(
-            f"{name} takes images of {n_axes} spatial axes; got files of {images.n_spatial}, of "
-            f"shape {images.shape[1:]}. The first is {images.paths[0]}. Use "
-            f"CNN{images.n_spatial}DClassifier, or give ImageFiles a transform= that returns "
-            f"images of {n_axes} spatial axes, or a channel_axis= if they are arrays."
-        )
+    if isinstance(images, ImageFiles):
+        _check_axes_of_files(name, n_axes, images)
     if images.ndim not in (n_axes + 1, n_axes + 2):
         axes = ", ".join(estimator.spatial_axes)
         raise ValueError(
@@ -278,6 +273,16 @@ def _shape_of_images(
             + f", or say that the axes are right with input_shape={shape}."
         )
     return shape
+
+
+def _check_axes_of_files(name: str, n_axes: int, images: ImageFiles) -> None:
+    if images.knows_axes and images.n_spatial != n_axes:
+        raise ValueError(
+            f"{name} takes images of {n_axes} spatial axes; got files of {images.n_spatial}, of "
+            f"shape {images.shape[1:]}. The first is {images.paths[0]}. Use "
+            f"CNN{images.n_spatial}DClassifier, or give ImageFiles a transform= that returns "
+            f"images of {n_axes} spatial axes, or a channel_axis= if they are arrays."
+        )
 
 
 def _given_shape(estimator: CNNClassifier) -> tuple[int, ...]:
