@@ -151,10 +151,18 @@ def _stack(tif: "TiffFile", request: ReadRequest) -> Stack:
             for series in tif.series
             if not (series.keyframe.is_reduced or series.keyframe.is_subifd)
         ]
-        if len(found) != 1:
+        # A program that writes page after page by tifffile makes a series of each.
+        are_pages = tif.flags & _WITH_AXES == {"shaped"} and all(s.ndim == 2 for s in found)
+        if len(found) == 1:
+            return _stack_of_series(tif, found[0])
+        if not are_pages:
             listed = ", ".join(f"{series.axes} {series.shape}" for series in found)
             raise ValueError(f"a TIFF must hold one image; got {len(found)}: {listed}. {REMEDY}")
-        return _stack_of_series(tif, found[0])
+    return _stack_of_pages(tif)
+
+
+def _stack_of_pages(tif: "TiffFile") -> Stack:
+    """Return the pages of a file that says nothing about its axes: the slices of a volume."""
     everything = [page.aspage() for page in tif.pages]
     pages = [page for page in everything if not page.is_reduced or len(everything) == 1]
     if not pages:
@@ -167,8 +175,7 @@ def _stack(tif: "TiffFile", request: ReadRequest) -> Stack:
             f"{other[1]}, {name_of(other[2], _PHOTOMETRIC)} beside {dtype}, "
             f"{name_of(photometric, _PHOTOMETRIC)}. {REMEDY}"
         )
-    if len({page.tags.valueof(274, 1) for page in pages}) > 1:
-        raise ValueError("the pages of a volume must have one orientation; got several")
+    _check_alike(pages)
     if len(pages) == 1:
         return Stack(pages, pages[0].axes, pages[0].shape)
     return Stack(pages, f"I{pages[0].axes}", (len(pages), *pages[0].shape))
@@ -180,6 +187,7 @@ def _stack_of_series(tif: "TiffFile", series: "TiffPageSeries") -> Stack:
         raise ValueError(f"its metadata must fit its pages, as they stand in the file. {REMEDY}")
     axes, shape, page = series.get_axes(False), series.get_shape(False), series.keyframe
     is_plain = page.compression == page.predictor == page.fillorder == 1 and not page.is_tiled
+    is_plain = is_plain and page.photometric not in _BY_PILLOW
     offset = series.dataoffset if is_plain and page.bitspersample in (8, 16, 32, 64) else None
     if offset is not None:
         return Stack([page], axes, shape, offset)
@@ -191,7 +199,21 @@ def _stack_of_series(tif: "TiffFile", series: "TiffPageSeries") -> Stack:
         )
     if any(part.hash != page.hash for part in pages):
         raise ValueError(f"its pages must have one form, as its metadata state it. {REMEDY}")
+    _check_alike(pages)
     return Stack(pages, axes, shape)
+
+
+def _check_alike(pages: "list[TiffPage]") -> None:
+    """Refuse pages whose equal numbers have different meanings or places."""
+    for name, values in {
+        "orientation": {page.tags.valueof(274, 1) for page in pages},
+        "order of samples": {page.axes for page in pages},
+        "number of bits": {page.bitspersample for page in pages},
+        "meaning of the samples": {tuple(page.extrasamples) for page in pages},
+        "palette": {None if page.colormap is None else page.colormap.tobytes() for page in pages},
+    }.items():
+        if len(values) > 1:
+            raise ValueError(f"the pages of a volume must have one {name}; got several. {REMEDY}")
 
 
 def _check_ome(xml: str, name: str, request: ReadRequest) -> None:
@@ -240,7 +262,8 @@ def _form_of_numbers(page: "TiffPage", described: str) -> _Form:
     dtype, bits = dtype_of(page), page.bitspersample
     is_white_least = page.photometric == 0
     is_mixed = np.ndim(bits) > 0
-    if dtype.kind not in "?buif" or is_mixed or (dtype.kind == "i" and bits < 8) or bits == 24:
+    is_odd = is_mixed or (dtype.kind == "i" and bits < 8) or (dtype.kind == "f" and bits == 24)
+    if dtype.kind not in "?buif" or is_odd:
         raise ValueError(f"a TIFF of such numbers is not read: {described}, {dtype}. {REMEDY}")
     if is_white_least and dtype.kind in "if":
         raise ValueError(
