@@ -145,14 +145,15 @@ def _stack(tif: "TiffFile", request: ReadRequest) -> Stack:
         raise ValueError(f"its first page must have pixels; got shape {first.shape}")
     if tif.is_ome:
         _check_ome(tif.ome_metadata or "", os.path.basename(tif.filename), request)
-    if tif.flags & _WITH_AXES:
+    kinds = {kind for kind in _WITH_AXES if getattr(tif, f"is_{kind}")}
+    if kinds:
         found = [
             series
             for series in tif.series
             if not (series.keyframe.is_reduced or series.keyframe.is_subifd)
         ]
         # A program that writes page after page by tifffile makes a series of each.
-        are_pages = tif.flags & _WITH_AXES == {"shaped"} and all(s.ndim == 2 for s in found)
+        are_pages = kinds == {"shaped"} and all(s.ndim == 2 for s in found)
         if len(found) == 1:
             return _stack_of_series(tif, found[0])
         if not are_pages:
