@@ -3,12 +3,13 @@
 import argparse
 import os
 import re
+import shutil
 import sys
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn, TypeAlias
+from typing import Any
 
 import numpy as np
 from sklearn.utils import Bunch
@@ -18,7 +19,9 @@ from skimbal import CNN2DClassifier, CNN3DClassifier, CollapseWarning, LossMix, 
 from skimbal.augmentation import RECIPES
 from skimbal.classifiers.parameters import check_crop_size, check_parameters
 from skimbal.datasets import (
-    DataCard,
+    DataInspection,
+    inspect_data,
+    inspect_folder,
     load_image_folder,
     load_imbalanced_digits,
     load_medmnist,
@@ -30,61 +33,27 @@ from skimbal.images import ImageArray, concatenate, guess_axes
 from skimbal.losses import get_loss
 from skimbal.networks import BUILT_IN
 from skimbal.options import (
-    OneOrSeveral,
-    count,
+    COUNT,
+    CSV_FILE,
+    OF_ARRAYS,
+    OF_DATA,
+    OF_FILES,
+    OF_FOLDERS,
+    OF_GROUPS,
+    PER_AXIS,
+    Options,
+    Parser,
     count_or_auto,
     jobs,
     names,
-    number_or_word,
+    one_line,
+    option,
     positive,
     seed,
-    split_names,
 )
 from skimbal.sampling import STRATEGIES, check_sampler
 from skimbal.study import PAPER_LOSSES, LossStudy, compare_losses
 from skimbal.study.scores import SCORES
-
-#: Names of parameters of the library, each with its options and the settings of argparse.
-Options: TypeAlias = Mapping[str, tuple[str, Mapping[str, Any]]]
-
-
-class _Parser(argparse.ArgumentParser):
-    """A parser that ends with an error of one line, and names options in errors of the library."""
-
-    def __init__(
-        self, prog: str, description: str, *, usage: str | None = None, epilog: str | None = None
-    ) -> None:
-        super().__init__(prog, usage, description, epilog)
-        self._option_of: dict[str, str] = {}
-
-    def add_options(self, options: Options, title: str | None = None) -> None:
-        """Add options that are called as parameters of the library."""
-        group = self if title is None else self.add_argument_group(title)
-        for parameter, (text, settings) in options.items():
-            names = text.split()
-            group.add_argument(*names, dest=parameter, **settings)
-            for name in (parameter, *(name.lstrip("-").replace("-", "_") for name in names)):
-                self._option_of[name] = names[0]
-
-    def error(self, message: str) -> NoReturn:
-        """End with code 2 and the message."""
-        self.exit(2, f"skimbal: error: {_one_line(message)}\n")
-
-    def refuse(self, error: Exception, about: str) -> NoReturn:
-        """End with code 2 and an error of the library, which is about an option or about data."""
-        parameter = error.parameter if isinstance(error, ParameterError) else ""
-        if isinstance(error, ParameterError) and parameter in self._option_of:
-            message = error.worded(self._option_of[parameter])
-        else:
-            message = f"{about}: {error}"
-        # The remedy may name other parameters. Without "=", a name such as size is a word.
-        words = {word.strip("(,.;") for word in message.replace("=", "= ").split()}
-        named = [
-            f"{name} is {option}"
-            for name, option in self._option_of.items()
-            if f"{name}=" in words or ("_" in name and name in words)
-        ]
-        self.error(f"{message} Here, {' and '.join(named)}." if named else message)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -99,8 +68,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     -------
     int
         Exit code: 0, 1 if a fit or the writing of a result fails, 130 after Ctrl-C, or 141 if the
-        output is closed before its end. A refusal before any fit raises ``SystemExit`` with 2
-        instead. ``--help`` and ``--version`` raise it with 0.
+        output is closed before its end. 2 if ``skimbal info`` lists reasons to refuse the data.
+        Any other refusal before a fit raises ``SystemExit`` with 2 instead. ``--help`` and
+        ``--version`` raise it with 0.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     commands: dict[str, Callable[[Sequence[str]], int]] = {"compare": _compare, "info": _info}
@@ -123,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _default(argv: Sequence[str]) -> int:
     """Fit the losses of the paper as they were proposed, and judge them on the test split."""
-    parser = _Parser(
+    parser = Parser(
         "skimbal",
         "Without a command: fit a small CNN on the training split with several losses at several "
         "samplings, each as it was proposed and without a warm-up, and compare their scores on the "
@@ -159,7 +129,7 @@ def _default(argv: Sequence[str]) -> int:
 
 def _compare(argv: Sequence[str]) -> int:
     """Run a study on the data of the user."""
-    parser = _Parser(
+    parser = Parser(
         "skimbal compare",
         "Find the loss for your data. Every loss is fitted with every sampler on the same rows, "
         "from the same initial weights, for the same number of gradient steps, and is compared "
@@ -174,7 +144,7 @@ def _compare(argv: Sequence[str]) -> int:
             "the 9 losses of the paper, of which the weighted losses have uniform sampling only"
         )
     )
-    options = _options_of_study()
+    options = {**_options_of_study(), **_COPIES}
     parser.add_options(options)
     parser.add_options(_options_of_classifiers(_DEFAULTS))
     parser.add_options(_LEARNING_RATE)
@@ -202,50 +172,49 @@ def _compare(argv: Sequence[str]) -> int:
 
 
 def _info(argv: Sequence[str]) -> int:
-    """Print the content of a data set."""
-    parser = _Parser(
+    """Print the content of a data set, and the reasons to refuse or to doubt it."""
+    parser = Parser(
         "skimbal info",
-        "List the content of a data set: images of each class in each split, their shape and "
-        "number type, the size of the file or the number of files. Nothing is fitted.",
+        "Show the content of a data set on one screen: the reasons to refuse it, copies and leaks, "
+        "files by format, sizes, spacing, range, classes, groups. Nothing is fitted.",
+        epilog="The exit code is 0 if the data would be loaded, and 2 if they would be refused. "
+        "Warnings do not change it.",
     )
     _add_data(parser)
+    parser.add_options(_OPTIONS_OF_INFO)
     args = parser.parse_args(argv)
-    data = _load(parser, args)
-    ends = {"all": ""} if "X" in data else {s: f"_{s}" for s in _parts(data)}
-    groups = {split: data.get(f"groups{end}") for split, end in ends.items()}
-    groups = {split: array for split, array in groups.items() if array is not None}
-    X = data["X" + next(iter(ends.values()))]
-    print(f"{data.name}: {data.ndim}D images; license {data.license}")
-    if _is_folder(data):
-        n_files = sum(len(data[f"y{end}"]) for end in ends.values())
-        print(f"folder {data.filename}, {n_files:,} images")
-    elif data.filename is not None:
-        print(f"file {data.filename}, {Path(data.filename).stat().st_size:,} bytes")
-    print(
-        DataCard.from_labels(
-            {split: data[f"y{end}"] for split, end in ends.items()},
-            image_shape=X.shape[1:],
-            dtype=str(X.dtype),
-            groups=groups or None,
-            classes=data.classes,
-            class_names=data.target_names,
-        )
+    if _names_folder(args.data):
+        inspection = _inspect_folder(parser, args)
+    else:
+        inspection = inspect_data(_load(parser, args), headers_only=args.quick)
+    root = f"{os.path.abspath(args.data)}{os.sep}"
+    text = inspection.to_text(
+        width=min(100, shutil.get_terminal_size().columns),
+        unicode=_can_print("\u2588"),
+        word=lambda error: parser.worded(error).replace(root, ""),
     )
-    others = [array for split, array in groups.items() if split != "test"]
-    if "test" in groups and others:
-        shared = np.intersect1d(np.concatenate(others), groups["test"])
-        print(f"groups of the test rows that are in training or validation rows: {len(shared)}")
-    return 0
+    print(text)
+    return 0 if inspection.loads else 2
+
+
+def _inspect_folder(parser: Parser, args: argparse.Namespace) -> DataInspection:
+    _refuse_options_of_files(parser, args)
+    try:
+        return inspect_folder(args.data, headers_only=args.quick, verbose=1, **_folder_params(args))
+    except (ImportError, OSError, ValueError) as error:
+        parser.refuse(error, args.data)
+
+
+def _can_print(text: str) -> bool:
+    """Tell whether the encoding of the standard output has the characters."""
+    try:
+        text.encode(sys.stdout.encoding or "ascii")
+    except (LookupError, UnicodeEncodeError):
+        return False
+    return True
 
 
 # Options -------------------------------------------------------------------------------------
-
-
-def _option(names: str, words: str, **settings: object) -> tuple[str, Mapping[str, Any]]:
-    """Return the names of an option, and its settings for argparse with the words for --help."""
-    if "default" in settings:
-        words = f"{words} (default: %(default)s)"
-    return names, {"help": words, **settings}
 
 
 #: The classifier, of whose parameters the options have the defaults.
@@ -253,10 +222,7 @@ _DEFAULTS = CNN2DClassifier()
 #: A classifier for the command without a name, whose many fits must end in two minutes.
 _PLAIN = CNN2DClassifier(module="small", augment=None, max_epochs=8, batch_size=64)
 #: Settings that several options have.
-_N = {"type": count, "metavar": "N"}
 _AUTO = {"type": count_or_auto, "metavar": "N|auto"}
-_PER_AXIS = {"nargs": "+", "action": OneOrSeveral, "metavar": "N"}
-_FILE = {"type": Path, "metavar": "FILE.csv"}
 
 _INTERRUPT = "Ctrl-C prints the finished part."
 _DATA = (
@@ -264,122 +230,39 @@ _DATA = (
     "(downloaded unless it is in a folder of the environment variable SKIMBAL_DATA), or an .npz "
     "file"
 )
-_GROUPS: Options = {
-    "groups": _option(
-        "--groups",
-        "array of the .npz file with the group of each image, such as a patient. A "
-        "file with splits has train_NAME, val_NAME and test_NAME",
-        metavar="NAME",
-    ),
-}
-#: Parameters of load_npz.
-_ARRAYS: Options = {
-    "n_spatial": _option(
-        "--spatial-axes",
-        "number of spatial axes of an image. 3 takes (n, d, h, w) for volumes of few slices",
-        type=int,
-        choices=(2, 3),
-    ),
-}
-#: Parameters of load_npz and load_image_folder.
-_BOTH: Options = {
-    "channel_axis": _option(
-        "--channel-axis",
-        "axis of an image that counts channels, in .npz files, .npy and zarr: -1 if they come "
-        "last, 0 if they come first",
-        type=int,
-        metavar="N",
-    ),
-    "missing_values": _option(
-        "--missing-values",
-        "texts that stand for a missing label or group (default: NA, NaN, None, NULL and the "
-        "like). '' is empty text only",
-        type=names,
-        metavar="TEXT[,...]",
-    ),
-}
-_OF_FILES: Options = {**_GROUPS, **_ARRAYS, **_BOTH}
-#: Parameters of load_image_folder.
-_FOLDER: Options = {
-    "labels": _option("--labels", "table with a row for each image", **_FILE),
-    "path_column": _option(
-        "--path-column", "column of paths, relative to the folder (default: path)", metavar="NAME"
-    ),
-    "label_column": _option("--label-column", "column of classes (default: label)", metavar="NAME"),
-    "group_column": _option(
-        "--group-column",
-        "column of groups, such as patients. No group is on both sides of a split",
-        metavar="NAME",
-    ),
-    "split_column": _option("--split-column", "column with train, val or test", metavar="NAME"),
-    "splits": _option(
-        "--splits",
-        "part of each folder of a split, or of each value of --split-column, such as "
-        "fold1=train,fold2=test,extra=none. none alone: all folders are classes",
-        type=split_names,
-        metavar="NAME=PART[,...]",
-    ),
-    "encoding": _option(
-        "--encoding", "encoding of the table, such as cp1252 (default: UTF-8)", metavar="NAME"
-    ),
-    "size": _option(
-        "--size",
-        "size of all images, in pixels: one number for all axes, or a number for each",
-        type=count,
-        **_PER_AXIS,
-    ),
-    "resize": _option(
-        "--resize",
-        "interpolate, or crop to the centre (default: resample)",
-        choices=("resample", "crop"),
-    ),
-    "spacing": _option(
-        "--spacing",
-        "resample NIfTI and DICOM to this voxel spacing, for all axes or each. With "
-        "--size, it needs --resize crop",
-        type=positive,
-        **_PER_AXIS | {"metavar": "MM"},
-    ),
-    "channels": _option("--channels", "convert pictures: 1 is grey, 3 RGB, 4 RGBA", **_N),
-    "intensity": _option(
-        "--intensity",
-        "scale of the numbers: stored, full_range, percentiles, or a window of two numbers, such "
-        "as -160 240 for a CT (default: as stored, and files of different scales are refused)",
-        type=number_or_word,
-        **_PER_AXIS | {"metavar": "RULE|N"},
-    ),
-    "max_pixels": _option(
-        "--max-pixels", "greatest number of pixels of a file (default: 2^29)", **_N
-    ),
-    "cache": _option(
-        "--image-cache",
-        "keep images after the first epoch, so that they are read once",
-        metavar="memory|FOLDER",
-    ),
-    "on_error": _option(
-        "--on-error",
-        "end at a file that cannot be read or has no label, or skip it (default: raise)",
-        choices=("raise", "skip"),
-    ),
-}
 #: Parameter of the classifiers that only a study sets.
 _LEARNING_RATE: Options = {
-    "lr": _option("--lr", "learning rate", type=positive, default=_DEFAULTS.lr, metavar="X"),
+    "lr": option("--lr", "learning rate", type=positive, default=_DEFAULTS.lr, metavar="X"),
+}
+_OPTIONS_OF_INFO: Options = {
+    "quick": option(
+        "--quick",
+        "read the headers of files only, so that ranges, copies and damaged files stay unknown",
+        action="store_true",
+    ),
+}
+#: Parameter of compare_losses.
+_COPIES: Options = {
+    "check_copies": option(
+        "--no-copy-check",
+        "do not look for images that occur more than once, for which all images are read once",
+        action="store_false",
+    ),
 }
 _OUTPUTS_OF_STUDY: Options = {
-    "html": _option(
+    "html": option(
         "--html",
         "new file for a report with pictures and code. It needs pip install 'skimbal[study]'",
         type=Path,
         metavar="FILE.html",
     ),
-    "csv": _option("--csv", "new file for all scores, unrounded", **_FILE),
+    "csv": option("--csv", "new file for all scores, unrounded", **CSV_FILE),
 }
 #: Parameters of the classifiers that have an option.
 _CLASSIFIER = ("augment", "batch_size", "crop_size", "device", "lr", "max_epochs", "module")
 
 
-def _add_data(parser: _Parser) -> None:
+def _add_data(parser: Parser) -> None:
     parser.add_argument(
         "data",
         metavar="DATA",
@@ -388,35 +271,35 @@ def _add_data(parser: _Parser) -> None:
         "(PNG, JPEG, TIFF, NIfTI, DICOM, npy, ...) with a folder for each class, or any folder "
         "with --labels",
     )
-    parser.add_options({**_GROUPS, **_BOTH, **_ARRAYS})
-    parser.add_options(_FOLDER, "folders of image files")
+    parser.add_options({**OF_GROUPS, **OF_DATA, **OF_ARRAYS})
+    parser.add_options(OF_FOLDERS, "folders of image files")
     parser.set_defaults(data_option="")
 
 
 def _options_of_default() -> Options:
     return {
-        "data": _option(
+        "data": option(
             "--data", f"{_DATA} in the form of MedMNIST", default="digits", metavar="NAME|FILE.npz"
         ),
-        "n_repeats": _option("--seeds", "fits of each configuration", default=3, **_N),
-        "output": _option(
+        "n_repeats": option("--seeds", "fits of each configuration", default=3, **COUNT),
+        "output": option(
             "--output",
             "new file for the table, unrounded. An existing file is not overwritten",
-            **_FILE,
+            **CSV_FILE,
         ),
     }
 
 
 def _options_of_configurations(losses: str) -> Options:
     return {
-        "losses": _option(
+        "losses": option(
             "--loss --losses",
             f"such as wce or ce+0.5*mcc. Repeat the option for more (default: {losses})",
             action="extend",
             type=names,
             metavar="LOSS[,LOSS...]",
         ),
-        "samplers": _option(
+        "samplers": option(
             "--sampler --samplers",
             f"of {', '.join(STRATEGIES)}. Repeat the option for more (default: uniform, balanced)",
             action="extend",
@@ -428,37 +311,37 @@ def _options_of_configurations(losses: str) -> Options:
 
 def _options_of_study() -> Options:
     return {
-        "cv": _option("--cv", "number of stratified folds (default: 5)", **_N),
-        "n_repeats": _option(
+        "cv": option("--cv", "number of stratified folds (default: 5)", **COUNT),
+        "n_repeats": option(
             "--repeats",
             "number of times that the folds are drawn. With --test, number of seeds",
             default=1,
-            **_N,
+            **COUNT,
         ),
-        "test": _option(
+        "test": option(
             "--test",
             "fit on the training rows and judge on the test rows, instead of a cross-validation",
             action="store_true",
         ),
-        "baseline": _option(
+        "baseline": option(
             "--baseline",
             "loss that all others are compared with (default: ce, and wce for losses "
             "that add a term to wce)",
             metavar="LOSS",
         ),
-        "scoring": _option(
+        "scoring": option(
             "--scoring",
             f"score that ranks: {', '.join(SCORES)}, f1[CLASS] or a scorer of scikit-learn",
             default="balanced_accuracy",
             metavar="NAME",
         ),
-        "n_jobs": _option(
+        "n_jobs": option(
             "--jobs", "fits at a time, -1 for all processors (default: 1)", type=jobs, metavar="N"
         ),
-        "random_state": _option(
+        "random_state": option(
             "--seed", "of folds, weights and batches", type=seed, default=0, metavar="N"
         ),
-        "cache_dir": _option(
+        "cache_dir": option(
             "--cache",
             "folder that keeps every finished fit. It is new, or of an earlier run on "
             "the same data",
@@ -471,30 +354,30 @@ def _options_of_study() -> Options:
 def _options_of_classifiers(clf: CNN2DClassifier) -> Options:
     names = ("auto", *BUILT_IN)
     return {
-        "max_epochs": _option("--epochs", "epochs of a fit", default=clf.max_epochs, **_AUTO),
-        "batch_size": _option("--batch-size", "images of a batch", default=clf.batch_size, **_AUTO),
-        "module": _option("--module", "network", choices=names, default=clf.module),
-        "augment": _option(
+        "max_epochs": option("--epochs", "epochs of a fit", default=clf.max_epochs, **_AUTO),
+        "batch_size": option("--batch-size", "images of a batch", default=clf.batch_size, **_AUTO),
+        "module": option("--module", "network", choices=names, default=clf.module),
+        "augment": option(
             "--augment",
             "recipe that changes the training images in every epoch, such as random flips, or all "
             "steps of the paper",
             choices=("none", "auto", *RECIPES),
             default=clf.augment or "none",
         ),
-        "crop_size": _option(
+        "crop_size": option(
             "--crop-size",
             "train on random windows of this size, for all axes or each, and judge on the centre",
             type=int,
-            **_PER_AXIS,
+            **PER_AXIS,
         ),
-        "device": _option("--device", "cpu, cuda, cuda:1, auto, ...", default=_DEFAULTS.device),
+        "device": option("--device", "cpu, cuda, cuda:1, auto, ...", default=_DEFAULTS.device),
     }
 
 
 # Checks before any work ----------------------------------------------------------------------
 
 
-def _check_choices(parser: _Parser, args: argparse.Namespace) -> None:
+def _check_choices(parser: Parser, args: argparse.Namespace) -> None:
     """Refuse losses, samplers and parameters of the classifier that no data could suit."""
     # The class counts and labels of the data come later, and any will do here.
     checks: dict[str, Callable[[], object]] = {
@@ -509,7 +392,7 @@ def _check_choices(parser: _Parser, args: argparse.Namespace) -> None:
             parser.refuse(error, about)
 
 
-def _check_report(parser: _Parser, path: Path | None) -> None:
+def _check_report(parser: Parser, path: Path | None) -> None:
     for name in () if path is None else ("jinja2", "matplotlib"):
         try:
             import_optional(name, "--html", "study")
@@ -517,7 +400,7 @@ def _check_report(parser: _Parser, path: Path | None) -> None:
             parser.error(str(error))
 
 
-def _check_output(parser: _Parser, option: str, path: Path | None) -> None:
+def _check_output(parser: Parser, option: str, path: Path | None) -> None:
     if path is None:
         return
     try:
@@ -531,25 +414,25 @@ def _check_output(parser: _Parser, option: str, path: Path | None) -> None:
 # Data ----------------------------------------------------------------------------------------
 
 
-def _load(parser: _Parser, args: argparse.Namespace) -> Bunch:
+def _load(parser: Parser, args: argparse.Namespace) -> Bunch:
     """Load the data that the arguments name."""
     data, about = args.data, f"{args.data_option}{args.data}"
     if _names_folder(data):
         if args.data_option:
             parser.error(f"{about} is a folder. Use 'skimbal compare {data}'.")
         return _load_folder(parser, args)
-    for name in _given(args, _FOLDER):
-        option = _FOLDER[name][0]
+    for name in _given(args, OF_FOLDERS):
+        option = OF_FOLDERS[name][0]
         parser.error(f"{option} is for folders of image files, but there is no folder {data}.")
     if data.endswith(".npz"):
         try:
-            return load_npz(data, groups=args.groups, **_given(args, {**_ARRAYS, **_BOTH}))
+            return load_npz(data, groups=args.groups, **_given(args, {**OF_ARRAYS, **OF_DATA}))
         except (OSError, ValueError) as error:
             of_groups = "" if args.groups is None else f" --groups {args.groups}"
             parser.refuse(error, f"{about}{of_groups}")
-    for name in _given(args, _OF_FILES):
+    for name in _given(args, OF_FILES):
         parser.error(
-            f"{_OF_FILES[name][0]} is for .npz files; got {getattr(args, name)!r}, but {data} is "
+            f"{OF_FILES[name][0]} is for .npz files; got {getattr(args, name)!r}, but {data} is "
             "not such a file."
         )
     if data == "digits":
@@ -571,7 +454,7 @@ def _names_folder(data: str) -> bool:
 
 def _folder_params(args: argparse.Namespace) -> dict[str, Any]:
     """Return the arguments of load_image_folder that were given."""
-    return _given(args, {**_FOLDER, **_BOTH})
+    return _given(args, {**OF_FOLDERS, **OF_DATA})
 
 
 def _given(args: argparse.Namespace, options: Options) -> dict[str, Any]:
@@ -580,13 +463,18 @@ def _given(args: argparse.Namespace, options: Options) -> dict[str, Any]:
     return {name: value for name, value in given.items() if value is not None}
 
 
-def _load_folder(parser: _Parser, args: argparse.Namespace) -> Bunch:
-    for name in _given(args, {**_GROUPS, **_ARRAYS}):
+def _refuse_options_of_files(parser: Parser, args: argparse.Namespace) -> None:
+    """Refuse options of .npz files for a folder."""
+    for name in _given(args, {**OF_GROUPS, **OF_ARRAYS}):
         remedy = "Give --labels FILE.csv --group-column NAME." if name == "groups" else ""
         parser.error(
-            f"{_OF_FILES[name][0]} is for .npz files; got {getattr(args, name)!r}, but {args.data} "
+            f"{OF_FILES[name][0]} is for .npz files; got {getattr(args, name)!r}, but {args.data} "
             f"is a folder. {remedy}"
         )
+
+
+def _load_folder(parser: Parser, args: argparse.Namespace) -> Bunch:
+    _refuse_options_of_files(parser, args)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("always")
@@ -625,7 +513,7 @@ def _joined(data: Bunch, key: str, splits: Sequence[str]) -> np.ndarray | ImageA
     return concatenate(arrays) if files else np.concatenate(arrays)
 
 
-def _rows(parser: _Parser, args: argparse.Namespace, data: Bunch) -> tuple[dict[str, Any], str]:
+def _rows(parser: Parser, args: argparse.Namespace, data: Bunch) -> tuple[dict[str, Any], str]:
     """Return the rows that compare_losses divides or judges on, and a note on the other rows."""
     parts = _parts(data)
     if args.test and "test" not in parts:
@@ -652,7 +540,7 @@ def _rows(parser: _Parser, args: argparse.Namespace, data: Bunch) -> tuple[dict[
 
 
 def _rows_of_test(
-    parser: _Parser, args: argparse.Namespace, data: Bunch
+    parser: Parser, args: argparse.Namespace, data: Bunch
 ) -> tuple[dict[str, Any], str]:
     groups = data.get("groups_train")
     if groups is not None and data.groups_test is None:
@@ -680,7 +568,7 @@ def _params(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _estimator(
-    parser: _Parser, args: argparse.Namespace, data: Bunch
+    parser: Parser, args: argparse.Namespace, data: Bunch
 ) -> CNN2DClassifier | CNN3DClassifier:
     classifier = CNN2DClassifier if data.ndim == 2 else CNN3DClassifier
     shape = data["X_train" if _parts(data) else "X"].shape[1:]
@@ -706,7 +594,7 @@ def _as_proposed(losses: Sequence[str]) -> Sequence[str] | dict[str, LossMix]:
 
 
 def _run(
-    parser: _Parser,
+    parser: Parser,
     data: str,
     compare: Callable[[], LossStudy],
     *,
@@ -730,9 +618,9 @@ def _run(
         if not isinstance(error, KeyboardInterrupt):
             code = 1
             kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
-            print(f"skimbal: error: {kind}{_one_line(error)}", file=sys.stderr)
+            print(f"skimbal: error: {kind}{one_line(error)}", file=sys.stderr)
         for remark in getattr(error, "__notes__", ()):
-            print(f"skimbal: {_one_line(remark)}", file=sys.stderr)
+            print(f"skimbal: {one_line(remark)}", file=sys.stderr)
     if not study.fits:
         return code
     study.splitting += note
@@ -742,7 +630,7 @@ def _run(
             if path is not None:
                 write(path)
         except OSError as error:
-            print(f"skimbal: error: {path}: {_one_line(error)}", file=sys.stderr)
+            print(f"skimbal: error: {path}: {one_line(error)}", file=sys.stderr)
             code = code or 1
     return code
 
@@ -755,11 +643,7 @@ def _show_once(
     key = category if issubclass(category, CollapseWarning) else str(message)
     if key not in shown:
         shown.add(key)
-        tqdm.write(f"skimbal: {category.__name__}: {_one_line(message)}", file=sys.stderr)
-
-
-def _one_line(message: object) -> str:
-    return " ".join(str(message).split())
+        tqdm.write(f"skimbal: {category.__name__}: {one_line(message)}", file=sys.stderr)
 
 
 if __name__ == "__main__":

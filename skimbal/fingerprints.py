@@ -236,8 +236,8 @@ class _Description:
         if not version:
             self._add_globals(function, names)
 
-    def _add_as_used(self, value: object, names: frozenset[str]) -> None:
-        """Add a value of which code with these names uses attributes."""
+    def _add_as_used(self, value: object, names: frozenset[str] | None) -> None:
+        """Add a value of which code with these names, or with any names, uses attributes."""
         if isinstance(value, types.ModuleType):
             self._add_module(value, names)
         else:
@@ -269,6 +269,7 @@ class _Description:
     def _add_globals(self, function: Any, names: frozenset[str]) -> None:
         """Add the global variables that a function names, and the modules that it imports."""
         space, built_in = function.__globals__, vars(importlib.import_module("builtins"))
+        passed_on = _passed_on(function.__code__)
         for name in sorted(_globals_in(function.__code__)):
             with self._within(f"global {name!r}"):
                 value = space.get(name, built_in.get(name))
@@ -276,14 +277,18 @@ class _Description:
                     raise self._refuse(value, "which finds code by text when it runs")
                 if name in space or name in built_in:
                     self._write(name)
-                    self._add_as_used(value, names)
+                    self._add_as_used(value, None if name in passed_on else names)
         if "import_module" in names:
             raise self._refuse(function, "which imports a module by text when it runs")
-        for name in sorted(_imports_in(function.__code__, space.get("__package__"))):
+        for name, variable in sorted(_imports_in(function.__code__, space.get("__package__"))):
             with self._within(f"module {name!r}"):
-                self._add_import(name, names)
+                self._add_import(name, None if variable in passed_on else names)
+        if names & {"environ", "getenv"}:
+            texts = {c for code in _codes_in(function.__code__) for c in code.co_consts}
+            variables = sorted(text for text in texts if isinstance(text, str) and text)
+            self._add_named("variable", ((name, os.environ.get(name)) for name in variables))
 
-    def _add_import(self, name: str, names: frozenset[str]) -> None:
+    def _add_import(self, name: str, names: frozenset[str] | None) -> None:
         parts = name.split(".")
         for n in range(1, len(parts) + 1):
             module_name = ".".join(parts[:n])
@@ -317,7 +322,7 @@ class _Description:
                 continue
             self._write(name)
             with self._within(f"{name!r}"):
-                self._add_as_used(value, names or frozenset())
+                self._add_as_used(value, names)
         if not version and _is_extension(module):
             self._write(source_digest(str(module.__file__)))
 
@@ -435,8 +440,8 @@ def _globals_in(code: types.CodeType) -> set[str]:
     }
 
 
-def _imports_in(code: types.CodeType, package: str | None) -> set[str]:
-    """Return the full names of the modules that import statements in a code name."""
+def _imports_in(code: types.CodeType, package: str | None) -> set[tuple[str, str]]:
+    """Return modules that import statements name, each with the local variable that it gets."""
     found = set()
     for part in _codes_in(code):
         steps = list(dis.get_instructions(part))
@@ -445,11 +450,34 @@ def _imports_in(code: types.CodeType, package: str | None) -> set[str]:
                 dots, origin = "." * int(steps[i - 2].argval or 0), str(step.argval)
                 with suppress(ImportError):
                     origin = importlib.util.resolve_name(dots + origin, package)
-                found.add(origin)
+                found.add((origin, _variable_of(steps, i + 1)))
                 # Each name may be a module of the package.
                 for name in steps[i - 1].argval or ():
                     if f"{origin}.{name}" in sys.modules:
-                        found.add(f"{origin}.{name}")
+                        at = [n for n in range(i, len(steps)) if steps[n].argval == name]
+                        found.add((f"{origin}.{name}", _variable_of(steps, at[0] + 1)))
+    return found
+
+
+def _variable_of(steps: list[dis.Instruction], at: int) -> str:
+    return str(steps[at].argval) if steps[at].opname.startswith("STORE") else ""
+
+
+def _passed_on(code: types.CodeType) -> set[str]:
+    """Return the variables that a code uses otherwise than for one of their attributes."""
+    found: set[str] = set()
+    for part in _codes_in(code):
+        steps = list(dis.get_instructions(part))
+        for step, following in zip(steps, [*steps[1:], None], strict=True):
+            loads = step.opname.startswith("LOAD_") and step.opname not in (
+                "LOAD_CONST",
+                "LOAD_ATTR",
+            )
+            reads = following is not None and following.opname in ("LOAD_ATTR", "LOAD_METHOD")
+            if loads and isinstance(step.argval, tuple):  # two loads in one
+                found |= set(step.argval[:1] if reads else step.argval)
+            elif loads and not reads:
+                found.add(str(step.argval))
     return found
 
 

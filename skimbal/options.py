@@ -1,23 +1,83 @@
-"""Values of the options of the command line."""
+"""The parser of the command line, the values of its options, and the options of data."""
 
 import argparse
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn, TypeAlias
 
 from skimbal.datasets.splits import SPLITS
+from skimbal.exceptions import ParameterError
 
 __all__ = [
+    "COUNT",
+    "CSV_FILE",
+    "OF_ARRAYS",
+    "OF_DATA",
+    "OF_FILES",
+    "OF_FOLDERS",
+    "OF_GROUPS",
+    "PER_AXIS",
     "OneOrSeveral",
+    "Options",
+    "Parser",
     "count",
     "count_or_auto",
     "jobs",
     "names",
     "number_or_word",
+    "one_line",
+    "option",
     "positive",
     "seed",
     "split_names",
 ]
+
+#: Names of parameters of the library, each with its options and the settings of argparse.
+Options: TypeAlias = Mapping[str, tuple[str, Mapping[str, Any]]]
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that ends with an error of one line, and names options in errors of the library."""
+
+    def __init__(
+        self, prog: str, description: str, *, usage: str | None = None, epilog: str | None = None
+    ) -> None:
+        super().__init__(prog, usage, description, epilog)
+        self._option_of: dict[str, str] = {}
+
+    def add_options(self, options: Options, title: str | None = None) -> None:
+        """Add options that are called as parameters of the library."""
+        group = self if title is None else self.add_argument_group(title)
+        for parameter, (text, settings) in options.items():
+            names = text.split()
+            group.add_argument(*names, dest=parameter, **settings)
+            for name in (parameter, *(name.lstrip("-").replace("-", "_") for name in names)):
+                self._option_of[name] = names[0]
+
+    def error(self, message: str) -> NoReturn:
+        """End with code 2 and the message."""
+        self.exit(2, f"skimbal: error: {one_line(message)}\n")
+
+    def refuse(self, error: Exception, about: str) -> NoReturn:
+        """End with code 2 and an error of the library, which is about an option or about data."""
+        self.error(self.worded(error, f"{about}: "))
+
+    def worded(self, error: Exception, about: str = "") -> str:
+        """Return the message of an error of the library, with options in place of parameters."""
+        parameter = error.parameter if isinstance(error, ParameterError) else ""
+        if isinstance(error, ParameterError) and parameter in self._option_of:
+            message = error.worded(self._option_of[parameter])
+        else:
+            message = f"{about}{error}"
+        # The remedy may name other parameters. Without "=", a name such as size is a word.
+        words = {word.strip("(,.;") for word in message.replace("=", "= ").split()}
+        named = [
+            f"{name} is {option}"
+            for name, option in self._option_of.items()
+            if f"{name}=" in words or ("_" in name and name in words)
+        ]
+        return f"{message} Here, {' and '.join(named)}." if named else message
 
 
 class OneOrSeveral(argparse.Action):
@@ -85,6 +145,11 @@ def number_or_word(text: str) -> float | str:
         return text
 
 
+def one_line(message: object) -> str:
+    """Return a message without line breaks."""
+    return " ".join(str(message).split())
+
+
 def split_names(text: str) -> dict[str, str | None]:
     """Take a part for each name, as in "fold1=train,extra=none", or none for no names."""
     if text == "none":
@@ -95,3 +160,116 @@ def split_names(text: str) -> dict[str, str | None]:
             f"must be none, or NAME=PART with the parts {', '.join(SPLITS)} or none; got {text!r}."
         )
     return {name: None if part == "none" else part for name, _, part in pairs}
+
+
+def option(names: str, words: str, **settings: object) -> tuple[str, Mapping[str, Any]]:
+    """Return the names of an option, and its settings for argparse with the words for --help."""
+    if "default" in settings:
+        words = f"{words} (default: %(default)s)"
+    return names, {"help": words, **settings}
+
+
+#: Settings that several options have.
+COUNT = {"type": count, "metavar": "N"}
+PER_AXIS = {"nargs": "+", "action": OneOrSeveral, "metavar": "N"}
+CSV_FILE = {"type": Path, "metavar": "FILE.csv"}
+
+#: Parameter of load_npz, as an option of files alone.
+OF_GROUPS: Options = {
+    "groups": option(
+        "--groups",
+        "array of the .npz file with the group of each image, such as a patient. A "
+        "file with splits has train_NAME, val_NAME and test_NAME",
+        metavar="NAME",
+    ),
+}
+#: Parameters of load_npz.
+OF_ARRAYS: Options = {
+    "n_spatial": option(
+        "--spatial-axes",
+        "number of spatial axes of an image. 3 takes (n, d, h, w) for volumes of few slices",
+        type=int,
+        choices=(2, 3),
+    ),
+}
+#: Parameters of load_npz and load_image_folder.
+OF_DATA: Options = {
+    "channel_axis": option(
+        "--channel-axis",
+        "axis of an image that counts channels, in .npz files, .npy and zarr: -1 if they come "
+        "last, 0 if they come first",
+        type=int,
+        metavar="N",
+    ),
+    "missing_values": option(
+        "--missing-values",
+        "texts that stand for a missing label or group (default: NA, NaN, None, NULL and the "
+        "like). '' is empty text only",
+        type=names,
+        metavar="TEXT[,...]",
+    ),
+}
+OF_FILES: Options = {**OF_GROUPS, **OF_ARRAYS, **OF_DATA}
+#: Parameters of load_image_folder.
+OF_FOLDERS: Options = {
+    "labels": option("--labels", "table with a row for each image", **CSV_FILE),
+    "path_column": option(
+        "--path-column", "column of paths, relative to the folder (default: path)", metavar="NAME"
+    ),
+    "label_column": option("--label-column", "column of classes (default: label)", metavar="NAME"),
+    "group_column": option(
+        "--group-column",
+        "column of groups, such as patients. No group is on both sides of a split",
+        metavar="NAME",
+    ),
+    "split_column": option("--split-column", "column with train, val or test", metavar="NAME"),
+    "splits": option(
+        "--splits",
+        "part of each folder of a split, or of each value of --split-column, such as "
+        "fold1=train,fold2=test,extra=none. none alone: all folders are classes",
+        type=split_names,
+        metavar="NAME=PART[,...]",
+    ),
+    "encoding": option(
+        "--encoding", "encoding of the table, such as cp1252 (default: UTF-8)", metavar="NAME"
+    ),
+    "size": option(
+        "--size",
+        "size of all images, in pixels: one number for all axes, or a number for each",
+        type=count,
+        **PER_AXIS,
+    ),
+    "resize": option(
+        "--resize",
+        "interpolate, or crop to the centre (default: resample)",
+        choices=("resample", "crop"),
+    ),
+    "spacing": option(
+        "--spacing",
+        "resample NIfTI and DICOM to this voxel spacing, for all axes or each. With "
+        "--size, it needs --resize crop",
+        type=positive,
+        **PER_AXIS | {"metavar": "MM"},
+    ),
+    "channels": option("--channels", "convert pictures: 1 is grey, 3 RGB, 4 RGBA", **COUNT),
+    "intensity": option(
+        "--intensity",
+        "scale of the numbers: stored, full_range, percentiles, or a window of two numbers, such "
+        "as -160 240 for a CT (default: as stored, and files of different scales are refused)",
+        type=number_or_word,
+        **PER_AXIS | {"metavar": "RULE|N"},
+    ),
+    "max_pixels": option(
+        "--max-pixels", "greatest number of pixels of a file (default: 2^29)", **COUNT
+    ),
+    "cache": option(
+        "--image-cache",
+        "keep images after the first epoch, so that they are read once",
+        metavar="memory|FOLDER",
+    ),
+    "on_error": option(
+        "--on-error",
+        "end at a file that cannot be read or has no label, or skip it (default: raise)",
+        choices=("raise", "skip"),
+    ),
+}

@@ -28,7 +28,7 @@ MAY_IMPORT["training"] = GROUND | {"losses", "sampling", "augmentation", "networ
 MAY_IMPORT["classifiers"] = MAY_IMPORT["training"] | {"images", "training"}
 MAY_IMPORT["study"] = MAY_IMPORT["classifiers"] | {"classifiers", "datasets", "displays"}
 MAY_IMPORT["__main__"] = MAY_IMPORT["study"] - {"training", "displays"}
-MAY_IMPORT["options"] = {"datasets"}
+MAY_IMPORT["options"] = GROUND | {"datasets"}
 MAY_IMPORT["__main__"] |= {"__init__", "options", "study"}
 MAY_IMPORT["__init__"] = MAY_IMPORT["study"] | {"study"}
 

@@ -128,6 +128,20 @@ def reader(x):
     from constants import OFFSET
     return helpers.shift(scale(x)) + constants.FACTOR + OFFSET
 """
+PASSED_ON = """
+import os
+import helpers
+
+def call(module, x):
+    return module.scale(x)
+
+def reader(x):
+    import constants as values
+    return call(helpers, x) + total(values) + getattr(helpers, "sh" + "ift")(x)
+
+def total(*modules):
+    return sum(module.FACTOR + module.OFFSET for module in modules)
+"""
 HELPERS = """
 import constants as c
 UNUSED = 0
@@ -292,6 +306,27 @@ def test_an_edit_of_a_module_that_is_used_changes_the_digest(module, before, aft
     modules = {"constants": CONSTANTS, "helpers": HELPERS}
     modules[module] = modules[module].replace("UNUSED = 0", "UNUSED = 1").replace("return x\n", "0")
     assert digest_and_result(MODULES, **modules) == (digest, result)
+
+
+@pytest.mark.parametrize(("module", "before", "after"), EDITS_OF_MODULES)
+def test_an_edit_of_a_module_that_is_an_argument_changes_the_digest(module, before, after):
+    modules = {"constants": CONSTANTS, "helpers": HELPERS}
+    digest, result = digest_and_result(PASSED_ON, **modules)
+    modules[module] = modules[module].replace(before, after)
+    edited, other = digest_and_result(PASSED_ON, **modules)
+    assert result != other
+    assert digest != edited
+
+
+def test_environment_variables_that_are_named_count(monkeypatch):
+    module = load(
+        "import os\ndef reader(x):\n    return os.environ.get('SKIMBAL_TEST_SCALE', 'PATH')"
+    )
+    digests = []
+    for value in ("1", "1", "2"):
+        monkeypatch.setenv("SKIMBAL_TEST_SCALE", value)
+        digests.append(code_digest(module.reader, "reader"))
+    assert digests[0] == digests[1] != digests[2]
 
 
 @pytest.mark.parametrize(("source", "before", "after", "is_seen"), HARMLESS)

@@ -36,6 +36,13 @@ OPTIONAL = (
 PAIR = ("--losses", "ce,ce+mcc", "--sampler", "uniform")
 
 
+class Record(list):
+    """A list that is no part of a classifier, so that a study goes on when it has grown."""
+
+    def __reduce__(self):
+        return Record, ()
+
+
 class StubClassifier(CNN2DClassifier):
     """Takes the brightness of an image for its class; `fits` holds what was fitted."""
 
@@ -62,7 +69,7 @@ class StubClassifier(CNN2DClassifier):
 @pytest.fixture
 def fits(monkeypatch):
     """What a stub in the place of the classifier was fitted with: (classifier, X, y)."""
-    monkeypatch.setattr(StubClassifier, "fits", [], raising=False)
+    monkeypatch.setattr(StubClassifier, "fits", Record(), raising=False)
     monkeypatch.setattr("skimbal.__main__.CNN2DClassifier", StubClassifier)
     return StubClassifier.fits
 
@@ -390,7 +397,7 @@ def test_compare_real_fits_on_volumes_of_few_slices(capsys, class_folders):
     ],
 )
 def test_options_for_scale_axes_and_limits_are_checked(capsys, folder, table, option, words):
-    assert words in check_refused(capsys, "info", folder, *table, *option)
+    assert words in check_refused(capsys, "compare", folder, *table, *option)
 
 
 def test_scale_and_axes_of_files_are_options(capsys, class_folders):
@@ -398,7 +405,7 @@ def test_scale_and_axes_of_files_are_options(capsys, class_folders):
     for intensity in (["full_range"], ["percentiles"], ["-10", "300"]):
         argv = ["info", path, "--channel-axis", "-1", "--intensity", *intensity]
         assert main([*argv, "--max-pixels", "192"]) == 0
-        assert "images of shape (3, 8, 8), float32" in capsys.readouterr().out
+        assert "used as   3 x 8 x 8, float32" in capsys.readouterr().out
 
 
 def test_a_cache_of_files_goes_on_and_knows_changes(capsys, fits, folder, table, tmp_path):
@@ -497,47 +504,113 @@ def test_workers_change_nothing(capsys, own):
 
 def test_info_of_a_file(capsys, never, own):
     assert main(["info", own, "--groups", "patient"]) == 0
-    assert capsys.readouterr().out == (
-        f"my: 2D images; license not stated in the file\nfile {own}, "
-        f"{os.path.getsize(own):,} bytes\n"
-        "images of shape (8, 8), uint8\n"
-        "class                      all\n"
-        "benign                     30 (75 %)\n"
-        "malignant                  10 (25 %)\n"
-        "all                        40\n"
-        "largest to smallest class  3.0 : 1\n"
-        "groups                     20\n"
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "my: 40 2D images of 2 classes"
+    assert " ".join(lines[1:3]).startswith(f"file {own}, {os.path.getsize(own):,} bytes")
+    assert "Loads. All images can be read." in lines
+    assert (
+        lines[-5:]
+        == [
+            "class                      all",
+            "benign                     30 (75 %)",
+            "malignant                  10 (25 %)",
+            "all                        40",
+            "largest to smallest class  3.0 : 1",
+            "groups                     20",
+        ][-5:]
     )
 
 
 def test_info_of_splits(capsys, never, split):
     path = split(train=np.arange(20), val=np.arange(20, 40), test=np.arange(15, 35) // 2)
     assert main(["info", path, "--groups", "site"]) == 0
-    *_, groups, shared = capsys.readouterr().out.splitlines()
-    assert groups.split() == ["groups", "20", "20", "11"]
+    out = capsys.readouterr().out
+    assert out.splitlines()[-1].split() == ["groups", "20", "20", "11"]
     # Sites 7 to 17, all of which are training rows.
-    assert shared == "groups of the test rows that are in training or validation rows: 11"
+    assert "- 11 groups, such as patients, are in train and in test." in out
     assert main(["info", split(test_site=None), "--groups", "site"]) == 0
-    assert capsys.readouterr().out.splitlines()[-1].split() == ["groups", "20", "20"]
+    out = capsys.readouterr().out
+    assert out.splitlines()[-1].split() == ["groups", "20", "20", "0"]
+    assert "WARNING" not in out
 
 
 def test_info_of_a_folder(capsys, never, folder, table):
     argv = ["info", folder, *table, "--split-column", "part", "--size", "8"]
     assert main(argv) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "images: 2D images; license not stated in the folder"
-    assert lines[1] == f"folder {folder}, 40 images"
-    assert lines[2] == "images of shape (8, 8), float32"
-    assert lines[3].split() == ["class", "train", "val", "test"]
-    assert lines[-2].split() == ["groups", "10", "5", "5"]
-    assert lines[-1] == "groups of the test rows that are in training or validation rows: 5"
+    out, err = capsys.readouterr()
+    lines = out.splitlines()
+    assert lines[0] == "images: 40 2D images of 2 classes"
+    assert "size      8 x 8 (20), 10 x 10 (20)" in lines
+    assert "used as   8 x 8, float32" in lines
+    assert "- 5 groups, such as patients, are in train and in test." in out
+    assert lines[-1].split() == ["groups", "10", "5", "5"]
+    assert err == ""  # no bar without a terminal
+
+
+def test_info_of_a_folder_that_is_refused(capsys, never, folder, table):
+    (Path(folder) / "03.npy").write_bytes(b"damaged")
+    (Path(folder) / "lost.npy").write_bytes((Path(folder) / "02.npy").read_bytes())
+    assert main(["info", folder, *table]) == 2
+    out = capsys.readouterr().out
+    assert "REFUSED, for 3 reasons" in out
+    assert "lost.npy: an image without a label" in out
+    assert "03.npy: " in out
+    assert "--size must be given for images of different shapes (00.npy has" in out
+    assert "Here, resize is --resize." in " ".join(out.split())
+    assert main(["info", folder, *table, "--on-error", "skip", "--size", "8"]) == 0
+    out = capsys.readouterr().out
+    assert "Loads. 1 file is skipped." in out
+    assert "lost.npy: an image without a label" in out
+
+
+def test_info_of_headers_only(capsys, never, folder, table):
+    whole = (Path(folder) / "03.npy").read_bytes()
+    with warnings.catch_warnings(action="error"):
+        assert main(["info", folder, *table, "--size", "8", "--quick"]) == 0
+    out = capsys.readouterr().out
+    assert "Loads. Pixels were not read." in out
+    assert "copies" not in out
+    (Path(folder) / "03.npy").write_bytes(whole[:20])
+    assert main(["info", folder, *table, "--size", "8", "--quick"]) == 2
 
 
 def test_info_of_the_digits(capsys, never):
     assert main(["info", "digits"]) == 0
     out = capsys.readouterr().out
-    assert "file" not in out
+    assert "license   CC BY 4.0" in out
     assert "eight                      43 (8 %)    11 (8 %)    18 (8 %)" in out
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_info_suits_the_output(monkeypatch, class_folders, tmp_path, encoding):
+    root = Path(class_folders(""))
+    image = np.load(root / "benign" / "0.npy")
+    np.save(root / "benign" / "caf\xe9\x1b[31m.npy", image)
+    with (tmp_path / "out.txt").open("w", encoding=encoding) as stream:
+        monkeypatch.setattr(sys, "stdout", stream)
+        assert main(["info", str(root)]) == 0
+    text = (tmp_path / "out.txt").read_bytes().decode(encoding)
+    assert max(map(len, text.splitlines())) <= 80
+    assert r"\x1b[31m.npy" in text
+    assert ("caf\xe9" in text) == (encoding == "utf-8")
+    assert text.isascii() == (encoding != "utf-8")
+
+
+@pytest.mark.filterwarnings("default::UserWarning")
+def test_compare_warns_of_copies_first(capsys, fits, make_npz, rng):
+    y = np.array([0, 0, 1, 0] * 10)
+    X = images(y, rng)
+    X[0] = X[1] = X[2] = X[4] = X[5]
+    path = make_npz(X=X, y=y)
+    assert main(["compare", path, *PAIR, "--cv", "2"]) == 0
+    out, err = capsys.readouterr()
+    assert "skimbal: UserWarning: 1 picture is in training and test rows" in err
+    said = [line for line in out.splitlines() if line.startswith("Warning: ")]
+    assert len(said) == 2
+    assert "1 picture is in more than one class" in said[1]
+    assert main(["compare", path, *PAIR, "--cv", "2", "--no-copy-check"]) == 0
+    out, err = capsys.readouterr()
+    assert "Warning" not in out + err
 
 
 # ---- what goes wrong in fits
@@ -734,8 +807,10 @@ def test_names_of_data_sets_come_before_folders(capsys, never, monkeypatch, tmp_
     (tmp_path / "digits").mkdir()
     monkeypatch.chdir(tmp_path)
     assert main(["info", "digits"]) == 0
-    assert "digits: 2D images" in capsys.readouterr().out
-    assert "digits/: " in check_refused(capsys, "info", "digits/")
+    assert "digits: 864 2D images" in capsys.readouterr().out
+    assert "digits/: " in check_refused(capsys, "compare", "digits/")
+    assert main(["info", "digits/"]) == 2
+    assert "digits must hold images with labels" in capsys.readouterr().out
 
 
 def test_broken_file(capsys, tmp_path):

@@ -55,22 +55,23 @@ for i in range(150):
 #
 # Only headers are read here. Without ``size`` the two sizes would be an error,
 # which names a file of each size. ``cache="memory"`` keeps the small pictures once they
-# have been decoded.
+# have been decoded. The labels are the names of the folders.
 
 data = load_image_folder(root, size=(48, 48), cache="memory")
 print(data.X)
+print(data.y[:2])
 print(data.card)
 
 # %%
 # One index reads one picture, channels first.
 
 fig, axes = plt.subplots(2, 5, figsize=(8, 3.6))
-for row, label in zip(axes, (0, 1), strict=True):
+for row, label in zip(axes, data.target_names, strict=True):
     for ax, i in zip(row, np.flatnonzero(data.y == label), strict=False):
         ax.imshow(data.X[i].transpose(1, 2, 0) / 255)
         ax.set(xticks=[], yticks=[])
         ax.grid(False)
-    row[0].set_ylabel(data.target_names[label])
+    row[0].set_ylabel(label)
 fig.suptitle("Five pictures of each class, at the size of the network")
 plt.show()
 

@@ -18,7 +18,25 @@ Data without splits have ``X`` and ``y`` in the place of the six arrays, and par
 from skimbal.datasets.card import DataCard
 from skimbal.datasets.digits import load_imbalanced_digits
 from skimbal.datasets.folder import load_image_folder
+from skimbal.datasets.inspection import (
+    DataInspection,
+    Finding,
+    PixelKind,
+    inspect_data,
+    inspect_folder,
+)
 from skimbal.datasets.medmnist import load_medmnist
 from skimbal.datasets.npz import load_npz
 
-__all__ = ["DataCard", "load_image_folder", "load_imbalanced_digits", "load_medmnist", "load_npz"]
+__all__ = [
+    "DataCard",
+    "DataInspection",
+    "Finding",
+    "PixelKind",
+    "inspect_data",
+    "inspect_folder",
+    "load_image_folder",
+    "load_imbalanced_digits",
+    "load_medmnist",
+    "load_npz",
+]

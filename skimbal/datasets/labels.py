@@ -6,7 +6,7 @@ from decimal import Decimal, InvalidOperation
 
 from skimbal.exceptions import ParameterError
 
-__all__ = ["MISSING", "Missing", "near_duplicates", "sorted_names"]
+__all__ = ["MISSING", "Missing", "listed", "near_duplicates", "sorted_names"]
 
 #: Texts that stand for a missing value, in lower case: of pandas, R, SAS, numpy and Excel.
 MISSING = frozenset(
@@ -71,3 +71,11 @@ def _folded(name: str) -> str:
     plain = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
     visible = "".join(c for c in plain if unicodedata.category(c) != "Cf")
     return " ".join(visible.replace("_", " ").replace("-", " ").split()) or visible
+
+
+def listed(names: Iterable[object]) -> str:
+    """Return names in a line, the first of them where there are many."""
+    most = 8
+    shown = list(names)
+    more = f" and {len(shown) - most} more" if len(shown) > most else ""
+    return ", ".join(map(repr, shown[:most])) + more

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePath
 from typing import NamedTuple
 
+from skimbal.datasets.labels import listed
 from skimbal.datasets.splits import SplitNames, near_names, read_split_names
 from skimbal.exceptions import ParameterError
 from skimbal.images.formats import is_system_name
@@ -56,7 +57,7 @@ def read_layout(root: Path, splits: SplitNames | None) -> Layout:
         _refuse_unclear(root, below, top.parts)
         if not any(below.values()):
             raise ValueError(
-                f"{root} must hold folders of classes; got {_listed(below)}, which look like a "
+                f"{root} must hold folders of classes; got {listed(below)}, which look like a "
                 "split and hold no folders. Give the classes in a table, labels=, or make a folder "
                 f"for each class in them. {_ALL_ARE_CLASSES}"
             )
@@ -87,7 +88,7 @@ def refuse_deeper_splits(root: Path, names: Iterable[str], layout: Layout) -> No
     for where, siblings in seen.items():
         found = read_split_names(siblings)
         if found.parts or found.doubtful:
-            shown = _listed([*found.parts, *found.doubtful])
+            shown = listed([*found.parts, *found.doubtful])
             raise ValueError(
                 f"{root / where} must hold images of a class; got {shown}, which look like a "
                 "split. Move the folders of the split to the top, or list the images in a table, "
@@ -105,16 +106,16 @@ def _given_layout(root: Path, below: Mapping[str, list[str]], splits: SplitNames
     if strange:
         raise ParameterError(
             "splits",
-            f"names of folders of {root}, which holds {_listed(sorted(below))}",
+            f"names of folders of {root}, which holds {listed(sorted(below))}",
             strange,
             near_names(strange[0], below).strip(),
         )
     if unnamed:
         raise ParameterError(
             "splits",
-            f"the names of all folders beside {_listed(sorted(splits))}",
+            f"the names of all folders beside {listed(sorted(splits))}",
             dict(splits),
-            f"{_listed(unnamed)} are not named. Map folders to None to leave them out.",
+            f"{listed(unnamed)} are not named. Map folders to None to leave them out.",
         )
     return Layout(level, splits)
 
@@ -125,12 +126,12 @@ def _refuse_unclear(where: Path, names: Iterable[str], parts: Mapping[str, str])
     twice = [part for part, count in Counter(parts.values()).items() if count > 1]
     example = {**parts, **dict.fromkeys(strange, None)}
     if strange and parts:
-        got = f"{_listed(parts)}, which look like a split, beside {_listed(strange)}"
+        got = f"{listed(parts)}, which look like a split, beside {listed(strange)}"
     elif strange:
-        got = f"{_listed(strange)}, which look like a split of unknown parts"
+        got = f"{listed(strange)}, which look like a split of unknown parts"
     elif twice:
         same = [name for name, part in parts.items() if part == twice[0]]
-        got = f"{_listed(same)}, which all mean {twice[0]}"
+        got = f"{listed(same)}, which all mean {twice[0]}"
     else:
         return
     raise ValueError(
@@ -145,7 +146,7 @@ def _refuse_kinds_of_files(root: Path, below: Mapping[str, list[str]]) -> None:
     kinds = {"".join(c for c in name.casefold() if c.isalpha()) for name in below}
     if len(below) > 1 and kinds <= _KINDS_OF_FILES:
         raise ValueError(
-            f"{root} must hold folders of classes; got {_listed(below)}, which look like kinds of "
+            f"{root} must hold folders of classes; got {listed(below)}, which look like kinds of "
             "files. Pass the folder of the images, and the classes in a table, labels=. "
             f"{_ALL_ARE_CLASSES}"
         )
@@ -164,10 +165,3 @@ def _refuse_classes_below(root: Path, below: Mapping[str, list[str]]) -> None:
                     f"{deeper!r} is a class, move the folders of the split to the top, or list "
                     "the images in a table, labels=."
                 )
-
-
-def _listed(names: Iterable[str]) -> str:
-    most = 8
-    shown = list(names)
-    more = f" and {len(shown) - most} more" if len(shown) > most else ""
-    return ", ".join(map(repr, shown[:most])) + more

@@ -8,6 +8,7 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from skimbal.datasets.labels import listed
 from skimbal.exceptions import ParameterError
 
 __all__ = [
@@ -80,8 +81,11 @@ def _words(name: str) -> set[str]:
 
 def read_split_names(names: Collection[str]) -> ReadNames:
     """Read the names of folders that lie side by side as parts of a split."""
-    sure = {name: part for name in names if (part := _part(name, _SPELLINGS))}
     short = {name: part for name in names if (part := _part(name, _SHORT))}
+    # "imagesTr" can mean nothing else, as "tr" can.
+    bare = {word for words in _SHORT.values() for word in words}
+    sure = {name: part for name in names if (part := _part(name, _SPELLINGS))}
+    sure |= {n: part for n, part in short.items() if _letters(n).rstrip("0123456789") not in bare}
     doubtful = [name for name in names if _letters(name) in _DOUBTFUL]
     if sure or (len(short) == len(names) and len(set(short.values())) > 1):
         return ReadNames({**sure, **short}, doubtful)
@@ -129,15 +133,9 @@ def check_classes_of_parts(labels: Mapping[str, npt.NDArray[np.generic]], where:
         if strange:
             raise ValueError(
                 f"{where}: the classes of {part} must be classes of train, "
-                f"{_shown(sorted(known))}; got {_shown(strange)} too. Nothing can be learnt about "
+                f"{listed(sorted(known))}; got {listed(strange)} too. Nothing can be learnt about "
                 "them. Rename these classes, leave them out, or split the rows again."
             )
         if lacking:
-            notes.append(f"{part} has no image of the classes {_shown(lacking)} of train.")
+            notes.append(f"{part} has no image of the classes {listed(lacking)} of train.")
     return sorted(notes)
-
-
-def _shown(names: list[object]) -> str:
-    most = 8
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(map(repr, names[:most])) + more

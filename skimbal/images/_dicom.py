@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import numpy as np
 
 from skimbal.images._dicom_file import DicomFile, has_dicom_mark, open_dicom
-from skimbal.images._dicom_pixels import PixelModule, decode, pixel_module
+from skimbal.images._dicom_pixels import PixelModule, check_length, decode, pixel_module
 from skimbal.images._dicom_series import (
     Stack,
     check_same_series,
@@ -31,6 +31,7 @@ def read_dicom(path: str, request: ReadRequest) -> DecodedImage:
     file = open_dicom(path)
     module = pixel_module(file)
     request.check_size(module.shape)
+    check_length(file, module)
     scale = value_scale(file.dataset, module)
     spacing: tuple[float, ...] | None = pixel_spacing(file.dataset)
     stack = frame_stack(file.dataset, module.n_frames) if module.n_frames > 1 else None
@@ -58,6 +59,8 @@ def read_series(paths: list[str], request: ReadRequest) -> DecodedImage:
     for file in files:
         with _naming_slice(file.path):
             module = pixel_module(file)
+            request.check_size(module.shape)
+            check_length(file, module)
             parts.append((file, module, value_scale(file.dataset, module)))
     stack = series_stack(paths, slices)
     full_range, unit = _common_scale(paths, [scale for _, _, scale in parts])

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pydicom import Dataset
     from pydicom.uid import UID
 
-__all__ = ["PixelModule", "decode", "pixel_module"]
+__all__ = ["PixelModule", "check_length", "decode", "pixel_module"]
 
 _SAMPLES = {
     "MONOCHROME1": 1,
@@ -78,7 +78,7 @@ class PixelModule:
 
 
 def pixel_module(file: DicomFile) -> PixelModule:
-    """Describe the pixels, or refuse them before they are read."""
+    """Describe the pixels, or refuse their kind before they are read."""
     dataset = file.dataset
     _check_has_pixels(file)
     interpretation = text(dataset, "PhotometricInterpretation").upper()
@@ -97,7 +97,6 @@ def pixel_module(file: DicomFile) -> PixelModule:
     _check_interpretation(dataset, module)
     _check_bits(file, module)
     _check_transfer_syntax(file, module)
-    _check_length(file, module)
     return module
 
 
@@ -247,8 +246,8 @@ def _check_transfer_syntax(file: DicomFile, module: PixelModule) -> None:
         )
 
 
-def _check_length(file: DicomFile, module: PixelModule) -> None:
-    """Refuse uncompressed pixels that are not as many as the header says."""
+def check_length(file: DicomFile, module: PixelModule) -> None:
+    """Refuse pixels that are not as many as the header says, before they are read."""
     if file.pixel_length is None:
         most = os.path.getsize(file.path) // _BYTES_OF_ITEM
         if module.n_frames > most:
@@ -257,6 +256,11 @@ def _check_length(file: DicomFile, module: PixelModule) -> None:
                 f"{module.n_frames}. Mend the tag, or replace the file"
             )
         return
+    if module.interpretation == "YBR_FULL_422" and module.columns % 2:
+        raise ValueError(
+            f"{tag('Columns')} must be even for YBR_FULL_422; got {module.columns}. Convert the "
+            "file to RGB"
+        )
     expected = _n_bytes(module)
     row = math.ceil(expected / module.n_frames / module.rows)
     if not expected <= file.pixel_length <= expected + max(1, row):

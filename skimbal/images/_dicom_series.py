@@ -94,12 +94,12 @@ class Stack:
 
 def check_same_series(paths: list[str], slices: "list[Dataset]") -> None:
     """Refuse files that are not the slices of one volume."""
-    first = slices[0]
+    of_first = {name: _of_slice(slices[0], name) for name in _OF_A_SERIES}
     for path, dataset in zip(paths, slices, strict=True):
         if (integer(dataset, "NumberOfFrames") or 1) > 1:
             raise ValueError(f"each file of a series must hold one image; got frames in {path}")
-        for name in _OF_A_SERIES:
-            got, expected = _of_slice(dataset, name), _of_slice(first, name)
+        for name, expected in of_first.items():
+            got = _of_slice(dataset, name)
             if not _is_equal_but_for_rounding(got, expected):
                 raise ValueError(
                     f"the slices of a folder must be one series, with one {name}; got {expected} "
@@ -191,23 +191,29 @@ def frame_stack(dataset: "Dataset", n_frames: int) -> Stack:
     _check_one_volume(dataset, n_frames)
     positions = [_position(dataset, i) for i in range(n_frames)]
     if per_frame and None not in positions:
-        orientations = [_orientation(dataset, i) for i in range(n_frames)]
-        first = orientations[0]
-        for name, other in zip(names, orientations, strict=True):
-            if first is None or not _is_equal_but_for_rounding(first, other):
-                raise ValueError(
-                    f"the frames must have one {tag('ImageOrientationPatient')}; got {first} in "
-                    f"frame 1 and {other} in {name}. {_SPLIT}"
-                )
-            if not _is_equal_but_for_rounding(
-                pixel_spacing(dataset, names.index(name)), pixel_spacing(dataset)
-            ):
-                raise ValueError(
-                    f"the frames must have one {tag('PixelSpacing')}; got another in {name}"
-                )
-        if first is not None:
-            return _stack(first, [p for p in positions if p is not None], names, None)
+        orientation = _common_orientation(dataset, names)
+        return _stack(orientation, [p for p in positions if p is not None], names, None)
     return _stack_by_offsets(dataset, n_frames, names)
+
+
+def _common_orientation(dataset: "Dataset", names: list[str]) -> tuple[float, ...]:
+    """Return the orientation that all frames share, and their spacing too."""
+    first, spacing = _orientation(dataset, 0), pixel_spacing(dataset)
+    if first is None:
+        raise ValueError(f"the frames have positions without {tag('ImageOrientationPatient')}")
+    for i, name in enumerate(names):
+        other = _orientation(dataset, i)
+        if not _is_equal_but_for_rounding(first, other):
+            raise ValueError(
+                f"the frames must have one {tag('ImageOrientationPatient')}; got {first} in "
+                f"frame 1 and {other} in {name}. {_SPLIT}"
+            )
+        if not _is_equal_but_for_rounding(spacing, pixel_spacing(dataset, i)):
+            raise ValueError(
+                f"the frames must have one {tag('PixelSpacing')}; got {spacing} in frame 1 and "
+                f"{pixel_spacing(dataset, i)} in {name}. {_SPLIT}"
+            )
+    return first
 
 
 def _check_one_volume(dataset: "Dataset", n_frames: int) -> None:

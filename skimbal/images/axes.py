@@ -8,7 +8,13 @@ import numpy as np
 from skimbal.exceptions import ParameterError
 from skimbal.images._reading import DecodedImage
 
-__all__ = ["GuessedAxes", "guess_axes", "refuse_channels_last", "with_channels_first"]
+__all__ = [
+    "GuessedAxes",
+    "guess_axes",
+    "refuse_channels_last",
+    "with_channels_first",
+    "without_single_slice",
+]
 
 
 class GuessedAxes(NamedTuple):
@@ -117,3 +123,19 @@ def refuse_channels_last(image: DecodedImage, n_asked: int, path: str) -> None:
             None,
             f"Channels come first.{volume}",
         )
+
+
+def without_single_slice(image: DecodedImage, n_asked: int) -> DecodedImage:
+    """Return a volume of one slice as an image of two axes, unless three axes are asked for."""
+    if image.n_spatial != 3 or n_asked == 3 or image.pixels.ndim < 3:
+        return image
+    before = image.pixels.ndim - 3
+    flat = [axis for axis, n in enumerate(image.pixels.shape[before:]) if n == 1]
+    if len(flat) != 1:
+        return image
+    mm = image.spacing
+    return image._replace(
+        pixels=image.pixels.squeeze(before + flat[0]),
+        n_spatial=2,
+        spacing=None if mm is None else mm[: flat[0]] + mm[flat[0] + 1 :],
+    )

@@ -406,6 +406,8 @@ class _Files:
             heads = [self._first_image(self.paths[0])]
         first, path = heads[0], self.paths[0]
         for other, head in zip(self.paths, heads, strict=False):
+            if head.n_spatial != first.n_spatial and head.knows_axes and first.knows_axes:
+                raise self.spec.unequal_axes(path, first, other, head)
             if head.pixels.shape != first.pixels.shape:
                 raise self.spec.unequal_shapes(path, first.pixels.shape, other, head.pixels.shape)
             refuse_mixed_scales(self.spec.intensity, path, first.file, other, head.file)
@@ -485,7 +487,7 @@ class _Files:
         return image.pixels
 
     def _with_scale(self, state: FileState) -> FileState:
-        """Return what the cache knows a file by.
+        """Return a state with the scale that the numbers must have.
 
         Only to read a file by a reader of the user shows the scale of its numbers, so the image is
         kept under the scale that it was found to have.

@@ -13,7 +13,7 @@ from skimbal.images._pictures import read_picture
 from skimbal.images._reading import DecodedImage, ReadRequest
 from skimbal.typing import PathLike
 
-__all__ = ["FORMATS", "Format", "find_images", "is_system_name", "read_image"]
+__all__ = ["FORMATS", "Format", "find_images", "format_name", "is_system_name", "read_image"]
 
 #: Files and folders that operating systems, archives and disks add, in small letters.
 _SYSTEM_NAMES = {"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx", "@eadir"}
@@ -215,6 +215,15 @@ def read_image(path: str, request: ReadRequest) -> DecodedImage:
             f"{os.path.basename(path)!r}. Pass a reader= for another format"
         )
     return row.read(path, request)
+
+
+def format_name(path: str) -> str | None:
+    """Return the name of the format of an image: a file, or a folder that is one image."""
+    if os.path.isdir(path):
+        row = _folder_format(path) or next((r for r in FORMATS.values() if r.read_series), None)
+    else:
+        row = _file_format(path)
+    return next((name for name, known in FORMATS.items() if known is row), None)
 
 
 def _read_folder(path: str, request: ReadRequest) -> DecodedImage:

@@ -16,7 +16,11 @@ from skimbal.images._reading import (
     header_array,
     range_of_dtype,
 )
-from skimbal.images.axes import refuse_channels_last, with_channels_first
+from skimbal.images.axes import (
+    refuse_channels_last,
+    with_channels_first,
+    without_single_slice,
+)
 from skimbal.images.formats import read_image
 from skimbal.images.intensity import (
     Intensity,
@@ -94,6 +98,18 @@ class ImageSpec:
                 self.resize,
                 "Resampling to a size would change the spacing again.",
             )
+
+    def unequal_axes(
+        self, path: str, image: FormedImage, other: str, other_image: FormedImage
+    ) -> ParameterError:
+        """Return the error about two images of different numbers of spatial axes."""
+        return ParameterError(
+            "size",
+            f"three numbers for images of {image.n_spatial} and {other_image.n_spatial} spatial "
+            f"axes ({path} has {image.pixels.shape}, {other} has {other_image.pixels.shape})",
+            self.size,
+            "A NIfTI of one slice is then a volume. Other formats have the axes of their files.",
+        )
 
     def unequal_shapes(
         self, path: str, shape: tuple[int, ...], other: str, other_shape: tuple[int, ...]
@@ -176,6 +192,8 @@ class ImageSpec:
         """Check the axes of an image, and return it with the number of its spatial axes."""
         if image.pixels.dtype.kind not in "biuf":
             raise ValueError(f"the image must hold real numbers; got {image.pixels.dtype}")
+        if image.pixels.dtype.itemsize > 8:
+            raise ValueError(f"its numbers must have at most 64 bits; got {image.pixels.dtype}")
         if image.pixels.ndim not in (2, 3, 4) or image.pixels.size == 0:
             raise ValueError(
                 "the image must have 2 or 3 spatial axes, and may have channels before them; got "
@@ -183,6 +201,7 @@ class ImageSpec:
             )
         if self.channel_axis is None:
             refuse_channels_last(image, self._n_asked, path)
+            image = without_single_slice(image, self._n_asked)
         else:
             image = with_channels_first(image, int(self.channel_axis), path)
         n_spatial = self._n_spatial(image)

@@ -2,6 +2,7 @@
 
 from skimbal.exceptions import ParameterError
 from skimbal.study.fit_cache import FitCache
+from skimbal.study.leaks import warn_of_leaks
 from skimbal.study.plan import (
     Folds,
     Losses,
@@ -43,6 +44,7 @@ def compare_losses(
     y_test: ArrayLike | None = None,
     groups_test: ArrayLike | None = None,
     cache_dir: PathLike | None = None,
+    check_copies: bool = True,
     verbose: int = 1,
 ) -> LossStudy:
     r"""Compare losses and samplers by repeated cross-validation, or on a fixed test set.
@@ -82,7 +84,9 @@ def compare_losses(
         callable ``(estimator, X, y)`` of which more is better, called ``"score"`` in the table. All
         studies have ``"balanced_accuracy"``, ``"f1_macro"``, ``"matthews_corrcoef"``,
         ``"roc_auc_ovr"`` (macro, one against the rest), ``"average_precision_rarest"`` (of the
-        rarest class), ``"log_loss"``, ``"brier_score"`` and ``"f1[label]"`` for each class.
+        class with the fewest rows, and of equals the first by its label), ``"log_loss"``,
+        ``"brier_score"`` and ``"f1[label]"`` for each class. A scorer of scikit-learn that has a
+        positive class, such as ``"f1"``, needs the labels 0 and 1 in numbers.
     baseline : str, default=None
         Name of the loss that all others are compared with at the same sampler. If None, it is plain
         cross-entropy, and plain ``wce`` for losses that add a term to ``wce`` (likewise for your
@@ -104,6 +108,10 @@ def compare_losses(
         Folder to which every finished fit is appended. A study of the same data, estimator and
         versions goes on there, also with further losses, samplers or repeats. Any other study is
         refused. Image files are told apart by :meth:`~skimbal.images.ImageFiles.fingerprint`.
+    check_copies : bool, default=True
+        Whether images are looked for that occur more than once, with equal pixels. Copies in
+        training and test rows, in two classes or in two groups are a warning and the first
+        conclusions of the study. All images are read once for it, files too.
     verbose : int, default=1
         1 shows a progress bar over the fits, 0 none.
 
@@ -124,6 +132,11 @@ def compare_losses(
         - ``cache_dir`` belongs to another study or holds other files.
     OSError
         If ``cache_dir`` cannot be made or written to.
+
+    Warns
+    -----
+    UserWarning
+        If the same picture is in training and test rows, in two classes or in two groups.
 
     Notes
     -----
@@ -195,6 +208,7 @@ def compare_losses(
         splitting=describe_splitting(cv, data, splits),
         n_splits=len(splits),
         has_test_set=data.y_test is not None,
+        leaks=warn_of_leaks(data, splits) if check_copies else [],
     )
     done: dict[str, Fit] = {}
     if cache is not None:

@@ -5,9 +5,10 @@ import hashlib
 import json
 import math
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import CodeType, FunctionType
+from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from sklearn.base import BaseEstimator
 from torch import Tensor, nn
 
 from skimbal.exceptions import ParameterError
+from skimbal.fingerprints import UndescribedError, code_digest, installed_version
 from skimbal.images import ImageArray
 from skimbal.study.scores import Fit
 from skimbal.typing import Fingerprinted, PathLike
@@ -159,25 +161,30 @@ def describe(value: object) -> Any:
     if isinstance(value, BaseEstimator):
         return {"class": describe(type(value)), **describe(value.get_params(deep=False))}
     if hasattr(value, "__qualname__"):
-        name = f"{value.__module__}.{value.__qualname__}"
-        function = getattr(value, "__func__", value)
-        return _describe_function(name, function) if isinstance(function, FunctionType) else name
+        return _describe_code(value)
     if hasattr(value, "__dict__"):
         return {"class": describe(type(value)), **describe(vars(value))}
     return repr(value)
 
 
-def _describe_function(name: str, function: FunctionType) -> str:
-    # Two lambdas have the same name. Two functions of one closure have the same code.
-    cells = [cell.cell_contents for cell in function.__closure__ or ()]
-    held = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values(), *cells]
-    numbers = [item for item in held if isinstance(item, bool | int | float | str)]
-    return " ".join([name, _digest_of_code(function.__code__), *map(repr, numbers)])
-
-
-def _digest_of_code(code: CodeType) -> str:
-    consts = [_digest_of_code(c) if isinstance(c, CodeType) else repr(c) for c in code.co_consts]
-    return text_digest(repr((code.co_code, code.co_names, consts)))
+def _describe_code(value: Any) -> str:
+    """Return the name of a function or class, and a checksum of the user's code."""
+    name = f"{value.__module__}.{value.__qualname__}"
+    if isinstance(value, type):
+        module = sys.modules.get(value.__module__)
+        if value.__module__ == "builtins" or installed_version(getattr(module, "__file__", None)):
+            return name
+    # The version of this package is compared elsewhere.
+    is_ours = str(value.__module__).startswith("skimbal.") and isinstance(value, FunctionType)
+    try:
+        return f"{name} {code_digest(value.__code__ if is_ours else value, name)}"
+    except UndescribedError as error:
+        raise ParameterError(
+            "cache_dir",
+            f"None if {error}",
+            name,
+            "A folder outlives the program, and fits of edited code must be noticed.",
+        ) from error
 
 
 def text_digest(text: str) -> str:

@@ -57,6 +57,8 @@ class LossStudy:
         Number of fits of each configuration when all are done.
     has_test_set : bool
         Whether the test rows were the same in every fit.
+    leaks : sequence of str, default=()
+        Sentences about pictures in training and test rows, in two classes or in two groups.
 
     Attributes
     ----------
@@ -98,6 +100,7 @@ class LossStudy:
         splitting: str,
         n_splits: int,
         has_test_set: bool,
+        leaks: Sequence[str] = (),
     ) -> None:
         self.configurations = configurations
         self.classes = classes
@@ -108,6 +111,7 @@ class LossStudy:
         self.splitting = splitting
         self.n_splits = n_splits
         self.has_test_set = has_test_set
+        self.leaks = list(leaks)
         self.fits: list[Fit] = []
         self.versions = package_versions()
 
@@ -416,7 +420,7 @@ class LossStudy:
         Returns
         -------
         sentences : list of str
-            A sentence for each sampler and reference, then the best mean, then warnings.
+            Leaks, a sentence for each sampler and reference, the best mean, and warnings.
         """
         return draw_conclusions(self)
 

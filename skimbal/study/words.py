@@ -38,6 +38,7 @@ class Study(Protocol):
     splitting: str
     n_splits: int
     has_test_set: bool
+    leaks: list[str]
 
     @property
     def score_names(self) -> list[str]:
@@ -142,8 +143,10 @@ def make_scores_table(study: Study, scores: Sequence[str] | None = None) -> list
 
 def draw_conclusions(study: Study) -> list[str]:
     """Say which differences are reliable, and name the limits of the numbers."""
+    # Scores that are too high make all other conclusions doubtful.
+    leaks = [f"Warning: {sentence}" for sentence in study.leaks]
     if not study.fits:
-        return ["No fit is finished."]
+        return [*leaks, "No fit is finished."]
     differences = study.differences()
     lines = [
         _compare(study, sampler, reference, differences)
@@ -171,7 +174,7 @@ def draw_conclusions(study: Study) -> list[str]:
             "The numbers of gradient steps differ between configurations, because callbacks ended "
             "some fits early or the estimator sets the length of an epoch."
         )
-    return lines
+    return [*leaks, *lines]
 
 
 def _compare(study: Study, sampler: str, reference: str, differences: list[Difference]) -> str:

@@ -2,9 +2,12 @@
 
 import os
 import re
+import warnings
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from skimbal.datasets import load_image_folder
 from skimbal.exceptions import ParameterError
@@ -274,6 +277,7 @@ REFUSED = {
     "an unclear part": (tree("train", "eval"), "'train'.*beside 'eval'"),
     "unclear parts": (tree("train_A", "test_A"), "'test_A', 'train_A'.*unknown parts"),
     "folds": (tree("fold1", "fold_2"), "'fold1', 'fold_2'.*unknown parts"),
+    "imagesTr beside extra": (tree("imagesTr", "extra"), "'imagesTr'.*beside 'extra'"),
     "train beside bus": (["train/1.npy", "bus/2.npy"], "'train'.*'bus'"),
     "no classes": (["train/1.npy", "test/2.npy"], "folders of classes.*labels="),
     "a folder around": (["data/train/a/1.npy", "data/test/a/2.npy"], "Pass .*data in place of"),
@@ -380,3 +384,52 @@ def test_classes_that_are_spelt_nearly_alike(tmp_path):
     with pytest.warns(UserWarning, match=r"nearly alike.*'0' and '0.0', 'Benign' and 'benign'"):
         data = load_image_folder(root)
     assert len(data.target_names) == 4
+
+
+# ---- random trees
+
+SPLIT_NAMES = ["train", "Training", "test", "TEST", "val", "valid", "imagesTr", "test_set"]
+FOLDERS = st.sampled_from(
+    [*SPLIT_NAMES, "a", "b", "c d", "none", "é", "1", "10.0", ".h", "tr", "x"]
+)
+TREES = st.lists(
+    st.tuples(
+        st.lists(FOLDERS, min_size=0, max_size=3), st.sampled_from(["1.npy", "2.npy", "n.txt"])
+    ),
+    min_size=2,
+    max_size=8,
+)
+
+
+@given(tree=TREES, on_error=st.sampled_from(["raise", "skip"]))
+def test_random_trees_give_labels_of_their_paths_or_an_error(tmp_path_factory, tree, on_error):
+    root = tmp_path_factory.mktemp("tree")
+    for folders, name in tree:
+        path = root.joinpath(*folders, name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.save(path, np.zeros((2, 2))) if name.endswith("npy") else path.touch()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            data = load_image_folder(root, on_error=on_error)
+        except ValueError as error:
+            message = str(error)
+            assert str(root) in message
+            return
+    assert not {name.lower() for name in data.target_names} & {name.lower() for name in SPLIT_NAMES}
+    seen = set()
+    for key in [key for key in data if key == "X" or key.startswith("X_")]:
+        part = key[2:]
+        for path, label in zip(data[key].paths, data[f"y_{part}" if part else "y"], strict=True):
+            folders = os.path.relpath(path, root).split(os.sep)[:-1]
+            seen.add(path)
+            assert label in folders[: 2 if part else 1]
+            # No folder of a split is passed by.
+            assert bool(part) == bool(set(folders) & set(SPLIT_NAMES))
+            if part:
+                (name,) = {name for name in folders[:2] if name in SPLIT_NAMES} or {"tr"}
+                assert name.lower().replace("images", "")[:2] == part[:2]
+    visible = [p for p in root.rglob("*.npy") if ".h" not in p.parts]
+    skipped = {str(p) for p in visible if any(str(p) == place for place in data.skipped)}
+    assert seen | skipped == {str(p) for p in visible}
+    assert on_error == "skip" or not data.skipped

@@ -1,12 +1,22 @@
 """Arrays of numpy and zarr."""
 
+import io
+import json
+import warnings
+import zipfile
+
 import numpy as np
 import pytest
 import zarr
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from numpy.testing import assert_array_equal
 
-from skimbal.images import ImageFiles
+from skimbal.images import FORMATS, ImageFiles, ReadRequest
 from tests.images.data import read_one
+
+DTYPES = ["?", "u1", "i1", "<u2", ">u2", "<i4", ">i8", "u8", "<f2", ">f4", "<f8"]
 
 
 def test_arrays(tmp_path, rng):
@@ -32,3 +42,184 @@ def test_axes_of_arrays(tmp_path):
     assert ImageFiles(path, size=(4, 4, 4)).shape == (1, 4, 4, 4)
     with pytest.raises(ValueError, match=r"channels.* 3, as .*a\.npy.* 2\."):
         ImageFiles(path, channels=2, size=(4, 4))
+
+
+@given(
+    st.sampled_from(DTYPES).flatmap(
+        lambda dtype: arrays(
+            dtype,
+            st.lists(st.integers(1, 4), min_size=1, max_size=5).map(tuple),
+            elements={"allow_nan": False, "allow_infinity": False}
+            if np.dtype(dtype).kind == "f"
+            else None,
+        )
+    ),
+    st.booleans(),
+    st.sampled_from([(1, 0), (2, 0), (3, 0)]),
+)
+def test_layouts_of_npy(tmp_path_factory, pixels, is_fortran, version):
+    folder = tmp_path_factory.mktemp("arrays")
+    with open(folder / "a.npy", "wb") as file, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the version
+        layout = np.asfortranarray(pixels) if is_fortran else pixels
+        np.lib.format.write_array(file, layout, version)
+    with zipfile.ZipFile(folder / "a.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.write(folder / "a.npy", "a.npy")
+    for name in ("npy", "npz"):
+        read = FORMATS[name].read
+        image = read(str(folder / f"a.{name}"), ReadRequest())
+        head = read(str(folder / f"a.{name}"), ReadRequest(header_only=True))
+        assert (head.pixels.shape, head.pixels.dtype) == (pixels.shape, pixels.dtype)
+        assert head[1:] == image[1:]
+        assert_array_equal(image.pixels, pixels)
+        assert_array_equal(image.pixels, np.load(folder / "a.npy"))
+
+
+def npy(shape, dtype="|u1", data=b"", version=b"\x01\x00"):
+    """Write the bytes of a file whose header states anything."""
+    header = repr({"descr": dtype, "fortran_order": False, "shape": shape}).encode() + b"\n"
+    size = len(header).to_bytes(2 if version == b"\x01\x00" else 4, "little")
+    return b"\x93NUMPY" + version + size + header + data
+
+
+HOSTILE = {
+    "large": (npy((10**6, 10**6)), "at most 536870912 pixels; got 1000000000000"),
+    "larger": (npy((2**40, 2**40, 2**40)), "at most 536870912 pixels"),
+    "negative": (npy((-3, 4)), "must not be negative"),
+    "empty": (npy((0, 4)), "2 or 3 spatial axes"),
+    "short": (npy((30, 40)), "is cut short|has a size of|EOF|reading array"),
+    "long": (npy((3, 4), data=bytes(13)), "holds more than one array"),
+    "text": (npy((3, 4), "<U1000000000"), "descr is not a valid dtype"),
+    "bytes": (npy((3, 4), "|S9"), "real numbers; got .S9"),
+    "void": (npy((3, 4), "|V1000000000"), "real numbers; got .V1000000000"),
+    "objects": (npy((3, 4), "|O", bytes(96)), "real numbers; got object"),
+    "fields": (npy((3, 4), [("a", "<f4")], bytes(48)), "real numbers; got "),
+    "complex": (npy((3, 4), "<c8", bytes(96)), "real numbers; got complex64"),
+    "dates": (npy((3, 4), "<M8[D]", bytes(96)), "real numbers; got datetime64"),
+    "times": (npy((3, 4), "<m8[s]", bytes(96)), "real numbers; got timedelta64"),
+    "long double": (npy((3, 4), "<f16", bytes(192)), "at most 64 bits"),
+    "version 9": (npy((3, 4), data=bytes(12), version=b"\x09\x00"), r"got version \(9, 0\)"),
+    "no dict": (b"\x93NUMPY\x01\x00\x04\x00abc\n", "malformed"),
+    "no mark": (b"NUMPY" * 10, "magic"),
+    "shape of text": (npy(("3", 4)), "shape is not valid"),
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+@pytest.mark.parametrize("suffix", ["npy", "npz"])
+@pytest.mark.parametrize("on_error", ["raise", "skip"])
+def test_headers_that_are_hostile_or_broken(tmp_path, kind, suffix, on_error):
+    data, message = HOSTILE[kind]
+    path = tmp_path / f"a.{suffix}"
+    if suffix == "npy":
+        path.write_bytes(data)
+    else:
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("a.npy", data)
+    with pytest.raises(ValueError, match=rf"a\.np.*({message})"):
+        np.asarray(ImageFiles([path], on_error=on_error))
+
+
+def test_bombs_in_archives(tmp_path):
+    """No more is inflated than the header of the array states."""
+    tracemalloc = pytest.importorskip("tracemalloc")
+    content = io.BytesIO()
+    np.save(content, np.zeros((8, 8), np.uint8))
+    with (
+        zipfile.ZipFile(tmp_path / "a.npz", "w", zipfile.ZIP_DEFLATED) as archive,
+        archive.open("a.npy", "w", force_zip64=True) as entry,
+    ):
+        entry.write(content.getvalue())
+        for _ in range(16):
+            entry.write(bytes(2**24))
+    X = ImageFiles([tmp_path / "a.npz"])
+    tracemalloc.start()
+    with pytest.raises(ValueError, match=r"a\.npz: .*more than one array"):
+        np.asarray(X)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**24
+    for method in (zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
+        with zipfile.ZipFile(tmp_path / "b.npz", "w", method) as archive:
+            archive.writestr("a.npy", content.getvalue())
+        with pytest.raises(ValueError, match=r"b\.npz: .*stored or deflated"):
+            ImageFiles([tmp_path / "b.npz"])
+
+
+def test_an_archive_that_is_damaged(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 40), dtype=np.uint8)
+    np.savez(tmp_path / "a.npz", pixels)
+    data = bytearray((tmp_path / "a.npz").read_bytes())
+    data[len(data) // 2] ^= 255
+    (tmp_path / "a.npz").write_bytes(data)
+    with pytest.raises(ValueError, match=r"a\.npz: Bad CRC-32"):
+        np.asarray(ImageFiles([tmp_path / "a.npz"]))
+    (tmp_path / "a.npz").write_bytes(data[:-30])
+    with pytest.raises(ValueError, match=r"a\.npz: File is not a zip"):
+        ImageFiles([tmp_path / "a.npz"])
+
+
+def test_the_limit_is_an_option(tmp_path):
+    pixels = np.zeros((8, 9), np.uint8)
+    np.save(tmp_path / "a.npy", pixels)
+    np.savez(tmp_path / "a.npz", pixels)
+    zarr.save_array(tmp_path / "a.zarr", pixels)
+    for name in ("a.npy", "a.npz", "a.zarr"):
+        assert ImageFiles([tmp_path / name], max_pixels=72).shape == (1, 8, 9)
+        with pytest.raises(ValueError, match=rf"{name}: .*at most 71 .*pass max_pixels=72"):
+            ImageFiles([tmp_path / name], max_pixels=71)
+
+
+def test_layouts_of_zarr(tmp_path, rng):
+    pixels = rng.integers(0, 2**16, (6, 7), dtype=np.uint16)
+    for i, options in enumerate(
+        [
+            {"chunks": (2, 3)},
+            {"chunks": (2, 3), "shards": (4, 6)},
+            {"chunks": (6, 7), "zarr_format": 2},
+            {"chunks": (2, 7), "zarr_format": 2, "order": "F"},
+        ]
+    ):
+        array = zarr.create_array(
+            tmp_path / f"{i}.zarr", shape=pixels.shape, dtype=pixels.dtype, **options
+        )
+        array[...] = pixels
+        assert_array_equal(read_one(tmp_path / f"{i}.zarr"), pixels)
+    zarr.save_array(tmp_path / "c.zarr", pixels.astype(np.complex64))
+    with pytest.raises(ValueError, match=r"c\.zarr: .*real numbers; got complex64"):
+        ImageFiles([tmp_path / "c.zarr"])
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_a_group_of_zarr_is_refused_with_the_names_of_its_arrays(tmp_path, zarr_format):
+    group = zarr.create_group(tmp_path / "a.zarr", zarr_format=zarr_format)  # as in OME-Zarr
+    for level in ("0", "1", "labels/cells"):
+        group.create_array(level, shape=(6, 7), dtype="u1")[...] = 3
+    with pytest.raises(
+        ValueError, match=r"a\.zarr: .*group with 3 arrays: '0', '1', 'labels/cells'.*path"
+    ):
+        ImageFiles([tmp_path / "a.zarr"])
+    assert_array_equal(read_one(tmp_path / "a.zarr" / "0"), np.full((6, 7), 3))
+
+
+def test_zarr_with_broken_metadata(tmp_path):
+    zarr.save_array(tmp_path / "a.zarr", np.zeros((6, 7), np.uint8))
+    place = tmp_path / "a.zarr" / "zarr.json"
+    meta = json.loads(place.read_text())
+    changes = [
+        ({"shape": [10**6, 10**6]}, "at most 536870912 pixels"),
+        ({"shape": [-6, 7]}, "a.zarr"),
+        (
+            {"chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [10**6, 10**6]}}},
+            "at most 536870912 pixels",
+        ),
+        ({"data_type": "tensor"}, "a.zarr"),
+        ({"node_type": "table"}, "a.zarr"),
+    ]
+    for change, message in changes:
+        place.write_text(json.dumps(meta | change))
+        with pytest.raises(ValueError, match=rf"a\.zarr: .*{message}|a\.zarr"):
+            ImageFiles([tmp_path / "a.zarr"])
+    place.write_text("{")
+    with pytest.raises(ValueError, match=r"a\.zarr"):
+        ImageFiles([tmp_path / "a.zarr"])

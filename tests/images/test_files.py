@@ -195,7 +195,7 @@ def spoil(folder, kind):
             "complex": "a.npy",
             "one axis": "a.npy",
             "folder": "a",
-            "rgb nifti": "a.nii",
+            "complex nifti": "a.nii",
         }[kind]
     )
     if kind == "link":
@@ -207,8 +207,8 @@ def spoil(folder, kind):
     elif kind == "cut nifti":
         save_nifti(path, np.zeros((9, 9, 9), np.float32))
         path.write_bytes(path.read_bytes()[:-1])
-    elif kind == "rgb nifti":
-        save_nifti(path, np.zeros((3, 3, 3), [("R", "u1"), ("G", "u1"), ("B", "u1")]))
+    elif kind == "complex nifti":
+        save_nifti(path, np.zeros((3, 3, 3), np.complex64))
     elif kind == "cut array":
         np.save(path, np.zeros((9, 9)))
         path.write_bytes(path.read_bytes()[:-1])
@@ -243,7 +243,7 @@ BAD = {
     "cut array": (ValueError, "cannot read .*a.npy: "),
     "objects": (ValueError, "cannot read .*a.npy: "),
     "complex": (ValueError, "a.npy: .*real numbers; got complex128"),
-    "rgb nifti": (ValueError, "a.nii: .*real numbers; got "),
+    "complex nifti": (ValueError, "a.nii: .*real numbers; got complex64"),
     "one axis": (ValueError, r"a.npy: .*2 or 3 spatial axes.*\(3,\)"),
     "entries": (ValueError, "a.npz: .*one array; got 2: a.npy, b.npy"),
     "escape": (ValueError, "a.npz: .*'../../evil.npy'"),

@@ -47,6 +47,75 @@ def test_different_things_have_different_descriptions(first, second):
     assert json.dumps(describe(first)) != json.dumps(describe(second))
 
 
+NETWORK = """
+import torch
+from torch import nn
+SCALE = 1
+def pool(x):
+    return x.flatten(1)
+class Base(nn.Module):
+    def forward(self, x):
+        return self.layer(pool(x)) * SCALE
+class Net(Base):
+    def __init__(self, n_channels, n_classes):
+        super().__init__()
+        self.layer = nn.LazyLinear(n_classes)
+def make(n_channels, n_classes):
+    return Net(n_channels, n_classes)
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("* SCALE", "* 5"),
+        ("SCALE = 1", "SCALE = 5"),
+        ("x.flatten(1)", "x.flatten(1) * 5"),
+        ("class Net(Base)", "class Net(nn.Module)"),
+        ("super().__init__()", "super().__init__(); self.rate = 5"),
+        ("class Net(Base):", "class Net(Base):\n    width = 5"),
+    ],
+)
+@pytest.mark.parametrize("name", ["Net", "make"])
+def test_edited_classes_and_the_code_that_they_use_have_other_descriptions(before, after, name):
+    def described(source):
+        space = {"__name__": "edited"}
+        exec(source, space)
+        network = space[name]
+        whole = describe(CNN2DClassifier(module=network, callbacks=[("a", network)]))
+        return json.dumps([describe(network), describe(functools.partial(network, 1)), whole])
+
+    assert described(NETWORK) == described(NETWORK.replace("class Base", "# Why.\nclass Base"))
+    edited = NETWORK.replace(before, after)
+    assert edited != NETWORK
+    assert all(
+        first != second
+        for first, second in zip(
+            json.loads(described(NETWORK)), json.loads(described(edited)), strict=True
+        )
+    )
+
+
+def test_bound_methods_and_closures_count_with_their_state():
+    class Change:
+        def __init__(self, factor):
+            self.factor = factor
+
+        def apply(self, images):
+            return images * self.factor
+
+    def make(weights):
+        return lambda images: images * weights
+
+    assert describe(Change(1).apply) != describe(Change(2).apply)
+    assert describe(make(np.ones(2))) != describe(make(np.zeros(2)))
+    lines = (line for line in "ab")
+    with pytest.raises(
+        ValueError, match=r"cache_dir must be None if.*'lines'.*cannot be described"
+    ):
+        describe(lambda images: next(lines))
+
+
 def test_descriptions_hold_no_address():
     clf = CNN2DClassifier(sampler=RandomOverSampler(), callbacks=[EarlyStopping()])
     assert " at 0x" not in json.dumps(describe(clf))
