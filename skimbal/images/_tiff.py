@@ -74,7 +74,7 @@ def read_tiff(path: str, request: ReadRequest) -> DecodedImage:
         except tifffile.TiffFileError as error:
             raise ValueError(f"tifffile cannot read it: {error}") from error
         with tif:
-            stack = _stack(tif, request)
+            stack = _stack(tif, request, set(listed))
             page = stack.pages[0]
             for part in stack.pages:
                 _check_tags(part, listed)
@@ -138,7 +138,7 @@ def _check_tags(page: "TiffPage", listed: dict[int, set[int]]) -> None:
         raise ValueError(f"its tags {sorted(lost)} cannot be read. The file is damaged")
 
 
-def _stack(tif: "TiffFile", request: ReadRequest) -> Stack:
+def _stack(tif: "TiffFile", request: ReadRequest, places: set[int]) -> Stack:
     """Find the one image of a file. Thumbnails and levels of a pyramid are no images."""
     first = tif.pages.first
     if not first.shape or 0 in first.shape:
@@ -155,7 +155,7 @@ def _stack(tif: "TiffFile", request: ReadRequest) -> Stack:
         # A program that writes page after page by tifffile makes a series of each.
         are_pages = kinds == {"shaped"} and all(s.ndim == 2 for s in found)
         if len(found) == 1:
-            return _stack_of_series(tif, found[0])
+            return _stack_of_series(tif, found[0], kinds, places)
         if not are_pages:
             listed = ", ".join(f"{series.axes} {series.shape}" for series in found)
             raise ValueError(f"a TIFF must hold one image; got {len(found)}: {listed}. {REMEDY}")
@@ -182,21 +182,35 @@ def _stack_of_pages(tif: "TiffFile") -> Stack:
     return Stack(pages, f"I{pages[0].axes}", (len(pages), *pages[0].shape))
 
 
-def _stack_of_series(tif: "TiffFile", series: "TiffPageSeries") -> Stack:
+def _stack_of_series(
+    tif: "TiffFile", series: "TiffPageSeries", kinds: set[str], places: set[int]
+) -> Stack:
     """Return an image whose axes the metadata of the file name."""
-    if series.transform is not None or (tif.is_ome and series.kind != "ome"):
-        raise ValueError(f"its metadata must fit its pages, as they stand in the file. {REMEDY}")
     axes, shape, page = series.get_axes(False), series.get_shape(False), series.keyframe
+    # Where tifffile cannot follow the metadata, it makes a series of the pages as they come.
+    is_followed = series.kind in kinds and (series.kind == "ome" or not tif.is_ome)
+    sizes = {axis: n for axis, n in zip(axes, shape, strict=True) if axis in "YX"}
+    fits = sizes == {"Y": page.imagelength, "X": page.imagewidth}
+    if series.transform is not None or not (is_followed and fits):
+        raise ValueError(f"its metadata must fit its pages, as they stand in the file. {REMEDY}")
     is_plain = page.compression == page.predictor == page.fillorder == 1 and not page.is_tiled
     is_plain = is_plain and page.photometric not in _BY_PILLOW
     offset = series.dataoffset if is_plain and page.bitspersample in (8, 16, 32, 64) else None
+    n_pages = len(places)
+    if n_pages > 1:
+        n_pages -= sum(part.aspage().is_reduced for part in tif.pages)
     if offset is not None:
+        end = offset + math.prod(shape) * dtype_of(page).itemsize
+        is_whole = math.prod(shape) == n_pages * page.size or n_pages == 1
+        if not is_whole or any(offset <= place < end for place in places):
+            raise ValueError(f"its metadata state shape {shape}; got {n_pages} pages. {REMEDY}")
         return Stack([page], axes, shape, offset)
     pages = [part.aspage() for part in series if part is not None]
     n_asked = math.prod(shape) // page.size
-    if not len(pages) == len(series) == n_asked or math.prod(shape) % page.size:
+    if not len(pages) == len(series) == n_asked == n_pages or math.prod(shape) % page.size:
         raise ValueError(
-            f"its metadata state {n_asked} pages; got {len(pages)}. The file is incomplete"
+            f"its metadata state {n_asked} pages; got {min(n_pages, len(pages))}. The file is "
+            "damaged"
         )
     if any(part.hash != page.hash for part in pages):
         raise ValueError(f"its pages must have one form, as its metadata state it. {REMEDY}")

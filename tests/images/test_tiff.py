@@ -346,6 +346,28 @@ def test_pages_of_colours_are_slices(compression, tmp_path, rng):
     assert image.n_spatial == 3
 
 
+@pytest.mark.parametrize("text", ["[3, 5, 6]", "[2, 6, 5]", "[60]", "[1, 5, 6]"])
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_metadata_that_do_not_fit_the_pages(compression, text, tmp_path, rng):
+    path, volume = tmp_path / "a.tif", draw(rng, "u1", (2, 5, 6))
+    tifffile.imwrite(path, volume, compression=compression, photometric="minisblack")
+    tifffile.tiffcomment(path, f'{{"shape": {text}}}')
+    with suppress_naming("a.tif"):
+        assert_array_equal(read_one(path), volume)
+
+
+@pytest.mark.parametrize(
+    "text", ["slices=2000000000", "slices=-2", "slices=2\nframes=9", "slices=3"]
+)
+def test_imagej_metadata_that_do_not_fit_are_refused(text, tmp_path, rng):
+    path = tmp_path / "a.tif"
+    options = {"imagej": True, "metadata": {"axes": "ZYX"}}
+    tifffile.imwrite(path, draw(rng, "u1", (2, 5, 6)), **options)
+    tifffile.tiffcomment(path, tifffile.tiffcomment(path).replace("slices=2", text))
+    with pytest.raises(ValueError, match=r"a\.tif: "):
+        read_one(path)
+
+
 def test_pages_that_are_written_one_by_one_are_slices(tmp_path, rng):
     volume = draw(rng, "u2", (4, 20, 30))
     with tifffile.TiffWriter(tmp_path / "a.tif") as writer:
@@ -550,7 +572,7 @@ def test_ome_that_lacks_pages_is_refused(tmp_path, rng):
     tifffile.imwrite(path, draw(rng, "u1", (4, 7, 9)), ome=True, metadata={"axes": "ZYX"})
     xml = tifffile.tiffcomment(path)
     tifffile.tiffcomment(path, xml.replace('SizeZ="4"', 'SizeZ="6"').replace('"4"', '"6"'))
-    with pytest.raises(ValueError, match=r"a\.ome\.tif: .*(incomplete|fit its pages|lacks)"):
+    with pytest.raises(ValueError, match=r"a\.ome\.tif: .*(damaged|fit its pages|lacks)"):
         read_one(path)
 
 
