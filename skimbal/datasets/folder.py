@@ -82,7 +82,8 @@ def load_image_folder(
         is an error, or is left out with a warning. ``"skip"`` reads every file once.
     **options : dict
         Parameters of :class:`~skimbal.images.ImageFiles`: ``size``, ``resize``, ``spacing``,
-        ``channels``, ``dtype``, ``transform``, ``reader``, ``cache``, ``cache_bytes``.
+        ``channels``, ``channel_axis``, ``intensity``, ``dtype``, ``transform``, ``reader``,
+        ``cache``, ``cache_bytes``, ``max_pixels``.
 
     Returns
     -------
