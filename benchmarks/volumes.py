@@ -81,7 +81,8 @@ def hippocampus(n_rows: int, seed: int) -> Volumes:
     folder = Path(os.environ["SKIMBAL_DATA"]) / "nifti_hippocampus"
     with (folder / "labels.csv").open() as stream:
         rows = list(csv.DictReader(stream))[:n_rows]
-    files = ImageFiles([folder / "images" / row["file"] for row in rows], size=(36, 52, 36))
+    paths = [folder / "images" / row["file"] for row in rows]
+    files = ImageFiles(paths, size=(36, 52, 36), intensity="stored")
     y = np.array([int(row["low_volume_15pct"]) for row in rows])
     X_train, X_test, y_train, y_test = train_test_split(
         np.asarray(files[:]), y, test_size=1 / 3, stratify=y, random_state=seed

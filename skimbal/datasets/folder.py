@@ -11,7 +11,7 @@ from sklearn.utils import Bunch
 
 from skimbal.datasets.card import DataCard
 from skimbal.datasets.labels import Missing, near_duplicates, sorted_names
-from skimbal.datasets.layout import list_folders, read_layout, refuse_deeper_splits
+from skimbal.datasets.layout import Layout, list_folders, read_layout, refuse_deeper_splits
 from skimbal.datasets.listing import FolderRow, Listing, Reasons, find_repeated
 from skimbal.datasets.splits import (
     SPLITS,
@@ -82,7 +82,8 @@ def load_image_folder(
         is an error, or is left out with a warning. ``"skip"`` reads every file once.
     **options : dict
         Parameters of :class:`~skimbal.images.ImageFiles`: ``size``, ``resize``, ``spacing``,
-        ``channels``, ``dtype``, ``transform``, ``reader``, ``cache``, ``cache_bytes``.
+        ``channels``, ``channel_axis``, ``intensity``, ``dtype``, ``transform``, ``reader``,
+        ``cache``, ``cache_bytes``, ``max_pixels``.
 
     Returns
     -------
@@ -111,8 +112,8 @@ def load_image_folder(
     -----
     UserWarning
         If files or rows are skipped, if names of classes or groups are spelt nearly alike, if a
-        part has no image of a class, if absolute paths lead out of ``root``, or if a split is not
-        asked for.
+        part has no image of a class, if absolute paths lead out of ``root``, if a split is not
+        asked for, or if all folders of classes hold folders of the same names.
 
     Examples
     --------
@@ -218,7 +219,11 @@ def _bunch_of_rows(
     """Put images, labels and groups under their keys, for each part of a split, with notes."""
     target_names = sorted_names(row.label for row in rows)
     if len(target_names) < 2:
-        raise ValueError(f"{root} must hold at least two classes; got {target_names[0]!r} alone.")
+        inner = root / target_names[0]
+        hint = f" Pass {inner} if it holds the data." if inner.is_dir() else ""
+        raise ValueError(
+            f"{root} must hold at least two classes; got {target_names[0]!r} alone.{hint}"
+        )
     y = np.array([row.label for row in rows])
     groups = np.array([row.group for row in rows]) if has_groups else None
     # Keys end with the name of the part. Rows without a split are one part without a name.
@@ -266,19 +271,21 @@ def _list_folders(root: Path, splits: SplitNames | None, any_file: bool) -> List
             unusable[str(root / name)] = "a link that leads nowhere"
         elif len(Path(name).parts) > depth:  # notes may lie beside the folders of the classes
             unusable[str(root / name)] = "a file that is not an image, by its extension"
-    unusable |= _empty_folders(root, depth, {*images, *others})
+    unusable |= _empty_folders(root, layout, {*images, *others})
     repeated = find_repeated(rows)
-    return Listing([row for row in rows if row.place not in repeated], {**unusable, **repeated}, [])
+    rows = [row for row in rows if row.place not in repeated]
+    return Listing(rows, {**unusable, **repeated}, list(layout.notes))
 
 
-def _empty_folders(root: Path, depth: int, names: set[str]) -> Reasons:
+def _empty_folders(root: Path, layout: Layout, names: set[str]) -> Reasons:
     """Return the folders of classes and of a split in which no file was found."""
     filled = {str(parent) for name in names for parent in (Path(name), *Path(name).parents)}
     reasons: Reasons = {}
     folders = [Path(name) for name in list_folders(root)]
-    for _ in range(depth):
+    for level in range(layout.depth):
+        kind = "part" if level == layout.split_level else "class"
         for folder in folders:
             if str(folder) not in filled:
-                reasons[str(root / folder)] = "the folder of a class without an image"
+                reasons[str(root / folder)] = f"the folder of a {kind} without an image"
         folders = [f / name for f in folders for name in list_folders(root / f)]
     return reasons

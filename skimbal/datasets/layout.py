@@ -6,7 +6,7 @@ from pathlib import Path, PurePath
 from typing import NamedTuple
 
 from skimbal.datasets.labels import listed
-from skimbal.datasets.splits import SplitNames, near_names, read_split_names
+from skimbal.datasets.splits import SplitNames, guessed_part, near_names, read_split_names
 from skimbal.exceptions import ParameterError
 from skimbal.images.formats import is_system_name
 
@@ -23,11 +23,12 @@ class Layout(NamedTuple):
 
     ``split_level`` is 0 where folders of a split hold the folders of classes, 1 where they lie in
     them, and None without a split. ``parts`` maps the names of folders to parts, or to None where
-    a folder is left out.
+    a folder is left out. ``notes`` are doubts for the user.
     """
 
     split_level: int | None
     parts: SplitNames
+    notes: tuple[str, ...] = ()
 
     @property
     def depth(self) -> int:
@@ -65,7 +66,7 @@ def read_layout(root: Path, splits: SplitNames | None) -> Layout:
     _refuse_kinds_of_files(root, below)
     inner = {name: read_split_names(names) for name, names in below.items()}
     if not any(found.parts or found.doubtful for found in inner.values()):
-        return Layout(None, {})
+        return Layout(None, {}, _notes_on_equal_folders(below))
     if len(below) == 1:
         (name,) = below
         raise ValueError(
@@ -91,8 +92,8 @@ def refuse_deeper_splits(root: Path, names: Iterable[str], layout: Layout) -> No
             shown = listed([*found.parts, *found.doubtful])
             raise ValueError(
                 f"{root / where} must hold images of a class; got {shown}, which look like a "
-                "split. Move the folders of the split to the top, or list the images in a table, "
-                f"labels=. {_ALL_ARE_CLASSES}"
+                f"split. Pass {root / where} if it holds the data, move the folders of the split "
+                f"to the top, or list the images in a table, labels=. {_ALL_ARE_CLASSES}"
             )
 
 
@@ -124,9 +125,9 @@ def _refuse_unclear(where: Path, names: Iterable[str], parts: Mapping[str, str])
     """Refuse folders of which some are a split, and others are not or are the same part."""
     strange = [name for name in names if name not in parts]
     twice = [part for part, count in Counter(parts.values()).items() if count > 1]
-    example = {**parts, **dict.fromkeys(strange, None)}
+    example = {**parts, **{name: guessed_part(name) for name in strange}}
     if strange and parts:
-        got = f"{listed(parts)}, which look like a split, beside {listed(strange)}"
+        got = f"{listed(parts)}, named like parts of a split, beside {listed(strange)}"
     elif strange:
         got = f"{listed(strange)}, which look like a split of unknown parts"
     elif twice:
@@ -150,6 +151,19 @@ def _refuse_kinds_of_files(root: Path, below: Mapping[str, list[str]]) -> None:
             "files. Pass the folder of the images, and the classes in a table, labels=. "
             f"{_ALL_ARE_CLASSES}"
         )
+
+
+def _notes_on_equal_folders(below: Mapping[str, list[str]]) -> tuple[str, ...]:
+    """Return a note if most folders in all folders have common names, as in parts of a split."""
+    sets = [set(names) for names in below.values()]
+    common = sorted(set.intersection(*sets)) if len(sets) > 1 else []
+    if len(common) < 2 or 2 * len(common) < len(set.union(*sets)):
+        return ()
+    return (
+        f"{listed(below)} are taken for classes, and all of them hold folders of the same names, "
+        f"{listed(common)}. If these are the classes, pass the part of each folder, such as "
+        f"splits={{{next(iter(below))!r}: 'train', ...}}. {_ALL_ARE_CLASSES}",
+    )
 
 
 def _refuse_classes_below(root: Path, below: Mapping[str, list[str]]) -> None:

@@ -220,8 +220,8 @@ def _read_arrays(
                 forms = _find_parts(path, names, groups or "")
                 wanted = {name for form in forms.values() for name in form}
                 arrays = {name: np.asarray(npz[name]) for name in wanted if name in names}
-        except _FormError:
-            raise
+        except _FormError as error:
+            raise ValueError(str(error)) from None
         # More than ten types: zipfile, its codecs and numpy's header parser each raise their own.
         except Exception as error:
             advice = ""

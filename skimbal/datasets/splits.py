@@ -16,6 +16,8 @@ __all__ = [
     "SplitNames",
     "check_classes_of_parts",
     "check_split_names",
+    "guessed_part",
+    "near_names",
     "part_of_value",
     "read_split_names",
     "split_key",
@@ -96,6 +98,12 @@ def read_split_names(names: Collection[str]) -> ReadNames:
     if len(set().union(*spelt.values())) > 1:
         return ReadNames({}, list(spelt))
     return ReadNames({}, [])
+
+
+def guessed_part(name: str) -> str | None:
+    """Return the part that one word of a name spells, to be proposed in an error."""
+    found = _words(name)
+    return found.pop() if len(found) == 1 else None
 
 
 def part_of_value(value: str) -> str | None:

@@ -51,6 +51,15 @@ class TableForm:
         """Refuse columns and encodings that cannot be."""
         if self.encoding is not None and not isinstance(self.encoding, str):
             raise ParameterError("encoding", "the name of an encoding or None", self.encoding)
+        has_column = self.columns["split_column"] is not None
+        if self.splits is not None and bool(self.splits) != has_column:
+            raise ParameterError(
+                "splits",
+                "None or the parts of all values of split_column"
+                if has_column
+                else "None or {} without split_column",
+                self.splits,
+            )
         named = Counter(name for name in self.columns.values() if name is not None)
         for parameter, name in self.columns.items():
             if name is not None and not isinstance(name, str):
@@ -141,10 +150,10 @@ def _read_part(value: str, form: TableForm) -> tuple[str | None, str | None]:
         return part, None
     known = SPLITS if form.splits is None else tuple(form.splits)
     return None, (
-        f"the column {column!r} must hold {', '.join(known)}; got {value!r}"
+        f"the column {column!r} must hold {', '.join(known)}; got {value!r}."
         f"{near_names(value, known)} Say which part it is, with None to leave its rows out: "
         f"splits={{{value!r}: 'train', ...}}"
-    ).replace("  ", " ")
+    )
 
 
 def _leads_out(path: str, root: Path) -> bool:
@@ -306,7 +315,7 @@ def _find_delimiter(table: Path, text: str, form: TableForm) -> tuple[str, list[
     for parameter, name in form.columns.items():
         if name is not None and name not in names:
             shown = ", ".join(map(repr, names)) or "no columns"
-            remedy = "" if names else "The file is empty."
+            remedy = "The first row must name the columns." if names else "The file is empty."
             raise ParameterError(parameter, f"a column of {table}, which has {shown}", name, remedy)
     twice = [name for name, count in Counter(names).items() if name and count > 1]
     if twice:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from skimbal.images._dicom_file import DicomFile, has_dicom_mark, open_dicom
+from skimbal.images._dicom_file import DicomFile, has_dicom_mark, integer, open_dicom
 from skimbal.images._dicom_pixels import PixelModule, check_length, decode, pixel_module
 from skimbal.images._dicom_series import (
     Stack,
@@ -55,6 +55,8 @@ def read_series(paths: list[str], request: ReadRequest) -> DecodedImage:
         with _naming_slice(path):
             files.append(open_dicom(path))
     slices = [file.dataset for file in files]
+    if len(files) == 1 and (integer(slices[0], "NumberOfFrames") or 1) > 1:
+        return read_dicom(paths[0], request)
     check_same_series(paths, slices)
     for file in files:
         with _naming_slice(file.path):

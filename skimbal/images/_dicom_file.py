@@ -24,6 +24,7 @@ __all__ = [
     "numbers",
     "open_dicom",
     "tag",
+    "tag_number",
     "text",
 ]
 
@@ -99,8 +100,8 @@ class DicomFile:
                     )
                 stream.seek(self.value_offset)
                 value = stream.read(self.pixel_length)
-                number = {name: number for number, name in _PIXEL_ELEMENTS.items()}
-                self.dataset.add_new(number[self.pixel_keyword or ""], self.pixel_vr, value)
+                number = tag_number(self.pixel_keyword or "PixelData")
+                self.dataset.add_new(number, self.pixel_vr, value)
         return self.dataset
 
     def _stream(self) -> BinaryIO:
@@ -208,8 +209,13 @@ def _at_pixels(path: str, dataset: "Dataset", stream: BinaryIO, size: int | None
 
 def tag(keyword: str) -> str:
     """Return the number and the name of a tag, as errors show them."""
-    number = import_reader("pydicom.datadict", "pydicom").tag_for_keyword(keyword)
+    number = tag_number(keyword)
     return f"({number >> 16:04X},{number & 0xFFFF:04X}) {keyword}"
+
+
+def tag_number(keyword: str) -> int:
+    """Return the number of a tag."""
+    return int(import_reader("pydicom.datadict", "pydicom").tag_for_keyword(keyword))
 
 
 def numbers(dataset: "Dataset", keyword: str) -> tuple[float, ...] | None:

@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from skimbal.images._dicom_file import functional_group, integer, number, numbers, tag, text
+from skimbal.images._dicom_file import (
+    functional_group,
+    integer,
+    number,
+    numbers,
+    tag,
+    tag_number,
+    text,
+)
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -68,6 +76,7 @@ _SLICE_POINTERS = ("SliceVector", "SliceLocationVector", "GridFrameOffsetVector"
 #: Sign of the patient's axes x (to the left), y (to the back) and z (to the head) along which rows
 #: and columns run as viewers show them.
 _SHOWN = (1, 1, -1)
+_ONE_OF_TWO = ". Remove one of them, put each volume in a separate folder, or pass a reader="
 _SPLIT = (
     "A volume must have one value: put each value in a separate folder or file, or pass a reader="
 )
@@ -218,7 +227,12 @@ def _common_orientation(dataset: "Dataset", names: list[str]) -> tuple[float, ..
 
 def _check_one_volume(dataset: "Dataset", n_frames: int) -> None:
     """Refuse frames that differ in more than their position."""
+    # A file of many frames has a few macros, and to look for the others takes time.
+    frames = dataset.get("PerFrameFunctionalGroupsSequence") or ()
+    present = {number for frame in frames for number in frame.keys()}  # noqa: SIM118
     for macro, name in _OF_FRAMES:
+        if tag_number(macro) not in present:
+            continue
         groups = (functional_group(dataset, i, macro) for i in range(n_frames))
         values = list(dict.fromkeys("" if g is None else text(g, name) for g in groups))
         if len(values) > 1:
@@ -261,7 +275,7 @@ def _frames_are_slices(dataset: "Dataset") -> bool:
     if value is None or value == "":
         return not any(len(set(numbers(dataset, name) or ())) > 1 for name in _VECTORS)
     pointers = value if isinstance(value, Sequence) else [value]
-    slices = {int(tag(name)[1:5] + tag(name)[6:10], 16) for name in _SLICE_POINTERS}
+    slices = {tag_number(name) for name in _SLICE_POINTERS}
     varies = any(len(set(numbers(dataset, name) or ())) > 1 for name in _VECTORS)
     return not varies and any(int(pointer) in slices for pointer in pointers)
 
@@ -376,7 +390,7 @@ def _order(
     usual = float(np.median(gaps))
     for i in np.flatnonzero(gaps <= max(1e-3, 0.1 * usual)):
         one, other = int(order[i]), int(order[i + 1])
-        why = "".join(_differences(slices, one, other)) or f". {_SPLIT}"
+        why = "".join(_differences(slices, one, other)) or _ONE_OF_TWO
         raise ValueError(
             f"the positions of slices must differ; got {names[one]} and {names[other]}, "
             f"where two slices are at one position{why}"

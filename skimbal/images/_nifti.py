@@ -216,9 +216,11 @@ def _gzip_module() -> ModuleType:
 
 def _inflate_head(file: BinaryIO) -> bytes:
     """Inflate as much of a file as a header takes."""
+    head = b""
     with _naming_damage():
         stream = _gzip_module().decompressobj(wbits=_GZIP)
-        head: bytes = stream.decompress(file.read(2**17), _HEAD_BYTES)
+        while len(head) < _HEAD_BYTES and not stream.eof and (data := file.read(2**12)):
+            head += stream.decompress(data, _HEAD_BYTES - len(head))
     return head
 
 

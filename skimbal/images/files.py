@@ -409,6 +409,8 @@ class _Files:
                 raise self.spec.unequal_shapes(path, first.pixels.shape, other, head.pixels.shape)
             refuse_mixed_scales(self.spec.intensity, path, first.file, other, head.file)
         _warn_of_doubts(self.paths, heads)
+        if self.spec.intensity is None:
+            _warn_of_bytes(self.paths, heads)
         self._known = path, first.file
         self.n_spatial = first.n_spatial
         self.knows_axes = all(head.knows_axes for head in heads)
@@ -493,6 +495,28 @@ class _Files:
             return state
         facts = self._known[1]
         return state._replace(scale=(facts.full_range, facts.unit))
+
+
+def _warn_of_bytes(paths: list[str], heads: list[FormedImage]) -> None:
+    """Warn of bytes beside wider numbers in files that state neither a range nor a unit.
+
+    A volume in bytes was mostly scaled to them, by its own numbers.
+    """
+    unstated = [
+        (path, head.file.pixels.dtype)
+        for path, head in zip(paths, heads, strict=False)
+        if head.file.full_range is None and head.file.unit is None
+    ]
+    narrow = [path for path, dtype in unstated if dtype == np.uint8]
+    wide = [path for path, dtype in unstated if dtype != np.uint8]
+    if narrow and wide:
+        warnings.warn(
+            f"{len(narrow)} of {len(paths)} files hold uint8 numbers, the first of them "
+            f"{narrow[0]}, and others wider numbers, the first of them {wide[0]}. If their scales "
+            "differ, pass intensity='percentiles', and if not, intensity='stored'.",
+            UserWarning,
+            stacklevel=4,
+        )
 
 
 def _warn_of_doubts(paths: list[str], heads: list[FormedImage]) -> None:

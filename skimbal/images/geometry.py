@@ -108,7 +108,7 @@ class ImageSpec:
             f"three numbers for images of {image.n_spatial} and {other_image.n_spatial} spatial "
             f"axes ({path} has {image.pixels.shape}, {other} has {other_image.pixels.shape})",
             self.size,
-            "A NIfTI of one slice is then a volume. Other formats have the axes of their files.",
+            "An image of one slice is then a volume. Otherwise leave out images of two axes.",
         )
 
     def unequal_shapes(

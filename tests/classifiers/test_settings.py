@@ -433,6 +433,7 @@ def test_small_batches_of_real_volumes_do_not_end_in_one_class(data_dir):
         label_column="low_volume_15pct",
         size=(32, 32, 32),
         resize="crop",
+        intensity="stored",
     )
     clf = CNN3DClassifier(batch_size=8, max_epochs=5, random_state=0)
     assert not caught(lambda: clf.fit(data.X, data.y), ConvergenceWarning)

@@ -280,6 +280,8 @@ REFUSED = {
     "imagesTr beside extra": (tree("imagesTr", "extra"), "'imagesTr'.*beside 'extra'"),
     "train beside bus": (["train/1.npy", "bus/2.npy"], "'train'.*'bus'"),
     "no classes": (["train/1.npy", "test/2.npy"], "folders of classes.*labels="),
+    "two folders around": (["x/y/train/a/1.npy", "x/y/test/a/2.npy"], r"Pass .*x/y if it holds"),
+    "classes in a folder": (["data/a/1.npy", "data/b/2.npy"], "'data' alone. Pass .*data if it"),
     "a folder around": (["data/train/a/1.npy", "data/test/a/2.npy"], "Pass .*data in place of"),
     "splits of some classes": (["a/train/1.npy", "b/2.npy", "b/x/3.npy"], "'train'|looks? like"),
     "below patients": (["a/p/train/1.npy", "b/p/test/2.npy", "a/p/test/3.npy"], "like a split"),
@@ -315,6 +317,29 @@ def test_classes_that_are_not_a_split(names, tmp_path):
     data = load_image_folder(write_images(tmp_path, names))
     assert data.target_names == sorted({name.split("/")[0] for name in names})
     assert "X" in data
+
+
+def test_folders_with_the_same_folders_are_told(tmp_path):
+    root = write_images(tmp_path, tree("internal", "external"))
+    with pytest.warns(UserWarning, match=r"taken for classes, .*'glioma', 'none'.*splits="):
+        data = load_image_folder(root)
+    assert data.target_names == ["external", "internal"]
+    assert load_image_folder(root, splits={}).target_names == ["external", "internal"]
+
+
+def test_proposals_of_parts(tmp_path):
+    root = write_images(tmp_path, tree("chest_train", "chest_test"))
+    with pytest.raises(
+        ValueError, match=r"splits=\{'chest_test': 'test', 'chest_train': 'train'\}"
+    ):
+        load_image_folder(root)
+
+
+def test_a_part_without_an_image(tmp_path):
+    root = write_images(tmp_path, tree("train", "test"))
+    (root / "val").mkdir()
+    with pytest.raises(ValueError, match="val: the folder of a part without an image"):
+        load_image_folder(root)
 
 
 def test_splits_that_the_user_names(tmp_path):

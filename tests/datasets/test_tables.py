@@ -188,7 +188,7 @@ def test_values_that_are_not_a_part(load, value, words):
     splits = {"train": "train", value: "val"}
     with pytest.warns(UserWarning, match="val has no image of the classes 'y'"):
         assert load(text, split_column="part", splits=splits).y_val.tolist() == ["x"]
-    with pytest.raises(ValueError, match="the column 'part' must hold train"):
+    with pytest.raises(ValueError, match=r"the column 'part' must hold train; got"):
         load(text, split_column="part", splits={"train": "train"})
 
 
@@ -297,6 +297,8 @@ def test_tables_that_cannot_be_used(load, root, kind):
         ({"encoding": "klingon"}, "^encoding must be the name of an encoding; got 'klingon'"),
         ({"encoding": 8}, "^encoding must be the name of an encoding or None; got 8"),
         ({"splits": ["train"]}, "^splits must be None, or names mapped to"),
+        ({"splits": {"a": "train"}}, "^splits must be None or {} without split_column"),
+        ({"splits": {}, "split_column": "note"}, "^splits must be None or the parts of all values"),
     ],
 )
 def test_parameters_of_tables(load, options, words):

@@ -257,6 +257,14 @@ def test_frames_by_position(tmp_path):
     assert image.spacing == (5, 2, 3)
 
 
+def test_a_folder_with_one_file_of_frames(tmp_path):
+    x = stored_frames()
+    save(enhanced(x, [placed(5 * i) for i in range(4)]), tmp_path / "a.dcm")
+    image = read_folder(tmp_path)
+    assert_array_equal(image.pixels, x)
+    assert image.spacing == (5, 2, 3)
+
+
 FRAMES = {
     "times": ({"FrameContentSequence": "TemporalPositionIndex"}, r"\(0020,9128\)"),
     "stacks": ({"FrameContentSequence": "StackID"}, r"\(0020,9056\) StackID has 2 values"),

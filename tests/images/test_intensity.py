@@ -1,6 +1,7 @@
 """Rules that bring the numbers of images to one scale."""
 
 import pickle
+import warnings
 
 import numpy as np
 import pytest
@@ -109,6 +110,20 @@ def test_depths_are_brought_to_one_scale_or_refused(tmp_path):
     assert_allclose(*ImageFiles(paths, intensity="percentiles"), atol=1e-6)
     with pytest.raises(ParameterError, match=r"intensity.*b\.png"):
         ImageFiles(paths, on_error="skip")
+
+
+def test_volumes_in_bytes_beside_wider_numbers_are_a_warning(tmp_path, rng):
+    paths = [
+        save_nifti(tmp_path / f"{dtype}.nii", rng.integers(0, 99, (3, 4, 5)).astype(dtype))
+        for dtype in ("u1", "i2", "f4")
+    ]
+    with pytest.warns(UserWarning, match=r"1 of 3 files hold uint8.*u1\.nii.*i2\.nii.*percentiles"):
+        ImageFiles(paths)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ImageFiles(paths[1:])
+        ImageFiles(paths, intensity="stored")
+        ImageFiles(paths, intensity="percentiles")
 
 
 def test_units_are_not_mixed():
