@@ -312,18 +312,23 @@ def decode(file: DicomFile, module: PixelModule) -> tuple[np.ndarray, np.ndarray
             "right, install pylibjpeg[all]"
         ) from error
     values = values.astype(module.dtype, copy=False)
-    least, greatest = module.full_range
-    is_foreign = syntax.is_encapsulated and not module.is_float
-    if is_foreign and (values.min() < least or values.max() > greatest):
-        raise ValueError(
-            f"the compressed values must be {least} to {greatest}, as {tag('BitsStored')} and "
-            f"{tag('PixelRepresentation')} say; got {values.min()} to {values.max()}. Mend the tags"
-        )
+    if syntax.is_encapsulated:
+        _check_range(values, module)
     padding = None if limits is None else (values >= limits[0]) & (values <= limits[1])
     if keeps_high_bits:
         n_unused = module.bits_allocated - module.bits_stored
         values = (values << n_unused) >> n_unused
     return values, padding
+
+
+def _check_range(values: np.ndarray, module: PixelModule) -> None:
+    """Refuse compressed values that have more bits than the header says."""
+    least, greatest = module.full_range
+    if values.min() < least or values.max() > greatest:
+        raise ValueError(
+            f"the compressed values must be {least} to {greatest}, as {tag('BitsStored')} and "
+            f"{tag('PixelRepresentation')} say; got {values.min()} to {values.max()}. Mend the tags"
+        )
 
 
 def _padding_limits(dataset: "Dataset", module: PixelModule) -> tuple[float, float] | None:

@@ -203,9 +203,11 @@ def _wide_channels(path: str, picture: "ImageFile", forms: tuple[str, ...]) -> n
 def _check_palette(picture: "ImageFile") -> None:
     """Refuse a picture that uses more colours than it lists."""
     palette = picture.palette
-    if palette is None or picture.mode != "P":
+    if picture.mode != "P":
         return
-    n_colours = len(palette.palette) // len(palette.rawmode or palette.mode)  # before it decodes
+    n_colours = 0
+    if palette is not None:  # as it is before pillow decodes the pixels
+        n_colours = len(palette.palette) // len(palette.rawmode or palette.mode)
     greatest = int(np.asarray(picture).max())
     if greatest >= n_colours:
         raise ValueError(

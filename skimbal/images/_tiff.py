@@ -74,7 +74,7 @@ def read_tiff(path: str, request: ReadRequest) -> DecodedImage:
         except tifffile.TiffFileError as error:
             raise ValueError(f"tifffile cannot read it: {error}") from error
         with tif:
-            stack = _stack(tif, request)
+            stack = _stack(tif, request, set(listed))
             page = stack.pages[0]
             for part in stack.pages:
                 _check_tags(part, listed)
@@ -138,23 +138,32 @@ def _check_tags(page: "TiffPage", listed: dict[int, set[int]]) -> None:
         raise ValueError(f"its tags {sorted(lost)} cannot be read. The file is damaged")
 
 
-def _stack(tif: "TiffFile", request: ReadRequest) -> Stack:
+def _stack(tif: "TiffFile", request: ReadRequest, places: set[int]) -> Stack:
     """Find the one image of a file. Thumbnails and levels of a pyramid are no images."""
     first = tif.pages.first
     if not first.shape or 0 in first.shape:
         raise ValueError(f"its first page must have pixels; got shape {first.shape}")
     if tif.is_ome:
         _check_ome(tif.ome_metadata or "", os.path.basename(tif.filename), request)
-    if tif.flags & _WITH_AXES:
+    kinds = {kind for kind in _WITH_AXES if getattr(tif, f"is_{kind}")}
+    if kinds:
         found = [
             series
             for series in tif.series
             if not (series.keyframe.is_reduced or series.keyframe.is_subifd)
         ]
-        if len(found) != 1:
+        # A program that writes page after page by tifffile makes a series of each.
+        are_pages = kinds == {"shaped"} and all(s.ndim == 2 for s in found)
+        if len(found) == 1:
+            return _stack_of_series(tif, found[0], kinds, places)
+        if not are_pages:
             listed = ", ".join(f"{series.axes} {series.shape}" for series in found)
             raise ValueError(f"a TIFF must hold one image; got {len(found)}: {listed}. {REMEDY}")
-        return _stack_of_series(tif, found[0])
+    return _stack_of_pages(tif)
+
+
+def _stack_of_pages(tif: "TiffFile") -> Stack:
+    """Return the pages of a file that says nothing about its axes: the slices of a volume."""
     everything = [page.aspage() for page in tif.pages]
     pages = [page for page in everything if not page.is_reduced or len(everything) == 1]
     if not pages:
@@ -167,31 +176,59 @@ def _stack(tif: "TiffFile", request: ReadRequest) -> Stack:
             f"{other[1]}, {name_of(other[2], _PHOTOMETRIC)} beside {dtype}, "
             f"{name_of(photometric, _PHOTOMETRIC)}. {REMEDY}"
         )
-    if len({page.tags.valueof(274, 1) for page in pages}) > 1:
-        raise ValueError("the pages of a volume must have one orientation; got several")
+    _check_alike(pages)
     if len(pages) == 1:
         return Stack(pages, pages[0].axes, pages[0].shape)
     return Stack(pages, f"I{pages[0].axes}", (len(pages), *pages[0].shape))
 
 
-def _stack_of_series(tif: "TiffFile", series: "TiffPageSeries") -> Stack:
+def _stack_of_series(
+    tif: "TiffFile", series: "TiffPageSeries", kinds: set[str], places: set[int]
+) -> Stack:
     """Return an image whose axes the metadata of the file name."""
-    if series.transform is not None or (tif.is_ome and series.kind != "ome"):
-        raise ValueError(f"its metadata must fit its pages, as they stand in the file. {REMEDY}")
     axes, shape, page = series.get_axes(False), series.get_shape(False), series.keyframe
+    # Where tifffile cannot follow the metadata, it makes a series of the pages as they come.
+    is_followed = series.kind in kinds and (series.kind == "ome" or not tif.is_ome)
+    sizes = {axis: n for axis, n in zip(axes, shape, strict=True) if axis in "YX"}
+    fits = sizes == {"Y": page.imagelength, "X": page.imagewidth}
+    if series.transform is not None or not (is_followed and fits):
+        raise ValueError(f"its metadata must fit its pages, as they stand in the file. {REMEDY}")
     is_plain = page.compression == page.predictor == page.fillorder == 1 and not page.is_tiled
+    is_plain = is_plain and page.photometric not in _BY_PILLOW
     offset = series.dataoffset if is_plain and page.bitspersample in (8, 16, 32, 64) else None
+    n_pages = len(places)
+    if n_pages > 1:
+        n_pages -= sum(part.aspage().is_reduced for part in tif.pages)
     if offset is not None:
+        end = offset + math.prod(shape) * dtype_of(page).itemsize
+        is_whole = math.prod(shape) == n_pages * page.size or n_pages == 1
+        if not is_whole or any(offset <= place < end for place in places):
+            raise ValueError(f"its metadata state shape {shape}; got {n_pages} pages. {REMEDY}")
         return Stack([page], axes, shape, offset)
     pages = [part.aspage() for part in series if part is not None]
     n_asked = math.prod(shape) // page.size
-    if not len(pages) == len(series) == n_asked or math.prod(shape) % page.size:
+    if not len(pages) == len(series) == n_asked == n_pages or math.prod(shape) % page.size:
         raise ValueError(
-            f"its metadata state {n_asked} pages; got {len(pages)}. The file is incomplete"
+            f"its metadata state {n_asked} pages; got {min(n_pages, len(pages))}. The file is "
+            "damaged"
         )
     if any(part.hash != page.hash for part in pages):
         raise ValueError(f"its pages must have one form, as its metadata state it. {REMEDY}")
+    _check_alike(pages)
     return Stack(pages, axes, shape)
+
+
+def _check_alike(pages: "list[TiffPage]") -> None:
+    """Refuse pages whose equal numbers have different meanings or places."""
+    for name, values in {
+        "orientation": {page.tags.valueof(274, 1) for page in pages},
+        "order of samples": {page.axes for page in pages},
+        "number of bits": {page.bitspersample for page in pages},
+        "meaning of the samples": {tuple(page.extrasamples) for page in pages},
+        "palette": {None if page.colormap is None else page.colormap.tobytes() for page in pages},
+    }.items():
+        if len(values) > 1:
+            raise ValueError(f"the pages of a volume must have one {name}; got several. {REMEDY}")
 
 
 def _check_ome(xml: str, name: str, request: ReadRequest) -> None:
@@ -240,7 +277,8 @@ def _form_of_numbers(page: "TiffPage", described: str) -> _Form:
     dtype, bits = dtype_of(page), page.bitspersample
     is_white_least = page.photometric == 0
     is_mixed = np.ndim(bits) > 0
-    if dtype.kind not in "?buif" or is_mixed or (dtype.kind == "i" and bits < 8) or bits == 24:
+    is_odd = is_mixed or (dtype.kind == "i" and bits < 8) or (dtype.kind == "f" and bits == 24)
+    if dtype.kind not in "?buif" or is_odd:
         raise ValueError(f"a TIFF of such numbers is not read: {described}, {dtype}. {REMEDY}")
     if is_white_least and dtype.kind in "if":
         raise ValueError(

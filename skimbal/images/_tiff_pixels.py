@@ -4,9 +4,11 @@ import io
 import itertools
 import lzma
 import math
+import operator
 import os
 import struct
 import zlib
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 import numpy as np
@@ -41,6 +43,8 @@ COMPRESSIONS = {
 #: Compressions of strips that Python unfolds, compressions of strips that pillow's libtiff unfolds,
 #: and compressions of pages that pillow reads as a whole.
 DEFLATE, LZMA, PILLOW_BYTES, PILLOW_PAGES = (8, 32946), (34925,), (5, 32773, 50000), (2, 3, 4, 6, 7)
+#: Number of bytes of strips that pillow unfolds at once.
+_AT_ONCE = 2**24
 #: Number of values of a tile that may be larger than its page.
 _LARGE_TILE = 2**24
 _REVERSED_BITS = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
@@ -121,12 +125,18 @@ def _page(file: BinaryIO, page: "TiffPage") -> np.ndarray:
         )
     dtype = np.dtype(np.uint8) if page.bitspersample < 8 else dtype_of(page)
     pixels = np.empty((planes, depth, height, width, n), dtype)
-    places = itertools.product(*steps)
-    parts = zip(places, page.dataoffsets, page.databytecounts, strict=True)
-    for (p, z, y, x), offset, n_bytes in parts:
-        rows = size[1] if page.is_tiled else min(size[1], height - y)
-        shape = (size[0], rows, size[2], n)
-        part = _segment(page, _read(file, offset, n_bytes), shape)
+    places = list(itertools.product(*steps))
+    heights = [size[1] if page.is_tiled else min(size[1], height - place[2]) for place in places]
+    where = zip(page.dataoffsets, page.databytecounts, strict=True)
+    stored = [_read(file, offset, n_bytes) for offset, n_bytes in where]
+    if page.fillorder == 2:
+        stored = [data.translate(_REVERSED_BITS) for data in stored]
+    n_row = -(-size[2] * n * page.bitspersample // 8)
+    lengths = [size[0] * rows * n_row for rows in heights]
+    for (p, z, y, x), rows, data in zip(
+        places, heights, _unfold(stored, lengths, int(page.compression)), strict=True
+    ):
+        part = _segment(page, data, (size[0], rows, size[2], n))
         into = pixels[p, z : z + size[0], y : y + rows, x : x + size[2]]
         into[...] = part[: into.shape[0], : into.shape[1], : into.shape[2]]
     return pixels.reshape(page.shape)
@@ -137,9 +147,6 @@ def _segment(page: "TiffPage", data: bytes, shape: tuple[int, ...]) -> np.ndarra
     bits, n, dtype = page.bitspersample, shape[3], dtype_of(page)
     n_rows, n_values = shape[0] * shape[1], shape[2] * n
     n_bytes = -(-n_values * bits // 8)
-    if page.fillorder == 2:
-        data = data.translate(_REVERSED_BITS)
-    data = _decompress(data, int(page.compression), n_rows * n_bytes)
     if len(data) < n_rows * n_bytes:
         raise ValueError(
             f"a strip or tile must have {n_rows * n_bytes} bytes; got {len(data)}. The file is "
@@ -171,23 +178,47 @@ def _segment(page: "TiffPage", data: bytes, shape: tuple[int, ...]) -> np.ndarra
     return values
 
 
-def _decompress(data: bytes, compression: int, n_bytes: int) -> bytes:
-    """Return at most ``n_bytes`` of a strip or tile, however many it would unfold to."""
+def _unfold(stored: list[bytes], lengths: list[int], compression: int) -> Iterator[bytes]:
+    """Decompress strips or tiles, each to its length at most, however long it would become."""
+    parts = zip(stored, lengths, strict=True)
     if compression == 1:
-        return data
-    if compression in DEFLATE:
-        return zlib.decompressobj().decompress(data, n_bytes)
-    if compression in LZMA:
-        return lzma.LZMADecompressor(memlimit=2**28).decompress(data, n_bytes)
-    # The libtiff of pillow knows the others. It unfolds them as the row of a grey picture.
-    _check_pillow_limit(n_bytes)
-    entries = [(256, n_bytes), (257, 1), (258, 8), (259, compression), (262, 1)]
-    entries += [(273, 122), (277, 1), (278, 1), (279, len(data))]
-    tags = b"".join(struct.pack("<HHII", code, 4, 1, value) for code, value in entries)
-    header = b"II*\0" + struct.pack("<IH", 8, len(entries)) + tags + struct.pack("<I", 0)
+        yield from stored
+    elif compression in DEFLATE:
+        yield from (zlib.decompressobj().decompress(data, length) for data, length in parts)
+    elif compression in LZMA:
+        for data, length in parts:
+            yield lzma.LZMADecompressor(memlimit=2**28).decompress(data, length)
+    else:
+        for length, group in itertools.groupby(parts, key=operator.itemgetter(1)):
+            datas = [data for data, _ in group]
+            step = max(1, _AT_ONCE // length)
+            for i in range(0, len(datas), step):
+                unfolded = _unfold_by_pillow(datas[i : i + step], length, compression)
+                yield from (
+                    unfolded[k : k + length] for k in range(0, len(unfolded), max(1, length))
+                )
+
+
+def _unfold_by_pillow(datas: list[bytes], length: int, compression: int) -> bytes:
+    """Decompress strips by the libtiff of pillow: each is a row of a grey picture."""
+    _check_pillow_limit(length * len(datas))
+    n = len(datas)
+    starts = itertools.accumulate((len(data) for data in datas[:-1]), initial=8)
+    body = b"".join(datas)
+    tables = 8 + len(body)
+    entries = [(256, 1, length), (257, 1, n), (258, 1, 8), (259, 1, compression), (262, 1, 1)]
+    entries += [(277, 1, 1), (278, 1, 1)]
+    if n == 1:
+        entries += [(273, 1, 8), (279, 1, len(body))]
+    else:
+        entries += [(273, n, tables), (279, n, tables + 4 * n)]
+    tags = b"".join(struct.pack("<HHII", code, 4, *rest) for code, *rest in sorted(entries))
+    numbers = struct.pack(f"<{2 * n}I", *starts, *(len(data) for data in datas))
+    head = b"II*\0" + struct.pack("<I", tables + len(numbers))
+    tail = numbers + struct.pack("<H", len(entries)) + tags + struct.pack("<I", 0)
     plugin = import_reader("PIL.TiffImagePlugin", "pillow")
     try:
-        with plugin.TiffImageFile(io.BytesIO(header + data)) as picture:
+        with plugin.TiffImageFile(io.BytesIO(head + body + tail)) as picture:
             return np.asarray(picture).tobytes()
     except (OSError, SyntaxError) as error:
         raise ValueError(

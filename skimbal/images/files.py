@@ -65,8 +65,10 @@ class ImageFiles(ImageArray):
     ===================================  ============================================== ==========
     files                                image                                          axes
     ===================================  ============================================== ==========
-    PNG, JPEG, TIFF, BMP                 as a viewer shows it; a TIFF of several pages  h, w;
-                                         is a volume                                    pages, h, w
+    PNG, JPEG, WebP, BMP                 as a viewer shows it                           h, w
+    TIFF                                 as a viewer shows it; pages are slices, or as  h, w;
+                                         ImageJ and OME name the axes                   slices,
+                                                                                        h, w
     NIfTI: ``.nii``, ``.nii.gz``         turned to the closest RAS+ axes, scaled by     x, y, z
                                          slope and intercept; a fourth axis is channels
     DICOM: a file of one or more         rescaled by slope and intercept, MONOCHROME1   h, w;
@@ -90,12 +92,13 @@ class ImageFiles(ImageArray):
         cutting out the centre and padding evenly around it: colours with black, other images with
         the least number of each channel.
     spacing : float or tuple of float, default=None
-        Distance of voxels that NIfTI and DICOM images are resampled to first, in mm: a number for
-        each spatial axis, or one for all. With ``size`` it needs ``resize="crop"``.
+        Distance of voxels that NIfTI, DICOM and TIFF images are resampled to first, in mm: a
+        number for each spatial axis, or one for all. With ``size`` it needs ``resize="crop"``.
     channels : int, default=None
         Number of channels of every image, on a first axis. Pictures are converted: 1 is grey, 3
-        RGB, 4 RGBA. Other images must have this number. If None, images have the channels of their
-        files, and a grey picture or a volume has no axis for them.
+        RGB, 4 RGBA. Without alpha, a transparent picture stands on black. Other images must have
+        this number. If None, images have the channels of their files, and a grey picture or a
+        volume has no axis for them.
     channel_axis : int, default=None
         Axis of the channels in arrays of ``.npy``, ``.npz``, zarr and ``reader``, which do not
         state their axes. It is moved to the front before anything else. If None, channels come

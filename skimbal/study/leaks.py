@@ -1,11 +1,15 @@
 """Images of a study that occur more than once."""
 
+import os
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from skimbal.datasets.copies import find_copies, row_digests, spanning
+from skimbal.images import ImageFiles
 from skimbal.study.plan import Split, StudyData
 
 __all__ = ["warn_of_leaks"]
@@ -26,12 +30,12 @@ def _find_leaks(data: StudyData, splits: Sequence[Split]) -> list[str]:
     """Say in sentences which pictures are on both sides of a split, or in two classes or groups."""
     digests, y = row_digests(data.X), data.y.tolist()
     groups = None if data.groups is None else data.groups.tolist()
-    names = [f"row {i}" for i in range(len(digests))]
+    names = _names_of_rows(data.X, "row")
     if data.X_test is not None and data.y_test is not None:
         n = len(digests)
         digests += row_digests(data.X_test)
         y += data.y_test.tolist()
-        names += [f"test row {i}" for i in range(len(digests) - n)]
+        names += _names_of_rows(data.X_test, "test row")
         is_test = np.arange(len(digests)) >= n
         sides = [is_test]
         if groups is not None:
@@ -52,6 +56,13 @@ def _find_leaks(data: StudyData, splits: Sequence[Split]) -> list[str]:
         for same, where, effect in found
         if same
     ]
+
+
+def _names_of_rows(X: Any, word: str) -> list[str]:
+    """Return the ends of the paths of files, or the numbers of rows."""
+    if isinstance(X, ImageFiles):
+        return [os.sep.join(Path(path).parts[-2:]) for path in X.paths]
+    return [f"{word} {i}" for i in range(len(X))]
 
 
 def _is_test(split: Split, n: int) -> np.ndarray:

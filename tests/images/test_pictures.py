@@ -171,6 +171,9 @@ def test_pixels_beyond_the_palette_are_refused(tmp_path):
     path.write_bytes(png(samples, "palette", 8, before=[(b"PLTE", bytes(range(9)))]))
     with pytest.raises(ValueError, match=r"a\.png: .*3 colours of its palette; got 5"):
         read_one(path)
+    path.write_bytes(png(samples, "palette", 8))
+    with pytest.raises(ValueError, match=r"a\.png: .*0 colours of its palette"):
+        read_one(path)
 
 
 def test_colours_under_transparency_are_not_shown(tmp_path):

@@ -183,7 +183,7 @@ def test_colours_and_wide_numbers_by_lzw(dtype, tmp_path, rng):
 
 @pytest.mark.parametrize("fill", [1, 2])
 @pytest.mark.parametrize("photometric", [0, 1])
-@pytest.mark.parametrize("bits", [1, 2, 4, 6, 8, 10, 12, 14, 16])
+@pytest.mark.parametrize("bits", [1, 2, 4, 6, 8, 10, 12, 14, 16, 20, 24])
 def test_grey_of_every_depth(bits, photometric, fill, tmp_path, rng):
     numbers = rng.integers(0, 2**bits, (7, 13))
     tags = {256: 13, 257: 7, 258: bits, 262: photometric, 266: fill}
@@ -196,8 +196,8 @@ def test_grey_of_every_depth(bits, photometric, fill, tmp_path, rng):
         shown = numbers if photometric else full - numbers
         image = read_file(tmp_path / "a.tif")
         assert_array_equal(image.pixels, np.rint(shown * (255 / full)) if bits < 8 else shown)
-        assert image.full_range == (0, max(255, full))
-        assert image.pixels.dtype == (np.uint8 if bits <= 8 else np.uint16)
+        assert image.full_range == ((0, max(255, full)) if bits <= 16 else None)
+        assert image.pixels.dtype == f"u{1 if bits <= 8 else 2 if bits <= 16 else 4}"
         if bits in (1, 2, 4) or (bits == 8 and fill == 1):
             assert_array_equal(image.pixels, by_pillow(tmp_path / "a.tif", "L"))
 
@@ -344,6 +344,70 @@ def test_pages_of_colours_are_slices(compression, tmp_path, rng):
             pages.append(np.asarray(picture))
     assert_array_equal(image.pixels, np.moveaxis(np.stack(pages), -1, 0))
     assert image.n_spatial == 3
+
+
+@pytest.mark.parametrize("text", ["[3, 5, 6]", "[2, 6, 5]", "[60]", "[1, 5, 6]"])
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_metadata_that_do_not_fit_the_pages(compression, text, tmp_path, rng):
+    path, volume = tmp_path / "a.tif", draw(rng, "u1", (2, 5, 6))
+    tifffile.imwrite(path, volume, compression=compression, photometric="minisblack")
+    tifffile.tiffcomment(path, f'{{"shape": {text}}}')
+    with suppress_naming("a.tif"):
+        assert_array_equal(read_one(path), volume)
+
+
+@pytest.mark.parametrize(
+    "text", ["slices=2000000000", "slices=-2", "slices=2\nframes=9", "slices=3"]
+)
+def test_imagej_metadata_that_do_not_fit_are_refused(text, tmp_path, rng):
+    path = tmp_path / "a.tif"
+    options = {"imagej": True, "metadata": {"axes": "ZYX"}}
+    tifffile.imwrite(path, draw(rng, "u1", (2, 5, 6)), **options)
+    tifffile.tiffcomment(path, tifffile.tiffcomment(path).replace("slices=2", text))
+    with pytest.raises(ValueError, match=r"a\.tif: "):
+        read_one(path)
+
+
+def test_pages_that_are_written_one_by_one_are_slices(tmp_path, rng):
+    volume = draw(rng, "u2", (4, 20, 30))
+    with tifffile.TiffWriter(tmp_path / "a.tif") as writer:
+        for page in volume:
+            writer.write(page, photometric="minisblack")
+    image = read_file(tmp_path / "a.tif")
+    assert_array_equal(image.pixels, volume)
+    assert image.n_spatial == 3
+
+
+def test_slices_of_cmyk(tmp_path, rng):
+    pixels = draw(rng, "u1", (7, 9, 4))
+    path = save(tmp_path / "a.tif", pixels, photometric="separated")
+    expected = by_pillow(path, "RGB")
+    options = {"photometric": "separated", "metadata": {"axes": "ZYXS"}}
+    path = save(tmp_path / "b.tif", np.stack([pixels, pixels]), **options)
+    assert_array_equal(read_file(path).pixels, np.stack([expected, expected], axis=1))
+    path = save(
+        tmp_path / "c.tif",
+        np.moveaxis(pixels, -1, 0).copy(),
+        photometric="separated",
+        planarconfig="separate",
+    )
+    assert_array_equal(read_file(path).pixels, expected)
+
+
+@pytest.mark.parametrize("different", ["palette", "orientation", "photometric"])
+def test_pages_of_different_meanings_are_refused(different, tmp_path, rng):
+    with tifffile.TiffWriter(tmp_path / "a.tif") as writer:
+        for i in range(2):
+            options = {"photometric": "minisblack"}
+            if different == "palette":
+                options = {"photometric": "palette", "colormap": draw(rng, "u2", (3, 256))}
+            elif different == "orientation":
+                options["extratags"] = [(274, "H", 1, 1 + i, True)]
+            elif i:
+                options = {"photometric": "miniswhite"}
+            writer.write(draw(rng, "u1", (8, 8)), metadata=None, **options)
+    with pytest.raises(ValueError, match=r"a\.tif: the pages of a volume must have one .*reader="):
+        ImageFiles([tmp_path / "a.tif"])
 
 
 def test_pages_of_two_compressions_are_slices(tmp_path, rng):
@@ -508,7 +572,7 @@ def test_ome_that_lacks_pages_is_refused(tmp_path, rng):
     tifffile.imwrite(path, draw(rng, "u1", (4, 7, 9)), ome=True, metadata={"axes": "ZYX"})
     xml = tifffile.tiffcomment(path)
     tifffile.tiffcomment(path, xml.replace('SizeZ="4"', 'SizeZ="6"').replace('"4"', '"6"'))
-    with pytest.raises(ValueError, match=r"a\.ome\.tif: .*(incomplete|fit its pages|lacks)"):
+    with pytest.raises(ValueError, match=r"a\.ome\.tif: .*(damaged|fit its pages|lacks)"):
         read_one(path)
 
 
