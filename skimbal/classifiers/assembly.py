@@ -144,7 +144,7 @@ def _make_net(estimator: CNNClassifier, plan: Plan) -> TrainingNet:
         _module_factory(estimator, plan, module_dtype, optimizer, options),
         criterion=plan.loss.to(module_dtype),
         optimizer=optimizer,
-        lr=estimator.lr,
+        lr=plan.settings.lr,
         lr_schedule=_schedule(estimator, plan),
         max_epochs=plan.settings.epochs,
         batch_size=plan.settings.batch_size,

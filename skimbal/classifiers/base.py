@@ -176,8 +176,12 @@ class BaseCNNClassifier(
         network.
     optimizer : str or torch.optim.Optimizer class, default="adamw"
         Name of a class in :mod:`torch.optim`, in any case, or the class.
-    lr : float, default=3e-3
-        Largest learning rate, dimensionless.
+    lr : float or "auto", default="auto"
+        Largest learning rate, dimensionless. ``"auto"`` is 3e-3 for Adam and its variants in
+        :mod:`torch.optim`, among them AdamW. It is 3e-4 if ``module`` fine-tunes on images: a
+        network that starts from pretrained weights which training changes, such as a
+        :class:`~skimbal.Pretrained` whose backbone is not frozen for the whole fit. For another
+        optimizer it is the default of its class, such as 1e-3 for SGD and 1 for LBFGS.
     lr_schedule : {"cosine", "one_cycle"} or None, default="one_cycle"
         The learning rate at each step of a ``fit``: a warm-up to ``lr`` over the first quarter of
         the steps and then a cosine to 0 (``"one_cycle"``), a cosine from ``lr`` to 0
@@ -187,7 +191,9 @@ class BaseCNNClassifier(
         Number of epochs that ``fit`` trains. ``"auto"`` for images is a budget of steps,
         30 ``n_rows / batch_size``, but at least 3,000 and at most 12,000, rounded up to whole
         epochs of ``sampler``. An epoch then has at most 12,000 steps, or as many as uniform
-        sampling gives if these are more. For bare rows it is 30. If 0, ``fit`` makes the network
+        sampling gives if these are more. If ``module`` fine-tunes on images (see ``lr``), the
+        budget is 10 ``n_rows / batch_size``, at least 300 and at most 6,000 steps. For bare rows
+        ``"auto"`` is 30. If 0, ``fit`` makes the network
         and tries it, and ``transform`` works. A prediction then warns, as the last layer is not
         trained.
     batch_size : int or "auto", default="auto"
@@ -255,6 +261,8 @@ class BaseCNNClassifier(
         Number of steps in these epochs.
     batch_size_ : int
         Largest number of rows in a batch of the training, in samples.
+    lr_ : float
+        Largest learning rate of the training, dimensionless.
 
     See Also
     --------
@@ -309,7 +317,7 @@ class BaseCNNClassifier(
         feature_layer: str | None = None,
         # Optimisation
         optimizer: str | type[torch.optim.Optimizer] = "adamw",
-        lr: float = 3e-3,
+        lr: float | str = "auto",
         lr_schedule: str | None = "one_cycle",
         max_epochs: int | str = "auto",
         batch_size: int | str = "auto",
@@ -670,6 +678,12 @@ class BaseCNNClassifier(
         """Largest number of rows in a batch of the training, in samples."""
         size: int = self.net_.batch_size
         return size
+
+    @property
+    def lr_(self) -> float:
+        """Largest learning rate of the training, dimensionless."""
+        rate: float = self.net_.lr
+        return rate
 
     # Inside ----------------------------------------------------------------------------------
 

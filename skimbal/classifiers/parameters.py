@@ -22,7 +22,9 @@ from skimbal.training import (
     OPTIMIZERS,
     SCHEDULES,
     StandardizedModule,
+    default_rate,
     device_type,
+    is_like_adam,
     takes_several_gradients,
 )
 from skimbal.typing import ClassWeight, is_number
@@ -69,7 +71,7 @@ class CNNClassifier(Protocol):
     module: ModuleSpec
     feature_layer: str | None
     optimizer: str | type[torch.optim.Optimizer]
-    lr: float
+    lr: float | str
     lr_schedule: str | None
     max_epochs: int | str
     batch_size: int | str
@@ -130,7 +132,7 @@ CONSTRAINTS: dict[str, list[object]] = {
     "standardize": [_AUTO, "boolean"],
     "module": [_AUTO, _NAMES_OF_NETWORKS, NetworkSpec, callable],
     "feature_layer": [None, str],
-    "lr": [_AtLeast(Real, 0, open_end=True)],
+    "lr": [_AUTO, _AtLeast(Real, 0, open_end=True)],
     "lr_schedule": [None, _OneOf(SCHEDULES.keys())],
     "max_epochs": [_AUTO, _AtLeast(Integral, 0)],
     "batch_size": [_AUTO, _POSITIVE],
@@ -286,8 +288,15 @@ def find_optimizer(optimizer: str | type[torch.optim.Optimizer]) -> type[torch.o
 
 
 def _check_optimizer(estimator: CNNClassifier) -> None:
-    """Refuse parameters that a step with several gradients cannot honour."""
+    """Refuse parameters that the optimizer cannot honour."""
     optimizer = find_optimizer(estimator.optimizer)
+    if is_auto(estimator.lr) and not is_like_adam(optimizer) and default_rate(optimizer) is None:
+        raise ParameterError(
+            "lr",
+            "a number above 0 with this optimizer",
+            estimator.lr,
+            f"{optimizer.__name__} has no default learning rate.",
+        )
     if not takes_several_gradients(optimizer):
         return
     reason = f"{optimizer.__name__} computes the loss of a batch several times in a step"
@@ -376,6 +385,10 @@ def _check_doubled_options(estimator: CNNClassifier, options: Mapping[str, objec
             "a dict without iterator_train__batch_size, unless iterator_train is in it, too",
             "iterator_train__batch_size",
             "Set the parameter batch_size, by which max_epochs='auto' counts the steps.",
+        )
+    if "optimizer__lr" in options:
+        raise ParameterError(
+            "net", "a dict without optimizer__lr", "optimizer__lr", "Set the parameter lr."
         )
     of_network = [name for name in options if str(name).startswith("module__")]
     if of_network and isinstance(estimator.module, NetworkSpec):

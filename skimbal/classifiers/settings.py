@@ -2,7 +2,7 @@
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from skimbal.augmentation import AugmentSpec
 from skimbal.classifiers.inputs import Rows
@@ -10,9 +10,14 @@ from skimbal.classifiers.parameters import CNNClassifier, find_optimizer, is_aut
 from skimbal.losses import TERMS, MixedLoss, ModuleLoss
 from skimbal.networks import ModuleSpec, NetworkSpec
 from skimbal.sampling import SamplerSpec
-from skimbal.training import batches_in_epoch, takes_several_gradients
+from skimbal.training import (
+    batches_in_epoch,
+    default_rate,
+    is_like_adam,
+    takes_several_gradients,
+)
 
-__all__ = ["BARE_ROWS", "IMAGES", "Defaults", "Settings", "resolve"]
+__all__ = ["BARE_ROWS", "FINE_TUNING", "IMAGES", "Defaults", "Settings", "resolve"]
 
 
 @dataclass(frozen=True)
@@ -30,9 +35,13 @@ class Defaults:
     n_visits: int = 30
     least_steps: int = 3000
     most_steps: int = 12000
+    #: Learning rate of AdamW and its relatives.
+    lr: float = 3e-3
 
 
 IMAGES = Defaults("residual", "balanced", "light", {2: 32, 3: 16})
+#: Images, for a network whose pretrained weights are trained.
+FINE_TUNING = replace(IMAGES, n_visits=10, least_steps=300, most_steps=6000, lr=3e-4)
 #: Rows without ``input_shape``: nothing is known of neighbouring pixels.
 BARE_ROWS = Defaults("small", "uniform", None, {2: 64, 3: 64}, epochs=30)
 #: Most numbers in a batch of images.
@@ -47,6 +56,7 @@ class Settings:
     sampler: SamplerSpec
     augment: AugmentSpec
     standardize: bool
+    lr: float
     batch_size: int
     epoch_length: int | str | None
     #: Epochs of a ``fit``, and the batches in one of them.
@@ -59,7 +69,7 @@ class Settings:
         module = re.sub(r"\n\s*", " ", repr(self.module))
         return (
             f"module={module}, sampler={self.sampler!r}, augment={self.augment!r}, "
-            f"standardize={self.standardize}, batch_size={self.batch_size}, "
+            f"standardize={self.standardize}, lr={self.lr:g}, batch_size={self.batch_size}, "
             f"max_epochs={self.epochs} of {self.n_batches} steps, in all "
             f"{self.epochs * self.n_batches} steps"
         )
@@ -72,9 +82,11 @@ def resolve(
     crop_size: tuple[int, ...] | None,
 ) -> Settings:
     """Choose a value for each parameter that is ``"auto"``, by the training rows."""
+    spec = estimator.module if isinstance(estimator.module, NetworkSpec) else None
     defaults = IMAGES if train.are_images else BARE_ROWS
+    if train.are_images and spec is not None and spec.fine_tunes:
+        defaults = FINE_TUNING
     module = defaults.module if is_auto(estimator.module) else estimator.module
-    spec = module if isinstance(module, NetworkSpec) else None
     sampler, augment = estimator.sampler, estimator.augment
     if is_auto(sampler):
         is_free = "iterator_train" not in (estimator.net or {}) and not _corrects(estimator, loss)
@@ -100,8 +112,9 @@ def resolve(
     standardize = estimator.standardize
     if isinstance(standardize, str):
         standardize = not (spec and spec.normalizes_input)
+    lr = _learning_rate(estimator, defaults)
     return Settings(
-        module, sampler, augment, standardize, batch_size, epoch_length, epochs, n_batches
+        module, sampler, augment, standardize, lr, batch_size, epoch_length, epochs, n_batches
     )
 
 
@@ -109,6 +122,15 @@ def _corrects(estimator: CNNClassifier, loss: MixedLoss | ModuleLoss) -> bool:
     """Tell whether loss or weights correct for class frequency, which a sampler would do twice."""
     by_loss = any(TERMS[name].of_classes is not None for name in loss.factors)
     return by_loss or estimator.class_weight is not None
+
+
+def _learning_rate(estimator: CNNClassifier, defaults: Defaults) -> float:
+    """Return the rate for this network, or the default of an optimizer with another scale."""
+    if not isinstance(estimator.lr, str):
+        return estimator.lr
+    optimizer = find_optimizer(estimator.optimizer)
+    own = None if is_like_adam(optimizer) else default_rate(optimizer)
+    return defaults.lr if own is None else own
 
 
 def _batch_size(

@@ -111,6 +111,13 @@ class SliceNet(NetworkSpec):
         """Whether no weight before the pooling is trained."""
         return self._backbone_is_frozen() and self.adapter is None
 
+    @property
+    def fine_tunes(self) -> bool:  # type: ignore[override]
+        """Whether training changes a pretrained backbone, by its weights or by adapters."""
+        if not isinstance(self.backbone, NetworkSpec):
+            return False
+        return self.backbone.fine_tunes or self.adapter is not None
+
     def _backbone_is_frozen(self) -> bool:
         return isinstance(self.backbone, NetworkSpec) and self.backbone.freezes_backbone
 

@@ -198,7 +198,7 @@ BAD_PARAMS = [
         ["feature_layer must", "got 'turned'", "a tensor with one entry", "gets something else"],
     ),
     *refuses("lr_schedule", "linear", 0.1),
-    *refuses("lr", np.nan, -1e-3, 0, np.inf, "0.1", None, True, [0.1]),
+    *refuses("lr", np.nan, -1e-3, 0, np.inf, "0.1", "Auto", None, True, [0.1]),
     *(
         case
         for name in ("batch_size", "max_epochs", "micro_batch_size", "n_tta")
@@ -255,7 +255,8 @@ BAD_PARAMS = [
         + ("iterator_train__sampler", "iterator_train__classes", "iterator_train__epoch_length"),
     ),
     ({"net": {"iterator_train__batch_size": 4}}, ["net must be ", "parameter batch_size"]),
-    ({"net": {"optimizer__lr": -1}}, ["learning rate", "-1"]),
+    ({"net": {"optimizer__lr": 1e-3}}, ["net must be ", "got 'optimizer__lr'", "parameter lr"]),
+    ({"net": {"optimizer__weight_decay": -1}}, ["weight_decay", "-1"]),
     ({"net": {"module__width": 0}}, ["width", "got 0", "width=0"]),
     refuses_option("callbacks__stop__patience", 2),
     *(

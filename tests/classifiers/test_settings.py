@@ -14,11 +14,12 @@ from imblearn.over_sampling import RandomOverSampler
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
-from skorch.callbacks import LRScheduler
+from sklearn.model_selection import GridSearchCV
+from skorch.callbacks import Callback, LRScheduler
 from torch import nn
 from torch.utils.data import DataLoader
 
-from skimbal import CNN2DClassifier, CNN3DClassifier, LossMix, Pretrained
+from skimbal import CNN2DClassifier, CNN3DClassifier, LossMix, Pretrained, SliceNet
 from skimbal.augmentation import RandomFlip, RandomGamma
 from skimbal.classifiers import settings
 from skimbal.classifiers.inputs import Rows
@@ -217,6 +218,129 @@ def test_network_that_normalises_is_neither_standardised_nor_augmented(refused):
     assert resolve(given, rows).augment == "flip"
     clf = CNN2DClassifier(module=Normalizing(), standardize=True)
     refused(lambda: clf.fit(X, y), "standardize must be 'auto' or False", "got True", "twice")
+
+
+# Learning rate ----------------------------------------------------------------------------------
+
+
+class Tuned(NetworkSpec):
+    """A network whose pretrained weights are trained, unless they are frozen."""
+
+    def __init__(self, fine_tunes=True):
+        self.fine_tunes = fine_tunes
+
+    def build(self, in_channels, n_classes, spatial_shape, pixels=None):
+        return nn.Sequential(nn.Flatten(), nn.LazyLinear(n_classes))
+
+
+class SlowSGD(torch.optim.SGD):
+    """A class of the user, with a default."""
+
+    def __init__(self, params, lr=1e-6):
+        super().__init__(params, lr)
+
+
+class StrictSGD(torch.optim.SGD):
+    """A class of the user, without a default."""
+
+    def __init__(self, params, lr):
+        super().__init__(params, lr)
+
+
+@pytest.mark.parametrize(
+    ("module", "optimizer", "expected"),
+    [
+        ("auto", "adamw", 3e-3),
+        (SmallCNN, "nadam", 3e-3),
+        (Tuned(False), "Adam", 3e-3),
+        (Tuned(), "adamw", 3e-4),
+        (Tuned(), torch.optim.AdamW, 3e-4),
+        (SliceNet(Tuned()), "adamw", 3e-4),
+        (Tuned(), "sgd", 1e-3),
+        ("auto", "sgd", 1e-3),
+        ("auto", SlowSGD, 1e-6),
+        ("auto", "lbfgs", 1),
+    ],
+)
+def test_learning_rate(module, optimizer, expected):
+    params = {"module": module, "optimizer": optimizer}
+    assert settings_of(20, (1, 4, 4), **params).lr == expected
+    assert settings_of(20, (1, 4, 4), **params, lr=0.5).lr == 0.5
+    bare = settings_of(20, (1, 1, 16), are_images=False, **params)
+    assert bare.lr == (3e-3 if expected == 3e-4 else expected)
+
+
+def test_optimizer_without_a_default_rate_needs_a_number(refused):
+    clf = tiny(optimizer=StrictSGD, lr="auto")
+    words = "lr must be a number above 0 with this optimizer", "got 'auto'", "StrictSGD"
+    refused(lambda: clf.fit("no images", [0, 1]), *words)
+    assert settings_of(20, (1, 4, 4), optimizer=StrictSGD, lr=0.1).lr == 0.1
+
+
+@pytest.mark.parametrize(
+    ("n_rows", "n_steps"), [(160, 300), (600, 300), (4_800, 1_500), (100_000, 6_000)]
+)
+def test_fine_tuning_takes_fewer_steps(n_rows, n_steps):
+    params = {"sampler": "uniform", "epoch_length": 10}
+    found = settings_of(n_rows, (1, 4, 4), module=Tuned(), **params)
+    assert found.epochs * found.n_batches == n_steps
+    frozen = settings_of(n_rows, (1, 4, 4), module=Tuned(False), **params)
+    assert frozen.epochs * frozen.n_batches >= 3_000
+    bare = settings_of(n_rows, (1, 1, 16), are_images=False, module=Tuned())
+    assert bare.epochs == 30
+
+
+class Rates(Callback):
+    """Keep the largest learning rate of each epoch."""
+
+    def on_train_begin(self, net, **kwargs):
+        self.seen_ = []
+
+    def on_epoch_end(self, net, **kwargs):
+        self.seen_.append(max(group["lr"] for group in net.optimizer_.param_groups))
+
+
+@pytest.mark.parametrize("fine_tunes", [False, True])
+def test_training_uses_the_rate_of_the_network(fine_tunes, capsys):
+    X, y = images(n=40)
+    expected = 3e-4 if fine_tunes else 3e-3
+    clf = CNN2DClassifier(
+        module=Tuned(fine_tunes),
+        max_epochs=2,
+        lr_schedule=None,
+        callbacks=[("rates", Rates())],
+        random_state=0,
+        verbose=1,
+    ).fit(X, y)
+    assert f", lr={expected:g}, " in capsys.readouterr().out
+    clf.set_params(verbose=0)
+    assert clf.lr_ == expected
+    assert clf.lr == clone(clf).lr == "auto"
+    assert dict(clf.net_.callbacks_)["rates"].seen_ == [expected] * 2
+    given = clone(clf).set_params(lr=expected).fit(X, y)
+    assert_same_weights(clf, given)
+    for again in (clf.partial_fit, clf.set_params(warm_start=True).fit):
+        again(X, y)
+        assert clf.lr_ == expected
+        assert dict(clf.net_.callbacks_)["rates"].seen_[-1] == expected
+    partial = clone(clf).partial_fit(X, y, classes=[0, 1])
+    assert dict(partial.net_.callbacks_)["rates"].seen_ == [expected]
+
+
+def test_schedules_begin_with_the_rate_of_the_network():
+    X, y = images(n=40)
+    own = LRScheduler("StepLR", step_size=1, gamma=0.5)
+    clf = CNN2DClassifier(module=Tuned(), max_epochs=3, callbacks=[own], random_state=0).fit(X, y)
+    assert_allclose(clf.history_[:, "event_lr"], [3e-4, 1.5e-4, 0.75e-4])
+
+
+def test_a_search_over_rates_and_networks():
+    X, y = images(n=40)
+    grid = {"lr": ["auto", 0.01], "module__fine_tunes": [True, False]}
+    clf = CNN2DClassifier(module=Tuned(), max_epochs=1, random_state=0)
+    search = GridSearchCV(clf, grid, cv=2, error_score="raise").fit(X, y)
+    best = search.best_estimator_
+    assert best.lr_ == {"auto": 3e-4 if best.module.fine_tunes else 3e-3}.get(best.lr, 0.01)
 
 
 # Epochs --------------------------------------------------------------------------------------

@@ -186,6 +186,22 @@ class WithFactors(nn.Module):
         self.requires_grad_(True)
 
 
+@pytest.mark.parametrize(
+    ("backbone", "adapter", "expected"),
+    [
+        ("small", None, False),
+        (WithFactors, None, False),
+        (Pretrained(WithFactors), None, True),
+        (Pretrained(WithFactors, freeze="norm"), None, True),
+        (Pretrained(WithFactors, freeze="backbone"), None, False),
+        (Pretrained(WithFactors, freeze="backbone"), 2, True),
+        (Pretrained(WithFactors, freeze="backbone", unfreeze_at=1), None, True),
+    ],
+)
+def test_the_backbone_tells_whether_training_fine_tunes(backbone, adapter, expected):
+    assert SliceNet(backbone, adapter=adapter).fine_tunes == expected
+
+
 def test_the_backbone_decides_about_its_learning_rates_and_its_unfreezing():
     net = build(backbone=lambda in_channels, n_classes: WithFactors().requires_grad_(False))
     assert net.learning_rate_factors() == {"backbone.layers.1.weight": 0.1}
