@@ -121,10 +121,11 @@ class BaseCNNClassifier(
         ``train_split``. A sampler that computes with pixels goes before the classifier, in a
         :class:`~skimbal.NDSampler`. ``"auto"`` is ``"balanced"`` for images and ``"uniform"`` for
         bare rows. It is also ``"uniform"`` if ``class_weight`` or a term of the loss corrects for
-        class frequency, or ``net["iterator_train"]`` makes the batches. On VesselMNIST3D the
-        defaults (``"ce"``, balanced batches) have a test AUC of 0.967 and a balanced accuracy of
-        0.895 (five seeds), ``"ce"`` with uniform batches 0.925 and 0.773, ``"ce+mcc"`` with
-        balanced batches 0.971 and 0.904 (one seed each).
+        class frequency, a loss module has unequal weights of the classes, such as
+        ``CrossEntropyLoss(weight=...)``, or ``net["iterator_train"]`` makes the batches. On
+        VesselMNIST3D the defaults (``"ce"``, balanced batches) have a test AUC of 0.967 and a
+        balanced accuracy of 0.895 (five seeds), ``"ce"`` with uniform batches 0.925 and 0.773,
+        ``"ce+mcc"`` with balanced batches 0.971 and 0.904 (one seed each).
     epoch_length : int, "uniform" or None, default=None
         Number of batches in an epoch, ``"uniform"`` for as many batches as uniform sampling gives,
         or None for as many as ``sampler`` gives. An epoch that is shorter than the epoch of the
@@ -728,7 +729,7 @@ class BaseCNNClassifier(
             check_processes(settings, loss, strategy, train, processes.n_processes)
         if start.warns:
             warn_of_known_trouble(self, settings, loss, strategy, len(rows.labels))
-            warn_of_two_corrections(self, settings)
+            warn_of_two_corrections(self, settings, loss)
         numbers = rows.labels.tolist(), settings.batch_size, settings.epochs
         processes.check_same(lambda: (*numbers, train.checksum, valid and valid.checksum))
 

@@ -2,7 +2,11 @@
 
 import math
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+
+import numpy as np
+from torch import Tensor, nn
 
 from skimbal.augmentation import AugmentSpec
 from skimbal.classifiers.inputs import Rows
@@ -16,8 +20,9 @@ from skimbal.training import (
     is_like_adam,
     takes_several_gradients,
 )
+from skimbal.typing import is_number
 
-__all__ = ["BARE_ROWS", "FINE_TUNING", "IMAGES", "Defaults", "Settings", "resolve"]
+__all__ = ["BARE_ROWS", "FINE_TUNING", "IMAGES", "Defaults", "Settings", "find_alpha", "resolve"]
 
 
 @dataclass(frozen=True)
@@ -89,8 +94,9 @@ def resolve(
     module = defaults.module if is_auto(estimator.module) else estimator.module
     sampler, augment = estimator.sampler, estimator.augment
     if is_auto(sampler):
-        is_free = "iterator_train" not in (estimator.net or {}) and not _corrects(estimator, loss)
-        sampler = defaults.sampler if is_free else "uniform"
+        brings_batches = "iterator_train" in (estimator.net or {})
+        corrects = _corrects(estimator, loss, len(train.labels))
+        sampler = "uniform" if brings_batches or corrects else defaults.sampler
     if is_auto(augment):
         # Kept features of a frozen backbone, and the gradients of a step, are of the same images.
         freezes = spec is not None and spec.freezes_backbone
@@ -118,10 +124,44 @@ def resolve(
     )
 
 
-def _corrects(estimator: CNNClassifier, loss: MixedLoss | ModuleLoss) -> bool:
+#: Attributes in which loss modules of torch, MONAI, kornia and others keep weights of classes.
+_CLASS_WEIGHTS = ("weight", "weights", "class_weight", "class_weights", "pos_weight", "alpha")
+
+
+def _corrects(estimator: CNNClassifier, loss: MixedLoss | ModuleLoss, n_classes: int) -> bool:
     """Tell whether loss or weights correct for class frequency, which a sampler would do twice."""
-    by_loss = any(TERMS[name].of_classes is not None for name in loss.factors)
-    return by_loss or estimator.class_weight is not None
+    by_term = any(TERMS[name].of_classes is not None for name in loss.factors)
+    return by_term or _weighs_classes(loss, n_classes) or estimator.class_weight is not None
+
+
+def _weighs_classes(loss: MixedLoss | ModuleLoss, n_classes: int) -> bool:
+    """Tell whether a loss module has unequal weights of the classes."""
+    for name, weights in _class_weights(loss):
+        if len(weights) == n_classes and len(set(weights)) > 1:
+            return True
+        # The weight of the second of two classes, with one logit for both.
+        if name == "pos_weight" and len(weights) == 1 and weights != [1]:
+            return True
+    return False
+
+
+def find_alpha(loss: MixedLoss | ModuleLoss) -> float | None:
+    """Return the number alpha of a foreign focal loss, which may weigh classes or all rows."""
+    numbers = [w[0] for name, w in _class_weights(loss) if name == "alpha" and len(w) == 1]
+    return next((alpha for alpha in numbers if 0 < alpha < 1 and alpha != 0.5), None)
+
+
+def _class_weights(loss: nn.Module) -> Iterator[tuple[str, list[float]]]:
+    """Yield the numbers of a loss module, and of its parts, that may be weights of classes."""
+    for module in loss.modules():
+        for name in _CLASS_WEIGHTS:
+            value = getattr(module, name, None)
+            if isinstance(value, Tensor | np.ndarray):
+                value = value.tolist()
+            entries = value if isinstance(value, list | tuple) else [value]
+            numbers = [entry for entry in entries if is_number(entry)]
+            if len(numbers) == len(entries):
+                yield name, numbers
 
 
 def _learning_rate(estimator: CNNClassifier, defaults: Defaults) -> float:

@@ -9,7 +9,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from skimbal.classifiers.inputs import Rows
 from skimbal.classifiers.parameters import CNNClassifier, find_optimizer, is_auto
-from skimbal.classifiers.settings import Settings
+from skimbal.classifiers.settings import Settings, find_alpha
 from skimbal.exceptions import CollapseWarning, ParameterError
 from skimbal.generators import generator_states, restore
 from skimbal.losses import MixedLoss, ModuleLoss
@@ -221,13 +221,21 @@ def warn_of_known_trouble(
         )
 
 
-def warn_of_two_corrections(estimator: CNNClassifier, settings: Settings) -> None:
-    """Warn of a default sampler and a prediction that both correct for class frequency."""
-    is_default = is_auto(estimator.sampler) and settings.sampler == "balanced"
-    if is_default and estimator.logit_adjustment:
+def warn_of_two_corrections(
+    estimator: CNNClassifier, settings: Settings, loss: MixedLoss | ModuleLoss
+) -> None:
+    """Warn of a default sampler, and a prediction or a loss that also corrects class frequency."""
+    if not (is_auto(estimator.sampler) and settings.sampler == "balanced"):
+        return
+    tau, alpha = estimator.logit_adjustment, find_alpha(loss)
+    found = []
+    if tau:
+        found.append(f"logit_adjustment={tau} corrects for class frequency once more")
+    if alpha is not None:
+        found.append(f"alpha={alpha:g} of the loss {loss.name} may weigh the classes, too")
+    if found:
         warnings.warn(
-            "sampler='auto' is 'balanced' for these images, and logit_adjustment="
-            f"{estimator.logit_adjustment} corrects for class frequency once more. Set "
+            f"sampler='auto' is 'balanced' for these images, and {', and '.join(found)}. Set "
             "sampler='uniform' to correct once, or sampler='balanced' to do both.",
             UserWarning,
             stacklevel=4,

@@ -201,6 +201,77 @@ def test_class_frequency_is_not_corrected_twice(params):
     assert resolve(CNN2DClassifier(loss=nn.MultiMarginLoss), rows).sampler == "balanced"
 
 
+def cross_entropy(**params):
+    return nn.CrossEntropyLoss(**{n: torch.tensor(values) for n, values in params.items()})
+
+
+class ForeignLoss(nn.Module):
+    """A loss with attributes as loss modules of other packages have them."""
+
+    def __init__(self, part=None, **attributes):
+        super().__init__()
+        self.part = part
+        for name, value in attributes.items():
+            setattr(self, name, value)
+
+    def forward(self, logits, target):
+        return nn.functional.cross_entropy(logits, target)
+
+
+class Weighted(nn.CrossEntropyLoss):
+    def __init__(self):
+        super().__init__(weight=torch.tensor([1.0, 9.0]))
+
+
+WEIGHS_CLASSES = [
+    cross_entropy(weight=[1.0, 9.0]),
+    Weighted,
+    nn.MultiMarginLoss(weight=torch.tensor([0.2, 0.8], dtype=torch.bfloat16)),
+    ForeignLoss(cross_entropy(weight=[1.0, 9.0])),
+    ForeignLoss(class_weight=[1, 9]),
+    ForeignLoss(class_weights=np.array([1, 9])),
+    ForeignLoss(weights=(1.0, 9.0)),
+    ForeignLoss(alpha=torch.tensor([0.25, 0.75])),
+    ForeignLoss(alpha=nn.Parameter(torch.tensor([0.25, 0.75]))),
+    ForeignLoss(pos_weight=torch.tensor(9.0)),
+    ForeignLoss(nn.BCEWithLogitsLoss(pos_weight=torch.tensor([9.0]))),
+]
+WEIGHS_NO_CLASS = [
+    nn.CrossEntropyLoss,
+    cross_entropy(weight=[2.0, 2.0]),
+    ForeignLoss(nn.BCEWithLogitsLoss(pos_weight=torch.tensor([1.0]))),
+    ForeignLoss(weight="mean", alpha=None, weights=[[1, 2], [3, 4]], pos_weight=np.eye(2)),
+    ForeignLoss(nn.Linear(2, 2), class_weight=[1, 2, 3]),
+    *(ForeignLoss(alpha=alpha) for alpha in (0, 0.5, 1, 2.0, np.nan, True)),
+]
+
+
+@pytest.mark.parametrize("loss", WEIGHS_CLASSES, ids=str)
+def test_loss_module_that_weighs_classes_has_uniform_batches(loss):
+    rows = rows_of(20, (1, 4, 4))
+    assert resolve(CNN2DClassifier(loss=loss), rows).sampler == "uniform"
+    assert resolve(CNN2DClassifier(loss=loss, sampler="balanced"), rows).sampler == "balanced"
+
+
+@pytest.mark.parametrize("loss", WEIGHS_NO_CLASS, ids=str)
+def test_loss_module_that_weighs_no_class_has_balanced_batches(loss):
+    assert resolve(CNN2DClassifier(loss=loss), rows_of(20, (1, 4, 4))).sampler == "balanced"
+    assert settings.find_alpha(get_loss(loss)) is None
+
+
+@pytest.mark.parametrize("alpha", [0.25, torch.tensor(0.75)])
+def test_alpha_that_may_weigh_classes_is_told(alpha):
+    X, y = images(n=20)
+    clf = CNN2DClassifier(ForeignLoss(ForeignLoss(alpha=alpha)), max_epochs=1)
+    words = rf"sampler='auto' .* and alpha={alpha:g} of the loss ForeignLoss may weigh the classes"
+    with pytest.warns(UserWarning, match=words):
+        clf.fit(X, y)
+    assert clf.net_.get_params()["iterator_train__sampler"] == "balanced"
+    for sampler in ("uniform", "balanced"):
+        log = caught(lambda s=sampler: clone(clf).set_params(sampler=s).fit(X, y))
+        assert not [item for item in log if "alpha" in str(item.message)]
+
+
 class Normalizing(NetworkSpec):
     normalizes_input = True
     freezes_backbone = True
