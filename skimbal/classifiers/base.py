@@ -37,7 +37,9 @@ from skimbal.classifiers.splitting import split_rows
 from skimbal.classifiers.trials import (
     check_loss,
     check_processes,
+    corrects_by_default,
     warn_of_known_trouble,
+    warn_of_late_correction,
     warn_of_one_class,
     warn_of_two_corrections,
     warn_of_untrained,
@@ -296,6 +298,8 @@ class BaseCNNClassifier(
     _class_mass: np.ndarray
     #: Epochs that were trained before the present history began.
     _epochs_before: int
+    #: ``logit_adjustment`` that the fit knew of, if its default sampler corrects already.
+    _known_tau: float | None
 
     def __init__(
         self,
@@ -730,6 +734,7 @@ class BaseCNNClassifier(
         if start.warns:
             warn_of_known_trouble(self, settings, loss, strategy, len(rows.labels))
             warn_of_two_corrections(self, settings, loss)
+            self._known_tau = self.logit_adjustment if corrects_by_default(self, settings) else None
         numbers = rows.labels.tolist(), settings.batch_size, settings.epochs
         processes.check_same(lambda: (*numbers, train.checksum, valid and valid.checksum))
 
@@ -759,6 +764,8 @@ class BaseCNNClassifier(
         if self._epochs_before + self.n_epochs_ == 0:
             warn_of_untrained()
         if tau:
+            if self._known_tau not in (None, tau):
+                warn_of_late_correction(self)
             shift = torch.from_numpy(tau * log_prior(self.class_prior_))
             of_logits = function
 
