@@ -31,6 +31,7 @@ from skimbal.classifiers.parameters import (
     check_crop_size,
     check_n_tta,
     check_parameters,
+    listing_auto,
 )
 from skimbal.classifiers.settings import resolve
 from skimbal.classifiers.splitting import split_rows
@@ -481,7 +482,7 @@ class BaseCNNClassifier(
             If batches are too small to hold every class and loss or sampler needs every class, or
             if a splitter or callable as ``train_split`` puts groups on both sides.
         """
-        with _rolled_back_on_error(self):
+        with _rolled_back_on_error(self), listing_auto(self, "augment", "sampler"):
             check_constraints(self, ["warm_start"])
             goes_on = self.warm_start and hasattr(self, "net_")
             start = WarmNet(**self._past()) if goes_on else NewNet()
@@ -523,7 +524,7 @@ class BaseCNNClassifier(
             If ``classes`` is missing in the first call or differs later, a label is not among
             them, or a parameter or the data cannot be used.
         """
-        with _rolled_back_on_error(self):
+        with _rolled_back_on_error(self), listing_auto(self, "augment", "sampler"):
             if hasattr(self, "net_"):
                 check_class_argument(classes, self.classes_)
                 start: NewNet = SameNet(**self._past(), class_mass=self._class_mass)

@@ -5,6 +5,7 @@ import inspect
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from numbers import Integral, Real
 from typing import Protocol
 
@@ -41,6 +42,7 @@ __all__ = [
     "check_parameters",
     "find_optimizer",
     "is_auto",
+    "listing_auto",
 ]
 
 DTYPES = {
@@ -170,6 +172,20 @@ def is_auto(value: object) -> bool:
     return isinstance(value, str) and value == "auto"
 
 
+@contextmanager
+def listing_auto(estimator: CNNClassifier, *names: str) -> Iterator[None]:
+    """Add "auto" to the values that an error accepts, which is of a function that has no "auto"."""
+    try:
+        yield
+    except ParameterError as error:
+        name, expected = error.parameter, error.expected
+        # An entry of a list cannot be "auto", either.
+        if name not in names or error.got is not getattr(estimator, name) or "'auto'" in expected:
+            raise
+        comma = ", " if "," in expected else " or "
+        raise ParameterError(name, f"'auto'{comma}{expected}", error.got, error.remedy) from None
+
+
 def check_constraints(estimator: CNNClassifier, names: Iterable[str] = CONSTRAINTS) -> None:
     """Refuse a parameter that meets none of its constraints."""
     for name in names:
@@ -221,7 +237,8 @@ def _check_module(estimator: CNNClassifier) -> None:
     if isinstance(module, nn.Module):
         raise ParameterError(
             "module",
-            f"{_NAMES_OF_NETWORKS} or a factory f(in_channels, n_classes), not a network",
+            f"{_AUTO}, {_NAMES_OF_NETWORKS}, a NetworkSpec or a factory f(in_channels, n_classes), "
+            "not a network",
             type(module),
             "Wrap the call that builds the network in a function.",
         )
@@ -248,7 +265,7 @@ def check_n_tta(estimator: CNNClassifier, augments: bool, mirrors: bool) -> int 
     if estimator.n_tta > 1 and not augments:
         raise ParameterError(
             "n_tta",
-            "1 after a fit without augment and crop_size",
+            "'auto' or 1 after a fit without augment and crop_size",
             estimator.n_tta,
             "All passes over an image would be the same. Set augment, such as augment='flip', and "
             "fit again, or set n_tta=1.",
@@ -305,7 +322,7 @@ def _check_optimizer(estimator: CNNClassifier) -> None:
         name = "augment" if given else "crop_size"
         raise ParameterError(
             name,
-            "None with this optimizer",
+            "'auto' or None with this optimizer" if given else "None with this optimizer",
             getattr(estimator, name),
             f"{reason}, and augment and crop_size would change the images each time. Use another "
             "optimizer.",
@@ -355,8 +372,9 @@ def _check_net(estimator: CNNClassifier) -> None:
                 name,
                 "Other options have a parameter of the classifier, or the fit sets them.",
             )
+    sampler = estimator.sampler
     for name, expected, is_default in (
-        ("sampler", "'uniform'", is_auto(estimator.sampler) or is_uniform(estimator.sampler)),
+        ("sampler", "'auto' or 'uniform'", is_auto(sampler) or is_uniform(sampler)),
         ("epoch_length", "None", estimator.epoch_length is None),
     ):
         if brings_batches and not is_default:

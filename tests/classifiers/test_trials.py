@@ -71,7 +71,7 @@ def own_generator():
         ({"crop_size": 0}, ValueError, "crop_size must be .* got 0"),
         ({"crop_size": 4.0}, ValueError, r"crop_size must be .* got 4\.0"),
         ({"n_tta": 0, "augment": "flip"}, ValueError, "n_tta must be .* got 0"),
-        ({"n_tta": 2}, ValueError, "n_tta must be 1 .* got 2"),
+        ({"n_tta": 2}, ValueError, "n_tta must be 'auto' or 1 .* got 2"),
         ({"net": {"augmentation": ()}}, ValueError, "net must be .* got 'augmentation'"),
     ],
 )
