@@ -6,6 +6,7 @@ import os
 import re
 import sys
 import warnings
+from argparse import ArgumentTypeError
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -167,8 +168,7 @@ def _compare(argv: Sequence[str]) -> int:
     options = _options_of_study()
     parser.add_options(options)
     parser.add_options(_options_of_classifiers(_DEFAULTS))
-    parser.add_options(_LEARNING_RATE)
-    parser.add_options(_OUTPUTS_OF_STUDY)
+    parser.add_options(_OF_STUDY)
     args = parser.parse_args(argv)
     if args.test and args.cv is not None:
         parser.error("--cv divides the rows, but --test has its own test rows. Give one of them.")
@@ -246,12 +246,8 @@ class _PerAxis(argparse.Action):
 
 def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1; got {text!r}.")
+        raise ArgumentTypeError(f"must be a whole number of at least 1; got {text!r}.")
     return int(text)
-
-
-def _count_or_auto(text: str) -> int | str:
-    return text if text == "auto" else _count(text)
 
 
 def _jobs(text: str) -> int:
@@ -260,9 +256,7 @@ def _jobs(text: str) -> int:
 
 def _seed(text: str) -> int:
     if not text.isdecimal() or int(text) >= 2**32:
-        raise argparse.ArgumentTypeError(
-            f"must be a whole number from 0 to 2^32 - 1; got {text!r}."
-        )
+        raise ArgumentTypeError(f"must be a whole number from 0 to 2^32 - 1; got {text!r}.")
     return int(text)
 
 
@@ -272,8 +266,16 @@ def _positive(text: str) -> float:
     except ValueError:
         value = math.nan
     if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"must be a number above 0; got {text!r}.")
+        raise ArgumentTypeError(f"must be a number above 0; got {text!r}.")
     return value
+
+
+def _auto_or(number: Callable[[str], float], text: str) -> float | str:
+    """Return a number, or the word auto."""
+    try:
+        return text if text == "auto" else number(text)
+    except ArgumentTypeError as error:
+        raise ArgumentTypeError(str(error).replace("must be", "must be auto or", 1)) from None
 
 
 def _names(text: str) -> list[str]:
@@ -296,7 +298,8 @@ _DEFAULTS = CNN2DClassifier()
 _PLAIN = CNN2DClassifier(module="small", augment=None, max_epochs=8, batch_size=64)
 #: Settings that several options have.
 _N = {"type": _count, "metavar": "N"}
-_AUTO = {"type": _count_or_auto, "metavar": "N|auto"}
+_AUTO = {"type": partial(_auto_or, _count), "metavar": "N|auto"}
+_RATE = {"type": partial(_auto_or, _positive), "metavar": "X|auto"}
 _PER_AXIS = {"nargs": "+", "action": _PerAxis, "metavar": "N"}
 _FILE = {"type": Path, "metavar": "FILE.csv"}
 
@@ -357,11 +360,9 @@ _FOLDER: Options = {
         choices=("raise", "skip"),
     ),
 }
-#: Parameter of the classifiers that only a study sets.
-_LEARNING_RATE: Options = {
-    "lr": _option("--lr", "learning rate", type=_positive, default=_DEFAULTS.lr, metavar="X"),
-}
-_OUTPUTS_OF_STUDY: Options = {
+#: Options that only a study has.
+_OF_STUDY: Options = {
+    "lr": _option("--lr", "learning rate", default=_DEFAULTS.lr, **_RATE),
     "html": _option(
         "--html",
         "new file for a report with pictures and code. It needs pip install 'skimbal[study]'",
