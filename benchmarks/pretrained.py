@@ -74,7 +74,7 @@ def make(arm: str, pixels: int, epochs: int, seed: int) -> Any:
         features = CNN2DClassifier(module=spec, random_state=seed, max_epochs=0)
         head = LogisticRegression(C=0.01, class_weight="balanced", max_iter=1000)
         return make_pipeline(features, StandardScaler(), head)
-    return CNN2DClassifier(module=spec, lr=3e-3, **options)
+    return CNN2DClassifier(module=spec, **options)
 
 
 def timed_fit(arm: str, X: np.ndarray, y: np.ndarray, *args: Any) -> tuple[Any, float]:

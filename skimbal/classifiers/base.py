@@ -182,7 +182,7 @@ class BaseCNNClassifier(
         Name of a class in :mod:`torch.optim`, in any case, or the class.
     lr : float or "auto", default="auto"
         Largest learning rate, dimensionless. ``"auto"`` is 3e-3 for Adam and its variants in
-        :mod:`torch.optim`, among them AdamW. It is 3e-4 if ``module`` fine-tunes on images: a
+        :mod:`torch.optim`, among them AdamW. It is 1e-3 if ``module`` fine-tunes on images: a
         network that starts from pretrained weights which training changes, such as a
         :class:`~skimbal.Pretrained` whose backbone is not frozen for the whole fit. For another
         optimizer it is the default of its class, such as 1e-3 for SGD and 1 for LBFGS.

@@ -46,7 +46,7 @@ class Defaults:
 
 IMAGES = Defaults("residual", "balanced", "light", {2: 32, 3: 16})
 #: Images, for a network whose pretrained weights are trained.
-FINE_TUNING = replace(IMAGES, n_visits=10, least_steps=300, most_steps=6000, lr=3e-4)
+FINE_TUNING = replace(IMAGES, n_visits=10, least_steps=300, most_steps=6000, lr=1e-3)
 #: Rows without ``input_shape``: nothing is known of neighbouring pixels.
 BARE_ROWS = Defaults("small", "uniform", None, {2: 64, 3: 64}, epochs=30)
 #: Most numbers in a batch of images.

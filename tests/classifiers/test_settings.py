@@ -324,9 +324,9 @@ class StrictSGD(torch.optim.SGD):
         ("auto", "adamw", 3e-3),
         (SmallCNN, "nadam", 3e-3),
         (Tuned(False), "Adam", 3e-3),
-        (Tuned(), "adamw", 3e-4),
-        (Tuned(), torch.optim.AdamW, 3e-4),
-        (SliceNet(Tuned()), "adamw", 3e-4),
+        (Tuned(), "adamw", 1e-3),
+        (Tuned(), torch.optim.AdamW, 1e-3),
+        (SliceNet(Tuned()), "adamw", 1e-3),
         (Tuned(), "sgd", 1e-3),
         ("auto", "sgd", 1e-3),
         ("auto", SlowSGD, 1e-6),
@@ -338,7 +338,7 @@ def test_learning_rate(module, optimizer, expected):
     assert settings_of(20, (1, 4, 4), **params).lr == expected
     assert settings_of(20, (1, 4, 4), **params, lr=0.5).lr == 0.5
     bare = settings_of(20, (1, 1, 16), are_images=False, **params)
-    assert bare.lr == (3e-3 if expected == 3e-4 else expected)
+    assert bare.lr == (expected if optimizer in ("sgd", SlowSGD, "lbfgs") else 3e-3)
 
 
 def test_optimizer_without_a_default_rate_needs_a_number(refused):
@@ -374,7 +374,7 @@ class Rates(Callback):
 @pytest.mark.parametrize("fine_tunes", [False, True])
 def test_training_uses_the_rate_of_the_network(fine_tunes, capsys):
     X, y = images(n=40)
-    expected = 3e-4 if fine_tunes else 3e-3
+    expected = 1e-3 if fine_tunes else 3e-3
     clf = CNN2DClassifier(
         module=Tuned(fine_tunes),
         max_epochs=2,
@@ -402,7 +402,7 @@ def test_schedules_begin_with_the_rate_of_the_network():
     X, y = images(n=40)
     own = LRScheduler("StepLR", step_size=1, gamma=0.5)
     clf = CNN2DClassifier(module=Tuned(), max_epochs=3, callbacks=[own], random_state=0).fit(X, y)
-    assert_allclose(clf.history_[:, "event_lr"], [3e-4, 1.5e-4, 0.75e-4])
+    assert_allclose(clf.history_[:, "event_lr"], [1e-3, 5e-4, 2.5e-4])
 
 
 def test_a_search_over_rates_and_networks():
@@ -411,7 +411,7 @@ def test_a_search_over_rates_and_networks():
     clf = CNN2DClassifier(module=Tuned(), max_epochs=1, random_state=0)
     search = GridSearchCV(clf, grid, cv=2, error_score="raise").fit(X, y)
     best = search.best_estimator_
-    assert best.lr_ == {"auto": 3e-4 if best.module.fine_tunes else 3e-3}.get(best.lr, 0.01)
+    assert best.lr_ == {"auto": 1e-3 if best.module.fine_tunes else 3e-3}.get(best.lr, 0.01)
 
 
 # Epochs --------------------------------------------------------------------------------------
