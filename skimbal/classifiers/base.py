@@ -127,8 +127,8 @@ class BaseCNNClassifier(
         class frequency, a loss module has unequal weights of the classes, such as
         ``CrossEntropyLoss(weight=...)``, or ``net["iterator_train"]`` makes the batches. On
         VesselMNIST3D the defaults (``"ce"``, balanced batches) have a test AUC of 0.967 and a
-        balanced accuracy of 0.895 (five seeds), ``"ce"`` with uniform batches 0.925 and 0.773,
-        ``"ce+mcc"`` with balanced batches 0.971 and 0.904 (one seed each).
+        balanced accuracy of 0.895, ``"ce"`` with uniform batches 0.915 and 0.738, ``"ce+mcc"``
+        with balanced batches 0.969 and 0.896 (means of five seeds).
     epoch_length : int, "uniform" or None, default=None
         Number of batches in an epoch, ``"uniform"`` for as many batches as uniform sampling gives,
         or None for as many as ``sampler`` gives. An epoch that is shorter than the epoch of the
