@@ -59,7 +59,10 @@ SCORES = ["auc", "ap", "balanced_accuracy", "balanced_accuracy_tuned", "f1_macro
 
 
 class FlippedInTraining(nn.Module):
-    """A network whose training images are mirrored at random along each axis."""
+    """A network whose training images are mirrored at random along each axis.
+
+    The committed results have the flips that are drawn here. ``augment="flip"`` draws others.
+    """
 
     def __init__(self, in_channels: int, n_classes: int, spatial_shape: tuple, flip: bool) -> None:
         super().__init__()

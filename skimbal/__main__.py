@@ -43,7 +43,8 @@ from skimbal.options import (
     PER_AXIS,
     Options,
     Parser,
-    count_or_auto,
+    auto_or,
+    count,
     jobs,
     names,
     one_line,
@@ -147,8 +148,7 @@ def _compare(argv: Sequence[str]) -> int:
     options = {**_options_of_study(), **_COPIES}
     parser.add_options(options)
     parser.add_options(_options_of_classifiers(_DEFAULTS))
-    parser.add_options(_LEARNING_RATE)
-    parser.add_options(_OUTPUTS_OF_STUDY)
+    parser.add_options(_OF_STUDY)
     args = parser.parse_args(argv)
     if args.test and args.cv is not None:
         parser.error("--cv divides the rows, but --test has its own test rows. Give one of them.")
@@ -222,7 +222,8 @@ _DEFAULTS = CNN2DClassifier()
 #: A classifier for the command without a name, whose many fits must end in two minutes.
 _PLAIN = CNN2DClassifier(module="small", augment=None, max_epochs=8, batch_size=64)
 #: Settings that several options have.
-_AUTO = {"type": count_or_auto, "metavar": "N|auto"}
+_AUTO = {"type": partial(auto_or, count), "metavar": "N|auto"}
+_RATE = {"type": partial(auto_or, positive), "metavar": "X|auto"}
 
 _INTERRUPT = "Ctrl-C prints the finished part."
 _DATA = (
@@ -230,10 +231,6 @@ _DATA = (
     "(downloaded unless it is in a folder of the environment variable SKIMBAL_DATA), or an .npz "
     "file"
 )
-#: Parameter of the classifiers that only a study sets.
-_LEARNING_RATE: Options = {
-    "lr": option("--lr", "learning rate", type=positive, default=_DEFAULTS.lr, metavar="X"),
-}
 _OPTIONS_OF_INFO: Options = {
     "quick": option(
         "--quick",
@@ -249,7 +246,9 @@ _COPIES: Options = {
         action="store_false",
     ),
 }
-_OUTPUTS_OF_STUDY: Options = {
+#: Options that only a study has.
+_OF_STUDY: Options = {
+    "lr": option("--lr", "learning rate", default=_DEFAULTS.lr, **_RATE),
     "html": option(
         "--html",
         "new file for a report with pictures and code. It needs pip install 'skimbal[study]'",

@@ -2,7 +2,7 @@
 
 import argparse
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeAlias
 
@@ -21,8 +21,8 @@ __all__ = [
     "OneOrSeveral",
     "Options",
     "Parser",
+    "auto_or",
     "count",
-    "count_or_auto",
     "jobs",
     "names",
     "number_or_word",
@@ -102,11 +102,6 @@ def count(text: str) -> int:
     return int(text)
 
 
-def count_or_auto(text: str) -> int | str:
-    """Take a count, or the word auto."""
-    return text if text == "auto" else count(text)
-
-
 def jobs(text: str) -> int:
     """Take a count, or -1 for all processors."""
     return -1 if text == "-1" else count(text)
@@ -130,6 +125,15 @@ def positive(text: str) -> float:
     if not 0 < value < math.inf:
         raise argparse.ArgumentTypeError(f"must be a number above 0; got {text!r}.")
     return value
+
+
+def auto_or(number: Callable[[str], float], text: str) -> float | str:
+    """Take the word auto, or what ``number`` takes."""
+    try:
+        return text if text == "auto" else number(text)
+    except argparse.ArgumentTypeError as error:
+        message = str(error).replace("must be", "must be auto or", 1)
+        raise argparse.ArgumentTypeError(message) from None
 
 
 def names(text: str) -> list[str]:

@@ -446,6 +446,8 @@ def test_compare_passes_everything_on(capsys, fits, own, tmp_path):
     assert out.startswith("f1[malignant] of 6 configurations:")
     assert "seed 5" in out
     classifier, *_ = fits[0]
+    assert main(["compare", own, *PAIR, "--cv", "2", "--lr", "auto"]) == 0
+    assert fits[-1][0].lr == "auto"
     for name, value in (
         ("max_epochs", 3),
         ("batch_size", 8),
@@ -706,7 +708,7 @@ def test_output_that_becomes_unwritable(capsys, fits, own, tmp_path, monkeypatch
         (["--sampler", "none"], "error: --sampler .*'balanced', 'stratified', 'weighted'.*'none'"),
         (["--seeds", "0"], "--seeds: .* 1; got '0'"),
         (["--epochs", "-1"], "--epochs: .* 1; got '-1'"),
-        (["--batch-size", "0"], "--batch-size: .* 1; got '0'"),
+        (["--batch-size", "0"], "--batch-size: must be auto or .* 1; got '0'"),
         (["--batch-size", "2.5"], "--batch-size: .*'2.5'"),
         (["--module", "vgg"], "--module: .*'vgg'.*resnet18"),
         (["--data", "cifar"], "--data cifar: .*pneumoniamnist.*'cifar'"),
@@ -735,7 +737,7 @@ def test_output_that_becomes_unwritable(capsys, fits, own, tmp_path, monkeypatch
         (["compare", "digits", "--cv", "3", "--test"], "--cv .*--test"),
         (["compare", "digits", "--repeats", "0"], "--repeats: .* 1; got '0'"),
         (["compare", "digits", "--jobs", "0"], "--jobs: .* 1; got '0'"),
-        (["compare", "digits", "--lr", "0"], "--lr: .* 0; got '0'"),
+        (["compare", "digits", "--lr", "0"], "--lr: must be auto or .* 0; got '0'"),
         (["compare", "digits", "--lr", "fast"], "--lr: .*'fast'"),
         (["compare", "digits", "--seed", "-1"], "--seed"),
         (["compare", "digits", "--seed", str(2**32)], "--seed: .*4294967296"),
@@ -927,7 +929,7 @@ def test_foreign_caches(capsys, fits, own, tmp_path):
     ("argv", "said"),
     [
         (["--help"], ["skimbal compare DATA", "skimbal info DATA", "--seeds", "Ctrl-C"]),
-        (["compare", "--help"], ["DATA", "--groups", "default: auto", "default: 0.003", "Ctrl-C"]),
+        (["compare", "--help"], ["DATA", "--groups", "X|auto", "default: auto", "Ctrl-C"]),
         (["info", "--help"], ["DATA", "--groups", "Nothing is fitted"]),
         (["--version"], ["skimbal "]),
     ],

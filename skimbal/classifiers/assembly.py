@@ -21,7 +21,7 @@ from skimbal.classifiers.settings import Settings
 from skimbal.classifiers.trials import try_augmentation, try_network
 from skimbal.exceptions import ParameterError
 from skimbal.losses import MixedLoss, ModuleLoss
-from skimbal.networks import BUILT_IN, NetworkSpec, PixelRange
+from skimbal.networks import BUILT_IN, ModuleSpec, NetworkSpec, PixelRange
 from skimbal.training import (
     BlockIterator,
     EpochProgress,
@@ -144,7 +144,7 @@ def _make_net(estimator: CNNClassifier, plan: Plan) -> TrainingNet:
         _module_factory(estimator, plan, module_dtype, optimizer, options),
         criterion=plan.loss.to(module_dtype),
         optimizer=optimizer,
-        lr=estimator.lr,
+        lr=plan.settings.lr,
         lr_schedule=_schedule(estimator, plan),
         max_epochs=plan.settings.epochs,
         batch_size=plan.settings.batch_size,
@@ -163,12 +163,21 @@ def _make_net(estimator: CNNClassifier, plan: Plan) -> TrainingNet:
     ).initialize()
     net.epochs_before_ = plan.n_epochs_before
     if plan.is_whole:
-        check_unfreezing(net.module_.network, plan.n_epochs, plan.n_epochs_before + plan.n_epochs)
+        name = _path_to(plan.settings.module, "unfreeze_at")
+        last_epoch = plan.n_epochs_before + plan.n_epochs
+        check_unfreezing(net.module_.network, name, plan.n_epochs, last_epoch)
     _check_callback_options(net, options)
     net.check_feature_layer()
     try_network(estimator, plan.settings, net, plan.train)
     net.compile_module()
     return net
+
+
+def _path_to(module: ModuleSpec, parameter: str) -> str:
+    """Return the name by which set_params reaches a parameter of the network or of its part."""
+    inner = module.get_params() if isinstance(module, NetworkSpec) else {}
+    paths = [name for name in inner if name.split("__")[-1] == parameter]
+    return f"module__{min(paths, key=len, default=parameter)}"
 
 
 def _dtypes(dtype: str, plan: Plan) -> tuple[torch.dtype, torch.dtype | None]:

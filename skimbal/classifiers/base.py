@@ -31,13 +31,16 @@ from skimbal.classifiers.parameters import (
     check_crop_size,
     check_n_tta,
     check_parameters,
+    listing_auto,
 )
 from skimbal.classifiers.settings import resolve
 from skimbal.classifiers.splitting import split_rows
 from skimbal.classifiers.trials import (
     check_loss,
     check_processes,
+    corrects_by_default,
     warn_of_known_trouble,
+    warn_of_late_correction,
     warn_of_one_class,
     warn_of_two_corrections,
     warn_of_untrained,
@@ -121,10 +124,11 @@ class BaseCNNClassifier(
         ``train_split``. A sampler that computes with pixels goes before the classifier, in a
         :class:`~skimbal.NDSampler`. ``"auto"`` is ``"balanced"`` for images and ``"uniform"`` for
         bare rows. It is also ``"uniform"`` if ``class_weight`` or a term of the loss corrects for
-        class frequency, or ``net["iterator_train"]`` makes the batches. On VesselMNIST3D the
-        defaults (``"ce"``, balanced batches) have a test AUC of 0.967 and a balanced accuracy of
-        0.895 (five seeds), ``"ce"`` with uniform batches 0.925 and 0.773, ``"ce+mcc"`` with
-        balanced batches 0.971 and 0.904 (one seed each).
+        class frequency, a loss module has unequal weights of the classes, such as
+        ``CrossEntropyLoss(weight=...)``, or ``net["iterator_train"]`` makes the batches. On
+        VesselMNIST3D the defaults (``"ce"``, balanced batches) have a test AUC of 0.967 and a
+        balanced accuracy of 0.895, ``"ce"`` with uniform batches 0.915 and 0.738, ``"ce+mcc"``
+        with balanced batches 0.969 and 0.896 (means of five seeds).
     epoch_length : int, "uniform" or None, default=None
         Number of batches in an epoch, ``"uniform"`` for as many batches as uniform sampling gives,
         or None for as many as ``sampler`` gives. An epoch that is shorter than the epoch of the
@@ -176,8 +180,12 @@ class BaseCNNClassifier(
         network.
     optimizer : str or torch.optim.Optimizer class, default="adamw"
         Name of a class in :mod:`torch.optim`, in any case, or the class.
-    lr : float, default=3e-3
-        Largest learning rate, dimensionless.
+    lr : float or "auto", default="auto"
+        Largest learning rate, dimensionless. ``"auto"`` is 3e-3 for Adam and its variants in
+        :mod:`torch.optim`, among them AdamW. It is 1e-3 if ``module`` fine-tunes on images: a
+        network that starts from pretrained weights which training changes, such as a
+        :class:`~skimbal.Pretrained` whose backbone is not frozen for the whole fit. For another
+        optimizer it is the default of its class, such as 1e-3 for SGD and 1 for LBFGS.
     lr_schedule : {"cosine", "one_cycle"} or None, default="one_cycle"
         The learning rate at each step of a ``fit``: a warm-up to ``lr`` over the first quarter of
         the steps and then a cosine to 0 (``"one_cycle"``), a cosine from ``lr`` to 0
@@ -187,7 +195,9 @@ class BaseCNNClassifier(
         Number of epochs that ``fit`` trains. ``"auto"`` for images is a budget of steps,
         30 ``n_rows / batch_size``, but at least 3,000 and at most 12,000, rounded up to whole
         epochs of ``sampler``. An epoch then has at most 12,000 steps, or as many as uniform
-        sampling gives if these are more. For bare rows it is 30. If 0, ``fit`` makes the network
+        sampling gives if these are more. If ``module`` fine-tunes on images (see ``lr``), the
+        budget is 10 ``n_rows / batch_size``, at least 300 and at most 6,000 steps. For bare rows
+        ``"auto"`` is 30. If 0, ``fit`` makes the network
         and tries it, and ``transform`` works. A prediction then warns, as the last layer is not
         trained.
     batch_size : int or "auto", default="auto"
@@ -255,6 +265,8 @@ class BaseCNNClassifier(
         Number of steps in these epochs.
     batch_size_ : int
         Largest number of rows in a batch of the training, in samples.
+    lr_ : float
+        Largest learning rate of the training, dimensionless.
 
     See Also
     --------
@@ -287,6 +299,8 @@ class BaseCNNClassifier(
     _class_mass: np.ndarray
     #: Epochs that were trained before the present history began.
     _epochs_before: int
+    #: ``logit_adjustment`` that the fit knew of, if its default sampler corrects already.
+    _known_tau: float | None
 
     def __init__(
         self,
@@ -309,7 +323,7 @@ class BaseCNNClassifier(
         feature_layer: str | None = None,
         # Optimisation
         optimizer: str | type[torch.optim.Optimizer] = "adamw",
-        lr: float = 3e-3,
+        lr: float | str = "auto",
         lr_schedule: str | None = "one_cycle",
         max_epochs: int | str = "auto",
         batch_size: int | str = "auto",
@@ -468,7 +482,7 @@ class BaseCNNClassifier(
             If batches are too small to hold every class and loss or sampler needs every class, or
             if a splitter or callable as ``train_split`` puts groups on both sides.
         """
-        with _rolled_back_on_error(self):
+        with _rolled_back_on_error(self), listing_auto(self, "augment", "sampler"):
             check_constraints(self, ["warm_start"])
             goes_on = self.warm_start and hasattr(self, "net_")
             start = WarmNet(**self._past()) if goes_on else NewNet()
@@ -510,7 +524,7 @@ class BaseCNNClassifier(
             If ``classes`` is missing in the first call or differs later, a label is not among
             them, or a parameter or the data cannot be used.
         """
-        with _rolled_back_on_error(self):
+        with _rolled_back_on_error(self), listing_auto(self, "augment", "sampler"):
             if hasattr(self, "net_"):
                 check_class_argument(classes, self.classes_)
                 start: NewNet = SameNet(**self._past(), class_mass=self._class_mass)
@@ -671,6 +685,12 @@ class BaseCNNClassifier(
         size: int = self.net_.batch_size
         return size
 
+    @property
+    def lr_(self) -> float:
+        """Largest learning rate of the training, dimensionless."""
+        rate: float = self.net_.lr
+        return rate
+
     # Inside ----------------------------------------------------------------------------------
 
     def _past(self) -> dict[str, Any]:
@@ -714,7 +734,8 @@ class BaseCNNClassifier(
             check_processes(settings, loss, strategy, train, processes.n_processes)
         if start.warns:
             warn_of_known_trouble(self, settings, loss, strategy, len(rows.labels))
-            warn_of_two_corrections(self, settings)
+            warn_of_two_corrections(self, settings, loss)
+            self._known_tau = self.logit_adjustment if corrects_by_default(self, settings) else None
         numbers = rows.labels.tolist(), settings.batch_size, settings.epochs
         processes.check_same(lambda: (*numbers, train.checksum, valid and valid.checksum))
 
@@ -744,6 +765,8 @@ class BaseCNNClassifier(
         if self._epochs_before + self.n_epochs_ == 0:
             warn_of_untrained()
         if tau:
+            if self._known_tau not in (None, tau):
+                warn_of_late_correction(self)
             shift = torch.from_numpy(tau * log_prior(self.class_prior_))
             of_logits = function
 

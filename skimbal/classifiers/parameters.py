@@ -5,6 +5,7 @@ import inspect
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from numbers import Integral, Real
 from typing import Protocol
 
@@ -22,7 +23,9 @@ from skimbal.training import (
     OPTIMIZERS,
     SCHEDULES,
     StandardizedModule,
+    default_rate,
     device_type,
+    is_like_adam,
     takes_several_gradients,
 )
 from skimbal.typing import ClassWeight, is_number
@@ -39,6 +42,7 @@ __all__ = [
     "check_parameters",
     "find_optimizer",
     "is_auto",
+    "listing_auto",
 ]
 
 DTYPES = {
@@ -69,7 +73,7 @@ class CNNClassifier(Protocol):
     module: ModuleSpec
     feature_layer: str | None
     optimizer: str | type[torch.optim.Optimizer]
-    lr: float
+    lr: float | str
     lr_schedule: str | None
     max_epochs: int | str
     batch_size: int | str
@@ -130,7 +134,7 @@ CONSTRAINTS: dict[str, list[object]] = {
     "standardize": [_AUTO, "boolean"],
     "module": [_AUTO, _NAMES_OF_NETWORKS, NetworkSpec, callable],
     "feature_layer": [None, str],
-    "lr": [_AtLeast(Real, 0, open_end=True)],
+    "lr": [_AUTO, _AtLeast(Real, 0, open_end=True)],
     "lr_schedule": [None, _OneOf(SCHEDULES.keys())],
     "max_epochs": [_AUTO, _AtLeast(Integral, 0)],
     "batch_size": [_AUTO, _POSITIVE],
@@ -166,6 +170,20 @@ _REMEDIES = {
 def is_auto(value: object) -> bool:
     """Tell whether the data decide about a parameter."""
     return isinstance(value, str) and value == "auto"
+
+
+@contextmanager
+def listing_auto(estimator: CNNClassifier, *names: str) -> Iterator[None]:
+    """Add "auto" to the values that an error accepts, which is of a function that has no "auto"."""
+    try:
+        yield
+    except ParameterError as error:
+        name, expected = error.parameter, error.expected
+        # An entry of a list cannot be "auto", either.
+        if name not in names or error.got is not getattr(estimator, name) or "'auto'" in expected:
+            raise
+        comma = ", " if "," in expected else " or "
+        raise ParameterError(name, f"'auto'{comma}{expected}", error.got, error.remedy) from None
 
 
 def check_constraints(estimator: CNNClassifier, names: Iterable[str] = CONSTRAINTS) -> None:
@@ -219,7 +237,8 @@ def _check_module(estimator: CNNClassifier) -> None:
     if isinstance(module, nn.Module):
         raise ParameterError(
             "module",
-            f"{_NAMES_OF_NETWORKS} or a factory f(in_channels, n_classes), not a network",
+            f"{_AUTO}, {_NAMES_OF_NETWORKS}, a NetworkSpec or a factory f(in_channels, n_classes), "
+            "not a network",
             type(module),
             "Wrap the call that builds the network in a function.",
         )
@@ -246,7 +265,7 @@ def check_n_tta(estimator: CNNClassifier, augments: bool, mirrors: bool) -> int 
     if estimator.n_tta > 1 and not augments:
         raise ParameterError(
             "n_tta",
-            "1 after a fit without augment and crop_size",
+            "'auto' or 1 after a fit without augment and crop_size",
             estimator.n_tta,
             "All passes over an image would be the same. Set augment, such as augment='flip', and "
             "fit again, or set n_tta=1.",
@@ -286,8 +305,15 @@ def find_optimizer(optimizer: str | type[torch.optim.Optimizer]) -> type[torch.o
 
 
 def _check_optimizer(estimator: CNNClassifier) -> None:
-    """Refuse parameters that a step with several gradients cannot honour."""
+    """Refuse parameters that the optimizer cannot honour."""
     optimizer = find_optimizer(estimator.optimizer)
+    if is_auto(estimator.lr) and not is_like_adam(optimizer) and default_rate(optimizer) is None:
+        raise ParameterError(
+            "lr",
+            "a number above 0 with this optimizer",
+            estimator.lr,
+            f"{optimizer.__name__} has no default learning rate.",
+        )
     if not takes_several_gradients(optimizer):
         return
     reason = f"{optimizer.__name__} computes the loss of a batch several times in a step"
@@ -296,7 +322,7 @@ def _check_optimizer(estimator: CNNClassifier) -> None:
         name = "augment" if given else "crop_size"
         raise ParameterError(
             name,
-            "None with this optimizer",
+            "'auto' or None with this optimizer" if given else "None with this optimizer",
             getattr(estimator, name),
             f"{reason}, and augment and crop_size would change the images each time. Use another "
             "optimizer.",
@@ -346,8 +372,9 @@ def _check_net(estimator: CNNClassifier) -> None:
                 name,
                 "Other options have a parameter of the classifier, or the fit sets them.",
             )
+    sampler = estimator.sampler
     for name, expected, is_default in (
-        ("sampler", "'uniform'", is_auto(estimator.sampler) or is_uniform(estimator.sampler)),
+        ("sampler", "'auto' or 'uniform'", is_auto(sampler) or is_uniform(sampler)),
         ("epoch_length", "None", estimator.epoch_length is None),
     ):
         if brings_batches and not is_default:
@@ -376,6 +403,10 @@ def _check_doubled_options(estimator: CNNClassifier, options: Mapping[str, objec
             "a dict without iterator_train__batch_size, unless iterator_train is in it, too",
             "iterator_train__batch_size",
             "Set the parameter batch_size, by which max_epochs='auto' counts the steps.",
+        )
+    if "optimizer__lr" in options:
+        raise ParameterError(
+            "net", "a dict without optimizer__lr", "optimizer__lr", "Set the parameter lr."
         )
     of_network = [name for name in options if str(name).startswith("module__")]
     if of_network and isinstance(estimator.module, NetworkSpec):

@@ -2,7 +2,11 @@
 
 import math
 import re
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+from torch import Tensor, nn
 
 from skimbal.augmentation import AugmentSpec
 from skimbal.classifiers.inputs import Rows
@@ -10,9 +14,15 @@ from skimbal.classifiers.parameters import CNNClassifier, find_optimizer, is_aut
 from skimbal.losses import TERMS, MixedLoss, ModuleLoss
 from skimbal.networks import ModuleSpec, NetworkSpec
 from skimbal.sampling import SamplerSpec
-from skimbal.training import batches_in_epoch, takes_several_gradients
+from skimbal.training import (
+    batches_in_epoch,
+    default_rate,
+    is_like_adam,
+    takes_several_gradients,
+)
+from skimbal.typing import is_number
 
-__all__ = ["BARE_ROWS", "IMAGES", "Defaults", "Settings", "resolve"]
+__all__ = ["BARE_ROWS", "FINE_TUNING", "IMAGES", "Defaults", "Settings", "find_alpha", "resolve"]
 
 
 @dataclass(frozen=True)
@@ -30,9 +40,13 @@ class Defaults:
     n_visits: int = 30
     least_steps: int = 3000
     most_steps: int = 12000
+    #: Learning rate of AdamW and its relatives.
+    lr: float = 3e-3
 
 
 IMAGES = Defaults("residual", "balanced", "light", {2: 32, 3: 16})
+#: Images, for a network whose pretrained weights are trained.
+FINE_TUNING = replace(IMAGES, n_visits=10, least_steps=300, most_steps=6000, lr=1e-3)
 #: Rows without ``input_shape``: nothing is known of neighbouring pixels.
 BARE_ROWS = Defaults("small", "uniform", None, {2: 64, 3: 64}, epochs=30)
 #: Most numbers in a batch of images.
@@ -47,6 +61,7 @@ class Settings:
     sampler: SamplerSpec
     augment: AugmentSpec
     standardize: bool
+    lr: float
     batch_size: int
     epoch_length: int | str | None
     #: Epochs of a ``fit``, and the batches in one of them.
@@ -59,7 +74,7 @@ class Settings:
         module = re.sub(r"\n\s*", " ", repr(self.module))
         return (
             f"module={module}, sampler={self.sampler!r}, augment={self.augment!r}, "
-            f"standardize={self.standardize}, batch_size={self.batch_size}, "
+            f"standardize={self.standardize}, lr={self.lr:g}, batch_size={self.batch_size}, "
             f"max_epochs={self.epochs} of {self.n_batches} steps, in all "
             f"{self.epochs * self.n_batches} steps"
         )
@@ -72,13 +87,16 @@ def resolve(
     crop_size: tuple[int, ...] | None,
 ) -> Settings:
     """Choose a value for each parameter that is ``"auto"``, by the training rows."""
+    spec = estimator.module if isinstance(estimator.module, NetworkSpec) else None
     defaults = IMAGES if train.are_images else BARE_ROWS
+    if train.are_images and spec is not None and spec.fine_tunes:
+        defaults = FINE_TUNING
     module = defaults.module if is_auto(estimator.module) else estimator.module
-    spec = module if isinstance(module, NetworkSpec) else None
     sampler, augment = estimator.sampler, estimator.augment
     if is_auto(sampler):
-        is_free = "iterator_train" not in (estimator.net or {}) and not _corrects(estimator, loss)
-        sampler = defaults.sampler if is_free else "uniform"
+        brings_batches = "iterator_train" in (estimator.net or {})
+        corrects = _corrects(estimator, loss, len(train.labels))
+        sampler = "uniform" if brings_batches or corrects else defaults.sampler
     if is_auto(augment):
         # Kept features of a frozen backbone, and the gradients of a step, are of the same images.
         freezes = spec is not None and spec.freezes_backbone
@@ -100,15 +118,59 @@ def resolve(
     standardize = estimator.standardize
     if isinstance(standardize, str):
         standardize = not (spec and spec.normalizes_input)
+    lr = _learning_rate(estimator, defaults)
     return Settings(
-        module, sampler, augment, standardize, batch_size, epoch_length, epochs, n_batches
+        module, sampler, augment, standardize, lr, batch_size, epoch_length, epochs, n_batches
     )
 
 
-def _corrects(estimator: CNNClassifier, loss: MixedLoss | ModuleLoss) -> bool:
+#: Attributes in which loss modules of torch, MONAI, kornia and others keep weights of classes.
+_CLASS_WEIGHTS = ("weight", "weights", "class_weight", "class_weights", "pos_weight", "alpha")
+
+
+def _corrects(estimator: CNNClassifier, loss: MixedLoss | ModuleLoss, n_classes: int) -> bool:
     """Tell whether loss or weights correct for class frequency, which a sampler would do twice."""
-    by_loss = any(TERMS[name].of_classes is not None for name in loss.factors)
-    return by_loss or estimator.class_weight is not None
+    by_term = any(TERMS[name].of_classes is not None for name in loss.factors)
+    return by_term or _weighs_classes(loss, n_classes) or estimator.class_weight is not None
+
+
+def _weighs_classes(loss: MixedLoss | ModuleLoss, n_classes: int) -> bool:
+    """Tell whether a loss module has unequal weights of the classes."""
+    for name, weights in _class_weights(loss):
+        if len(weights) == n_classes and len(set(weights)) > 1:
+            return True
+        # The weight of the second of two classes, with one logit for both.
+        if name == "pos_weight" and len(weights) == 1 and weights != [1]:
+            return True
+    return False
+
+
+def find_alpha(loss: MixedLoss | ModuleLoss) -> float | None:
+    """Return the number alpha of a foreign focal loss, which may weigh classes or all rows."""
+    numbers = [w[0] for name, w in _class_weights(loss) if name == "alpha" and len(w) == 1]
+    return next((alpha for alpha in numbers if 0 < alpha < 1 and alpha != 0.5), None)
+
+
+def _class_weights(loss: nn.Module) -> Iterator[tuple[str, list[float]]]:
+    """Yield the numbers of a loss module, and of its parts, that may be weights of classes."""
+    for module in loss.modules():
+        for name in _CLASS_WEIGHTS:
+            value = getattr(module, name, None)
+            if isinstance(value, Tensor | np.ndarray):
+                value = value.tolist()
+            entries = value if isinstance(value, list | tuple) else [value]
+            numbers = [entry for entry in entries if is_number(entry)]
+            if len(numbers) == len(entries):
+                yield name, numbers
+
+
+def _learning_rate(estimator: CNNClassifier, defaults: Defaults) -> float:
+    """Return the rate for this network, or the default of an optimizer with another scale."""
+    if not isinstance(estimator.lr, str):
+        return estimator.lr
+    optimizer = find_optimizer(estimator.optimizer)
+    own = None if is_like_adam(optimizer) else default_rate(optimizer)
+    return defaults.lr if own is None else own
 
 
 def _batch_size(

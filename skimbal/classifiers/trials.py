@@ -9,7 +9,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from skimbal.classifiers.inputs import Rows
 from skimbal.classifiers.parameters import CNNClassifier, find_optimizer, is_auto
-from skimbal.classifiers.settings import Settings
+from skimbal.classifiers.settings import Settings, find_alpha
 from skimbal.exceptions import CollapseWarning, ParameterError
 from skimbal.generators import generator_states, restore
 from skimbal.losses import MixedLoss, ModuleLoss
@@ -25,9 +25,11 @@ from skimbal.training import (
 __all__ = [
     "check_loss",
     "check_processes",
+    "corrects_by_default",
     "try_augmentation",
     "try_network",
     "warn_of_known_trouble",
+    "warn_of_late_correction",
     "warn_of_one_class",
     "warn_of_two_corrections",
     "warn_of_untrained",
@@ -221,14 +223,39 @@ def warn_of_known_trouble(
         )
 
 
-def warn_of_two_corrections(estimator: CNNClassifier, settings: Settings) -> None:
-    """Warn of a default sampler and a prediction that both correct for class frequency."""
-    is_default = is_auto(estimator.sampler) and settings.sampler == "balanced"
-    if is_default and estimator.logit_adjustment:
+def corrects_by_default(estimator: CNNClassifier, settings: Settings) -> bool:
+    """Tell whether the sampler corrects for class frequency, and the user did not choose it."""
+    return is_auto(estimator.sampler) and settings.sampler == "balanced"
+
+
+def warn_of_two_corrections(
+    estimator: CNNClassifier, settings: Settings, loss: MixedLoss | ModuleLoss
+) -> None:
+    """Warn of a default sampler, and a prediction or a loss that also corrects class frequency."""
+    if not corrects_by_default(estimator, settings):
+        return
+    tau, alpha = estimator.logit_adjustment, find_alpha(loss)
+    found = []
+    if tau:
+        found.append(f"logit_adjustment={tau} corrects for class frequency once more")
+    if alpha is not None:
+        found.append(f"alpha={alpha:g} of the loss {loss.name} may weigh the classes, too")
+    if found:
         warnings.warn(
-            "sampler='auto' is 'balanced' for these images, and logit_adjustment="
-            f"{estimator.logit_adjustment} corrects for class frequency once more. Set "
+            f"sampler='auto' is 'balanced' for these images, and {', and '.join(found)}. Set "
             "sampler='uniform' to correct once, or sampler='balanced' to do both.",
+            UserWarning,
+            stacklevel=4,
+        )
+
+
+def warn_of_late_correction(estimator: CNNClassifier) -> None:
+    """Warn of a correction at prediction, set after a fit whose default sampler corrects."""
+    if estimator.sampler != "balanced":  # which says that both are meant
+        warnings.warn(
+            "sampler='auto' was 'balanced' in the fit, and logit_adjustment="
+            f"{estimator.logit_adjustment} corrects for class frequency once more. Fit anew with "
+            "sampler='uniform' to correct once, or set sampler='balanced' to do both.",
             UserWarning,
             stacklevel=4,
         )

@@ -91,6 +91,9 @@ class Pretrained(NetworkSpec):
     If ``freeze="backbone"`` and nothing changes the images (``augment=None``, ``crop_size=None``),
     a fit computes the features once, before the first epoch.
 
+    Where training changes the pretrained weights, ``lr="auto"`` of the classifiers is lower, and
+    ``max_epochs="auto"`` is a shorter budget.
+
     References
     ----------
     Howard, J. and Ruder, S. (2018). Universal language model fine-tuning for text classification.
@@ -143,6 +146,11 @@ class Pretrained(NetworkSpec):
     def freezes_backbone(self) -> bool:  # type: ignore[override]
         """Whether only the new classifier is trained, for the whole fit."""
         return self.freeze == "backbone" and self.unfreeze_at is None
+
+    @property
+    def fine_tunes(self) -> bool:  # type: ignore[override]
+        """Whether training changes the pretrained weights, at once or after some epochs."""
+        return not self.freezes_backbone
 
     def check(self) -> None:
         """Refuse parameters that cannot work, before data are read.

@@ -1,6 +1,7 @@
 """Networks of 2D images on the slices of a volume."""
 
 import difflib
+import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -111,6 +112,13 @@ class SliceNet(NetworkSpec):
         """Whether no weight before the pooling is trained."""
         return self._backbone_is_frozen() and self.adapter is None
 
+    @property
+    def fine_tunes(self) -> bool:  # type: ignore[override]
+        """Whether training changes a pretrained backbone, by its weights or by adapters."""
+        if not isinstance(self.backbone, NetworkSpec):
+            return False
+        return self.backbone.fine_tunes or self.adapter is not None
+
     def _backbone_is_frozen(self) -> bool:
         return isinstance(self.backbone, NetworkSpec) and self.backbone.freezes_backbone
 
@@ -167,6 +175,8 @@ class SliceNet(NetworkSpec):
             raise ParameterError(
                 "options", "None unless backbone is a name", self.options, "Set them in backbone."
             )
+        if self.options and isinstance(backbone, str):
+            _check_options(self.options, backbone)
 
     def build(
         self,
@@ -234,9 +244,13 @@ class SliceNet(NetworkSpec):
                 raise error.within("backbone") from None
         if isinstance(self.backbone, str):
             make = BUILT_IN[self.backbone]
-            return make(
-                in_channels, n_classes, spatial_shape=tuple(spatial_shape), **(self.options or {})
-            )
+            options = self.options or {}
+            try:
+                return make(in_channels, n_classes, spatial_shape=tuple(spatial_shape), **options)
+            except ParameterError as error:
+                if error.parameter not in options:
+                    raise
+                raise error.within("options") from None
         return self.backbone(in_channels, n_classes)
 
 
@@ -407,6 +421,23 @@ def _slices(
 
 # Here, as a backbone may be a row of the table.
 BUILT_IN["slices"] = _slices
+
+
+def _check_options(options: Mapping[str, object], backbone: str) -> None:
+    """Refuse options that the network of this name does not have."""
+    parameters = inspect.signature(BUILT_IN[backbone]).parameters
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return
+    # The first two are the numbers of channels and classes.
+    names = [name for name in [*parameters][2:] if name != "spatial_shape"]
+    for option in options:
+        if option not in names:
+            raise ParameterError(
+                "options",
+                f"a dict whose keys are options of {backbone!r}: {', '.join(names)}",
+                option,
+                _near(option, names),
+            )
 
 
 def _near(name: object, table: Iterable[str]) -> str:

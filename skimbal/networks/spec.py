@@ -47,8 +47,9 @@ class NetworkSpec(BaseEstimator):  # type: ignore[misc]
     of a subclass. ``get_params``, ``set_params`` and ``clone`` work as in scikit-learn, so a search
     sets a parameter as ``module__width``. The attributes ``normalizes_input`` (the network
     normalises its input itself), ``needs_pixel_range`` (``build`` uses the range of the training
-    rows) and ``freezes_backbone`` (only the head is trained, for the whole fit) are False unless a
-    subclass overrides them.
+    rows), ``freezes_backbone`` (only the head is trained, for the whole fit) and ``fine_tunes``
+    (training starts from pretrained weights and changes them) are False unless a subclass overrides
+    them.
 
     Examples
     --------
@@ -69,6 +70,7 @@ class NetworkSpec(BaseEstimator):  # type: ignore[misc]
     normalizes_input: bool = False
     needs_pixel_range: bool = False
     freezes_backbone: bool = False
+    fine_tunes: bool = False
 
     def check(self) -> None:
         """Refuse parameters that cannot work, before data are read.

@@ -10,7 +10,13 @@ from skimbal.training.devices import device_type, is_cuda, release_memory
 from skimbal.training.fine_tuning import check_unfreezing
 from skimbal.training.forward import softmax
 from skimbal.training.net import TrainingNet
-from skimbal.training.optimizers import OPTIMIZERS, can_be_fused, takes_several_gradients
+from skimbal.training.optimizers import (
+    OPTIMIZERS,
+    can_be_fused,
+    default_rate,
+    is_like_adam,
+    takes_several_gradients,
+)
 from skimbal.training.prediction import Change
 from skimbal.training.processes import Alone, Processes, Together, join
 from skimbal.training.random_state import draw_seed, isolated_random_state
@@ -37,9 +43,11 @@ __all__ = [
     "can_be_fused",
     "channel_statistics",
     "check_unfreezing",
+    "default_rate",
     "device_type",
     "draw_seed",
     "is_cuda",
+    "is_like_adam",
     "isolated_random_state",
     "join",
     "pixel_range",

@@ -47,13 +47,13 @@ def unfreeze_when_due(net: TrainableNet) -> None:
         network.unfreeze()
 
 
-def check_unfreezing(network: nn.Module, epochs: int, last_epoch: int) -> None:
-    """Refuse a fit that ends before its network is unfrozen."""
+def check_unfreezing(network: nn.Module, name: str, epochs: int, last_epoch: int) -> None:
+    """Refuse a fit that ends before its network is unfrozen, at the parameter of this name."""
     if not isinstance(network, Unfreezable) or network.unfreeze_at is None or not epochs:
         return
     if _due(network.unfreeze_at, epochs) > last_epoch - 1:
         raise ParameterError(
-            "module__unfreeze_at",
+            name,
             f"such that the last of the {last_epoch} epochs of the fit begins after it",
             network.unfreeze_at,
             f"It must be at most {last_epoch - 1} epochs, and a number below 1 is a share of the "

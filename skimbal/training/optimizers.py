@@ -1,11 +1,21 @@
 """Traits of optimizers that training asks for."""
 
+import inspect
+
 import torch
-from torch.optim import LBFGS, SGD, Adam, AdamW, Optimizer
+from torch.optim import LBFGS, SGD, Adam, Adamax, AdamW, NAdam, Optimizer, RAdam
 
 from skimbal.training.devices import device_type
+from skimbal.typing import is_number
 
-__all__ = ["OPTIMIZERS", "can_be_fused", "takes_one_gradient", "takes_several_gradients"]
+__all__ = [
+    "OPTIMIZERS",
+    "can_be_fused",
+    "default_rate",
+    "is_like_adam",
+    "takes_one_gradient",
+    "takes_several_gradients",
+]
 
 #: The optimizers of torch by their names in lower case.
 OPTIMIZERS = {
@@ -17,6 +27,8 @@ OPTIMIZERS = {
 }
 #: Optimizers of which torch has a kernel that updates all parameters at once.
 _FUSED = (Adam, AdamW, SGD)
+#: Optimizers of which a step has about the size of the learning rate, for gradients of any size.
+_LIKE_ADAM = (Adam, AdamW, Adamax, NAdam, RAdam)
 #: Optimizers that compute the loss and its gradient several times in a step.
 _SEVERAL_GRADIENTS = (LBFGS,)
 #: Optimizers of torch whose step needs one gradient, so that they are given no closure.
@@ -37,6 +49,18 @@ def takes_one_gradient(optimizer: type[Optimizer]) -> bool:
     :func:`takes_several_gradients`.
     """
     return optimizer in _ONE_GRADIENT
+
+
+def is_like_adam(optimizer: type[Optimizer]) -> bool:
+    """Tell whether a learning rate for Adam suits an optimizer, too."""
+    return issubclass(optimizer, _LIKE_ADAM)
+
+
+def default_rate(optimizer: type[Optimizer]) -> float | None:
+    """Return the default learning rate of a class, or None if it has none."""
+    parameter = inspect.signature(optimizer).parameters.get("lr")
+    rate = None if parameter is None else parameter.default
+    return float(rate) if is_number(rate) else None
 
 
 def can_be_fused(optimizer: type[Optimizer], device: str) -> bool:

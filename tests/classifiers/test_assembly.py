@@ -477,7 +477,7 @@ def test_verbosity(capsys):
     assert "train_loss" in bar.err
     assert bar.out == (
         "CNN2DClassifier: module='small', sampler='uniform', augment=None, standardize=True, "
-        "batch_size=32, max_epochs=4 of 3 steps, in all 12 steps\n"
+        "lr=0.005, batch_size=32, max_epochs=4 of 3 steps, in all 12 steps\n"
     )
     small(verbose=2).fit(X, y)
     table = capsys.readouterr().out

@@ -875,7 +875,9 @@ def test_features_change_nothing_and_survive_copies(params):
         assert len(other.get_feature_names_out()) == features.shape[1]
     again = clone(clf)
     assert_array_equal(again.fit_transform(X, y, sample_weight=weight), features)
-    assert_array_equal(again.partial_fit(X, y).transform(X[:5]), again.transform(X)[:5])
+    again.partial_fit(X, y)
+    # Kernels of some processors round by the number of rows.
+    assert_allclose(again.transform(X[:5]), again.transform(X)[:5], rtol=1e-4, atol=1e-6)
 
 
 def test_hook_is_removed_after_an_error():

@@ -25,7 +25,7 @@ from tests.classifiers.data import CLASSIFIERS, FACTORY, N, Y, images, noise, sm
 def test_parameters_of_prediction_that_the_fit_does_not_allow():
     X, y = images()
     clf = small().fit(X, y)
-    with pytest.raises(ValueError, match=r"n_tta must be 1 .* got 3"):
+    with pytest.raises(ValueError, match=r"n_tta must be 'auto' or 1 .* got 3"):
         clf.set_params(n_tta=3, augment="flip").predict(X)
     clf.fit(X, y).predict(X)
     with pytest.raises(ValueError, match=r"n_tta must be .* got 1\.5"):
@@ -161,14 +161,22 @@ BAD_PARAMS = [
     ({"loss": "0*ce"}, ["loss must be ", "got LossMix()"]),
     ({"loss": LossMix(ce=np.nan)}, ["ce must be a finite number of at least 0", "nan"]),
     *refuses("sampler", "smote", True, RandomOverSampler),
+    ({"sampler": "smote"}, ["sampler must be 'auto', one of 'uniform', ", "got 'smote'"]),
+    *refuses("augment", "lihgt", 3),
+    ({"augment": "lihgt"}, ["augment must be 'auto', None, 'light', ", "got 'lihgt'"]),
+    ({"augment": ["flip", "auto"]}, ["augment must be None, 'light', ", "got 'auto'"]),
+    *(
+        ({name: "x"}, [f"{name} must be 'auto'", "got 'x'"])
+        for name in ("batch_size", "lr", "max_epochs", "module", "n_tta", "standardize")
+    ),
     ({"sampler": NDSampler(RandomOverSampler())}, ["sampler must be ", "NDSampler"]),
-    ({"sampler": SMOTE()}, ["sampler must", "got SMOTE()", "(NDSampler(SMOTE()), ...)"]),
+    ({"sampler": SMOTE()}, ["must be 'auto' or a", "got SMOTE()", "(NDSampler(SMOTE()), ...)"]),
     ({"sampler": NearMiss()}, ["sampler must", "got NearMiss()", "(NDSampler(NearMiss()), ...)"]),
     *refuses("epoch_length", 0, -1, 2.5, True, "long"),
     *refuses("standardize", "yes", None),
     *refuses("warm_start", "yes", None),
     ({"module": "resnet50"}, ["module must be 'auto', 'small', 'residual', ", "got 'resnet50'"]),
-    ({"module": nn.Linear(2, 2)}, ["module must be ", "Linear", FACTORY, "in a function"]),
+    ({"module": nn.Linear(2, 2)}, ["must be 'auto', 'small'", "Linear", FACTORY, "in a function"]),
     *refuses("module", None, 18, ["small"]),
     ({"optimizer": "adamm"}, ["optimizer must be ", "'adam'", "'adamm'"]),
     ({"optimizer": torch.optim.SGD([torch.ones(1)])}, ["optimizer must be ", "SGD"]),
@@ -176,12 +184,12 @@ BAD_PARAMS = [
     *refuses("device", "gpu", "", None, -1, 3.5, "meta", ["cpu"]),
     *refuses("dtype", "half", None, torch.float32, ["float32"]),
     *(
-        ({"optimizer": optimizer, **params}, [f"{name} must be ", repr(params[name])])
+        ({"optimizer": optimizer, name: value}, [f"{name} must be {words}", repr(value)])
         for optimizer in ("lbfgs", OwnLBFGS)
-        for name, params in (
-            ("dtype", {"dtype": "float16"}),
-            ("augment", {"augment": "flip"}),
-            ("crop_size", {"crop_size": 4}),
+        for name, value, words in (
+            ("dtype", "float16", "'auto', "),
+            ("augment", "flip", "'auto' or None with this optimizer"),
+            ("crop_size", 4, "None with this optimizer"),
         )
     ),
     *refuses("compile", "yes", None),
@@ -198,7 +206,7 @@ BAD_PARAMS = [
         ["feature_layer must", "got 'turned'", "a tensor with one entry", "gets something else"],
     ),
     *refuses("lr_schedule", "linear", 0.1),
-    *refuses("lr", np.nan, -1e-3, 0, np.inf, "0.1", None, True, [0.1]),
+    *refuses("lr", np.nan, -1e-3, 0, np.inf, "0.1", "Auto", None, True, [0.1]),
     *(
         case
         for name in ("batch_size", "max_epochs", "micro_batch_size", "n_tta")
@@ -255,12 +263,16 @@ BAD_PARAMS = [
         + ("iterator_train__sampler", "iterator_train__classes", "iterator_train__epoch_length"),
     ),
     ({"net": {"iterator_train__batch_size": 4}}, ["net must be ", "parameter batch_size"]),
-    ({"net": {"optimizer__lr": -1}}, ["learning rate", "-1"]),
+    ({"net": {"optimizer__lr": 1e-3}}, ["net must be ", "got 'optimizer__lr'", "parameter lr"]),
+    ({"net": {"optimizer__weight_decay": -1}}, ["weight_decay", "-1"]),
     ({"net": {"module__width": 0}}, ["width", "got 0", "width=0"]),
     refuses_option("callbacks__stop__patience", 2),
     *(
-        ({"net": {"iterator_train": DataLoader}, name: value}, [f"{name} must be ", repr(value)])
-        for name, value in (("sampler", "balanced"), ("epoch_length", 3))
+        ({"net": {"iterator_train": DataLoader}, name: value}, [words, repr(value)])
+        for name, value, words in (
+            ("sampler", "balanced", "sampler must be 'auto' or 'uniform' with net"),
+            ("epoch_length", 3, "epoch_length must be None with net"),
+        )
     ),
     ({"callbacks": EarlyStopping()}, ["callbacks must be ", "EarlyStopping"]),
     ({"callbacks": {"stop": EarlyStopping()}}, ["callbacks must be ", "stop"]),

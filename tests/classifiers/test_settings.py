@@ -14,11 +14,12 @@ from imblearn.over_sampling import RandomOverSampler
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
-from skorch.callbacks import LRScheduler
+from sklearn.model_selection import GridSearchCV
+from skorch.callbacks import Callback, LRScheduler
 from torch import nn
 from torch.utils.data import DataLoader
 
-from skimbal import CNN2DClassifier, CNN3DClassifier, LossMix, Pretrained
+from skimbal import CNN2DClassifier, CNN3DClassifier, LossMix, Pretrained, SliceNet
 from skimbal.augmentation import RandomFlip, RandomGamma
 from skimbal.classifiers import settings
 from skimbal.classifiers.inputs import Rows
@@ -200,6 +201,77 @@ def test_class_frequency_is_not_corrected_twice(params):
     assert resolve(CNN2DClassifier(loss=nn.MultiMarginLoss), rows).sampler == "balanced"
 
 
+def cross_entropy(**params):
+    return nn.CrossEntropyLoss(**{n: torch.tensor(values) for n, values in params.items()})
+
+
+class ForeignLoss(nn.Module):
+    """A loss with attributes as loss modules of other packages have them."""
+
+    def __init__(self, part=None, **attributes):
+        super().__init__()
+        self.part = part
+        for name, value in attributes.items():
+            setattr(self, name, value)
+
+    def forward(self, logits, target):
+        return nn.functional.cross_entropy(logits, target)
+
+
+class Weighted(nn.CrossEntropyLoss):
+    def __init__(self):
+        super().__init__(weight=torch.tensor([1.0, 9.0]))
+
+
+WEIGHS_CLASSES = [
+    cross_entropy(weight=[1.0, 9.0]),
+    Weighted,
+    nn.MultiMarginLoss(weight=torch.tensor([0.2, 0.8], dtype=torch.bfloat16)),
+    ForeignLoss(cross_entropy(weight=[1.0, 9.0])),
+    ForeignLoss(class_weight=[1, 9]),
+    ForeignLoss(class_weights=np.array([1, 9])),
+    ForeignLoss(weights=(1.0, 9.0)),
+    ForeignLoss(alpha=torch.tensor([0.25, 0.75])),
+    ForeignLoss(alpha=nn.Parameter(torch.tensor([0.25, 0.75]))),
+    ForeignLoss(pos_weight=torch.tensor(9.0)),
+    ForeignLoss(nn.BCEWithLogitsLoss(pos_weight=torch.tensor([9.0]))),
+]
+WEIGHS_NO_CLASS = [
+    nn.CrossEntropyLoss,
+    cross_entropy(weight=[2.0, 2.0]),
+    ForeignLoss(nn.BCEWithLogitsLoss(pos_weight=torch.tensor([1.0]))),
+    ForeignLoss(weight="mean", alpha=None, weights=[[1, 2], [3, 4]], pos_weight=np.eye(2)),
+    ForeignLoss(nn.Linear(2, 2), class_weight=[1, 2, 3]),
+    *(ForeignLoss(alpha=alpha) for alpha in (0, 0.5, 1, 2.0, np.nan, True)),
+]
+
+
+@pytest.mark.parametrize("loss", WEIGHS_CLASSES, ids=str)
+def test_loss_module_that_weighs_classes_has_uniform_batches(loss):
+    rows = rows_of(20, (1, 4, 4))
+    assert resolve(CNN2DClassifier(loss=loss), rows).sampler == "uniform"
+    assert resolve(CNN2DClassifier(loss=loss, sampler="balanced"), rows).sampler == "balanced"
+
+
+@pytest.mark.parametrize("loss", WEIGHS_NO_CLASS, ids=str)
+def test_loss_module_that_weighs_no_class_has_balanced_batches(loss):
+    assert resolve(CNN2DClassifier(loss=loss), rows_of(20, (1, 4, 4))).sampler == "balanced"
+    assert settings.find_alpha(get_loss(loss)) is None
+
+
+@pytest.mark.parametrize("alpha", [0.25, torch.tensor(0.75)])
+def test_alpha_that_may_weigh_classes_is_told(alpha):
+    X, y = images(n=20)
+    clf = CNN2DClassifier(ForeignLoss(ForeignLoss(alpha=alpha)), max_epochs=1)
+    words = rf"sampler='auto' .* and alpha={alpha:g} of the loss ForeignLoss may weigh the classes"
+    with pytest.warns(UserWarning, match=words):
+        clf.fit(X, y)
+    assert clf.net_.get_params()["iterator_train__sampler"] == "balanced"
+    for sampler in ("uniform", "balanced"):
+        log = caught(lambda s=sampler: clone(clf).set_params(sampler=s).fit(X, y))
+        assert not [item for item in log if "alpha" in str(item.message)]
+
+
 class Normalizing(NetworkSpec):
     normalizes_input = True
     freezes_backbone = True
@@ -217,6 +289,129 @@ def test_network_that_normalises_is_neither_standardised_nor_augmented(refused):
     assert resolve(given, rows).augment == "flip"
     clf = CNN2DClassifier(module=Normalizing(), standardize=True)
     refused(lambda: clf.fit(X, y), "standardize must be 'auto' or False", "got True", "twice")
+
+
+# Learning rate ----------------------------------------------------------------------------------
+
+
+class Tuned(NetworkSpec):
+    """A network whose pretrained weights are trained, unless they are frozen."""
+
+    def __init__(self, fine_tunes=True):
+        self.fine_tunes = fine_tunes
+
+    def build(self, in_channels, n_classes, spatial_shape, pixels=None):
+        return nn.Sequential(nn.Flatten(), nn.LazyLinear(n_classes))
+
+
+class SlowSGD(torch.optim.SGD):
+    """A class of the user, with a default."""
+
+    def __init__(self, params, lr=1e-6):
+        super().__init__(params, lr)
+
+
+class StrictSGD(torch.optim.SGD):
+    """A class of the user, without a default."""
+
+    def __init__(self, params, lr):
+        super().__init__(params, lr)
+
+
+@pytest.mark.parametrize(
+    ("module", "optimizer", "expected"),
+    [
+        ("auto", "adamw", 3e-3),
+        (SmallCNN, "nadam", 3e-3),
+        (Tuned(False), "Adam", 3e-3),
+        (Tuned(), "adamw", 1e-3),
+        (Tuned(), torch.optim.AdamW, 1e-3),
+        (SliceNet(Tuned()), "adamw", 1e-3),
+        (Tuned(), "sgd", 1e-3),
+        ("auto", "sgd", 1e-3),
+        ("auto", SlowSGD, 1e-6),
+        ("auto", "lbfgs", 1),
+    ],
+)
+def test_learning_rate(module, optimizer, expected):
+    params = {"module": module, "optimizer": optimizer}
+    assert settings_of(20, (1, 4, 4), **params).lr == expected
+    assert settings_of(20, (1, 4, 4), **params, lr=0.5).lr == 0.5
+    bare = settings_of(20, (1, 1, 16), are_images=False, **params)
+    assert bare.lr == (expected if optimizer in ("sgd", SlowSGD, "lbfgs") else 3e-3)
+
+
+def test_optimizer_without_a_default_rate_needs_a_number(refused):
+    clf = tiny(optimizer=StrictSGD, lr="auto")
+    words = "lr must be a number above 0 with this optimizer", "got 'auto'", "StrictSGD"
+    refused(lambda: clf.fit("no images", [0, 1]), *words)
+    assert settings_of(20, (1, 4, 4), optimizer=StrictSGD, lr=0.1).lr == 0.1
+
+
+@pytest.mark.parametrize(
+    ("n_rows", "n_steps"), [(160, 300), (600, 300), (4_800, 1_500), (100_000, 6_000)]
+)
+def test_fine_tuning_takes_fewer_steps(n_rows, n_steps):
+    params = {"sampler": "uniform", "epoch_length": 10}
+    found = settings_of(n_rows, (1, 4, 4), module=Tuned(), **params)
+    assert found.epochs * found.n_batches == n_steps
+    frozen = settings_of(n_rows, (1, 4, 4), module=Tuned(False), **params)
+    assert frozen.epochs * frozen.n_batches >= 3_000
+    bare = settings_of(n_rows, (1, 1, 16), are_images=False, module=Tuned())
+    assert bare.epochs == 30
+
+
+class Rates(Callback):
+    """Keep the largest learning rate of each epoch."""
+
+    def on_train_begin(self, net, **kwargs):
+        self.seen_ = []
+
+    def on_epoch_end(self, net, **kwargs):
+        self.seen_.append(max(group["lr"] for group in net.optimizer_.param_groups))
+
+
+@pytest.mark.parametrize("fine_tunes", [False, True])
+def test_training_uses_the_rate_of_the_network(fine_tunes, capsys):
+    X, y = images(n=40)
+    expected = 1e-3 if fine_tunes else 3e-3
+    clf = CNN2DClassifier(
+        module=Tuned(fine_tunes),
+        max_epochs=2,
+        lr_schedule=None,
+        callbacks=[("rates", Rates())],
+        random_state=0,
+        verbose=1,
+    ).fit(X, y)
+    assert f", lr={expected:g}, " in capsys.readouterr().out
+    clf.set_params(verbose=0)
+    assert clf.lr_ == expected
+    assert clf.lr == clone(clf).lr == "auto"
+    assert dict(clf.net_.callbacks_)["rates"].seen_ == [expected] * 2
+    given = clone(clf).set_params(lr=expected).fit(X, y)
+    assert_same_weights(clf, given)
+    for again in (clf.partial_fit, clf.set_params(warm_start=True).fit):
+        again(X, y)
+        assert clf.lr_ == expected
+        assert dict(clf.net_.callbacks_)["rates"].seen_[-1] == expected
+    partial = clone(clf).partial_fit(X, y, classes=[0, 1])
+    assert dict(partial.net_.callbacks_)["rates"].seen_ == [expected]
+
+
+def test_schedules_begin_with_the_rate_of_the_network():
+    X, y = images(n=40)
+    own = LRScheduler("StepLR", step_size=1, gamma=0.5)
+    clf = CNN2DClassifier(module=Tuned(), max_epochs=3, callbacks=[own], random_state=0).fit(X, y)
+    assert_allclose(clf.history_[:, "event_lr"], [1e-3, 5e-4, 2.5e-4])
+
+
+def test_a_search_over_rates_and_networks():
+    X, y = images(n=40)
+    grid = {"lr": ["auto", 0.01], "module__fine_tunes": [True, False]}
+    clf = CNN2DClassifier(module=Tuned(), max_epochs=1, random_state=0)
+    search = GridSearchCV(clf, grid, cv=2, error_score="raise").fit(X, y)
+    best = search.best_estimator_
+    assert best.lr_ == {"auto": 1e-3 if best.module.fine_tunes else 3e-3}.get(best.lr, 0.01)
 
 
 # Epochs --------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """Trials before training: network, augmentation, loss."""
 
+import pickle
 import re
 import warnings
 
@@ -70,7 +71,7 @@ def own_generator():
         ({"crop_size": 0}, ValueError, "crop_size must be .* got 0"),
         ({"crop_size": 4.0}, ValueError, r"crop_size must be .* got 4\.0"),
         ({"n_tta": 0, "augment": "flip"}, ValueError, "n_tta must be .* got 0"),
-        ({"n_tta": 2}, ValueError, "n_tta must be 1 .* got 2"),
+        ({"n_tta": 2}, ValueError, "n_tta must be 'auto' or 1 .* got 2"),
         ({"net": {"augmentation": ()}}, ValueError, "net must be .* got 'augmentation'"),
     ],
 )
@@ -247,3 +248,45 @@ def test_two_corrections_of_class_frequency():
     for params in ({"sampler": "balanced"}, {"sampler": "uniform"}, weighted):
         found = caught(lambda p=params: tiny(**{"logit_adjustment": 1.0, **p}).fit(X, y))
         assert not [w for w in found if "once more" in str(w)]
+
+
+def told_of_corrections(call):
+    return [item for item in caught(call) if "class frequency once more" in str(item.message)]
+
+
+@pytest.mark.parametrize("method", ["predict", "predict_proba", "decision_function"])
+def test_correction_that_is_set_after_a_fit(method):
+    X, y = images()
+    clf = tiny(sampler="auto").fit(X, y)
+    predict = getattr(clf, method)
+    assert not told_of_corrections(lambda: predict(X))
+    clf.set_params(logit_adjustment=0.5)
+    (log,) = told_of_corrections(lambda: predict(X))
+    assert log.filename == __file__
+    assert "logit_adjustment=0.5" in str(log.message)
+    # Another sampler needs another fit.
+    assert told_of_corrections(lambda: clf.set_params(sampler="uniform") and predict(X))
+    assert not told_of_corrections(lambda: clf.set_params(sampler="balanced") and predict(X))
+    clf.set_params(sampler="auto")
+    assert told_of_corrections(lambda: pickle.loads(pickle.dumps(clf)).predict(X))
+    assert not told_of_corrections(lambda: clf.transform(X))
+    assert not told_of_corrections(lambda: clf.set_params(logit_adjustment=0.0) and predict(X))
+
+
+def test_correction_that_the_fit_knew_of_is_told_once():
+    X, y = images()
+    clf = tiny(sampler="auto", logit_adjustment=1.0)
+    assert told_of_corrections(lambda: clf.fit(X, y))
+    assert not told_of_corrections(lambda: clf.predict(X))
+    assert told_of_corrections(lambda: clf.set_params(logit_adjustment=2.0).predict(X))
+    for params in ({"sampler": "balanced"}, {"sampler": "uniform"}, {"loss": "wce"}):
+        chosen = tiny(**{"sampler": "auto", **params}).fit(X, y).set_params(logit_adjustment=1.0)
+        assert not told_of_corrections(lambda c=chosen: c.predict(X))
+
+
+def test_correction_between_calls_of_partial_fit():
+    X, y = images()
+    clf = tiny(sampler="auto").partial_fit(X, y, classes=[0, 1])
+    clf.set_params(logit_adjustment=1.0)
+    assert not told_of_corrections(lambda: clf.partial_fit(X, y))
+    assert told_of_corrections(lambda: clf.predict(X))

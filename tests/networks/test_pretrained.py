@@ -256,8 +256,11 @@ def test_batch_statistics_can_be_folded():
 def test_parameters_are_parameters():
     spec = Pretrained(tiny_network, freeze=["stem*"], layer_decay=0.7)
     assert clone(spec).get_params() == spec.get_params()
+    assert spec.fine_tunes
     assert spec.set_params(freeze="backbone").freezes_backbone
+    assert not spec.fine_tunes
     assert not spec.set_params(unfreeze_at=1).freezes_backbone
+    assert spec.fine_tunes
     assert spec.normalizes_input
     assert spec.needs_pixel_range
 

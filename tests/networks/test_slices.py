@@ -12,7 +12,7 @@ from torch import nn
 
 from skimbal import CNN2DClassifier, CNN3DClassifier, Pretrained, SliceNet
 from skimbal.exceptions import ParameterError
-from skimbal.networks import NetworkSpec, ResidualCNN, fold_batch_norm
+from skimbal.networks import BUILT_IN, NetworkSpec, ResidualCNN, fold_batch_norm
 from tests.networks.data import draw_images
 from tests.networks.pretrained_data import tiny_network
 
@@ -184,6 +184,22 @@ class WithFactors(nn.Module):
 
     def unfreeze(self):
         self.requires_grad_(True)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "adapter", "expected"),
+    [
+        ("small", None, False),
+        (WithFactors, None, False),
+        (Pretrained(WithFactors), None, True),
+        (Pretrained(WithFactors, freeze="norm"), None, True),
+        (Pretrained(WithFactors, freeze="backbone"), None, False),
+        (Pretrained(WithFactors, freeze="backbone"), 2, True),
+        (Pretrained(WithFactors, freeze="backbone", unfreeze_at=1), None, True),
+    ],
+)
+def test_the_backbone_tells_whether_training_fine_tunes(backbone, adapter, expected):
+    assert SliceNet(backbone, adapter=adapter).fine_tunes == expected
 
 
 def test_the_backbone_decides_about_its_learning_rates_and_its_unfreezing():
@@ -373,6 +389,13 @@ def test_memory_of_a_row_counts_all_its_slices(volumes):
         ({"backbone": nn.Flatten()}, r"backbone must be .*got Flatten"),
         ({"options": 3}, r"options must be a dict or None; got 3"),
         ({"backbone": in_2d, "options": {"width": 4}}, r"options must be None .*got \{'width'"),
+        ({"options": {"widht": 4}}, r"options must be .* 'small': width, .*'widht'. .*\['width'"),
+        ({"backbone": "resnet18", "options": {"n_clases": 4}}, r"options must be .* 'resnet18': "),
+        ({"options": {"n_classes": 4}}, r"options must be .*got 'n_classes'"),
+        ({"options": {"in_channels": 4}}, r"options must be .*got 'in_channels'"),
+        ({"options": {"spatial_shape": (9, 9)}}, r"options must be .*got 'spatial_shape'"),
+        ({"options": {1: 2}}, r"options must be .*got 1"),
+        ({"options": {"width": 0}}, r"options__width must be .*got 0"),
         (
             {"backbone": lambda c, k: nn.Sequential(nn.Flatten(), nn.Linear(7, k))},
             r"backbone must be a network of 2D images, here of shape \(1, 12, 10\).*120 and 7x3",
@@ -389,12 +412,30 @@ def test_parameters_that_do_not_fit(options, message):
         build(**options)
 
 
+def test_a_row_of_the_table_has_its_own_options(monkeypatch):
+    def flat(channels, classes, spatial_shape, hidden=3):
+        hidden = nn.Linear(channels * np.prod(spatial_shape), hidden)
+        return nn.Sequential(nn.Flatten(), hidden, nn.Linear(hidden.out_features, classes))
+
+    monkeypatch.setitem(BUILT_IN, "flat", flat)
+    assert build(backbone="flat", options={"hidden": 5}).pool.n_features == 5
+    with pytest.raises(ParameterError, match=r"options must be .* of 'flat': hidden; got 'width'"):
+        build(backbone="flat", options={"width": 5})
+    monkeypatch.setitem(BUILT_IN, "any", lambda c, k, **options: flat(c, k, **options))
+    assert build(backbone="any", options={"hidden": 5}).pool.n_features == 5
+
+
 def test_the_classifier_names_the_nested_parameter(volumes):
     X, y = volumes
     with pytest.raises(ParameterError, match=r"^module__axis must be 0, 1 or 2"):
         CNN3DClassifier(module=SliceNet(axis=7)).fit("not read", None)
+    with pytest.raises(ParameterError, match=r"^module__options must be .*got 'widht'"):
+        CNN3DClassifier(module=SliceNet(options={"widht": 4})).fit("not read", None)
     with pytest.raises(ParameterError, match=r"^module__neighbours must be less than the 6"):
         CNN3DClassifier(module=SliceNet(neighbours=6)).fit(X, y)
+    late = Pretrained(tiny_network, freeze="backbone", unfreeze_at=3)
+    with pytest.raises(ParameterError, match=r"^module__backbone__unfreeze_at must be .*got 3"):
+        CNN3DClassifier(module=SliceNet(late), max_epochs=3).fit(X, y)
     for module in ("slices", SliceNet()):
         with pytest.raises(ValueError, match=r"^module must be a network .*2 spatial.*SliceNet"):
             CNN2DClassifier(module=module).fit(X[:, 0], y)
