@@ -11,6 +11,7 @@ reach.
 
 import argparse
 import collections
+import gc
 import json
 import multiprocessing
 import multiprocessing.synchronize
@@ -21,6 +22,7 @@ import sys
 import tempfile
 import time
 import traceback
+import types
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -36,6 +38,9 @@ MEMORY = 2**30
 HANG_SECONDS = 60.0
 #: Inputs after which a new child takes over.
 INPUTS_OF_CHILD = 20_000
+
+#: Modules whose branches guide atheris.
+INSTRUMENTED = ("skimbal.images", "PIL", "tifffile", "pydicom", "nibabel", "zarr", "numpy.lib")
 
 
 def limit_memory() -> None:
@@ -161,11 +166,9 @@ def guided(name: str, seed: int, minutes: float, output: Path) -> None:
     """Let atheris choose the changes of the files of a format."""
     import atheris
 
-    with atheris.instrument_imports(
-        include=["skimbal.images", "PIL", "tifffile", "pydicom", "nibabel", "zarr", "numpy.lib"]
-    ):
-        for module in [m for m in sys.modules if m.split(".")[0] in ("PIL", "tifffile", "pydicom")]:
-            del module
+    for function in [item for item in gc.get_objects() if isinstance(item, types.FunctionType)]:
+        if (function.__module__ or "").startswith(INSTRUMENTED):
+            atheris.instrument_func(function)
     units = [unit for unit in SEEDS[name]() if len(unit) == 1]
     file = next(iter(units[0]))
     folder, run = Path(tempfile.mkdtemp(prefix="fuzz_")), Run([name], seed, output)

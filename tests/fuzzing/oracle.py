@@ -180,6 +180,8 @@ def _tiff(path: Path) -> np.ndarray | None:
         page = tif.pages.first
         is_plain = page.photometric == 1 and page.samplesperpixel == 1
         is_plain &= page.bitspersample in (8, 16, 32, 64) and page.tags.valueof(274, 1) == 1
+        # Thumbnails among the pages are left out, which tifffile takes for slices.
+        is_plain &= not any(part.aspage().is_reduced for part in tif.pages)
         if not is_plain or len(tif.series) != 1:
             return None
         return tif.series[0].asarray()
