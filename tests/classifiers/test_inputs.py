@@ -1,8 +1,10 @@
 """Images, labels, weights and groups: right answers, or errors before any training."""
 
 import copy
+import pickle
 import re
 import tracemalloc
+import warnings
 from itertools import product
 
 import numpy as np
@@ -21,6 +23,7 @@ from skorch.helper import predefined_split
 from torch.utils.data import Subset
 
 from skimbal import CNN2DClassifier, CNN3DClassifier
+from skimbal.images import ImageFiles
 from tests.cases import quick_and_all
 from tests.classifiers.data import CLASSIFIERS, OUTPUTS, N, Y, logits, noise, tiny
 
@@ -908,3 +911,48 @@ def test_bad_paths(tmp_path):
         clf.predict(paths[:1])
     with pytest.raises(ValueError, match=r"^iterator_train__num_workers.*-1"):
         tiny(net={"iterator_train__num_workers": -1}).fit(X, Y)
+
+
+def save_grey(folder, dtype, n=6):
+    paths = [folder / f"{np.dtype(dtype)}_{i}.npy" for i in range(n)]
+    for i, path in enumerate(paths):
+        np.save(path, np.full((8, 8), 20 * i, dtype))
+    return paths
+
+
+def half(image):
+    return image / 2
+
+
+@pytest.mark.parametrize(
+    ("dtype", "options", "words"),
+    [
+        ("uint8", {}, None),
+        ("uint16", {}, "X holds numbers from 0 to 65535, and .* fitted to numbers from 0 to 255"),
+        ("float32", {}, "X holds numbers without a stated range, and .* from 0 to 255"),
+        ("uint8", {"intensity": "full_range"}, "X holds numbers scaled by intensity='full_range'"),
+        ("uint8", {"intensity": (0, 100)}, r"X holds numbers scaled by intensity=\(0.0, 100.0\)"),
+        ("uint8", {"transform": half}, "X holds numbers from 0 to 255, through transform="),
+        ("uint16", {"intensity": "stored"}, None),
+    ],
+)
+def test_files_of_another_scale_than_those_of_the_fit_are_a_warning(
+    tmp_path, dtype, options, words
+):
+    clf = tiny(CNN2DClassifier).fit(save_grey(tmp_path, "uint8"), [0, 1] * 3)
+    clf = pickle.loads(pickle.dumps(clf))
+    X = ImageFiles(save_grey(tmp_path, dtype), **options)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        clf.predict(X[2:4])
+    found = [str(w.message) for w in caught if "fitted to" in str(w.message)]
+    assert len(found) == (words is not None)
+    assert all(re.search(words, message) for message in found)
+
+
+def test_arrays_have_no_scale_that_could_differ(tmp_path):
+    files = save_grey(tmp_path, "uint8")
+    clf = tiny(CNN2DClassifier).fit(ImageFiles(files, intensity="full_range"), [0, 1] * 3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        clf.predict(np.asarray(ImageFiles(files)))
