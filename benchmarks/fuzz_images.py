@@ -4,33 +4,24 @@ Each input is a small valid file with a few changes, and has a number, so that a
 again. The inputs are read in a child process with a limit of memory, so that a crash of a library,
 a hang and a lack of memory are findings too. The folder of the results gets each input that
 something else follows than a right array or an error with the name of the file.
-
-``--guided FORMAT`` lets atheris (``pip install atheris``) choose the changes by the code that they
-reach.
 """
 
 import argparse
 import collections
-import gc
 import json
 import multiprocessing
 import multiprocessing.synchronize
 import re
 import resource
 import shutil
-import sys
 import tempfile
 import time
 import traceback
-import types
 from pathlib import Path
-from random import Random
 from typing import Any
 
 from skimbal.images import FORMATS
-from tests.fuzzing.mutations import damage
 from tests.fuzzing.oracle import Finding, Inputs, check, write
-from tests.fuzzing.seeds import SEEDS
 
 #: Bytes that a child may take beyond what python and the libraries take.
 MEMORY = 2**30
@@ -38,9 +29,6 @@ MEMORY = 2**30
 HANG_SECONDS = 60.0
 #: Inputs after which a new child takes over.
 INPUTS_OF_CHILD = 20_000
-
-#: Modules whose branches guide atheris.
-INSTRUMENTED = ("skimbal.images", "PIL", "tifffile", "pydicom", "nibabel", "zarr", "numpy.lib")
 
 
 def limit_memory() -> None:
@@ -162,49 +150,14 @@ def fuzz(names: list[str], seed: int, minutes: float, output: Path) -> Run:
     return run
 
 
-def guided(name: str, seed: int, minutes: float, output: Path) -> None:
-    """Let atheris choose the changes of the files of a format."""
-    import atheris
-
-    for function in [item for item in gc.get_objects() if isinstance(item, types.FunctionType)]:
-        if (function.__module__ or "").startswith(INSTRUMENTED):
-            atheris.instrument_func(function)
-    units = [unit for unit in SEEDS[name]() if len(unit) == 1]
-    file = next(iter(units[0]))
-    folder, run = Path(tempfile.mkdtemp(prefix="fuzz_")), Run([name], seed, output)
-    corpus = output / f"corpus-{name}"
-    corpus.mkdir(exist_ok=True)
-    for i, unit in enumerate(units):
-        (corpus / str(i)).write_bytes(next(iter(unit.values())))
-
-    def one(data: bytes) -> None:
-        outcome = try_input(name, {file: data}, {}, folder)
-        if outcome not in ("read", "refused"):
-            raise Finding(outcome)
-
-    def change(data: bytes, most: int, seed: int) -> bytes:
-        return damage({file: data}, name, Random(seed))[file][:most]
-
-    limit_memory()
-    flags = [f"-max_total_time={round(60 * minutes)}", f"-seed={seed + 1}", "-timeout=60"]
-    flags += [f"-artifact_prefix={output}/", "-rss_limit_mb=0", "-max_len=8192"]
-    atheris.Setup([sys.argv[0], *flags, str(corpus)], one, custom_mutator=change)
-    atheris.Fuzz()
-    run.save(0)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--formats", nargs="+", choices=list(FORMATS), default=list(FORMATS))
     parser.add_argument("--seed", type=int, default=0, help="another one is other inputs")
     parser.add_argument("--output", type=Path, required=True, help="folder of the findings")
-    parser.add_argument("--guided", choices=list(FORMATS), help="by atheris, one format")
     args = parser.parse_args()
-    if args.guided:
-        guided(args.guided, args.seed, args.minutes, args.output)
-    else:
-        fuzz(args.formats, args.seed, args.minutes, args.output)
+    fuzz(args.formats, args.seed, args.minutes, args.output)
 
 
 if __name__ == "__main__":
