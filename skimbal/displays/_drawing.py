@@ -32,6 +32,7 @@ __all__ = [
     "marker_of",
     "new_axes",
     "require_matplotlib",
+    "show_names_as_they_are",
     "width_of_text",
 ]
 
@@ -102,6 +103,15 @@ def width_of_text(texts: Iterable[str]) -> float:
 
     # A character is about 0.6 of the font size wide, and the font size is in points.
     return max(map(len, texts), default=0) * 0.6 * float(rcParams["font.size"]) / 72
+
+
+def show_names_as_they_are(panel: "Axes") -> None:
+    """Draw the signs of a name, such as $, as they are and not as a formula."""
+    legend = panel.get_legend()
+    texts = [*panel.get_xticklabels(), *panel.get_yticklabels(), panel.title]
+    texts += [panel.xaxis.label, panel.yaxis.label, *(legend.get_texts() if legend else ())]
+    for text in texts:
+        text.set_parse_math(False)
 
 
 def check_axes(ax: AxesLike, n: int, why: str) -> np.ndarray | None:

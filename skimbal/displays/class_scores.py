@@ -23,6 +23,7 @@ from skimbal.displays._drawing import (
     marker_of,
     new_axes,
     require_matplotlib,
+    show_names_as_they_are,
     width_of_text,
 )
 from skimbal.displays._study import Estimate, Pair, Study, check_study, pair_of, rows_by_pair
@@ -368,6 +369,7 @@ class ClassScoresDisplay:
         panel.set_xlabel(f"F1 (dimensionless) with {100 * self.confidence_level:g} % interval")
         panel.set_title("F1 of each class")
         self.legend_ = None if self.names is None else panel.legend(**BESIDE)
+        show_names_as_they_are(panel)
         self.ax_ = panel
         self.figure_ = panel.figure
         return self

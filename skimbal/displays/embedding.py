@@ -23,6 +23,7 @@ from skimbal.displays._drawing import (
     marker_of,
     new_axes,
     require_matplotlib,
+    show_names_as_they_are,
     width_of_text,
 )
 from skimbal.exceptions import ParameterError
@@ -358,6 +359,8 @@ class EmbeddingDisplay:
         if self.names is not None:
             for panel, name in zip(axes, self.names, strict=True):
                 panel.set_title(name)
+        for panel in axes:
+            show_names_as_they_are(panel)
         self.axes_ = axes
         self.ax_ = axes[0]
         self.figure_ = axes[0].figure

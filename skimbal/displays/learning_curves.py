@@ -21,6 +21,7 @@ from skimbal.displays._drawing import (
     marker_of,
     new_axes,
     require_matplotlib,
+    show_names_as_they_are,
 )
 from skimbal.exceptions import ParameterError
 
@@ -231,6 +232,7 @@ class LearningCurvesDisplay:
             panel.set_ylabel(label)
             panel.xaxis.set_major_locator(MaxNLocator(integer=True))
             panel.legend(**BESIDE)
+            show_names_as_they_are(panel)
         axes[0].set_title("Learning curves")
         # New axes share the label of the last.
         for panel in axes[-1:] if is_new else axes:

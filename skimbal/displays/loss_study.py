@@ -16,6 +16,7 @@ from skimbal.displays._drawing import (
     marker_of,
     new_axes,
     require_matplotlib,
+    show_names_as_they_are,
     width_of_text,
 )
 from skimbal.displays._study import (
@@ -333,6 +334,7 @@ class LossStudyDisplay:
         self.legend_ = panel.legend(
             [line for line, _ in named], [name for _, name in named], **BESIDE
         )
+        show_names_as_they_are(panel)
         self.ax_ = panel
         self.figure_ = panel.figure
         return self
