@@ -53,6 +53,7 @@ html_sidebars = {
             "index",
             "user_guide",
             "image_files",
+            "image_formats",
             "study",
             "command_line",
             "choosing",

@@ -31,6 +31,7 @@ from skimbal.datasets._screen import draw_bars, format_number, listed, printable
 from skimbal.datasets.card import DataCard
 from skimbal.datasets.copies import find_copies
 from skimbal.datasets.folder import list_rows, load_image_folder
+from skimbal.datasets.labels import sorted_names
 from skimbal.datasets.listing import FolderRow, Reasons
 from skimbal.datasets.splits import SplitNames, check_classes_of_parts, split_key
 from skimbal.exceptions import ParameterError
@@ -229,7 +230,7 @@ def inspect_data(data: Bunch, *, headers_only: bool = False, verbose: int = 0) -
         remarks=[],
         of_readers=of_readers,
         unreadable=unreadable,
-        class_names=[str(name) for name in data.target_names],
+        class_names=_class_names(data),
         used=(tuple(first.shape[1:]), str(first.dtype), n_spatial),
         headers_only=headers_only,
     )
@@ -334,7 +335,7 @@ encoding, on_error, **options
         remarks=[*notes, *_remarks_of_loader(remarks, images, of_readers, notes)],
         of_readers=of_readers,
         unreadable=unreadable,
-        class_names=sorted(set(images.labels)) if data is None else data.target_names,
+        class_names=sorted_names(images.labels) if data is None else _class_names(data),
         used=None if data is None else _used(data),
         headers_only=headers_only,
     )
@@ -508,6 +509,11 @@ def _options_of(X: ImageFiles) -> ImageOptions:
     facts = X.fingerprint()
     names = set(ImageOptions.__annotations__) - {"dtype", "cache", "cache_bytes"}
     return cast(ImageOptions, {name: facts[name] for name in names if name in facts})
+
+
+def _class_names(data: Bunch) -> list[str]:
+    """Return the names of classes in the order of the card that the loader made, if it did."""
+    return [str(name) for name in (data.card.class_names if "card" in data else data.target_names)]
 
 
 def _rows_of_part(data: Bunch, part: str, parts: list[str]) -> list[FolderRow]:

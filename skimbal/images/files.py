@@ -270,6 +270,18 @@ class ImageFiles(ImageArray):
         """Whether the files or a parameter state the number of spatial axes."""
         return self._array.knows_axes
 
+    @property
+    def options(self) -> dict[str, object]:
+        """Parameters that change the pixels."""
+        spec = self._array.spec
+        of_spec = {field.name: getattr(spec, field.name) for field in fields(spec)}
+        return {**of_spec, "transform": self._array.transform}
+
+    @property
+    def scale(self) -> DecodedImage:
+        """Range and unit that the numbers of the files have in common, and a first image."""
+        return self._array.facts
+
     def fingerprint(self) -> dict[str, object]:
         """Return facts that tell the selected images from others, without reading them.
 
@@ -298,7 +310,7 @@ class ImageFiles(ImageArray):
         >>> [name for name in before if before[name] != after[name]], after["size"]
         (['files'], 16)
         """
-        files, spec = self._array, self._array.spec
+        files = self._array
         stamps = {
             row: repr((files.paths[row], file_stamp(files.paths[row])))
             for row in np.unique(self._rows).tolist()
@@ -310,8 +322,7 @@ class ImageFiles(ImageArray):
             "files": digest.hexdigest(),
             "shape": self.shape,
             "dtype": str(self.dtype),
-            **{field.name: getattr(spec, field.name) for field in fields(spec)},
-            "transform": files.transform,
+            **self.options,
         }
 
     def _selection(self, rows: np.ndarray) -> "ImageFiles":
@@ -349,6 +360,13 @@ class _Files:
         self.skipped: dict[str, str] = {}
         #: A file and its facts, which the numbers of the other files must have in common.
         self._known: tuple[str, DecodedImage] | None = None
+
+    @property
+    def facts(self) -> DecodedImage:
+        """The facts of the first file."""
+        if self._known is None:
+            raise AssertionError("learn_shape_and_dtype comes first")
+        return self._known[1]
 
     def take(self, rows: np.ndarray) -> "_Files":
         """Return some of the files."""
