@@ -148,8 +148,8 @@ class DataInspection:
         unicode : bool, default=True
             Whether histograms are drawn with block characters. If False, the text is ASCII.
         word : callable, default=None
-            ``word(error)`` words an error of the loader, for a caller with other names for the
-            parameters. If None, its own text.
+            ``word(error)`` words an error or warning of the loader, for a caller with other names
+            for the parameters. If None, its own text.
 
         Returns
         -------
@@ -730,8 +730,7 @@ def _verdict(
         n = len(inspection.refusals)
         lines.append("REFUSED" if n == 1 else f"REFUSED, for {n} reasons")
         for i, finding in enumerate(inspection.refusals, 1):
-            text = finding.text if word is None or finding.error is None else word(finding.error)
-            lines += listed(text, finding.places, width=width, mark=f"  {i}. ")
+            lines += listed(_worded(finding, word), finding.places, width=width, mark=f"  {i}. ")
     else:
         read = "Pixels were not read." if inspection.headers_only else "All images can be read."
         n_skipped = len(inspection.unreadable)
@@ -741,8 +740,13 @@ def _verdict(
     if inspection.warnings:
         lines += ["", "WARNINGS" if len(inspection.warnings) > 1 else "WARNING"]
     for finding in inspection.warnings:
-        lines += listed(finding.text, finding.places, width=width, mark="  - ")
+        lines += listed(_worded(finding, word), finding.places, width=width, mark="  - ")
     return lines
+
+
+def _worded(finding: Finding, word: Callable[[Exception], str] | None) -> str:
+    """Return the text of a finding, in the caller's names for the parameters."""
+    return finding.text if word is None else word(finding.error or UserWarning(finding.text))
 
 
 def _fact_lines(inspection: DataInspection, width: int, unicode: bool) -> list[str]:
