@@ -252,21 +252,28 @@ def inspect_folder(
     verbose: int = 0,
     **options: Unpack[ImageOptions],
 ) -> DataInspection:
-    """Inspect a folder of image files, also one that :func:`load_image_folder` refuses.
+    """Inspect a folder of image files, also if it would be refused.
 
-    All reasons to refuse the folder are listed, not the first of them.
+    :func:`~skimbal.datasets.load_image_folder` stops at the first reason against a folder.
+
+    This function lists all of them.
 
     Parameters
     ----------
-    root, labels, path_column, label_column, group_column, split_column, splits, missing_values, \
-encoding, on_error, **options
-        Parameters of :func:`load_image_folder`. With ``on_error="skip"``, files that cannot be
-        used are warnings.
+    root : str or path-like
+        The folder.
+    labels, path_column, label_column, group_column, split_column, splits, missing_values, \
+encoding : object
+        Parameters of :func:`~skimbal.datasets.load_image_folder`, with its defaults.
+    on_error : {"raise", "skip"}, default="raise"
+        With ``"skip"``, files that cannot be used are warnings.
     headers_only : bool, default=False
         Whether only the headers of files are read, which is fast. Ranges, copies and damaged files
         are not known then.
     verbose : int, default=0
         1 shows a progress bar on a terminal, 0 none.
+    **options : dict
+        Parameters of :class:`~skimbal.images.ImageFiles`.
 
     Returns
     -------
