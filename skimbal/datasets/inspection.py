@@ -255,7 +255,6 @@ def inspect_folder(
     """Inspect a folder of image files, also if it would be refused.
 
     :func:`~skimbal.datasets.load_image_folder` stops at the first reason against a folder.
-
     This function lists all of them.
 
     Parameters
