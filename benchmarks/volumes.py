@@ -45,7 +45,8 @@ NOTES = [
     "features, which a fit computes once.",
     "The labels of the hippocampus set are derived from the size of the masks, and the shape of a "
     "crop nearly predicts them (SOURCE.md of the set). These rows show that the networks run on "
-    "real NIfTI volumes, and are no evidence for a network.",
+    "real NIfTI volumes, and are no evidence for a network. Its files have different scales, up to "
+    "255 and up to 1.4 million, so they are read with intensity='percentiles'.",
 ]
 
 
@@ -82,7 +83,7 @@ def hippocampus(n_rows: int, seed: int) -> Volumes:
     with (folder / "labels.csv").open() as stream:
         rows = list(csv.DictReader(stream))[:n_rows]
     paths = [folder / "images" / row["file"] for row in rows]
-    files = ImageFiles(paths, size=(36, 52, 36), intensity="stored")
+    files = ImageFiles(paths, size=(36, 52, 36), intensity="percentiles")
     y = np.array([int(row["low_volume_15pct"]) for row in rows])
     X_train, X_test, y_train, y_test = train_test_split(
         np.asarray(files[:]), y, test_size=1 / 3, stratify=y, random_state=seed
