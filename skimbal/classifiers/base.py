@@ -254,8 +254,8 @@ class BaseCNNClassifier(
     input_shape_ : tuple of int
         Shape of an image, channels first.
     file_form_ : FileForm or None
-        Parameters and scale of the image files of the fit, None after a fit to arrays. Predictions
-        read bare paths with these parameters, and refuse files of another scale.
+        Parameters of the image files of the fit, None after a fit to arrays. Predictions read bare
+        paths with these parameters.
     net_ : skorch.NeuralNetClassifier
         The fitted net. Its ``module_`` is the network.
     history_ : skorch.history.History

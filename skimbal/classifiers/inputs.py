@@ -2,6 +2,7 @@
 
 import math
 import os
+import warnings
 import zlib
 from collections.abc import Collection
 from dataclasses import dataclass, replace
@@ -46,6 +47,7 @@ class InputClassifier(CNNClassifier, Protocol):
     input_shape_: tuple[int, ...]
     n_features_in_: int
     file_form_: FileForm | None
+    _scale: str | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,8 +150,6 @@ def check_images(
     """Check the images or rows, and return them as they are, with the shape of an image."""
     form = None if reset else estimator.file_form_
     images = _as_array(from_paths(X, form))
-    if form is not None and isinstance(images, ImageFiles):
-        form.check(images)
     # Not np.ndim, which containers that are not arrays may refuse.
     if (images.ndim if hasattr(images, "ndim") else np.asarray(images).ndim) <= 2:
         images = validate_data(estimator, images, dtype="numeric", reset=reset)
@@ -163,9 +163,13 @@ def check_images(
             f"X must hold real numbers; got dtype {images.dtype}. Convert it first, such as with "
             "X.astype('float32')."
         )
+    scale = images.scale if isinstance(images, ImageFiles) else None
+    if not reset:
+        _warn_of_another_scale(estimator, scale)
     if reset:
         estimator.input_shape_ = shape
         estimator.file_form_ = FileForm.of(images) if isinstance(images, ImageFiles) else None
+        estimator._scale = scale
         if images.ndim > 2:
             estimator.n_features_in_ = math.prod(shape)
             if hasattr(estimator, "feature_names_in_"):
@@ -296,6 +300,19 @@ def _check_axes_of_files(name: str, n_axes: int, images: ImageFiles) -> None:
             f"shape {images.shape[1:]}. The first is {images.paths[0]}. Use "
             f"CNN{images.n_spatial}DClassifier, or give ImageFiles a transform= that returns "
             f"images of {n_axes} spatial axes, or a channel_axis= if they are arrays."
+        )
+
+
+def _warn_of_another_scale(estimator: InputClassifier, scale: str | None) -> None:
+    """Warn of files whose numbers mean something else than those of the fit."""
+    fitted = getattr(estimator, "_scale", None)
+    if None not in (scale, fitted) and scale != fitted:
+        warnings.warn(
+            f"X holds {scale}, and {type(estimator).__name__} was fitted to {fitted}. The same "
+            "image looks different to the network. Give ImageFiles the intensity= and transform= "
+            "that the training images had, or intensity='stored' if the scales agree.",
+            UserWarning,
+            stacklevel=4,
         )
 
 

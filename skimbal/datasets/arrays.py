@@ -84,7 +84,7 @@ class ArrayAxes:
         doubtful = [
             axis
             for axis in (n - 1, 0)
-            if shape[axis] in _DOUBTFUL and min(shape[:axis] + shape[axis + 1 :]) > 2 * shape[axis]
+            if shape[axis] in _DOUBTFUL and min(shape[:axis] + shape[axis + 1 :]) >= 2 * shape[axis]
         ]
         if n == 4 or self.n_spatial == 2 or doubtful:
             raise ValueError(

@@ -8,9 +8,10 @@ from skimbal.exceptions import ParameterError
 
 __all__ = ["MISSING", "Missing", "listed", "near_duplicates", "sorted_names"]
 
-#: Texts that stand for a missing value, in lower case: of pandas, R, SAS, numpy and Excel.
+#: Texts that stand for a missing value, in lower case: of pandas, R, SAS, numpy, Excel and MySQL.
 MISSING = frozenset(
     ("na", "n/a", "n.a.", "<na>", "nan", "-nan", "nat", "none", "null", "nil", ".", "?")
+    + ("\\n", "<null>", "--", "missing", "undefined")
     + ("#n/a", "#n/a n/a", "#na", "1.#ind", "-1.#ind", "1.#qnan", "-1.#qnan")
     + ("#null!", "#value!", "#ref!", "#div/0!", "#name?", "#num!")
 )

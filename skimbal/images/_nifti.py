@@ -30,7 +30,7 @@ _MOST_BEFORE_VOXELS = 2**26
 #: Bytes behind the voxels that are inflated to reach the checksum.
 _MOST_BEHIND_VOXELS = 2**20
 #: Millimetres of a unit. An unknown unit is taken for millimetres.
-_MM = {"meter": 1000.0, "micron": 0.001}
+_MM = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}
 
 _GZIP_MARK = b"\x1f\x8b"
 #: The value of zlib's wbits for data with the header and trailer of gzip.
@@ -75,7 +75,9 @@ def read_nifti(path: str, request: ReadRequest) -> DecodedImage:
         if request.header_only:
             pixels = header_array(stored, np.float32 if is_scaled else dtype)
         else:
-            file.seek(0)
+            file.seek(0 if is_gzip else end)
+            if not is_gzip:
+                _refuse_more(file.read(_MOST_BEHIND_VOXELS), end)
             source = io.BytesIO(_inflate(file, end)) if is_gzip else file
             scaling = (slope, inter) if is_scaled else (1.0, 0.0)
             proxy = nibabel.arrayproxy.ArrayProxy(
@@ -133,6 +135,15 @@ def _extent(header: _Header, shape: tuple[int, ...], dtype: np.dtype[Any]) -> tu
     return int(offset), int(offset) + math.prod(shape) * dtype.itemsize
 
 
+def _refuse_more(behind: bytes, end: int) -> None:
+    """Refuse a file that goes on behind its voxels: its header may state too small a shape."""
+    if behind.strip(b"\0"):
+        raise ValueError(
+            f"the file must end with its voxels, after {end} bytes as its header says; got more, "
+            "so that the shape in the header may be wrong. Mend the header, or pass a reader="
+        )
+
+
 # Axes and voxel sizes ------------------------------------------------------------------------
 
 
@@ -149,13 +160,24 @@ def _turned(pixels: np.ndarray, n_axes: int, header: _Header) -> DecodedImage:
     turn = nibabel.io_orientation(affine)
     pixels = nibabel.apply_orientation(pixels, turn)
     pixels = np.moveaxis(pixels, range(3, pixels.ndim), range(pixels.ndim - 3))
-    mm = _MM.get(header.get_xyzt_units()[0], 1.0)
+    mm = _mm(header)
     spacing = [mm * size for size in _sizes(affine)[np.argsort(turn[:, 0])].tolist()]
     if n_axes == 2:  # the third axis is one slice
         third = int(turn[2, 0])
         pixels = np.take(pixels, 0, axis=pixels.ndim - 3 + third)
         spacing.pop(third)
     return DecodedImage(pixels, min(3, n_axes), tuple(spacing))
+
+
+def _mm(header: _Header) -> float:
+    """Return the length of the unit of space."""
+    code = int(header["xyzt_units"]) & 0b111
+    if code not in _MM:
+        raise ValueError(
+            "xyzt_units in its header must state metres, millimetres, micrometres or nothing; got "
+            f"the code {code}. Mend the header, or pass a reader="
+        )
+    return _MM[code]
 
 
 def _sizes(affine: np.ndarray) -> np.ndarray:
@@ -236,13 +258,14 @@ def _inflate(file: BinaryIO, n_bytes: int) -> bytes:
         found: bytes = stream.decompress(data, n_bytes + 1)  # the last one, to reach the end
         if stream.eof and len(found) < n_bytes and stream.unused_data.strip(b"\0"):
             return _inflate_parts(file, n_bytes)
-        behind: bytes = b""
+        behind = found[n_bytes:]
         if not stream.eof:
-            behind = stream.decompress(stream.unconsumed_tail, _MOST_BEHIND_VOXELS)
-    if len(behind) == _MOST_BEHIND_VOXELS:
+            behind += stream.decompress(stream.unconsumed_tail, _MOST_BEHIND_VOXELS)
+    if len(behind) >= _MOST_BEHIND_VOXELS:
         raise ValueError(f"the file must hold {n_bytes} bytes, as its header says; got many more")
     if len(found) < n_bytes or not stream.eof:
         raise ValueError(_CUT.format(n_bytes, f"{len(found)} and no end"))
+    _refuse_more(behind, n_bytes)
     return found
 
 
@@ -251,9 +274,10 @@ def _inflate_parts(file: BinaryIO, n_bytes: int) -> bytes:
     file.seek(0)
     with gzip.GzipFile(fileobj=file) as parts:
         found = parts.read(n_bytes)
-        parts.read(_MOST_BEHIND_VOXELS)  # the checksum of the last part
+        behind = parts.read(_MOST_BEHIND_VOXELS)  # also the checksum of the last part
     if len(found) < n_bytes:
         raise ValueError(_CUT.format(n_bytes, len(found)))
+    _refuse_more(behind, n_bytes)
     return found
 
 

@@ -29,6 +29,7 @@ from skimbal.images.intensity import (
     check_intensity,
     is_scaled,
     refuse_mixed_scales,
+    scale_in_words,
 )
 from skimbal.typing import PathLike
 
@@ -158,6 +159,10 @@ class ImageFiles(ImageArray):
     kept : ndarray of int of shape (n_samples,)
         Positions of the selected images in the ``paths`` that were given. Where files were
         skipped, the labels are ``y[X.kept]``.
+    scale : str or None
+        The scale of the numbers, in words: the rule of ``intensity``, or the range or unit that the
+        files state. A classifier warns of files of another scale than those of its fit. None with
+        ``intensity="stored"``.
     skipped : dict
         The files that were left out, each with the reason.
 
@@ -278,9 +283,9 @@ class ImageFiles(ImageArray):
         return {**of_spec, "transform": self._array.transform}
 
     @property
-    def scale(self) -> DecodedImage:
-        """Range and unit that the numbers of the files have in common, and a first image."""
-        return self._array.facts
+    def scale(self) -> str | None:
+        """The scale of the numbers, in words."""
+        return self._array.scale
 
     def fingerprint(self) -> dict[str, object]:
         """Return facts that tell the selected images from others, without reading them.
@@ -361,13 +366,6 @@ class _Files:
         #: A file and its facts, which the numbers of the other files must have in common.
         self._known: tuple[str, DecodedImage] | None = None
 
-    @property
-    def facts(self) -> DecodedImage:
-        """The facts of the first file."""
-        if self._known is None:
-            raise AssertionError("learn_shape_and_dtype comes first")
-        return self._known[1]
-
     def take(self, rows: np.ndarray) -> "_Files":
         """Return some of the files."""
         files = _Files([self.paths[row] for row in rows], self.spec, self.transform, self.cache)
@@ -415,6 +413,14 @@ class _Files:
         self.paths = [self.paths[i] for i in kept]
         return kept
 
+    @property
+    def scale(self) -> str | None:
+        """The scale of the numbers, in words."""
+        if self._known is None:
+            return None
+        words = scale_in_words(self.spec.intensity, self._known[1])
+        return words if words is None or self.transform is None else f"{words}, through transform="
+
     def learn_shape_and_dtype(self, dtype: np.dtype[Any] | None) -> None:
         """Learn shape and dtype from the headers, or without headers from the first image."""
         if self.spec.reader is None:
@@ -431,7 +437,7 @@ class _Files:
             refuse_mixed_scales(self.spec.intensity, path, first.file, other, head.file)
         _warn_of_doubts(self.paths, heads)
         if self.spec.intensity is None:
-            _warn_of_bytes(self.paths, heads)
+            _warn_of_mixed_numbers(self.paths, heads)
         self._known = path, first.file
         self.n_spatial = first.n_spatial
         self.knows_axes = all(head.knows_axes for head in heads)
@@ -518,23 +524,23 @@ class _Files:
         return state._replace(scale=(facts.full_range, facts.unit))
 
 
-def _warn_of_bytes(paths: list[str], heads: list[FormedImage]) -> None:
-    """Warn of bytes beside wider numbers in files that state neither a range nor a unit.
+def _warn_of_mixed_numbers(paths: list[str], heads: list[FormedImage]) -> None:
+    """Warn of bytes, wider integers and fractions together, in files without a range or unit.
 
-    A volume in bytes was mostly scaled to them, by its own numbers.
+    A volume in bytes was mostly scaled to them, by its own numbers, and fractions to [0, 1].
     """
-    unstated = [
-        (path, head.file.pixels.dtype)
-        for path, head in zip(paths, heads, strict=False)
-        if head.file.full_range is None and head.file.unit is None
-    ]
-    narrow = [path for path, dtype in unstated if dtype == np.uint8]
-    wide = [path for path, dtype in unstated if dtype != np.uint8]
-    if narrow and wide:
+    first: dict[str, tuple[str, str]] = {}
+    for path, head in zip(paths, heads, strict=False):
+        dtype = head.file.pixels.dtype
+        if head.file.full_range is None and head.file.unit is None:
+            kind = "f" if dtype.kind == "f" else dtype.str[-1]
+            first.setdefault(kind if kind in ("f", "1") else "wide", (path, dtype.name))
+    if len(first) > 1:
+        shown = ", ".join(f"{path} ({dtype})" for path, dtype in first.values())
         warnings.warn(
-            f"{len(narrow)} of {len(paths)} files hold uint8 numbers, the first of them "
-            f"{narrow[0]}, and others wider numbers, the first of them {wide[0]}. If their scales "
-            "differ, pass intensity='percentiles', and if not, intensity='stored'.",
+            f"the files hold numbers of several kinds and state neither a range nor a unit: "
+            f"{shown}. If their scales differ, pass intensity='percentiles', and if not, "
+            "intensity='stored'.",
             UserWarning,
             stacklevel=4,
         )

@@ -14,6 +14,7 @@ __all__ = [
     "is_scaled",
     "refuse_mixed_scales",
     "require_full_range",
+    "scale_in_words",
     "scaled",
 ]
 
@@ -79,6 +80,17 @@ def _words(image: DecodedImage) -> str:
         least, greatest = image.full_range
         return f"numbers from {least:g} to {greatest:g}"
     return f"{image.pixels.dtype} numbers without a stated range"
+
+
+def scale_in_words(intensity: Intensity, image: DecodedImage) -> str | None:
+    """Say which scale the numbers of a set have, or None if the user vouches for them."""
+    if intensity == "stored":
+        return None
+    if intensity is not None:
+        return f"numbers scaled by intensity={intensity!r}"
+    if image.unit is None and image.full_range is None:
+        return "numbers without a stated range"
+    return _words(image)
 
 
 def require_full_range(image: DecodedImage, path: str) -> tuple[float, float]:

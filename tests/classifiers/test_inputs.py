@@ -4,6 +4,7 @@ import copy
 import pickle
 import re
 import tracemalloc
+import warnings
 from itertools import product
 
 import numpy as np
@@ -941,23 +942,6 @@ def test_bare_paths_are_read_as_in_the_fit(tmp_path, options):
     assert_array_equal(clf.predict_proba(np.array(paths)), expected)
 
 
-def test_files_of_another_scale_than_the_fit_are_refused(tmp_path):
-    narrow = write_grey(tmp_path / "narrow", 200, np.uint8)
-    wide = write_grey(tmp_path / "wide", 50_000, np.uint16)
-    clf = fitted_to_files(narrow)
-    with pytest.raises(ValueError, match=r"0 to 255; got 0 to 65535 in .*wide.*'percentiles'"):
-        clf.predict(wide)
-    with pytest.raises(ValueError, match="intensity=None, as the files of the fit"):
-        clf.predict(ImageFiles(narrow, intensity="full_range"))
-    clf.predict(ImageFiles(wide, intensity="stored"))  # the user says that it is right
-    clf = fitted_to_files(narrow, intensity="full_range")
-    with pytest.raises(ValueError, match=r"intensity='full_range', as the .* got intensity=None"):
-        clf.predict(ImageFiles(narrow))
-    assert len(clf.predict(wide)) == 4
-    clf.fit(np.zeros((4, 12, 12)), ["a", "b", "a", "b"])
-    assert clf.file_form_ is None
-
-
 def test_functions_of_the_fit_are_not_kept(tmp_path):
     paths = write_grey(tmp_path / "a", 200, np.uint8)
     clf = pickle.loads(pickle.dumps(fitted_to_files(paths, transform=lambda image: image / 255)))
@@ -972,3 +956,48 @@ def test_a_path_in_place_of_paths_is_refused(tmp_path):
         CNN2DClassifier().fit("fundus", [0, 1])
     with pytest.raises(TypeError, match="list of paths"):
         CNN2DClassifier().fit(tmp_path, [0, 1])
+
+
+def save_grey(folder, dtype, n=6):
+    paths = [folder / f"{np.dtype(dtype)}_{i}.npy" for i in range(n)]
+    for i, path in enumerate(paths):
+        np.save(path, np.full((8, 8), 20 * i, dtype))
+    return paths
+
+
+def half(image):
+    return image / 2
+
+
+@pytest.mark.parametrize(
+    ("dtype", "options", "words"),
+    [
+        ("uint8", {}, None),
+        ("uint16", {}, "X holds numbers from 0 to 65535, and .* fitted to numbers from 0 to 255"),
+        ("float32", {}, "X holds numbers without a stated range, and .* from 0 to 255"),
+        ("uint8", {"intensity": "full_range"}, "X holds numbers scaled by intensity='full_range'"),
+        ("uint8", {"intensity": (0, 100)}, r"X holds numbers scaled by intensity=\(0.0, 100.0\)"),
+        ("uint8", {"transform": half}, "X holds numbers from 0 to 255, through transform="),
+        ("uint16", {"intensity": "stored"}, None),
+    ],
+)
+def test_files_of_another_scale_than_those_of_the_fit_are_a_warning(
+    tmp_path, dtype, options, words
+):
+    clf = tiny(CNN2DClassifier).fit(save_grey(tmp_path, "uint8"), [0, 1] * 3)
+    clf = pickle.loads(pickle.dumps(clf))
+    X = ImageFiles(save_grey(tmp_path, dtype), **options)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        clf.predict(X[2:4])
+    found = [str(w.message) for w in caught if "fitted to" in str(w.message)]
+    assert len(found) == (words is not None)
+    assert all(re.search(words, message) for message in found)
+
+
+def test_arrays_have_no_scale_that_could_differ(tmp_path):
+    files = save_grey(tmp_path, "uint8")
+    clf = tiny(CNN2DClassifier).fit(ImageFiles(files, intensity="full_range"), [0, 1] * 3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        clf.predict(np.asarray(ImageFiles(files)))

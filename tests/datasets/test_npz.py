@@ -145,6 +145,7 @@ def test_npz_axes_that_the_user_states(make_npz, rng, shape, options):
     [
         *(((64, 64, c), {}, "channels or slices.*channel_axis=-1") for c in (2, 4, 5)),
         *(((c, 64, 64), {}, "channels or slices.*n_spatial=3") for c in (2, 4, 5)),
+        ((8, 8, 4), {}, "channels or slices.*channel_axis=-1"),
         ((64, 64, 7), {"n_spatial": 2}, "axis of channels that is stated"),
         ((9, 8, 7, 2), {}, "axis of channels that is stated"),
         ((6, 5), {"channel_axis": -1}, "channel_axis must be an axis"),

@@ -98,7 +98,7 @@ MISTAKES = {
     "twice": ("a.npy,x,p1", "a.npy is the same file as in .*line 2"),
 }
 MISSING = ["", " ", "\t", "NA", "N/A", "n/a", "nan", "NaN", "None", "none", "NULL", "null", "<NA>"]
-MISSING += ["#N/A", "NaT", "#REF!", "?", ".", "\xa0"]
+MISSING += ["#N/A", "NaT", "#REF!", "?", ".", "\xa0", "\\N", "--", "missing", "undefined"]
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)

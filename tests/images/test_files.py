@@ -3,6 +3,7 @@
 import os
 import pickle
 import shutil
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -411,3 +412,20 @@ def test_fingerprint_tells_files_apart_without_reading_them(tmp_path, monkeypatc
     os.utime(paths[0], ns=(1, 1))
     found = [first, ImageFiles(paths).fingerprint(), *(other.fingerprint() for other in others)]
     assert all(one != other for i, one in enumerate(found) for other in found[:i])
+
+
+@pytest.mark.parametrize(
+    ("dtypes", "n_kinds"),
+    [(("int8", "int16"), 2), (("int16", "float32"), 2), (("int8", "int32", "float64"), 3)]
+    + [(("int16", "int32"), 1), (("float32", "float64"), 1)],
+)
+def test_numbers_of_several_kinds_without_a_range_are_a_warning(tmp_path, dtypes, n_kinds):
+    paths = [tmp_path / f"{dtype}.npy" for dtype in dtypes]
+    for path, dtype in zip(paths, dtypes, strict=True):
+        np.save(path, np.zeros((8, 9), dtype))
+    for intensity in (None, "stored"):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            ImageFiles(paths, intensity=intensity)
+        assert len(caught) == (n_kinds > 1 and intensity is None)
+        assert all(str(w.message).count(".npy") == n_kinds for w in caught)

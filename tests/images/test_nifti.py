@@ -152,6 +152,13 @@ def test_units(tmp_path, unit, shape):
     assert read_one(path, spacing=1).shape == shape
 
 
+def test_an_unknown_code_of_a_unit_is_refused_by_its_name(tmp_path):
+    path = save_nifti(tmp_path / "a.nii", np.zeros((2, 3, 4), np.uint8), np.eye(4))
+    changed(path, xyzt_units=7)
+    with pytest.raises(ValueError, match=r"a\.nii: xyzt_units .*got the code 7"):
+        ImageFiles([path])
+
+
 def test_a_header_that_contradicts_itself(tmp_path, rng):
     pixels = rng.integers(0, 100, (2, 3, 4), dtype=np.uint8)
     image = nibabel.Nifti1Image(pixels, np.diag([-1, -1, 1, 1]))
@@ -283,7 +290,7 @@ def test_layouts_of_gzip(tmp_path):
         "parts": b"".join(gzip.compress(raw[i : i + 1000]) for i in range(0, len(raw), 1000)),
         "two parts": gzip.compress(raw[:3000]) + gzip.compress(raw[3000:]),
         "zeros behind": gzip.compress(raw) + bytes(100),
-        "data behind": gzip.compress(raw + b"more" * 10),
+        "zeros in the data": gzip.compress(raw + bytes(100)),
         "flushed": flushed + stream.flush(),
         "stored": gzip.compress(raw, 0),
         "name": b"\x1f\x8b\x08\x08" + bytes(6) + b"a" * 3000 + b"\0" + gzip.compress(raw)[10:],
@@ -292,6 +299,22 @@ def test_layouts_of_gzip(tmp_path):
     for content in contents.values():
         (tmp_path / "b.nii.gz").write_bytes(content)
         assert_array_equal(read_one(tmp_path / "b.nii.gz"), pixels)
+
+
+@pytest.mark.usefixtures("library")
+@pytest.mark.parametrize("n_more", [1, 40, 5000])
+def test_a_file_that_goes_on_behind_its_voxels_is_refused(tmp_path, n_more):
+    """A header that states too small a shape would give some of the voxels, in a wrong order."""
+    raw = save_nifti(tmp_path / "a.nii", noise()).read_bytes() + b"m" * n_more
+    parts = b"".join(gzip.compress(raw[i : i + 1000]) for i in range(0, len(raw), 1000))
+    for name, content in {
+        "a.nii": raw,
+        "b.nii.gz": gzip.compress(raw),
+        "c.nii.gz": parts,
+    }.items():
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ValueError, match=rf"{name}.*must end with its voxels"):
+            read_one(tmp_path / name)
 
 
 def test_little_is_inflated_of_a_bomb(tmp_path):
