@@ -707,6 +707,8 @@ class BaseCNNClassifier(
             "n_epochs": self._epochs_before + self.n_epochs_,
         }
 
+    @torch.inference_mode(False)  # fit may be called where gradients are off
+    @torch.enable_grad()
     def _train(
         self,
         start: NewNet,

@@ -9,6 +9,7 @@ from typing import IO, Any
 import numpy as np
 
 from skimbal.images._reading import (
+    BoundedFile,
     DecodedImage,
     ReadRequest,
     header_array,
@@ -32,7 +33,7 @@ _ZARR_MARKS = ("zarr.json", ".zarray", ".zgroup")
 
 def read_npy(path: str, request: ReadRequest) -> DecodedImage:
     """Read an array as it is."""
-    with open(path, "rb") as file:
+    with BoundedFile(path) as file:
         header = _npy_header(file, request)
         needed = file.tell() + _n_bytes(header)
         found = os.path.getsize(path)

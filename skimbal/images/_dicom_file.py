@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
 
-from skimbal.images._reading import import_reader
+from skimbal.images._reading import BoundedFile, import_reader
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -106,9 +106,9 @@ class DicomFile:
 
     def _stream(self) -> BinaryIO:
         if not self.is_deflated:
-            return open(self.path, "rb")
+            return BoundedFile(self.path)
         end = self.value_offset + (self.pixel_length or 0) + _MAX_TRAILING_BYTES
-        with open(self.path, "rb") as file:
+        with BoundedFile(self.path) as file:
             stream, is_whole = _inflated(file, end)
         if not is_whole:
             raise ValueError(
@@ -120,7 +120,7 @@ class DicomFile:
 
 def open_dicom(path: str) -> DicomFile:
     """Read the tags before the pixels."""
-    with open(path, "rb") as file:
+    with BoundedFile(path) as file:
         head = file.read(_BYTES_OF_META)
         file.seek(0)
         if _DEFLATED in head:

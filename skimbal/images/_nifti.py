@@ -14,7 +14,13 @@ from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 
-from skimbal.images._reading import DecodedImage, ReadRequest, header_array, import_reader
+from skimbal.images._reading import (
+    BoundedFile,
+    DecodedImage,
+    ReadRequest,
+    header_array,
+    import_reader,
+)
 
 __all__ = ["read_nifti"]
 
@@ -60,7 +66,7 @@ class _Header(Protocol):
 def read_nifti(path: str, request: ReadRequest) -> DecodedImage:
     """Read an image, turn it to the closest RAS+ axes, and scale it by slope and intercept."""
     nibabel = import_reader("nibabel")
-    with open(path, "rb") as file:
+    with BoundedFile(path) as file:
         is_gzip = file.read(2) == _GZIP_MARK
         file.seek(0)
         header, pixdim = _parse(_inflate_head(file) if is_gzip else file.read(_HEAD_BYTES))
@@ -182,7 +188,8 @@ def _mm(header: _Header) -> float:
 
 def _sizes(affine: np.ndarray) -> np.ndarray:
     """Return the size of a voxel along each axis as it is stored, in the unit of the file."""
-    sizes: np.ndarray = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
+    with np.errstate(over="ignore"):  # infinity is refused
+        sizes: np.ndarray = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
     return sizes
 
 

@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from skimbal.images._reading import DecodedImage, ReadRequest, header_array, import_reader
+from skimbal.images._reading import (
+    BoundedFile,
+    DecodedImage,
+    ReadRequest,
+    header_array,
+    import_reader,
+)
 from skimbal.images._tiff import read_tiff
 from skimbal.images._viewing import Samples, turn, turned_size
 
@@ -65,7 +71,7 @@ def read_picture(path: str, request: ReadRequest) -> DecodedImage:
     kind = _kind(path)
     if kind == "TIFF":
         return read_tiff(path, request)
-    with _open(path, kind) as picture:
+    with BoundedFile(path) as file, _open(file, kind) as picture:
         n_frames = getattr(picture, "n_frames", 1)
         if n_frames > 1:
             raise ValueError(
@@ -116,7 +122,7 @@ def _kind(path: str) -> str:
     return kind
 
 
-def _open(source: "str | io.BytesIO", kind: str) -> "ImageFile":
+def _open(source: "BoundedFile | io.BytesIO", kind: str) -> "ImageFile":
     """Open a picture, of which pillow reads the header."""
     module, name = _READERS[kind].split(".")
     pillow = import_reader("PIL.Image", "pillow")
@@ -191,7 +197,7 @@ def _wide_channels(path: str, picture: "ImageFile", forms: tuple[str, ...]) -> n
     """Decode all bytes of a PNG of 16-bit colours: the high bytes, then the low bytes."""
     parts = []
     for form in forms:
-        with _open(path, "PNG") as again:
+        with BoundedFile(path) as file, _open(file, "PNG") as again:
             again.tile = [tile._replace(args=form) for tile in again.tile]
             parts.append(_first(np.asarray(again)).astype(np.uint16))
     picture.load()  # for the chunks behind the pixels, as all other pictures
@@ -233,7 +239,7 @@ def _orientation_in_header(path: str, picture: "ImageFile") -> int:
 def _png_without_pixels(path: str) -> bytes:
     """Return the chunks of a PNG, with an empty one in place of its pixels, which are not read."""
     found = []
-    with open(path, "rb", buffering=0) as file:
+    with BoundedFile(path) as file:
         signature = file.read(8)
         while len(head := file.read(8)) == 8:
             length, name = struct.unpack(">I4s", head)

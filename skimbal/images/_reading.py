@@ -1,6 +1,8 @@
 """Parts that the readers of all formats share."""
 
+import io
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import ModuleType
@@ -13,6 +15,7 @@ from skimbal.exceptions import import_optional
 
 __all__ = [
     "DEFAULT_MAX_PIXELS",
+    "BoundedFile",
     "DecodedImage",
     "ReadRequest",
     "header_array",
@@ -110,6 +113,23 @@ class DecodedImage(NamedTuple):
     full_range: tuple[float, float] | None = None
     unit: str | None = None
     doubt: str | None = None
+
+
+class BoundedFile(io.BufferedReader):
+    """A file that is never asked for more bytes than it has.
+
+    Python takes memory for as many as are asked for, and a length in a file may be any number.
+    """
+
+    def __init__(self, path: str) -> None:
+        super().__init__(io.FileIO(path))
+        self._size = os.path.getsize(path)
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Read bytes, at most as many as the whole file has."""
+        if size is None or size < 0:
+            return io.BufferedReader.read(self)
+        return io.BufferedReader.read(self, min(size, self._size))
 
 
 def header_array(shape: tuple[int, ...], dtype: npt.DTypeLike) -> np.ndarray:

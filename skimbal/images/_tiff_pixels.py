@@ -47,6 +47,9 @@ DEFLATE, LZMA, PILLOW_BYTES, PILLOW_PAGES = (8, 32946), (34925,), (5, 32773, 500
 _AT_ONCE = 2**24
 #: Number of values of a tile that may be larger than its page.
 _LARGE_TILE = 2**24
+#: Every TIFF begins with so many bytes that are no pixels. Some programs leave out empty tiles, and
+#: give 0 as their place.
+_HEADER_BYTES = 8
 _REVERSED_BITS = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 REMEDY = "Pass a reader= that knows this kind of TIFF"
 
@@ -100,6 +103,8 @@ def _read(file: BinaryIO, offset: int, n_bytes: int) -> bytes:
     """Read a part of the file, of which all must be there."""
     if n_bytes <= 0 or offset + n_bytes > os.fstat(file.fileno()).st_size:
         raise ValueError(f"{n_bytes} bytes of its pixels must be at {offset}, which it lacks")
+    if offset < _HEADER_BYTES:
+        raise ValueError(f"its pixels must stand behind its header; got {offset} as their place")
     file.seek(offset)
     return file.read(n_bytes)
 

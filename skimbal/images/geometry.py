@@ -1,7 +1,6 @@
 """The size, spacing, channels and scale of numbers that images are brought to."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
@@ -9,6 +8,7 @@ import numpy as np
 import torch
 
 from skimbal.exceptions import ParameterError
+from skimbal.images._naming import naming_file
 from skimbal.images._reading import (
     DEFAULT_MAX_PIXELS,
     DecodedImage,
@@ -127,7 +127,7 @@ class ImageSpec:
 
     def header(self, path: str) -> FormedImage:
         """Return an array of the shape and dtype of the image, from the header of its file."""
-        with _naming_file(path):
+        with naming_file(path):
             file = read_image(path, self._request(header_only=True))
             image = self._checked(file, path)
             if self.intensity == "full_range":
@@ -139,7 +139,7 @@ class ImageSpec:
 
     def image(self, path: str) -> FormedImage:
         """Read an image and bring it into form."""
-        with _naming_file(path):
+        with naming_file(path):
             file = (
                 read_image(path, self._request(header_only=False))
                 if self.reader is None
@@ -286,7 +286,9 @@ def _read_by(reader: Reader, path: str) -> DecodedImage:
 
 def _resample(pixels: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
     """Interpolate the last axes linearly, over as many pixels as a new pixel covers."""
-    image = torch.from_numpy(pixels.astype(np.float32))  # a copy: files may be mapped, read-only
+    with np.errstate(over="ignore"):
+        numbers = pixels.astype(np.float32)  # a copy: files may be mapped, read-only
+    image = torch.from_numpy(numbers)
     lead, n = image.shape[: image.ndim - len(size)], len(size)
 
     def along(planes: torch.Tensor, new: tuple[int, ...]) -> torch.Tensor:
@@ -304,6 +306,12 @@ def _resample(pixels: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
                 image.reshape(1, -1, depth, size[1] * size[2]), (size[0], size[1] * size[2])
             )
     resampled: np.ndarray = image.reshape(*lead, *size).numpy()
+    if count_not_finite(resampled):
+        least, greatest = float(pixels.min()), float(pixels.max())
+        raise ValueError(
+            "resampled images are float32, which holds no number beyond 3.4e38; got numbers from "
+            f"{least:g} to {greatest:g}. Scale them first, in a reader="
+        )
     return resampled
 
 
@@ -392,19 +400,3 @@ def axis_numbers(
 def _per_axis(value: Number | tuple[Number, ...], n_axes: int) -> tuple[Number, ...]:
     """Repeat a number for each axis, unless there is one for each."""
     return value if isinstance(value, tuple) else (value,) * n_axes
-
-
-@contextmanager
-def _naming_file(path: str) -> Iterator[None]:
-    """Name the file in every error about it. Errors about a parameter name it themselves."""
-    try:
-        yield
-    except (ImportError, MemoryError, FileNotFoundError, PermissionError, ParameterError):
-        raise
-    # Each library raises its own types, and Python's besides.
-    except Exception as error:
-        reason = str(error).strip().rstrip(".") or type(error).__name__
-        raise ValueError(
-            f"cannot read {path}: {reason}. Replace the file, leave it out, or pass "
-            "on_error='skip' to leave out all such files."
-        ) from error

@@ -1001,3 +1001,14 @@ def test_arrays_have_no_scale_that_could_differ(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         clf.predict(np.asarray(ImageFiles(files)))
+
+
+@pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode])
+def test_fit_where_gradients_are_off(context):
+    X = noise(CNN2DClassifier, N)
+    with context():
+        inside = tiny(CNN2DClassifier, random_state=0).fit(X, Y)
+        assert torch.is_inference_mode_enabled() == (context is torch.inference_mode)
+        assert not torch.is_grad_enabled()
+    outside = tiny(CNN2DClassifier, random_state=0).fit(X, Y)
+    assert_array_equal(inside.predict_proba(X), outside.predict_proba(X))

@@ -2,6 +2,7 @@
 
 import io
 import json
+import tracemalloc
 import warnings
 import zipfile
 
@@ -223,3 +224,16 @@ def test_zarr_with_broken_metadata(tmp_path):
     place.write_text("{")
     with pytest.raises(ValueError, match=r"a\.zarr"):
         ImageFiles([tmp_path / "a.zarr"])
+
+
+def test_length_of_a_header_takes_no_memory(tmp_path):
+    """Python takes as much as a file is asked for, and a header may state four gigabytes."""
+    path = tmp_path / "a.npy"
+    path.write_bytes(b"\x93NUMPY\2\0" + (2**31).to_bytes(4, "little") + b" " * 100)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match=r"a\.npy"):
+            ImageFiles([path])
+        assert tracemalloc.get_traced_memory()[1] < 2**26
+    finally:
+        tracemalloc.stop()

@@ -1,6 +1,7 @@
 """DICOM files whose tags lie about the pixels, and files that are damaged."""
 
 import io
+import tracemalloc
 import warnings
 import zlib
 
@@ -211,3 +212,19 @@ def test_damaged_files_are_read_or_named(name, tmp_path_factory):
             assert "a.dcm" in message
 
     check()
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, DeflatedExplicitVRLittleEndian])
+def test_length_of_a_tag_takes_no_memory(syntax, tmp_path):
+    """Python takes as much as a reader asks a file for, and a tag may state four gigabytes."""
+    path = save(make(X, PixelSpacing=[2, 3]), tmp_path / "a.dcm", syntax)
+    data = bytearray(path.read_bytes())
+    data[132:132] = b"\2\0\0\0OB\0\0" + (2**31).to_bytes(4, "little")
+    path.write_bytes(data)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match=r"a\.dcm"):
+            ImageFiles([path])
+        assert tracemalloc.get_traced_memory()[1] < 2**26
+    finally:
+        tracemalloc.stop()

@@ -90,3 +90,15 @@ def test_numbers_beyond_the_dtype(values, dtype, tmp_path):
     np.save(tmp_path / "a.npy", np.array([values]))
     with pytest.raises(ValueError, match=rf"dtype.*a\.npy.*{np.dtype(dtype)}"):
         np.asarray(ImageFiles([tmp_path / "a.npy"], dtype=dtype))
+
+
+@pytest.mark.parametrize("number", [1e39, -1e300, np.finfo("f8").max])
+@pytest.mark.parametrize("options", [{"size": 4}, {"size": 9}, {"size": 4, "on_error": "skip"}])
+def test_numbers_beyond_float32_are_not_resampled_to_infinity(number, options, tmp_path):
+    pixels = np.ones((6, 6))
+    pixels[2, 3] = number
+    np.save(tmp_path / "a.npy", pixels)
+    with pytest.raises(ValueError, match=r"cannot read .*a\.npy: resampled .* float32.*e\+"):
+        read_one(tmp_path / "a.npy", **options)
+    assert_array_equal(read_one(tmp_path / "a.npy"), pixels)
+    assert_array_equal(read_one(tmp_path / "a.npy", size=6, resize="crop"), pixels)

@@ -4,6 +4,7 @@ import gzip
 import itertools
 import struct
 import sys
+import tracemalloc
 import zlib
 
 import nibabel
@@ -482,3 +483,19 @@ def test_hippocampi_from_files_to_scores(resize, data_dir):
     assert_array_equal(
         scores, cross_val_score(clf, values, data.y, cv=2, scoring="balanced_accuracy")
     )
+
+
+def test_size_in_a_compressed_file_takes_no_memory(tmp_path):
+    """The header of a file of few bytes may state as many voxels as max_pixels allows."""
+    path = save_nifti(tmp_path / "a.nii.gz", np.zeros((4, 4, 4), np.float64))
+    data = bytearray(gzip.decompress(path.read_bytes()))
+    data[42:48] = np.array([512, 512, 512], "<i2").tobytes()
+    path.write_bytes(gzip.compress(data))
+    X = ImageFiles([path])
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match=r"a\.nii\.gz.* must have \d+ bytes"):
+            X[0]
+        assert tracemalloc.get_traced_memory()[1] < 2**26
+    finally:
+        tracemalloc.stop()

@@ -4,8 +4,10 @@ import io
 import itertools
 import struct
 import threading
+import tracemalloc
 import warnings
 import zlib
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -517,3 +519,20 @@ def test_cut_files_are_refused(kind, tmp_path, rng):
         cut(path, share)
         with pytest.raises(ValueError, match=rf"cannot read .*a\.{kind}: "):
             read_one(path)
+
+
+@pytest.mark.parametrize("name", [b"tEXt", b"IDAT"])
+@pytest.mark.parametrize("size", [(9, 7), (9, 9)])
+def test_length_of_a_chunk_takes_no_memory(name, size, tmp_path):
+    """Python takes as much as a file is asked for, and a chunk may state four gigabytes."""
+    data, _ = draw_png("RGB", 8, False, size, after=[(b"tEXt", b"a\0b")])
+    at = data.rindex(name) - 4
+    path = tmp_path / "a.png"
+    path.write_bytes(data[:at] + (2**31).to_bytes(4, "big") + data[at + 4 :])
+    tracemalloc.start()
+    try:
+        with suppress(ValueError):
+            ImageFiles([path])
+        assert tracemalloc.get_traced_memory()[1] < 2**26
+    finally:
+        tracemalloc.stop()

@@ -733,6 +733,20 @@ def test_cut_files_are_refused(compression, share, tmp_path, rng):
         read_one(path)
 
 
+@pytest.mark.parametrize("place", [0, 4])
+@pytest.mark.parametrize("options", [{}, {"tile": (16, 16)}, {"compression": "zlib"}])
+def test_pixels_do_not_stand_in_the_header(place, options, tmp_path):
+    """Tiles that are empty have no place in the file, and were read from its first bytes."""
+    path = save(tmp_path / "a.tif", np.full((32, 32), 7, np.uint8), **options)
+    with tifffile.TiffFile(path) as tif:
+        tag = tif.pages.first.tags[324 if "tile" in options else 273]
+    data = bytearray(path.read_bytes())
+    data[tag.valueoffset : tag.valueoffset + 4] = struct.pack("<I", place)
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=rf"a\.tif: its pixels must .* header; got {place} "):
+        read_one(path)
+
+
 def test_missing_library(tmp_path, monkeypatch):
     path = save(tmp_path / "a.tif", np.zeros((5, 6), np.uint8))
     monkeypatch.setitem(sys.modules, "tifffile", None)
