@@ -53,6 +53,7 @@ html_sidebars = {
             "index",
             "user_guide",
             "image_files",
+            "image_formats",
             "study",
             "command_line",
             "choosing",
@@ -79,6 +80,7 @@ numpydoc_show_inherited_class_members = dict.fromkeys(
         "skimbal.SliceNet",
         "skimbal.NDSampler",
         "skimbal.augmentation.CenterCrop",
+        "skimbal.datasets.Finding",
         "skimbal.augmentation.OneOf",
         "skimbal.augmentation.PerSample",
         "skimbal.augmentation.RandomAffine",
@@ -127,7 +129,7 @@ numpydoc_validation_checks = {
 # Properties have no sections, and methods are shown by the example of their class.
 numpydoc_validation_exclude = {
     r"Classifier\.\w+$",
-    r"DataCard\.\w+$",
+    r"(DataCard|DataInspection|Finding|ReadRequest)\.\w+$",
     r"ImageArray\.\w+$",
     r"ImageFiles\.\w+$",
     r"Loss\.\w+$",

@@ -565,6 +565,16 @@ def test_info_of_a_folder_that_is_refused(capsys, never, folder, table):
     assert "lost.npy: an image without a label" in out
 
 
+def test_info_words_warnings_in_options(capsys, tmp_path):
+    for i, name in enumerate("aabb"):
+        (tmp_path / name).mkdir(exist_ok=True)
+        np.save(tmp_path / name / f"{i}.npy", np.full((8, 8), 10.0 ** (2 * i)) + np.eye(8))
+    assert main(["info", str(tmp_path)]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "may have different scales" in out
+    assert "Here, intensity is --intensity." in out
+
+
 def test_info_of_headers_only(capsys, never, folder, table):
     whole = (Path(folder) / "03.npy").read_bytes()
     with warnings.catch_warnings(action="error"):

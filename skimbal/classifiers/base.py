@@ -46,6 +46,7 @@ from skimbal.classifiers.trials import (
     warn_of_untrained,
 )
 from skimbal.exceptions import ParameterError
+from skimbal.images.form import FileForm
 from skimbal.losses import LossSpec, get_loss, log_prior
 from skimbal.networks import ModuleSpec
 from skimbal.sampling import SamplerSpec, check_sampler
@@ -252,6 +253,9 @@ class BaseCNNClassifier(
         Column names, only if X was a DataFrame whose columns are named by text.
     input_shape_ : tuple of int
         Shape of an image, channels first.
+    file_form_ : FileForm or None
+        Parameters of the image files of the fit, None after a fit to arrays. Predictions read bare
+        paths with these parameters.
     net_ : skorch.NeuralNetClassifier
         The fitted net. Its ``module_`` is the network.
     history_ : skorch.history.History
@@ -292,6 +296,7 @@ class BaseCNNClassifier(
     classes_: np.ndarray
     input_shape_: tuple[int, ...]
     n_features_in_: int
+    file_form_: FileForm | None
     net_: TrainingNet
     #: Seed of the fit.
     _seed: int

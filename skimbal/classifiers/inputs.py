@@ -24,6 +24,7 @@ from sklearn.utils.validation import _check_sample_weight, validate_data
 from skimbal.classifiers.parameters import CNNClassifier
 from skimbal.exceptions import ParameterError
 from skimbal.images import ImageArray, ImageFiles, guess_axes
+from skimbal.images.form import FileForm
 from skimbal.losses import inverse_frequency
 from skimbal.training import ImageDataset
 from skimbal.typing import ArrayLike, ArraySource, ClassWeight, ImagesLike, PathLike, is_integer
@@ -45,6 +46,7 @@ class InputClassifier(CNNClassifier, Protocol):
 
     input_shape_: tuple[int, ...]
     n_features_in_: int
+    file_form_: FileForm | None
     _scale: str | None
 
 
@@ -146,7 +148,8 @@ def check_images(
     estimator: InputClassifier, X: ImagesLike, *, reset: bool
 ) -> tuple[np.ndarray, tuple[int, ...]]:
     """Check the images or rows, and return them as they are, with the shape of an image."""
-    images = _as_array(from_paths(X))
+    form = None if reset else estimator.file_form_
+    images = _as_array(from_paths(X, form))
     # Not np.ndim, which containers that are not arrays may refuse.
     if (images.ndim if hasattr(images, "ndim") else np.asarray(images).ndim) <= 2:
         images = validate_data(estimator, images, dtype="numeric", reset=reset)
@@ -165,6 +168,7 @@ def check_images(
         _warn_of_another_scale(estimator, scale)
     if reset:
         estimator.input_shape_ = shape
+        estimator.file_form_ = FileForm.of(images) if isinstance(images, ImageFiles) else None
         estimator._scale = scale
         if images.ndim > 2:
             estimator.n_features_in_ = math.prod(shape)
@@ -173,13 +177,21 @@ def check_images(
     return images, shape
 
 
-def from_paths(X: ImagesLike) -> ImagesLike:
-    """Take a list, an array, a column or a table of one column of paths for these images."""
+def from_paths(X: ImagesLike, form: FileForm | None = None) -> ImagesLike:
+    """Take a list, an array, a column or a table of one column of paths for these images.
+
+    ``form`` is the form of the files of the fit.
+    """
+    if isinstance(X, str | os.PathLike):
+        raise TypeError(
+            f"X must be a list of paths, one for each image; got {os.fspath(X)!r}. Pass [path] for "
+            "one image. skimbal.datasets.load_image_folder finds the images of a folder."
+        )
     entries: Collection[PathLike] | np.ndarray | None
     entries = X if isinstance(X, list | tuple) else _column_of_text(X)
     if entries is None or not any(isinstance(entry, str | os.PathLike) for entry in entries):
         return X
-    return ImageFiles(entries)
+    return ImageFiles(entries) if form is None else form.read(entries)
 
 
 def _column_of_text(X: ImagesLike) -> np.ndarray | None:

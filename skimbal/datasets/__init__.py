@@ -6,8 +6,11 @@ Every loader returns a :class:`sklearn.utils.Bunch` with
   shape (n, h, w) or (n, c, h, w) in 2D and (n, d, h, w) in 3D.
 - ``y_train``, ``y_val``, ``y_test``: labels, shape (n,). Folders and tables have names, as they
   stand there. Arrays have the numbers or the text that they hold.
-- ``classes``: ndarray of shape (n_classes,), the distinct labels.
-- ``target_names``: list of str, the name of ``classes[k]`` at index k.
+- ``classes``: ndarray of shape (n_classes,), the distinct labels, sorted as by
+  :func:`numpy.unique`.
+- ``target_names``: list of str, the name of ``classes[k]`` at index k. A classifier that was fitted
+  to all classes has the same order in ``classes_``, and so have ``confusion_matrix`` and
+  ``classification_report``.
 - ``ndim``: number of spatial axes, 2 or 3.
 - ``filename``: str, the file or folder that was read, or None for embedded data.
 - ``name``, ``DESCR``, ``license``, ``citation``: str.

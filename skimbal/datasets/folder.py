@@ -57,7 +57,8 @@ def load_image_folder(
         that might be a split and might be classes is refused. Links to folders are followed.
     labels : str or path-like, default=None
         A table with a row for each image: a csv file whose first row names the columns. Commas,
-        semicolons, tabs or ``|`` separate the columns.
+        semicolons, tabs or ``|`` separate the columns. A relative path starts at the current
+        folder, not at ``root``.
     path_column, label_column : str, default="path", "label"
         Columns of the table: paths, relative to ``root`` or absolute, and labels. A relative path
         must not lead out of ``root``.
@@ -90,11 +91,12 @@ def load_image_folder(
     sklearn.utils.Bunch
         The keys are listed in :mod:`skimbal.datasets`: without splits ``X``, an ImageFiles of
         shape (n, ...), and ``y``, ndarray of str of shape (n,), with splits ``X_train`` and
-        ``y_train`` and so on for each part that has images. ``target_names`` lists the classes, in
-        the order of their numbers if all are numbers. With ``group_column`` also ``groups``, or
-        ``groups_train`` and so on: ndarray of str of shape (n,). ``card`` is a :class:`DataCard`,
-        the table of classes. ``skipped`` maps each place that was left out, a file or a line of
-        the table, to the reason.
+        ``y_train`` and so on for each part that has images. ``target_names`` lists the classes in
+        the order of ``classes_`` of a fitted classifier, sorted as text, so ``"10"`` is before
+        ``"2"``. With ``group_column`` also ``groups``, or ``groups_train`` and so on: ndarray of
+        str of shape (n,). ``card`` is a :class:`DataCard`, the table of classes, in the order of
+        their numbers if all are numbers. ``skipped`` maps each place that was left out, a file or
+        a line of the table, to the reason.
 
     Raises
     ------
@@ -217,7 +219,8 @@ def _bunch_of_rows(
     X: ImageFiles, rows: list[FolderRow], root: Path, has_groups: bool
 ) -> tuple[Bunch, list[str]]:
     """Put images, labels and groups under their keys, for each part of a split, with notes."""
-    target_names = sorted_names(row.label for row in rows)
+    # In the order of np.unique and of the classes_ of a classifier. The card counts by number.
+    target_names = sorted({row.label for row in rows})
     if len(target_names) < 2:
         inner = root / target_names[0]
         hint = f" Pass {inner} if it holds the data." if inner.is_dir() else ""
@@ -245,7 +248,7 @@ def _bunch_of_rows(
         groups=None
         if groups is None
         else {name or "all": groups[part] for name, part in parts.items()},
-        classes=target_names,
+        classes=sorted_names(target_names),
     )
     return data, notes
 

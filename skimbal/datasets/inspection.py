@@ -31,6 +31,7 @@ from skimbal.datasets._screen import draw_bars, format_number, listed, printable
 from skimbal.datasets.card import DataCard
 from skimbal.datasets.copies import find_copies
 from skimbal.datasets.folder import list_rows, load_image_folder
+from skimbal.datasets.labels import sorted_names
 from skimbal.datasets.listing import FolderRow, Reasons
 from skimbal.datasets.splits import SplitNames, check_classes_of_parts, split_key
 from skimbal.exceptions import ParameterError
@@ -147,8 +148,8 @@ class DataInspection:
         unicode : bool, default=True
             Whether histograms are drawn with block characters. If False, the text is ASCII.
         word : callable, default=None
-            ``word(error)`` words an error of the loader, for a caller with other names for the
-            parameters. If None, its own text.
+            ``word(error)`` words an error or warning of the loader, for a caller with other names
+            for the parameters. If None, its own text.
 
         Returns
         -------
@@ -229,7 +230,7 @@ def inspect_data(data: Bunch, *, headers_only: bool = False, verbose: int = 0) -
         remarks=[],
         of_readers=of_readers,
         unreadable=unreadable,
-        class_names=[str(name) for name in data.target_names],
+        class_names=_class_names(data),
         used=(tuple(first.shape[1:]), str(first.dtype), n_spatial),
         headers_only=headers_only,
     )
@@ -251,21 +252,27 @@ def inspect_folder(
     verbose: int = 0,
     **options: Unpack[ImageOptions],
 ) -> DataInspection:
-    """Inspect a folder of image files, also one that :func:`load_image_folder` refuses.
+    """Inspect a folder of image files, also if it would be refused.
 
-    All reasons to refuse the folder are listed, not the first of them.
+    :func:`~skimbal.datasets.load_image_folder` stops at the first reason against a folder.
+    This function lists all of them.
 
     Parameters
     ----------
-    root, labels, path_column, label_column, group_column, split_column, splits, missing_values, \
-encoding, on_error, **options
-        Parameters of :func:`load_image_folder`. With ``on_error="skip"``, files that cannot be
-        used are warnings.
+    root : str or path-like
+        The folder.
+    labels, path_column, label_column, group_column, split_column, splits, missing_values, \
+encoding : object
+        Parameters of :func:`~skimbal.datasets.load_image_folder`, with its defaults.
+    on_error : {"raise", "skip"}, default="raise"
+        With ``"skip"``, files that cannot be used are warnings.
     headers_only : bool, default=False
         Whether only the headers of files are read, which is fast. Ranges, copies and damaged files
         are not known then.
     verbose : int, default=0
         1 shows a progress bar on a terminal, 0 none.
+    **options : dict
+        Parameters of :class:`~skimbal.images.ImageFiles`.
 
     Returns
     -------
@@ -334,7 +341,7 @@ encoding, on_error, **options
         remarks=[*notes, *_remarks_of_loader(remarks, images, of_readers, notes)],
         of_readers=of_readers,
         unreadable=unreadable,
-        class_names=sorted(set(images.labels)) if data is None else data.target_names,
+        class_names=sorted_names(images.labels) if data is None else _class_names(data),
         used=None if data is None else _used(data),
         headers_only=headers_only,
     )
@@ -508,6 +515,11 @@ def _options_of(X: ImageFiles) -> ImageOptions:
     facts = X.fingerprint()
     names = set(ImageOptions.__annotations__) - {"dtype", "cache", "cache_bytes"}
     return cast(ImageOptions, {name: facts[name] for name in names if name in facts})
+
+
+def _class_names(data: Bunch) -> list[str]:
+    """Return the names of classes in the order of the card that the loader made, if it did."""
+    return [str(name) for name in (data.card.class_names if "card" in data else data.target_names)]
 
 
 def _rows_of_part(data: Bunch, part: str, parts: list[str]) -> list[FolderRow]:
@@ -724,8 +736,7 @@ def _verdict(
         n = len(inspection.refusals)
         lines.append("REFUSED" if n == 1 else f"REFUSED, for {n} reasons")
         for i, finding in enumerate(inspection.refusals, 1):
-            text = finding.text if word is None or finding.error is None else word(finding.error)
-            lines += listed(text, finding.places, width=width, mark=f"  {i}. ")
+            lines += listed(_worded(finding, word), finding.places, width=width, mark=f"  {i}. ")
     else:
         read = "Pixels were not read." if inspection.headers_only else "All images can be read."
         n_skipped = len(inspection.unreadable)
@@ -735,8 +746,13 @@ def _verdict(
     if inspection.warnings:
         lines += ["", "WARNINGS" if len(inspection.warnings) > 1 else "WARNING"]
     for finding in inspection.warnings:
-        lines += listed(finding.text, finding.places, width=width, mark="  - ")
+        lines += listed(_worded(finding, word), finding.places, width=width, mark="  - ")
     return lines
+
+
+def _worded(finding: Finding, word: Callable[[Exception], str] | None) -> str:
+    """Return the text of a finding, in the caller's names for the parameters."""
+    return finding.text if word is None else word(finding.error or UserWarning(finding.text))
 
 
 def _fact_lines(inspection: DataInspection, width: int, unicode: bool) -> list[str]:

@@ -199,7 +199,10 @@ def _notes_on_splits(
 def _read_table(table: Path, form: TableForm) -> Iterator[_Entry]:
     """Yield the rows of a csv file below the names of its columns."""
     if not table.is_file():
-        raise FileNotFoundError(f"labels must be a csv file that exists; got {table}.")
+        raise FileNotFoundError(
+            f"labels must be a csv file that exists; got {table}. A relative path starts at the "
+            f"current folder, {Path.cwd()}."
+        )
     text = _read_text(table, form.encoding)
     delimiter, names = _find_delimiter(table, text, form)
     place_of = {p: names.index(name) for p, name in form.columns.items() if name is not None}

@@ -276,6 +276,13 @@ class ImageFiles(ImageArray):
         return self._array.knows_axes
 
     @property
+    def options(self) -> dict[str, object]:
+        """Parameters that change the pixels."""
+        spec = self._array.spec
+        of_spec = {field.name: getattr(spec, field.name) for field in fields(spec)}
+        return {**of_spec, "transform": self._array.transform}
+
+    @property
     def scale(self) -> str | None:
         """The scale of the numbers, in words."""
         return self._array.scale
@@ -308,7 +315,7 @@ class ImageFiles(ImageArray):
         >>> [name for name in before if before[name] != after[name]], after["size"]
         (['files'], 16)
         """
-        files, spec = self._array, self._array.spec
+        files = self._array
         stamps = {
             row: repr((files.paths[row], file_stamp(files.paths[row])))
             for row in np.unique(self._rows).tolist()
@@ -320,8 +327,7 @@ class ImageFiles(ImageArray):
             "files": digest.hexdigest(),
             "shape": self.shape,
             "dtype": str(self.dtype),
-            **{field.name: getattr(spec, field.name) for field in fields(spec)},
-            "transform": files.transform,
+            **self.options,
         }
 
     def _selection(self, rows: np.ndarray) -> "ImageFiles":

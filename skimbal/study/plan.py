@@ -22,7 +22,8 @@ from skimbal.classifiers.base import BaseCNNClassifier
 from skimbal.classifiers.inputs import from_paths
 from skimbal.datasets import DataCard
 from skimbal.exceptions import ParameterError
-from skimbal.images import guess_axes
+from skimbal.images import ImageFiles, guess_axes
+from skimbal.images.form import FileForm
 from skimbal.losses import TERMS, LossMix, LossSpec, get_loss
 from skimbal.sampling import SamplerSpec, check_sampler, is_uniform
 from skimbal.training import draw_seed
@@ -220,7 +221,8 @@ def check_data(
     check_consistent_length(images, of_rows)
     if X_test is None or y_test is None:
         return StudyData(images, labels, of_rows)
-    test_images, test_labels = _check_images(X_test), _check_column(y_test, "y_test")
+    form = FileForm.of(images) if isinstance(images, ImageFiles) else None
+    test_images, test_labels = _check_images(X_test, form), _check_column(y_test, "y_test")
     check_consistent_length(test_images, test_labels)
     if not np.array_equal(np.unique(test_labels), np.unique(labels)):
         raise ParameterError(
@@ -242,8 +244,8 @@ def check_data(
     return StudyData(images, labels, of_rows, test_images, test_labels, of_test_rows)
 
 
-def _check_images(images: ImagesLike) -> Any:
-    images = from_paths(images)
+def _check_images(images: ImagesLike, form: FileForm | None = None) -> Any:
+    images = from_paths(images, form)
     return images if hasattr(images, "shape") or hasattr(images, "iloc") else np.asarray(images)
 
 

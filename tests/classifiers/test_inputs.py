@@ -14,6 +14,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
+from PIL import Image
 from scipy import sparse
 from sklearn.model_selection import (
     cross_val_score,
@@ -51,11 +52,10 @@ def test_wrong_number_of_axes(refused, cls, shape, accepted):
         (np.zeros(N), "got 1D array instead"),
         (np.float32(3), "got scalar array instead"),
         (None, "got scalar array instead"),
-        ("brain.png", "got scalar array instead"),
         ({"image": 1}, "got scalar array instead"),
         ((row for row in range(N)), "got scalar array instead"),
     ],
-    ids=["one axis", "scalar", "None", "file name", "dict", "generator"],
+    ids=["one axis", "scalar", "None", "dict", "generator"],
 )
 def test_no_array_of_samples(refused, cls, X, got):
     refused(lambda: tiny(cls).fit(X, Y), "Expected 2D array", got, "array.reshape(")
@@ -911,6 +911,51 @@ def test_bad_paths(tmp_path):
         clf.predict(paths[:1])
     with pytest.raises(ValueError, match=r"^iterator_train__num_workers.*-1"):
         tiny(net={"iterator_train__num_workers": -1}).fit(X, Y)
+
+
+# Files of predictions --------------------------------------------------------------------------
+
+
+def write_grey(folder, value, dtype, n=4, size=12):
+    folder.mkdir()
+    paths = [str(folder / f"{i}.png") for i in range(n)]
+    for i, path in enumerate(paths):
+        pixels = np.zeros((size, size), dtype)
+        pixels[: 2 + i % 2 * 8] = value
+        Image.fromarray(pixels).save(path)
+    return paths
+
+
+def fitted_to_files(paths, **options):
+    clf = CNN2DClassifier(module="small", max_epochs=1, augment=None, random_state=0)
+    return clf.fit(ImageFiles(paths, **options), ["a", "b"] * (len(paths) // 2))
+
+
+@pytest.mark.parametrize(
+    "options", [{"intensity": "full_range"}, {"size": (6, 8)}, {"channels": 3}]
+)
+def test_bare_paths_are_read_as_in_the_fit(tmp_path, options):
+    paths = write_grey(tmp_path / "a", 200, np.uint8)
+    clf = pickle.loads(pickle.dumps(fitted_to_files(paths, **options)))
+    expected = clf.predict_proba(ImageFiles(paths, **options))
+    assert_array_equal(clf.predict_proba(paths), expected)
+    assert_array_equal(clf.predict_proba(np.array(paths)), expected)
+
+
+def test_functions_of_the_fit_are_not_kept(tmp_path):
+    paths = write_grey(tmp_path / "a", 200, np.uint8)
+    clf = pickle.loads(pickle.dumps(fitted_to_files(paths, transform=lambda image: image / 255)))
+    with pytest.raises(ValueError, match="must be ImageFiles with the transform= of the fit"):
+        clf.predict(paths)
+
+
+def test_a_path_in_place_of_paths_is_refused(tmp_path):
+    with pytest.raises(
+        TypeError, match=r"list of paths.*got 'fundus'. Pass \[path\].*image_folder"
+    ):
+        CNN2DClassifier().fit("fundus", [0, 1])
+    with pytest.raises(TypeError, match="list of paths"):
+        CNN2DClassifier().fit(tmp_path, [0, 1])
 
 
 def save_grey(folder, dtype, n=6):

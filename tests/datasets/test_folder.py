@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.metrics import classification_report
 
-from skimbal.datasets import load_image_folder
+from skimbal.datasets import inspect_data, inspect_folder, load_image_folder
 from skimbal.exceptions import ParameterError
 from skimbal.images import ImageFiles
 from tests.datasets.data import SPLITS
@@ -49,14 +50,27 @@ def test_folders_of_classes(tmp_path):
     assert load_image_folder(root, size=(6, 6), dtype="uint8").X.shape == (4, 6, 6)
 
 
-def test_numbered_classes_are_in_order_of_their_numbers(tmp_path):
-    root = write_images(tmp_path, ["10/a.npy", "9/b.npy", "0/c.npy"])
+@pytest.mark.parametrize("names", [["0", "10", "9"], ["10.0", "2.0"], ["-1", "1", "a", "é"]])
+def test_target_names_have_the_order_of_scikit_learn(tmp_path, names):
+    root = write_images(tmp_path, [f"{name}/{k}.npy" for k, name in enumerate(names)])
     data = load_image_folder(root)
-    assert data.target_names == ["0", "9", "10"]
-    assert data.y.tolist() == ["0", "10", "9"]
-    assert data.card.counts == {"all": [1, 1, 1]}
-    root = write_images(tmp_path / "b", ["10.0/a.npy", "2.0/b.npy"])
-    assert load_image_folder(root).target_names == ["2.0", "10.0"]
+    assert data.target_names == data.classes.tolist() == np.unique(data.y).tolist()
+    # One image of each class, of which the last is taken for the first.
+    y_pred = np.where(data.y == data.classes[-1], data.classes[0], data.y)
+    report = classification_report(
+        data.y, y_pred, target_names=data.target_names, output_dict=True, zero_division=0
+    )
+    assert [report[name]["recall"] for name in names] == [1.0] * (len(names) - 1) + [0.0]
+
+
+@pytest.mark.parametrize("names", [["0", "9", "10"], ["2.0", "10.0"]])
+def test_cards_count_numbered_classes_by_number(tmp_path, names):
+    paths = [f"{name}/{i}.npy" for k, name in enumerate(names) for i in range(k + 1)]
+    root = write_images(tmp_path, paths)
+    data = load_image_folder(root)
+    for card in (data.card, inspect_data(data).card, inspect_folder(root).card):
+        assert card.class_names == names
+        assert card.counts == {"all": list(range(1, len(names) + 1))}
 
 
 def test_folders_of_splits(tmp_path):
