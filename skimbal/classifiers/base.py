@@ -707,8 +707,6 @@ class BaseCNNClassifier(
             "n_epochs": self._epochs_before + self.n_epochs_,
         }
 
-    @torch.inference_mode(False)  # fit may be called where gradients are off
-    @torch.enable_grad()
     def _train(
         self,
         start: NewNet,
@@ -747,7 +745,7 @@ class BaseCNNClassifier(
         processes.check_same(lambda: (*numbers, train.checksum, valid and valid.checksum))
 
         plan = Plan(train, loss, crop_size, augmentation, settings, device, whole, n_epochs)
-        with isolated_random_state(torch_seed, device):
+        with _undisturbed(torch_seed, device):
             net = prepare_net(self, start, plan)
             self._passes(net)  # which may be refused
             # Set before training, so that an interrupted fit leaves the epochs so far.
@@ -825,6 +823,13 @@ def _rolled_back_on_error(estimator: BaseCNNClassifier) -> Iterator[None]:
             estimator.__dict__.clear()
             estimator.__dict__.update(before)
         raise
+
+
+@contextmanager
+def _undisturbed(seed: int, device: str) -> Iterator[None]:
+    """Give a fit its own random numbers, and gradients where they are off."""
+    with isolated_random_state(seed, device), torch.inference_mode(False), torch.enable_grad():
+        yield
 
 
 @contextmanager

@@ -321,6 +321,7 @@ encoding : object
     rows, unusable, notes = list_rows(root, labels, columns, reader is not None, **form)
     form |= {"labels": labels, "on_error": on_error, **columns, **options}
     data, error, remarks = _try(partial(load_image_folder, root, **form))
+    remarks = _without_paths(remarks, rows)
     images, unreadable, of_readers = _read_files(rows, root, options, headers_only, verbose)
     skips = on_error == "skip"
     if skips and data is not None:
@@ -605,8 +606,15 @@ def _read_files(
             unreadable[name] = f"NaN or infinity in {plural(one.n_not_finite, 'number')}"
         measured.append(None if isinstance(one, str) else one)
     formats = [None if reader else format_name(row.path) for row in rows]
-    remarks = [str(warning.message) for warning in caught]
+    remarks = _without_paths([str(warning.message) for warning in caught], rows)
     return _images(rows, names, formats, measured), unreadable, remarks
+
+
+def _without_paths(texts: list[str], rows: Sequence[FolderRow]) -> list[str]:
+    """Leave out the file before a warning, so that equal warnings of files are one."""
+    paths = {row.path for row in rows}
+    parts = [text.partition(": ") for text in texts]
+    return [words if path in paths else path + sign + words for path, sign, words in parts]
 
 
 def _n_sampled(n_images: int) -> int:

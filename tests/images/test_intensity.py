@@ -112,16 +112,18 @@ def test_depths_are_brought_to_one_scale_or_refused(tmp_path):
         ImageFiles(paths, on_error="skip")
 
 
-def test_volumes_in_bytes_beside_wider_numbers_are_a_warning(tmp_path, rng):
+@pytest.mark.parametrize("dtypes", [("u1", "i2", "f4"), ("u1", "i2"), ("i2", "f4"), ("u1", "f8")])
+def test_volumes_of_several_kinds_of_numbers_are_a_warning(dtypes, tmp_path, rng):
     paths = [
         save_nifti(tmp_path / f"{dtype}.nii", rng.integers(0, 99, (3, 4, 5)).astype(dtype))
-        for dtype in ("u1", "i2", "f4")
+        for dtype in (*dtypes, "f4", "f8")
     ]
-    with pytest.warns(UserWarning, match=r"1 of 3 files hold uint8.*u1\.nii.*i2\.nii.*percentiles"):
-        ImageFiles(paths)
+    named = ".*".join(rf"{dtype}\.nii" for dtype in dtypes)
+    with pytest.warns(UserWarning, match=rf"several kinds.*{named}.*percentiles"):
+        ImageFiles(paths[: len(dtypes)])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        ImageFiles(paths[1:])
+        ImageFiles(paths[-2:])
         ImageFiles(paths, intensity="stored")
         ImageFiles(paths, intensity="percentiles")
 
