@@ -201,6 +201,9 @@ def _dicom(path: Path) -> np.ndarray | None:
     dataset = pydicom.dcmread(path)
     plain = "PixelPaddingValue" not in dataset and "ModalityLUTSequence" not in dataset
     plain &= dataset.PhotometricInterpretation == "MONOCHROME2" and dataset.Modality == "OT"
+    # pydicom ignores a slope without an intercept, and an intercept without a slope.
+    missing = [dataset.get(name) in (None, "") for name in ("RescaleSlope", "RescaleIntercept")]
+    plain &= len(set(missing)) == 1
     if not plain or int(dataset.get("NumberOfFrames") or 1) > 1 or dataset.SamplesPerPixel > 1:
         return None
     return pydicom.pixels.apply_rescale(dataset.pixel_array, dataset)
