@@ -20,6 +20,7 @@ from skimbal.training.optimizers import (
 from skimbal.training.prediction import Change
 from skimbal.training.processes import Alone, Processes, Together, join
 from skimbal.training.random_state import draw_seed, isolated_random_state
+from skimbal.training.saving import is_being_saved, is_copied, why_not_pickled
 from skimbal.training.schedules import SCHEDULES
 from skimbal.training.standardize import StandardizedModule, channel_statistics, pixel_range
 
@@ -46,6 +47,8 @@ __all__ = [
     "default_rate",
     "device_type",
     "draw_seed",
+    "is_being_saved",
+    "is_copied",
     "is_cuda",
     "is_like_adam",
     "isolated_random_state",
@@ -54,4 +57,5 @@ __all__ = [
     "release_memory",
     "softmax",
     "takes_several_gradients",
+    "why_not_pickled",
 ]
