@@ -11,7 +11,7 @@ from skimbal.training.dataset import Batch, ImageDataset
 __all__ = ["PixelSample"]
 
 #: Images that are looked at, and pixels of all their channels.
-_N_IMAGES, _N_PIXELS = 32, 4096
+_N_IMAGES, _N_PIXELS = 32, 2048
 #: The least difference of standardised pixels that counts. The default networks learn nothing from
 #: images whose standard deviation is below 0.002.
 _STEP = 1e-3
@@ -59,8 +59,9 @@ class PixelSample:
         if batch.weight is not None:
             taken = taken[batch.weight.numpy()[taken] > 0]
         if self._is_needed and len(taken):
-            pixels = batch.images.numpy()[taken].reshape(len(taken), batch.images.shape[1], -1)
-            self._parts.append(pixels[:, :, self._places].astype(np.float64))
+            pixels = batch.images.numpy().reshape(len(batch.labels), batch.images.shape[1], -1)
+            of_images = pixels[taken[:, None], :, self._places]
+            self._parts.append(of_images.transpose(0, 2, 1).astype(np.float64, order="C"))
 
     def check(self, mean: np.ndarray, std: np.ndarray, dtype: torch.dtype) -> None:
         """Refuse images that mostly become constant when they are standardised."""
