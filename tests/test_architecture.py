@@ -17,8 +17,12 @@ FILES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*
 
 #: Rooms by floor, the ground first, each with the rooms that it may import. A room is a folder or
 #: a file of the package; "__init__" stands for the public names of the package.
-GROUND = {"exceptions", "typing", "generators", "fingerprints"}
-MAY_IMPORT: dict[str, set[str]] = {room: set() for room in sorted(GROUND)}
+MAY_IMPORT: dict[str, set[str]] = {
+    room: set() for room in ("exceptions", "generators", "typing", "wording")
+}
+MAY_IMPORT["atomic"] = {"typing"}
+MAY_IMPORT["fingerprints"] = {"exceptions", "typing"}
+GROUND = set(MAY_IMPORT)
 MAY_IMPORT["soft_metrics"] = GROUND
 MAY_IMPORT["losses"] = GROUND | {"soft_metrics"}
 for leaf in ("sampling", "augmentation", "networks", "images", "displays"):

@@ -1,7 +1,7 @@
 """Compare losses and samplers: the plan, the fits, the study."""
 
 from skimbal.exceptions import ParameterError
-from skimbal.study.fit_cache import FitCache
+from skimbal.study.fit_cache import FitCache, naming_cache_dir
 from skimbal.study.leaks import warn_of_leaks
 from skimbal.study.plan import (
     Folds,
@@ -212,6 +212,8 @@ def compare_losses(
     )
     done: dict[str, Fit] = {}
     if cache is not None:
-        done = cache.open(study_fingerprint(data, estimator, splits, seed))
+        with naming_cache_dir(cache.folder):
+            fingerprint = study_fingerprint(data, estimator, splits, seed)
+        done = cache.open(fingerprint)
     run_fits(study, splits, data, scorers, cache=cache, done=done, n_jobs=n_jobs, verbose=verbose)
     return study

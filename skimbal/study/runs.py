@@ -13,11 +13,12 @@ from sklearn import config_context
 from tqdm.auto import tqdm
 
 from skimbal.augmentation import RECIPES
+from skimbal.fingerprints import describe, describe_images, digest, text_digest
 from skimbal.images import FORMATS, ImageFiles
 from skimbal.losses import TERMS, LossMix
 from skimbal.networks import BUILT_IN
 from skimbal.sampling import STRATEGIES
-from skimbal.study.fit_cache import FitCache, describe, describe_images, digest, text_digest
+from skimbal.study.fit_cache import FitCache, naming_cache_dir
 from skimbal.study.plan import (
     Configuration,
     Split,
@@ -51,7 +52,10 @@ def run_fits(
     todo = []
     for split in splits:
         for configuration in study.configurations:
-            key = _key(configuration, split, scorers)
+            key = ""
+            if cache is not None:
+                with naming_cache_dir(cache.folder):
+                    key = _key(configuration, split, scorers)
             if key in done:
                 study.fits.append(done[key])
             else:

@@ -17,11 +17,12 @@ from skorch.helper import predefined_split
 
 from skimbal import CNN2DClassifier, LossMix, NDSampler
 from skimbal.classifiers import settings
+from skimbal.exceptions import ParameterError
+from skimbal.fingerprints import describe
 from skimbal.images import ImageFiles
 from skimbal.losses import TERMS, Term
 from skimbal.networks import BUILT_IN, SmallCNN
 from skimbal.study import runs
-from skimbal.study.fit_cache import describe
 from tests.study.data import PAIR, compare, few_or_many, one_split, quick
 
 SEEN = []
@@ -370,3 +371,15 @@ def test_another_network_under_the_name_of_a_row_is_refused(small, tmp_path, mon
     monkeypatch.setitem(BUILT_IN, "small", wide)
     with pytest.raises(ValueError, match=r"cache_dir must be .*same study.*rows of tables\.small"):
         compare(*small, losses=["ce"], cache_dir=tmp_path)
+
+
+def test_an_estimator_that_cannot_be_described_is_refused_with_a_cache_only(small, tmp_path):
+    lines = (line for line in "ab")
+    estimator = quick(augment=lambda images: images if lines else None)
+    message = r"cache_dir must be None if variable 'lines' of .*cannot be described"
+    with pytest.raises(ParameterError, match=message):
+        compare(*small, estimator=estimator, cache_dir=tmp_path / "runs")
+    rows = {"augment": {"augment": estimator.augment}}
+    with pytest.raises(ParameterError, match=message):
+        compare(*small, losses=rows, cache_dir=tmp_path / "runs")
+    assert len(compare(*small, losses=rows).fits) == 2

@@ -1,7 +1,4 @@
-"""Checksums of values and of the code that they run, the same in every process.
-
-A cache that outlives a program asks for them, to notice that a function has been edited.
-"""
+"""Checksums of values and of the code that they run, the same in every process."""
 
 import copyreg
 import dis
@@ -9,8 +6,6 @@ import enum
 import functools
 import hashlib
 import importlib
-import importlib.machinery
-import importlib.metadata
 import importlib.util
 import os
 import sys
@@ -18,23 +13,22 @@ import threading
 import types
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
 
-__all__ = [
-    "UndescribedError",
-    "code_digest",
-    "installed_version",
-    "package_version",
-    "source_digest",
-]
+from skimbal.fingerprints.bytecode import codes_in, globals_in, imports_in, names_in, passed_on
+from skimbal.fingerprints.versions import (
+    installed_version,
+    is_extension,
+    source_digest,
+    version_of_module,
+)
 
-_PACKAGE = os.path.dirname(os.path.abspath(__file__))
-_STANDARD_LIBRARY = os.path.dirname(os.path.abspath(os.__file__))
+__all__ = ["UndescribedError", "code_digest"]
+
 #: Built-in functions that run or find code by text, which nobody knows before.
 _DYNAMIC = {"eval", "exec", "globals", "__import__"}
 #: Names with which a function can read an attribute that its code does not name.
@@ -217,7 +211,7 @@ class _Description:
             self._write("function", function.__module__, name, version)
             return
         self._write("function", name, version or "")
-        names = _names_in(function.__code__)
+        names = names_in(function.__code__)
         self._add_code(function.__code__, names)
         arguments = function.__code__.co_varnames
         self._add_named("default", zip(arguments, function.__defaults__ or (), strict=False))
@@ -269,22 +263,22 @@ class _Description:
     def _add_globals(self, function: Any, names: frozenset[str]) -> None:
         """Add the global variables that a function names, and the modules that it imports."""
         space, built_in = function.__globals__, vars(importlib.import_module("builtins"))
-        passed_on = _passed_on(function.__code__)
-        for name in sorted(_globals_in(function.__code__)):
+        passed = passed_on(function.__code__)
+        for name in sorted(globals_in(function.__code__)):
             with self._within(f"global {name!r}"):
                 value = space.get(name, built_in.get(name))
                 if value is built_in.get(name) and name in _DYNAMIC:
                     raise self._refuse(value, "which finds code by text when it runs")
                 if name in space or name in built_in:
                     self._write(name)
-                    self._add_as_used(value, None if name in passed_on else names)
+                    self._add_as_used(value, None if name in passed else names)
         if "import_module" in names:
             raise self._refuse(function, "which imports a module by text when it runs")
-        for name, variable in sorted(_imports_in(function.__code__, space.get("__package__"))):
+        for name, variable in sorted(imports_in(function.__code__, space.get("__package__"))):
             with self._within(f"module {name!r}"):
-                self._add_import(name, None if variable in passed_on else names)
+                self._add_import(name, None if variable in passed else names)
         if names & {"environ", "getenv"}:
-            texts = {c for code in _codes_in(function.__code__) for c in code.co_consts}
+            texts = {c for code in codes_in(function.__code__) for c in code.co_consts}
             variables = sorted(text for text in texts if isinstance(text, str) and text)
             self._add_named("variable", ((name, os.environ.get(name)) for name in variables))
 
@@ -309,7 +303,7 @@ class _Description:
         """Add the attributes of a module that have one of the names, or all of them."""
         if self._is_known(module, (id(module), names)):
             return
-        version = _version_of_module(module)
+        version = version_of_module(module)
         self._write("module", module.__name__, version or "")
         content = vars(module)
         if names is None or (not version and names & _ANY_ATTRIBUTE):
@@ -323,11 +317,11 @@ class _Description:
             self._write(name)
             with self._within(f"{name!r}"):
                 self._add_as_used(value, names)
-        if not version and _is_extension(module):
+        if not version and is_extension(module):
             self._write(source_digest(str(module.__file__)))
 
     def _add_class(self, value: Any) -> None:
-        version = _version_of_module(sys.modules.get(value.__module__))
+        version = version_of_module(sys.modules.get(value.__module__))
         self._write("class", value.__qualname__, version or "")
         if version and _is_importable(value):
             self._write(value.__module__)
@@ -365,9 +359,9 @@ class _Description:
     def _add_place(self, value: Any) -> None:
         """Add the version or the file of compiled code."""
         module = sys.modules.get(value.__module__ or "builtins")
-        version = _version_of_module(module)
+        version = version_of_module(module)
         if not version:
-            if module is None or not _is_extension(module):
+            if module is None or not is_extension(module):
                 raise self._refuse(value, "which is not Python code of a known module")
             version = source_digest(str(module.__file__))
         self._write(str(value.__module__), version)
@@ -395,7 +389,7 @@ class _Description:
         for part in (arguments, state, *(None if i is None else list(i) for i in (items, pairs))):
             self.add(part)
         # A __getstate__ of the user may leave attributes out.
-        if _version_of_module(sys.modules.get(kind.__module__)) is None:
+        if version_of_module(sys.modules.get(kind.__module__)) is None:
             self._add_named("attribute", sorted(getattr(value, "__dict__", {}).items()))
 
 
@@ -407,7 +401,7 @@ _KINDS: tuple[tuple[Any, Callable[[_Description, Any], None]], ...] = (
     (np.ufunc, _Description._add_ufunc),
     (types.FunctionType, _Description._add_function),
     (types.MethodType, _Description._add_method),
-    (types.CodeType, lambda description, value: description._add_code(value, _names_in(value))),
+    (types.CodeType, lambda description, value: description._add_code(value, names_in(value))),
     (type, _Description._add_class),
     ((types.BuiltinFunctionType, types.MethodWrapperType), _Description._add_built_in),
     (_C_DESCRIPTORS, _Description._add_descriptor),
@@ -416,69 +410,6 @@ _KINDS: tuple[tuple[Any, Callable[[_Description, Any], None]], ...] = (
     (types.MappingProxyType, lambda description, value: description.add(dict(value))),
     (enum.Enum, _Description._add_member),
 )
-
-
-def _codes_in(code: types.CodeType) -> Iterator[types.CodeType]:
-    yield code
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            yield from _codes_in(constant)
-
-
-def _names_in(code: types.CodeType) -> frozenset[str]:
-    """Return all names of globals and attributes in a code and the functions in it."""
-    return frozenset(name for part in _codes_in(code) for name in part.co_names)
-
-
-def _globals_in(code: types.CodeType) -> set[str]:
-    return {
-        str(step.argval)
-        for part in _codes_in(code)
-        for step in dis.get_instructions(part)
-        if step.opname
-        in ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_CLASSDEREF", "LOAD_FROM_DICT_OR_GLOBALS")
-    }
-
-
-def _imports_in(code: types.CodeType, package: str | None) -> set[tuple[str, str]]:
-    """Return modules that import statements name, each with the local variable that it gets."""
-    found = set()
-    for part in _codes_in(code):
-        steps = list(dis.get_instructions(part))
-        for i, step in enumerate(steps):
-            if step.opname == "IMPORT_NAME":
-                dots, origin = "." * int(steps[i - 2].argval or 0), str(step.argval)
-                with suppress(ImportError):
-                    origin = importlib.util.resolve_name(dots + origin, package)
-                found.add((origin, _variable_of(steps, i + 1)))
-                # Each name may be a module of the package.
-                for name in steps[i - 1].argval or ():
-                    if f"{origin}.{name}" in sys.modules:
-                        at = [n for n in range(i, len(steps)) if steps[n].argval == name]
-                        found.add((f"{origin}.{name}", _variable_of(steps, at[0] + 1)))
-    return found
-
-
-def _variable_of(steps: list[dis.Instruction], at: int) -> str:
-    return str(steps[at].argval) if steps[at].opname.startswith("STORE") else ""
-
-
-def _passed_on(code: types.CodeType) -> set[str]:
-    """Return the variables that a code uses otherwise than for one of their attributes."""
-    found: set[str] = set()
-    for part in _codes_in(code):
-        steps = list(dis.get_instructions(part))
-        for step, following in zip(steps, [*steps[1:], None], strict=True):
-            loads = step.opname.startswith("LOAD_") and step.opname not in (
-                "LOAD_CONST",
-                "LOAD_ATTR",
-            )
-            reads = following is not None and following.opname in ("LOAD_ATTR", "LOAD_METHOD")
-            if loads and isinstance(step.argval, tuple):  # two loads in one
-                found |= set(step.argval[:1] if reads else step.argval)
-            elif loads and not reads:
-                found.add(str(step.argval))
-    return found
 
 
 def _is_importable(value: Any) -> bool:
@@ -492,119 +423,10 @@ def _is_importable(value: Any) -> bool:
     return found is value
 
 
-def _is_extension(module: types.ModuleType) -> bool:
-    suffixes = tuple(importlib.machinery.EXTENSION_SUFFIXES)
-    return str(getattr(module, "__file__", "")).endswith(suffixes)
-
-
 def _may_be_edited(value: object) -> bool:
     """Tell whether an attribute of an installed module may be the user's."""
     if isinstance(value, types.FunctionType):
         return installed_version(value.__globals__.get("__file__")) is None
     if isinstance(value, type):
-        return _version_of_module(sys.modules.get(value.__module__)) is None
+        return version_of_module(sys.modules.get(value.__module__)) is None
     return type(value) in _PLAIN
-
-
-def _version_of_module(module: types.ModuleType | None) -> str | None:
-    """Return the version of an installed module, or None for a module of the user."""
-    if module is None or module.__name__ == "__main__":
-        return None
-    file = getattr(module, "__file__", None)
-    if file is None:
-        root = module.__name__.partition(".")[0]
-        is_python = root in sys.stdlib_module_names or root in sys.builtin_module_names
-        # A folder without __init__.py has no code.
-        paths = [] if is_python else list(getattr(module, "__path__", ()))
-        return sys.version if is_python else installed_version(paths[0] if paths else None)
-    return installed_version(file)
-
-
-@functools.cache
-def installed_version(file: str | None) -> str | None:
-    """Return facts that change when the package of a file is installed anew.
-
-    Parameters
-    ----------
-    file : str
-        A file of Python, of an installed package, or of the user.
-
-    Returns
-    -------
-    version : str
-        Version and checksums, or None for a file that belongs to no installed package.
-    """
-    if file is None:
-        return None
-    if file in ("built-in", "frozen"):
-        return sys.version
-    path = os.path.abspath(file)
-    if path.startswith(_PACKAGE + os.sep):
-        return source_digest(_PACKAGE)
-    parts = Path(path).parts
-    for folder in ("site-packages", "dist-packages"):
-        if folder in parts[:-1]:
-            after = len(parts) - parts[::-1].index(folder)
-            return package_version(parts[after].partition(".")[0])
-    return sys.version if path.startswith(_STANDARD_LIBRARY + os.sep) else None
-
-
-@functools.cache
-def package_version(root: str) -> str:
-    """Return version and checksums of the distributions that installed a package.
-
-    Parameters
-    ----------
-    root : str
-        Name of the package in an import.
-
-    Returns
-    -------
-    version : str
-        Names, versions and checksums.
-    """
-    texts = []
-    for name in _distributions_of(root):
-        distribution = importlib.metadata.distribution(name)
-        # Each line of code files. Other lines depend on the program that installed the package.
-        record = (distribution.read_text("RECORD") or "").splitlines()
-        suffixes = (".py", *importlib.machinery.EXTENSION_SUFFIXES)
-        code = sorted(line for line in record if line.split(",")[0].endswith(suffixes))
-        total = hashlib.blake2b("\n".join(code).encode(), digest_size=8).hexdigest()
-        texts.append(f"{name} {distribution.version} {total}")
-    return ", ".join(texts) or f"{root} {getattr(sys.modules.get(root), '__version__', 'unknown')}"
-
-
-def _distributions_of(root: str) -> list[str]:
-    """Return the names of the distributions that install a package."""
-    try:  # most have its name, and the table of all takes half a second
-        importlib.metadata.distribution(root)
-    except importlib.metadata.PackageNotFoundError:
-        return sorted(set(_packages().get(root, ())))
-    return [root]
-
-
-@functools.cache
-def _packages() -> Mapping[str, list[str]]:
-    return importlib.metadata.packages_distributions()
-
-
-def source_digest(path: str) -> str:
-    """Return a checksum of a file, or of the Python files in a folder.
-
-    Parameters
-    ----------
-    path : str
-        The file or folder.
-
-    Returns
-    -------
-    digest : str
-        Hexadecimal digits.
-    """
-    total = hashlib.blake2b(digest_size=16)
-    files = [Path(path)] if os.path.isfile(path) else sorted(Path(path).rglob("*.py"))
-    for file in files:
-        data = file.read_bytes()
-        total.update(f"{file.relative_to(path)} {len(data)} ".encode() + data)
-    return total.hexdigest()

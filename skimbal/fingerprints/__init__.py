@@ -1,0 +1,20 @@
+"""Checksums and descriptions of values and of the code that they run, the same in every process.
+
+A cache that outlives a program asks for them, to notice that a function has been edited.
+"""
+
+from skimbal.fingerprints.code import UndescribedError, code_digest
+from skimbal.fingerprints.values import describe, describe_images, digest, text_digest
+from skimbal.fingerprints.versions import installed_version, package_version, source_digest
+
+__all__ = [
+    "UndescribedError",
+    "code_digest",
+    "describe",
+    "describe_images",
+    "digest",
+    "installed_version",
+    "package_version",
+    "source_digest",
+    "text_digest",
+]
