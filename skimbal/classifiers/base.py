@@ -58,6 +58,7 @@ from skimbal.training import (
     ImageDataset,
     TrainingNet,
     draw_seed,
+    end_with_parent,
     isolated_random_state,
     join,
     release_memory,
@@ -509,6 +510,7 @@ class BaseCNNClassifier(
             If batches are too small to hold every class and loss or sampler needs every class, or
             if a splitter or callable as ``train_split`` puts groups on both sides.
         """
+        end_with_parent()
         with _rolled_back_on_error(self), listing_auto(self, "augment", "sampler"):
             check_constraints(self, ["warm_start"])
             goes_on = self.warm_start and hasattr(self, "net_")
@@ -551,6 +553,7 @@ class BaseCNNClassifier(
             If ``classes`` is missing in the first call or differs later, a label is not among
             them, or a parameter or the data cannot be used.
         """
+        end_with_parent()
         with _rolled_back_on_error(self), listing_auto(self, "augment", "sampler"):
             if hasattr(self, "net_"):
                 check_class_argument(classes, self.classes_)
