@@ -1,5 +1,9 @@
 """scikit-learn compatible CNN classifiers for imbalanced 2D and 3D images."""
 
+from skimbal.signals import end_at_once_while_loading
+
+end_at_once_while_loading()
+
 from skimbal import augmentation, datasets, displays, images, losses, networks, sampling, study
 from skimbal.classifiers import CNN2DClassifier, CNN3DClassifier
 from skimbal.exceptions import CollapseWarning

@@ -707,7 +707,7 @@ class BaseCNNClassifier(
     @property
     def n_steps_(self) -> int:
         """Number of steps that the present history covers."""
-        return sum(row.get("train_batch_count", 0) for row in self.net_.history)
+        return sum(row.get("train_batch_count", 0) for row in self.history_)
 
     @property
     def batch_size_(self) -> int:
