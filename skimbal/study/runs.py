@@ -2,13 +2,16 @@
 
 import json
 import re
+import sys
 import time
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import closing
+from functools import partial
+from itertools import chain
 from typing import Any
 
 import numpy as np
-from joblib import Parallel, delayed
 from sklearn import config_context
 from tqdm.auto import tqdm
 
@@ -29,6 +32,7 @@ from skimbal.study.plan import (
 )
 from skimbal.study.results import LossStudy, package_versions
 from skimbal.study.scores import Fit, Scorer, judge
+from skimbal.study.sharing import Caught, Outcome, Task, recorded, share
 from skimbal.typing import Classifier
 
 __all__ = ["run_fits", "study_fingerprint"]
@@ -44,51 +48,56 @@ def run_fits(
     scorers: Mapping[str, Scorer],
     *,
     cache: FitCache | None,
-    done: Mapping[str, Fit],
     n_jobs: int | None,
     verbose: int,
 ) -> None:
     """Run the fits that are not done yet. Add each finished fit to the study and the cache."""
-    todo = []
-    for split in splits:
-        for configuration in study.configurations:
-            key = ""
-            if cache is not None:
-                with naming_cache_dir(cache.folder):
-                    key = _key(configuration, split, scorers)
-            if key in done:
-                study.fits.append(done[key])
-            else:
-                todo.append((key, configuration, split))
-    bar = tqdm(total=study.n_planned, initial=len(study.fits), unit="fit", disable=not verbose)
-    results = Parallel(n_jobs=n_jobs, return_as="generator_unordered")(
-        delayed(_fit)(key, study.estimator, configuration, split, data, scorers, _TABLES)
-        for key, configuration, split in todo
-    )
+    tasks: dict[str, Task] = {}
     shown: set[tuple[str, str]] = set()
+    done: dict[str, Fit] = {}
+    told: Caught = []
+    pairs = [(split, configuration) for split in splits for configuration in study.configurations]
+    with naming_cache_dir(cache):
+        for number, (split, configuration) in enumerate(pairs):
+            key = str(number) if cache is None else _key(configuration, split, scorers)
+            tasks[key] = partial(
+                _fit, study.estimator, configuration, split, data, scorers, _TABLES
+            )
+        if cache is not None:
+            fingerprint = study_fingerprint(data, study.estimator, splits, study.seed)
+            done, told = recorded(lambda: cache.open(fingerprint, tasks))
+    study.fits += done.values()
+    bar = tqdm(total=study.n_planned, initial=len(done), unit="fit", disable=not verbose)
+    left = {key: task for key, task in tasks.items() if key not in done}
+    outcomes = share(left, cache, n_jobs=n_jobs, say=partial(_say, bar))
     try:
-        with bar:
-            for key, fit, caught in results:
-                if cache is not None:
-                    cache.append(key, fit)
-                study.fits.append(fit)
-                bar.set_postfix_str(f"{fit.loss}, {fit.sampler}")
-                bar.update()
+        with bar, closing(outcomes):
+            for _, fit, caught in chain([Outcome("", None, told)], outcomes):
+                if fit is not None:
+                    study.fits.append(fit)
+                    bar.set_postfix_str(f"{fit.loss}, {fit.sampler}")
+                    bar.update()
                 for category, text in caught:
                     if (category.__name__, text) not in shown:
                         shown.add((category.__name__, text))
                         warnings.warn(text, category, stacklevel=3)
     except BaseException as error:
         error.study = study  # type: ignore[attr-defined]
-        if cache is not None:
+        if cache is not None and (n_kept := cache.count(tasks)):
             error.add_note(
-                f"Finished fits, {len(study.fits)} of them, are in {cache.folder}. The same call "
-                "goes on there."
+                f"Finished fits, {n_kept} of them, are in {cache.folder}. The same call goes on "
+                "there."
             )
         raise
     finally:
         order = {(c.loss, c.sampler): i for i, c in enumerate(study.configurations)}
         study.fits.sort(key=lambda fit: (order[fit.loss, fit.sampler], fit.repeat, fit.fold))
+
+
+def _say(bar: "tqdm[Any]", text: str) -> None:
+    """Write a line above a progress bar, if there is one."""
+    if not bar.disable:
+        bar.write(text, file=sys.stderr)
 
 
 def _key(configuration: Configuration, split: Split, scorers: Mapping[str, Scorer]) -> str:
@@ -120,31 +129,28 @@ def _describe_rows(params: Mapping[str, object]) -> dict[str, str]:
 
 
 def _fit(
-    key: str,
     estimator: Classifier,
     configuration: Configuration,
     split: Split,
     data: StudyData,
     scorers: Mapping[str, Scorer],
     tables: Sequence[dict[str, Any]],
-) -> tuple[str, Fit, list[tuple[type[Warning], str]]]:
-    """Fit and score one configuration on one split. Return the fit and its warnings."""
+) -> Fit:
+    """Fit and score one configuration on one split."""
     for table, entries in zip(_TABLES, tables, strict=True):
         table.update(entries)
     classes, rarest = data.classes, int(np.argmin(data.counts))
     rows = data.of(split)
     assert rows.y_test is not None
     model = with_params(estimator, configuration.params, split.seed)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        start = time.perf_counter()
-        # The groups are an argument of one named step, which metadata routing cannot express.
-        with config_context(enable_metadata_routing=False):
-            model.fit(rows.X, rows.y, **groups_argument(model, rows.groups))
-        fitted = time.perf_counter()
-        scores, confusion = judge(model, rows.X_test, rows.y_test, classes, rarest, scorers)
+    start = time.perf_counter()
+    # The groups are an argument of one named step, which metadata routing cannot express.
+    with config_context(enable_metadata_routing=False):
+        model.fit(rows.X, rows.y, **groups_argument(model, rows.groups))
+    fitted = time.perf_counter()
+    scores, confusion = judge(model, rows.X_test, rows.y_test, classes, rarest, scorers)
     classifier = final_step(model)
-    fit = Fit(
+    return Fit(
         loss=configuration.loss,
         sampler=configuration.sampler,
         repeat=split.repeat,
@@ -159,7 +165,6 @@ def _fit(
         scores=scores,
         confusion_matrix=confusion,
     )
-    return key, fit, [(warning.category, str(warning.message)) for warning in caught]
 
 
 def study_fingerprint(
