@@ -3,7 +3,8 @@
 A cache that outlives a program asks for them, to notice that a function has been edited.
 """
 
-from skimbal.fingerprints.code import UndescribedError, code_digest
+from skimbal.fingerprints.code import code_digest
+from skimbal.fingerprints.parts import UndescribedError
 from skimbal.fingerprints.values import describe, describe_images, digest, text_digest
 from skimbal.fingerprints.versions import installed_version, package_version, source_digest
 

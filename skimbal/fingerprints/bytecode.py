@@ -7,7 +7,7 @@ import types
 from collections.abc import Iterator
 from contextlib import suppress
 
-__all__ = ["codes_in", "globals_in", "imports_in", "names_in", "passed_on"]
+__all__ = ["codes_in", "constants_in", "globals_in", "imports_in", "names_in", "passed_on"]
 
 
 def codes_in(code: types.CodeType) -> Iterator[types.CodeType]:
@@ -16,6 +16,16 @@ def codes_in(code: types.CodeType) -> Iterator[types.CodeType]:
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
             yield from codes_in(constant)
+
+
+def constants_in(code: types.CodeType) -> set[str]:
+    """Return the texts in a code and the functions in it."""
+    found: set[str] = set()
+    for part in codes_in(code):
+        for constant in part.co_consts:
+            items = constant if isinstance(constant, tuple | frozenset) else (constant,)
+            found |= {item for item in items if isinstance(item, str)}
+    return found
 
 
 def names_in(code: types.CodeType) -> frozenset[str]:
