@@ -11,7 +11,7 @@ import sys
 import threading
 import types
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import PurePath
 from typing import Any
 
@@ -26,7 +26,8 @@ from skimbal.fingerprints.bytecode import (
     passed_on,
 )
 from skimbal.fingerprints.files import content_of, folder_of, joined
-from skimbal.fingerprints.parts import PLAIN, PartedChecksum, UndescribedError
+from skimbal.fingerprints.objects import ValueChecksum
+from skimbal.fingerprints.parts import UndescribedError
 from skimbal.fingerprints.patches import edited_attributes, may_be_edited
 from skimbal.fingerprints.versions import (
     installed_version,
@@ -35,7 +36,7 @@ from skimbal.fingerprints.versions import (
     version_of_module,
 )
 
-__all__ = ["code_digest", "code_parts"]
+__all__ = ["code_digest", "code_parts", "is_importable"]
 
 #: Built-in functions that run or find code by text, which nobody knows before.
 _DYNAMIC = {"eval", "exec", "globals", "__import__"}
@@ -109,83 +110,13 @@ def code_parts(value: object, name: str) -> tuple[str, dict[str, str]]:
         raise UndescribedError(f"{name} is nested too deeply to be described") from error
 
 
-class _Description(PartedChecksum):
+class _Description(ValueChecksum):
     """A checksum of a value and of the code that it runs."""
-
-    def add(self, value: object) -> None:
-        """Add a value of any kind."""
-        if type(value) in PLAIN:
-            self.write(type(value).__name__, repr(value))
-            if type(value) is str:
-                self._add_file(value)
-        elif type(value) in (tuple, frozenset):  # constants: whether two are one is chance
-            self._add_items(value)
-        elif isinstance(value, types.ModuleType):
-            self._add_module(value, None)
-        elif not self.is_known(value, id(value)):
-            add = next((add for kinds, add in _KINDS if isinstance(value, kinds)), None)
-            if type(value) in (list, dict, set):
-                self._add_items(value)
-            elif add is not None:
-                add(self, value)
-            else:
-                self._add_instance(value)
-
-    def _add_items(self, value: Any) -> None:
-        self.write(type(value).__name__, str(len(value)))
-        if isinstance(value, Mapping):
-            for key, item in value.items():
-                self.add(key)
-                with self.within(f"entry {key!r}", item):
-                    self.add(item)
-        elif isinstance(value, set | frozenset):
-            # Their order differs between processes.
-            digests = [f"{type(item).__name__} {item!r}" for item in value if type(item) in PLAIN]
-            for item in value:
-                if type(item) in PLAIN:
-                    continue
-                single = self.apart()
-                single.add(item)
-                digests.append(single.hexdigest())
-            self.write(*sorted(digests))
-        else:
-            for item in value:
-                self.add(item)
-
-    def _add_named(self, kind: str, values: Iterable[tuple[str, object]]) -> None:
-        for name, value in values:
-            self.write(name)
-            with self.within(f"{kind} {name!r}", value):
-                self.add(value)
-
-    def _add_array(self, value: Any) -> None:
-        if type(value) not in (np.ndarray, np.memmap):
-            self._add_instance(value)
-            return
-        self.write("array", str(value.shape), repr(value.dtype))
-        if value.dtype.hasobject:
-            self.add(value.tolist())
-        else:
-            self.write_bytes(np.ascontiguousarray(value).reshape(-1).view(np.uint8).data)
-
-    def _add_tensor(self, value: Any) -> None:
-        if type(value) not in (torch.Tensor, torch.nn.Parameter) or value.is_sparse:
-            self._add_instance(value)
-            return
-        self.write("tensor", str(tuple(value.shape)), str(value.dtype), str(value.requires_grad))
-        data = value.detach().cpu().contiguous().reshape(-1)
-        self.write_bytes(data.view(torch.uint8).numpy().data)
-
-    def _add_ufunc(self, value: Any) -> None:
-        homes = [np, sys.modules.get("scipy.special")]
-        if not any(getattr(home, value.__name__, None) is value for home in homes):
-            raise self.refuse(value, "which hides the function that it calls")
-        self.write("ufunc", value.__name__)
 
     def _add_function(self, function: Any) -> None:
         version = installed_version(function.__globals__.get("__file__"))
         name = function.__qualname__
-        if version and _is_importable(function):
+        if version and is_importable(function):
             self.write("function", function.__module__, name, version)
             return
         self.write("function", name, version or "")
@@ -196,9 +127,9 @@ class _Description(PartedChecksum):
         names = names_in(code)
         with self.within("code"):
             self._add_code(code, names)
-        self._add_named("default", zip(code.co_varnames, function.__defaults__ or (), strict=False))
-        self._add_named("default", sorted((function.__kwdefaults__ or {}).items()))
-        self._add_named("attribute", sorted(vars(function).items()))
+        self.add_named("default", zip(code.co_varnames, function.__defaults__ or (), strict=False))
+        self.add_named("default", sorted((function.__kwdefaults__ or {}).items()))
+        self.add_named("attribute", sorted(vars(function).items()))
         self._add_texts(function, names)
         cells = function.__closure__ or ()
         held = dict(zip(code.co_freevars, map(_content_of, cells), strict=True))
@@ -219,13 +150,6 @@ class _Description(PartedChecksum):
             self.write("docstring", str(getattr(value, "__doc__", None)))
         if names & _READS_ANNOTATIONS:
             self.write("annotations", repr(getattr(value, "__annotations__", None)))
-
-    def _add_file(self, path: str) -> None:
-        """Add the contents of a file that a text names."""
-        content = content_of(path)
-        if content is not None:
-            with self.within(f"file {path!r}"):
-                self.write(content)
 
     def _add_files(self, names: Iterable[str], values: Iterable[object]) -> None:
         """Add the contents of files that are named, in folders that are named or are a value's."""
@@ -290,7 +214,7 @@ class _Description(PartedChecksum):
                 self._add_import(name, None if variable in passed else names)
         if reads_environment:
             variables = sorted(filter(None, constants_in(function.__code__)))
-            self._add_named("variable", ((name, os.environ.get(name)) for name in variables))
+            self.add_named("variable", ((name, os.environ.get(name)) for name in variables))
 
     def _add_import(self, name: str, names: frozenset[str] | None) -> None:
         parts = name.split(".")
@@ -338,10 +262,10 @@ class _Description(PartedChecksum):
     def _add_class(self, value: Any) -> None:
         version = version_of_module(sys.modules.get(value.__module__))
         self.write("class", value.__qualname__, version or "")
-        is_installed = bool(version) and _is_importable(value)
+        is_installed = bool(version) and is_importable(value)
         if is_installed:
             self.write(value.__module__)
-            self._add_named("attribute", edited_attributes(value))
+            self.add_named("attribute", edited_attributes(value))
         else:
             self.wait(lambda: self._add_class_of_user(value))
 
@@ -353,7 +277,7 @@ class _Description(PartedChecksum):
                 self.add(base)
         own = {name: item for name, item in vars(value).items() if name not in _OF_EVERY_CLASS}
         fields = own.pop("__dataclass_fields__", {})
-        self._add_named("attribute", sorted(own.items()))
+        self.add_named("attribute", sorted(own.items()))
         for name, field in fields.items():
             with self.within(f"field {name!r}"):
                 self.add([bool(field.init), bool(field.kw_only), dict(field.metadata)])
@@ -395,16 +319,7 @@ class _Description(PartedChecksum):
             version = source_digest(str(module.__file__))
         self.write(str(value.__module__), version)
 
-    def _add_path(self, value: Any) -> None:
-        self.write(type(value).__name__)
-        self.add(str(value))
-
-    def _add_member(self, value: Any) -> None:
-        self.write("member", value._name_)
-        self.add(type(value))
-        self.add(value._value_)
-
-    def _add_instance(self, value: Any) -> None:
+    def add_instance(self, value: Any) -> None:
         """Add an object: its class, and its state as pickle and copy see it."""
         kind = type(value)
         if value is os.environ:  # the variables that code names count
@@ -427,15 +342,20 @@ class _Description(PartedChecksum):
             self.add(part)
         # A __getstate__ of the user may leave attributes out.
         if version_of_module(sys.modules.get(kind.__module__)) is None:
-            self._add_named("attribute", sorted(getattr(value, "__dict__", {}).items()))
+            self.add_named("attribute", sorted(getattr(value, "__dict__", {}).items()))
+
+    def add_module(self, value: types.ModuleType) -> None:
+        """Add a module of which any attribute may be used."""
+        self._add_module(value, None)
 
 
 #: Kinds of values that need a special description.
-_KINDS: tuple[tuple[Any, Callable[[_Description, Any], None]], ...] = (
+_Description.kinds = (
     (_STATELESS, lambda description, value: description.add(type(value))),
-    (np.ndarray, _Description._add_array),
-    (torch.Tensor, _Description._add_tensor),
-    (np.ufunc, _Description._add_ufunc),
+    (np.ndarray, ValueChecksum.add_array),
+    (torch.Tensor, ValueChecksum.add_tensor),
+    (torch.nn.Module, ValueChecksum.add_network),
+    (np.ufunc, ValueChecksum.add_ufunc),
     (types.FunctionType, _Description._add_function),
     (types.MethodType, _Description._add_method),
     (types.CodeType, lambda description, value: description._add_code(value, names_in(value))),
@@ -445,8 +365,8 @@ _KINDS: tuple[tuple[Any, Callable[[_Description, Any], None]], ...] = (
     ((property, staticmethod, classmethod, functools.cached_property), _Description._add_accessor),
     (_LRU_CACHE, _Description._add_accessor),
     (types.MappingProxyType, lambda description, value: description.add(dict(value))),
-    (enum.Enum, _Description._add_member),
-    (PurePath, _Description._add_path),
+    (enum.Enum, ValueChecksum.add_member),
+    (PurePath, ValueChecksum.add_path),
 )
 
 
@@ -466,7 +386,7 @@ def _functions_of(value: type) -> Iterator[types.FunctionType]:
             yield function
 
 
-def _is_importable(value: Any) -> bool:
+def is_importable(value: Any) -> bool:
     """Tell whether a function or class is found under its name in its module."""
     # A wrapper has the name of the function that it wraps.
     if getattr(value, "__globals__", {}).get("__name__", value.__module__) != value.__module__:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Iterator
 from pathlib import PurePath
 
-__all__ = ["content_of", "folder_of", "joined"]
+__all__ = ["content_of", "folder_content", "folder_of", "joined"]
 
 #: Checksums by path and by what the system knows of a file. Nobody sets the time of its status.
 _KNOWN: dict[str, tuple[tuple[int, ...], str]] = {}
@@ -34,6 +34,16 @@ def content_of(path: str) -> str | None:
     if max(stamp[2:]) < time.time_ns() - _CLOCK_STEP:
         _KNOWN[key] = stamp, digest
     return digest
+
+
+def folder_content(folder: str) -> str:
+    """Return a checksum of the names and contents of the files in a folder."""
+    total = hashlib.blake2b(digest_size=16)
+    for path in sorted(
+        PurePath(where, name) for where, _, names in os.walk(folder) for name in names
+    ):
+        total.update(f"{path.relative_to(folder)} {content_of(str(path))}\n".encode())
+    return total.hexdigest()
 
 
 def folder_of(value: object) -> str | None:

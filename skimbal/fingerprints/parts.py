@@ -40,7 +40,7 @@ class PartedChecksum:
         self.parts: dict[str, str] = {}
 
     def hexdigest(self) -> str:
-        """Describe what is waiting. Return the checksum of all parts."""
+        """Describe all that waits. Return the checksum of all parts."""
         while self._waiting:
             trail, describe = self._waiting.popleft()
             self._trail = trail[:-1]
@@ -80,7 +80,11 @@ class PartedChecksum:
 
     def _note(self, digest: str, *value: object) -> None:
         name = " of ".join(reversed(self._trail[1:]))
-        if len(self._trail) - 1 > _DEPTH or (len(self.parts) >= _MOST and name not in self.parts):
+        if (
+            not name
+            or len(self._trail) - 1 > _DEPTH
+            or (len(self.parts) >= _MOST and name not in self.parts)
+        ):
             return
         text = "".join(repr(item)[: _TEXT + 1] for item in value if type(item) in PLAIN)
         note = text if 0 < len(text) <= _TEXT else digest[:_DIGITS]
