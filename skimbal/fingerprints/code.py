@@ -11,7 +11,7 @@ import sys
 import threading
 import types
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from pathlib import PurePath
 from typing import Any
 
@@ -24,6 +24,7 @@ from skimbal.fingerprints.bytecode import (
     imports_in,
     names_in,
     passed_on,
+    written_in,
 )
 from skimbal.fingerprints.files import content_of, folder_of, joined
 from skimbal.fingerprints.objects import ValueChecksum
@@ -124,11 +125,15 @@ class _Description(ValueChecksum):
 
     def _add_function_of_user(self, function: Any, *, is_installed: bool) -> None:
         code = function.__code__
-        names = names_in(code)
+        names, written = names_in(code), written_in(code)
+        self.written = written
         with self.within("code"):
             self._add_code(code, names)
-        self.add_named("default", zip(code.co_varnames, function.__defaults__ or (), strict=False))
-        self.add_named("default", sorted((function.__kwdefaults__ or {}).items()))
+        self.written = frozenset()
+        defaults = function.__defaults__ or ()
+        last = code.co_varnames[: code.co_argcount][code.co_argcount - len(defaults) :]
+        self.add_named("default", zip(last, defaults, strict=False), written)
+        self.add_named("default", sorted((function.__kwdefaults__ or {}).items()), written)
         self.add_named("attribute", sorted(vars(function).items()))
         self._add_texts(function, names)
         cells = function.__closure__ or ()
@@ -137,12 +142,12 @@ class _Description(ValueChecksum):
             with self.within(f"variable {variable!r}", *content):
                 self.write("" if content else "empty")
                 for value in content:
-                    self._add_as_used(value, names)
+                    self._add_as_used(variable, value, names, written)
         if not is_installed:
-            self._add_globals(function, names)
-            values = [*(function.__defaults__ or ()), *(v for c in held.values() for v in c)]
+            self._add_globals(function, names, written)
+            values = [*defaults, *(v for c in held.values() for v in c)]
             values += [function.__globals__.get(name) for name in globals_in(code)]
-            self._add_files(constants_in(code), values)
+            self._add_files(constants_in(code) - written, values)
 
     def _add_texts(self, value: Any, names: frozenset[str]) -> None:
         """Add docstring and annotations if code with these names can read them."""
@@ -159,14 +164,18 @@ class _Description(ValueChecksum):
             with self.within(f"file {os.path.basename(path)!r}"):
                 self.write(content_of(path) or "")
 
-    def _add_as_used(self, value: object, names: frozenset[str] | None) -> None:
+    def _add_as_used(
+        self, name: str, value: object, names: frozenset[str] | None, written: Set[str]
+    ) -> None:
         """Add a value of which code with these names, or with any names, uses attributes."""
         if isinstance(value, types.ModuleType):
             self._add_module(value, names)
-            return
-        self.add(value)
-        if names and isinstance(value, type | types.FunctionType):
-            self._add_texts(value, names)
+        elif name in written and isinstance(value, str | PurePath):
+            self.write(str(value))
+        else:
+            self.add(value)
+            if names and isinstance(value, type | types.FunctionType):
+                self._add_texts(value, names)
 
     def _add_code(self, code: types.CodeType, names: frozenset[str]) -> None:
         n_arguments = code.co_argcount + code.co_kwonlyargcount
@@ -191,7 +200,7 @@ class _Description(ValueChecksum):
             else:
                 self.write(step.opname, str(step.arg))
 
-    def _add_globals(self, function: Any, names: frozenset[str]) -> None:
+    def _add_globals(self, function: Any, names: frozenset[str], written: Set[str]) -> None:
         """Add the global variables that a function names, and the modules that it imports."""
         space, built_in = function.__globals__, vars(importlib.import_module("builtins"))
         passed = passed_on(function.__code__)
@@ -206,7 +215,8 @@ class _Description(ValueChecksum):
                     self.write(os.path.basename(str(value)))
                 elif name in space or name in built_in:
                     self.write(name)
-                    self._add_as_used(value, None if name in passed else names)
+                    used = None if name in passed else names
+                    self._add_as_used(name, value, used, written)
         if "import_module" in names:
             raise self.refuse(function, "which imports a module by text when it runs")
         for name, variable in sorted(imports_in(function.__code__, space.get("__package__"))):
@@ -255,7 +265,7 @@ class _Description(ValueChecksum):
                 continue
             self.write(name)
             with self.within(f"{name!r}", value):
-                self._add_as_used(value, names)
+                self._add_as_used(name, value, names, frozenset())
         if not version and is_extension(module):
             self.write(source_digest(str(module.__file__)))
 
@@ -338,11 +348,15 @@ class _Description(ValueChecksum):
             return
         function, arguments, state, items, pairs = (*parts, None, None, None)[:5]
         self.add(function)
+        is_of_user = version_of_module(sys.modules.get(kind.__module__)) is None
+        own = getattr(value, "__dict__", {}) if is_of_user else {}
+        # These are described below.
+        state = None if is_of_user and type(state) is dict and _is_same(state, own) else state
         for part in (arguments, state, *(None if i is None else list(i) for i in (items, pairs))):
             self.add(part)
-        # A __getstate__ of the user may leave attributes out.
-        if version_of_module(sys.modules.get(kind.__module__)) is None:
-            self.add_named("attribute", sorted(getattr(value, "__dict__", {}).items()))
+        if is_of_user:  # a __getstate__ of the user may leave attributes out
+            written = {name for f in _methods_of(kind) for name in written_in(f.__code__)}
+            self.add_named("attribute", sorted(own.items()), written)
 
     def add_module(self, value: types.ModuleType) -> None:
         """Add a module of which any attribute may be used."""
@@ -376,6 +390,18 @@ def _content_of(cell: types.CellType) -> tuple[object, ...]:
         return (cell.cell_contents,)
     except ValueError:
         return ()
+
+
+def _is_same(first: dict[str, object], second: dict[str, object]) -> bool:
+    """Tell whether two dicts hold the same objects."""
+    return first.keys() == second.keys() and all(first[name] is second[name] for name in first)
+
+
+def _methods_of(kind: type) -> Iterator[types.FunctionType]:
+    """Yield the methods of a class and of its bases in code of the user."""
+    for base in kind.__mro__:
+        if version_of_module(sys.modules.get(base.__module__)) is None:
+            yield from _functions_of(base)
 
 
 def _functions_of(value: type) -> Iterator[types.FunctionType]:

@@ -2,7 +2,8 @@
 
 import sys
 import types
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
+from pathlib import PurePath
 from typing import Any, ClassVar
 
 import numpy as np
@@ -20,6 +21,8 @@ class ValueChecksum(PartedChecksum):
 
     #: Kinds of values that need a special description, with the methods for them.
     kinds: ClassVar[tuple[tuple[Any, Callable[[Any, Any], None]], ...]] = ()
+    #: Names of files that the code here only writes.
+    written: Set[str] = frozenset()
 
     def add_module(self, value: types.ModuleType) -> None:
         """Add a module of which any attribute may be used."""
@@ -33,7 +36,7 @@ class ValueChecksum(PartedChecksum):
         """Add a value of any kind."""
         if type(value) in PLAIN:
             self.write(type(value).__name__, repr(value))
-            if type(value) is str:
+            if type(value) is str and value not in self.written:
                 self.add_file(value)
         elif type(value) in (tuple, frozenset):  # constants: whether two are one is chance
             self.add_items(value)
@@ -72,12 +75,17 @@ class ValueChecksum(PartedChecksum):
             for item in value:
                 self.add(item)
 
-    def add_named(self, kind: str, values: Iterable[tuple[str, object]]) -> None:
-        """Add values with names."""
+    def add_named(
+        self, kind: str, values: Iterable[tuple[str, object]], written: Set[str] = frozenset()
+    ) -> None:
+        """Add values with names, some of which may be names of files that are written."""
         for name, value in values:
             self.write(name)
             with self.within(f"{kind} {name!r}", value):
-                self.add(value)
+                if name in written and isinstance(value, str | PurePath):
+                    self.write(str(value))
+                else:
+                    self.add(value)
 
     def add_array(self, value: Any) -> None:
         """Add an array of numpy."""
