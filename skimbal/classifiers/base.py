@@ -59,6 +59,7 @@ from skimbal.training import (
     draw_seed,
     isolated_random_state,
     join,
+    log_softmax,
     release_memory,
     softmax,
 )
@@ -236,9 +237,9 @@ class BaseCNNClassifier(
         Whether the processes that ``accelerate launch`` or ``torchrun`` has started train one
         classifier together, each with its part of every batch. Needs the extra ``distributed``
         or a process group of torch. A script that runs alone trains alone.
-    verbose : int, default=0
-        0 is silent, 1 shows a progress bar over the epochs, 2 a table with a line per epoch. Both
-        begin with a line of the values that ``"auto"`` has taken.
+    verbose : int or bool, default=0
+        0 and False are silent, 1 and True show a progress bar over the epochs, 2 shows a table with
+        a line per epoch. Both begin with a line of the values that ``"auto"`` has taken.
 
     Attributes
     ----------
@@ -342,7 +343,7 @@ class BaseCNNClassifier(
         dtype: str = "auto",
         compile: bool = False,
         distributed: bool = False,
-        verbose: int = 0,
+        verbose: int | bool = 0,
     ) -> None:
         self.loss = loss
         self.logit_adjustment = logit_adjustment
@@ -573,6 +574,22 @@ class BaseCNNClassifier(
             class weights, ``logit_adjustment=1``) they are probabilities in a balanced population.
         """
         return self._predict(X, softmax)
+
+    def predict_log_proba(self, X: ImagesLike) -> np.ndarray:
+        """Compute the logarithm of the probability of each class.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            Images or rows, as for ``fit``.
+
+        Returns
+        -------
+        log_proba : ndarray of shape (n_samples, n_classes)
+            Natural logarithms, dimensionless, in the order of ``classes_``. They are computed from
+            the logits, so they are finite and exact where ``predict_proba`` underflows to 0.
+        """
+        return self._predict(X, log_softmax)
 
     def predict(self, X: ImagesLike) -> np.ndarray:
         """Predict the most probable class.

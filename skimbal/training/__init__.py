@@ -8,7 +8,7 @@ from skimbal.training.callbacks import EpochProgress, IncompleteBatches
 from skimbal.training.dataset import Batch, DeviceDataset, ImageDataset
 from skimbal.training.devices import device_type, is_cuda, release_memory
 from skimbal.training.fine_tuning import check_unfreezing
-from skimbal.training.forward import softmax
+from skimbal.training.forward import log_softmax, softmax
 from skimbal.training.net import TrainingNet
 from skimbal.training.optimizers import (
     OPTIMIZERS,
@@ -50,6 +50,7 @@ __all__ = [
     "is_like_adam",
     "isolated_random_state",
     "join",
+    "log_softmax",
     "pixel_range",
     "release_memory",
     "softmax",
