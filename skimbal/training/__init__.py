@@ -22,6 +22,7 @@ from skimbal.training.processes import Alone, Processes, Together, join
 from skimbal.training.random_state import draw_seed, isolated_random_state
 from skimbal.training.schedules import SCHEDULES
 from skimbal.training.standardize import StandardizedModule, channel_statistics, pixel_range
+from skimbal.training.surroundings import plain_torch, trainable_torch
 
 __all__ = [
     "OPTIMIZERS",
@@ -52,7 +53,9 @@ __all__ = [
     "join",
     "log_softmax",
     "pixel_range",
+    "plain_torch",
     "release_memory",
     "softmax",
     "takes_several_gradients",
+    "trainable_torch",
 ]
