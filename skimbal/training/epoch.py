@@ -8,7 +8,7 @@ from skorch.callbacks import Callback, EarlyStopping, EpochScoring, LRScheduler
 from skorch.dataset import unpack_data
 from torch import Tensor
 
-from skimbal.training.batches import TrainIterator
+from skimbal.training.batches import TrainIterator, closed_at_end
 from skimbal.training.dataset import Batch, BatchImages
 from skimbal.training.fine_tuning import check_something_trains, unfreeze_when_due
 from skimbal.training.gradient import TrainableNet, compute_gradient, no_logits, step_optimizer
@@ -67,7 +67,6 @@ def train(
     """Train for an epoch, in the loop of skorch only where single batches matter to somebody."""
     unfreeze_when_due(net)
     check_something_trains(net)
-    batches = _keep_progress(net, iterator)
     predicted = _PredictedClasses() if _may_be_last(net) else None
 
     def step_and_look(pair: Pair) -> Step:
@@ -77,10 +76,11 @@ def train(
         return found
 
     try:
-        if only_epochs_matter(net):
-            _train_lean(net, batches, prefix, predicted)
-        else:
-            loop(batches, step_and_look)
+        with closed_at_end(_keep_progress(net, iterator)) as batches:
+            if only_epochs_matter(net):
+                _train_lean(net, batches, prefix, predicted)
+            else:
+                loop(batches, step_and_look)
     finally:
         if isinstance(iterator, TrainIterator):
             net.history.record("incomplete_batch_count", iterator.n_incomplete)
@@ -109,7 +109,8 @@ def validate(
             weights.append(batch.weight)
         return found
 
-    loop(iterator, step_and_keep)
+    with closed_at_end(iterator) as blocks:
+        loop(blocks, step_and_keep)
     X = {"sample_weight": torch.cat(weights)} if weights else None
     with torch.no_grad():
         loss = net.get_loss(torch.cat(logits), torch.cat(labels), X=X).item()
