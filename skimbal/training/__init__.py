@@ -5,6 +5,7 @@ It works with encoded labels (0 to ``n_classes - 1``) and with arrays that have 
 
 from skimbal.training.batches import BlockIterator, TrainIterator, batches_in_epoch
 from skimbal.training.callbacks import EpochProgress, IncompleteBatches
+from skimbal.training.contrast import PixelSample
 from skimbal.training.dataset import Batch, DeviceDataset, ImageDataset
 from skimbal.training.devices import device_type, is_cuda, release_memory
 from skimbal.training.fine_tuning import check_unfreezing
@@ -35,6 +36,7 @@ __all__ = [
     "EpochProgress",
     "ImageDataset",
     "IncompleteBatches",
+    "PixelSample",
     "Processes",
     "StandardizedModule",
     "Together",
