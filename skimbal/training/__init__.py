@@ -21,6 +21,7 @@ from skimbal.training.optimizers import (
 from skimbal.training.prediction import Change
 from skimbal.training.processes import Alone, Processes, Together, join
 from skimbal.training.random_state import draw_seed, isolated_random_state
+from skimbal.training.saving import is_being_saved, is_copied, why_not_pickled
 from skimbal.training.schedules import SCHEDULES
 from skimbal.training.standardize import StandardizedModule, channel_statistics, pixel_range
 from skimbal.training.surroundings import plain_torch, trainable_torch
@@ -49,6 +50,8 @@ __all__ = [
     "default_rate",
     "device_type",
     "draw_seed",
+    "is_being_saved",
+    "is_copied",
     "is_cuda",
     "is_like_adam",
     "isolated_random_state",
@@ -60,4 +63,5 @@ __all__ = [
     "softmax",
     "takes_several_gradients",
     "trainable_torch",
+    "why_not_pickled",
 ]
