@@ -1,6 +1,7 @@
 """The fits of a study."""
 
 import json
+import multiprocessing
 import re
 import time
 import warnings
@@ -11,7 +12,6 @@ import numpy as np
 import torch
 from joblib import Parallel, delayed
 from sklearn import config_context
-from tqdm.auto import tqdm
 
 from skimbal.augmentation import RECIPES
 from skimbal.classifiers.parameters import check_device
@@ -31,6 +31,7 @@ from skimbal.images.cache import decoder_versions
 from skimbal.losses import TERMS
 from skimbal.networks import BUILT_IN
 from skimbal.networks.slices import POOLINGS
+from skimbal.progress import Bar
 from skimbal.sampling import STRATEGIES
 from skimbal.study.fit_cache import FitCache, naming_cache_dir
 from skimbal.study.plan import (
@@ -63,7 +64,7 @@ def run_fits(
     cache: FitCache | None,
     done: Mapping[str, Fit],
     n_jobs: int | None,
-    verbose: int,
+    verbose: int | bool,
 ) -> None:
     """Run the fits that are not done yet. Add each finished fit to the study and the cache."""
     todo = []
@@ -77,8 +78,8 @@ def run_fits(
                 study.fits.append(done[key])
             else:
                 todo.append((key, configuration, split))
-    bar = tqdm(total=study.n_planned, initial=len(study.fits), unit="fit", disable=not verbose)
-    results = Parallel(n_jobs=n_jobs, return_as="generator_unordered")(
+    bar = Bar(total=study.n_planned, initial=len(study.fits), unit="fit", disable=not verbose)
+    results = _make_parallel(n_jobs)(
         delayed(_fit)(key, study.estimator, configuration, split, data, scorers, _TABLES)
         for key, configuration, split in todo
     )
@@ -106,6 +107,15 @@ def run_fits(
     finally:
         order = {(c.loss, c.sampler): i for i, c in enumerate(study.configurations)}
         study.fits.sort(key=lambda fit: (order[fit.loss, fit.sampler], fit.repeat, fit.fold))
+
+
+def _make_parallel(n_jobs: int | None) -> Parallel:
+    """Make the loop of joblib, and leave the start method of multiprocessing open if it is open."""
+    is_open = multiprocessing.get_start_method(allow_none=True) is None
+    parallel = Parallel(n_jobs=n_jobs, return_as="generator_unordered")
+    if is_open:
+        multiprocessing.set_start_method(None, force=True)
+    return parallel
 
 
 def _key(configuration: Configuration, split: Split, scorers: Mapping[str, Scorer]) -> str:
@@ -175,7 +185,7 @@ def _fit(
         n_train=len(rows.y),
         n_test=len(rows.y_test),
         n_epochs=classifier.n_epochs_,
-        n_steps=int(sum(classifier.history_[:, "train_batch_count"])),
+        n_steps=classifier.n_steps_,
         fit_time=round(fitted - start, 3),
         score_time=round(time.perf_counter() - fitted, 3),
         scores=scores,
