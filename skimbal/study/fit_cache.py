@@ -40,14 +40,14 @@ import re
 import secrets
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
 from skimbal.atomic import PART, create_file, part_path, remove_leftovers, write_file
 from skimbal.exceptions import ParameterError
-from skimbal.fingerprints import UndescribedError, text_digest
+from skimbal.fingerprints import UndescribedError, differences, text_digest
 from skimbal.study.claims import Claim, holder_of, is_free
 from skimbal.study.scores import Fit
 from skimbal.study.sealed import DamagedError, is_sealed, read_sealed, seal
@@ -217,19 +217,15 @@ class FitCache:
         return fingerprint
 
     def _check_same(self, description: dict[str, Any], fingerprint: dict[str, Any]) -> None:
-        there, here = (dict(_leaves(f)) for f in (description, json.loads(json.dumps(fingerprint))))
-        differing = [
-            f"{name} ({there.get(name)} there, {here.get(name)} now)"
-            for name in dict.fromkeys([*there, *here])
-            if there.get(name) != here.get(name)
-        ]
+        differing = differences(description, fingerprint)
         if differing:
+            more = f" and {len(differing) - 5} more" if len(differing) > 5 else ""
             raise ParameterError(
                 "cache_dir",
                 "a folder of the same study, as fits of different studies are never mixed",
                 str(self.folder),
-                f"The differences are {', '.join(differing[:5])}. Give another folder, or the "
-                "arguments of that study.",
+                f"The differences are {', '.join(differing[:5])}{more}. Give another folder, or "
+                "the arguments and the code of that study.",
             )
 
     def _read_all(self, keys: Iterable[str]) -> dict[str, Fit]:
@@ -395,11 +391,3 @@ def _reason(error: Exception) -> str:
 def _listed(names: Sequence[str]) -> str:
     more = len(names) - _MOST_NAMED
     return ", ".join(names[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
-
-
-def _leaves(tree: object, name: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(tree, Mapping):
-        for key, item in tree.items():
-            yield from _leaves(item, f"{name}.{key}" if name else str(key))
-    else:
-        yield name, tree

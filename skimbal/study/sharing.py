@@ -1,5 +1,6 @@
 """Fits that several workers and processes share."""
 
+import multiprocessing
 import warnings
 from collections.abc import Callable, Generator, Mapping
 from typing import NamedTuple, TypeAlias, TypeVar
@@ -56,7 +57,7 @@ def share(
     left = dict(tasks)
     try:
         while left:
-            turns = Parallel(n_jobs=n_jobs, return_as="generator_unordered", batch_size=1)(
+            turns = _make_parallel(n_jobs)(
                 delayed(_take_turn)(key, task, cache) for key, task in list(left.items())
             )
             try:
@@ -74,6 +75,16 @@ def share(
         if cache is not None:
             cache.give_back()
         raise
+
+
+def _make_parallel(n_jobs: int | None) -> Parallel:
+    """Make the loop of joblib, and leave the start method of multiprocessing open if it is open."""
+    is_open = multiprocessing.get_start_method(allow_none=True) is None
+    # A batch of fits that others are at would grow, and then hold several long fits.
+    parallel = Parallel(n_jobs=n_jobs, return_as="generator_unordered", batch_size=1)
+    if is_open:
+        multiprocessing.set_start_method(None, force=True)
+    return parallel
 
 
 def recorded(function: Callable[[], _Result]) -> tuple[_Result, Caught]:
