@@ -172,7 +172,11 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
         return self
 
     def _run_epochs(self, train: ImageDataset, valid: ImageDataset | None, epochs: int) -> None:
+        groups = self.optimizer_.param_groups
+        rates = [group["lr"] for group in groups]
         self.notify("on_train_begin", X=train, y=train.y)
+        if self.optimizer_.param_groups is not groups:
+            epoch.start_from_rates(self, rates)
         self._copy_from_first()
         self.epochs_ = range(len(self.history), len(self.history) + epochs)
         if kept_features.are_kept(self):
