@@ -1,8 +1,6 @@
 """Features of frozen networks, computed once before training, and kept in memory or on disk."""
 
 import hashlib
-import os
-import tempfile
 import tokenize
 import zipfile
 import zlib
@@ -13,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from skimbal.atomic import replacing
 from skimbal.networks import SplitNetwork
 from skimbal.training.batches import BlockIterator, TrainIterator
 from skimbal.training.dataset import ImageDataset
@@ -139,8 +138,6 @@ def _make(folder: Path) -> None:
 
 
 def _write(path: Path, features: np.ndarray) -> None:
-    # A reader sees the whole file or none.
-    handle, part = tempfile.mkstemp(dir=path.parent, suffix=".part")
-    with os.fdopen(handle, "wb") as stream:
+    # The archive has a checksum, so a file that a failure of power cuts off is noticed.
+    with replacing(path, durable=False) as stream:
         np.savez(stream, features=features)
-    os.replace(part, path)
