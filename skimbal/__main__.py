@@ -55,6 +55,7 @@ from skimbal.options import (
 from skimbal.sampling import STRATEGIES, check_sampler
 from skimbal.study import PAPER_LOSSES, LossStudy, compare_losses
 from skimbal.study.scores import SCORES
+from skimbal.wording import agree, plural
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -532,9 +533,11 @@ def _rows(parser: Parser, args: argparse.Namespace, data: Bunch) -> tuple[dict[s
     }
     if data.get("groups_train") is not None:
         rows["groups"] = np.concatenate([data[f"groups_{split}"] for split in used])
-    note = f" of {n['train']} training"
-    note += f" and {n['val']} validation rows" if "val" in n else " rows"
-    note += f" (the {n['test']} test rows are untouched)" if "test" in n else ""
+    is_alone = "val" not in n
+    note = f" of {plural(n['train'], 'training row') if is_alone else n['train']}"
+    note += "" if is_alone else f" training and {plural(n['val'], 'validation row')}"
+    if "test" in n:
+        note += f" (the {plural(n['test'], 'test row')} {agree(n['test'], 'is', 'are')} untouched)"
     return rows, note
 
 
@@ -547,9 +550,10 @@ def _rows_of_test(
             f"--groups {args.groups}: {args.data} has no array test_{args.groups}, so groups on "
             "both sides could not be found. Add the array, or leave out --groups or --test."
         )
-    note = f"; {len(data.y_train)} training and {len(data.y_test)} test rows"
+    note = f"; {len(data.y_train)} training and {plural(len(data.y_test), 'test row')}"
     if "X_val" in data:
-        note += f" (the {len(data.y_val)} validation rows are not used)"
+        n = len(data.y_val)
+        note += f" (the {plural(n, 'validation row')} {agree(n, 'is', 'are')} not used)"
     return {
         "X": data.X_train,
         "y": _with_class_names(data, data.y_train),

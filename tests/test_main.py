@@ -208,7 +208,7 @@ def test_real_fits(capsys):
     out, err = capsys.readouterr()
     assert out.startswith(
         "balanced accuracy of 2 configurations: fixed test set, 1 seed; 518 training and 216 test "
-        "rows (the 130 validation rows are not used), 1 fits each, seed 0.\n"
+        "rows (the 130 validation rows are not used), 1 fit each, seed 0.\n"
     )
     for column in ("balanced accuracy", "macro F1", "MCC", "AUC", "f1[other]", "f1[eight]"):
         assert column in out

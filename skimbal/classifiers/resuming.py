@@ -118,7 +118,7 @@ def _key(
         "versions": [package_version(package) for package in _PACKAGES],
     }
     values = {"estimator": type(estimator), **params, "tables": _TABLES}
-    values["callbacks"] = list(_described_callbacks(estimator.callbacks))
+    values["callbacks"] = list(_described_callbacks(estimator))
     if start.previous is not None:
         weights = start.previous.module_.state_dict().values()
         facts["weights"] = digest(*(tensor.numpy(force=True) for tensor in weights))
@@ -133,15 +133,19 @@ def _named(callbacks: object) -> Iterator[tuple[str, Any]]:
         yield entry if isinstance(entry, tuple) else ("", entry)
 
 
-def _described_callbacks(callbacks: object) -> Iterator[tuple[str, object, dict[str, object]]]:
+def _described_callbacks(
+    estimator: ResumableClassifier,
+) -> Iterator[tuple[str, object, dict[str, object]]]:
     """Yield the class and parameters of each callback that results may depend on.
 
-    Other attributes are the state of the callback, which a fit changes.
+    Other attributes are the state of the callback, which a fit changes. So are parameters that
+    ``net`` sets, which is described by itself.
     """
-    for name, callback in _named(callbacks):
+    for name, callback in _named(estimator.callbacks):
         if isinstance(callback, type):
             yield name, callback, {}
         elif not isinstance(callback, Resume) and type(callback) not in LOGGERS:
-            names = inspect.signature(type(callback)).parameters
-            known = {n: v for n, v in vars(callback).items() if n in names or n == "kwargs"}
-            yield name, type(callback), known
+            path = f"callbacks__{name or type(callback).__name__}__"
+            is_set = [option.removeprefix(path) for option in estimator.net or ()]
+            names = {*inspect.signature(type(callback)).parameters, "kwargs"}.difference(is_set)
+            yield name, type(callback), {n: v for n, v in vars(callback).items() if n in names}

@@ -19,7 +19,7 @@ from skimbal.datasets.arrays import (
     join_labels,
 )
 from skimbal.datasets.bunch import make_bunch
-from skimbal.datasets.labels import Missing, near_duplicates
+from skimbal.datasets.labels import Missing
 from skimbal.datasets.splits import SPLITS, check_classes_of_parts
 from skimbal.exceptions import ParameterError
 from skimbal.typing import PathLike
@@ -106,7 +106,8 @@ def load_npz(
     Warns
     -----
     UserWarning
-        If a part has no image of a class, or names of classes or groups are spelt nearly alike.
+        If a part has no image of a class, if names of classes or groups are spelt nearly alike,
+        or if they may stand for a missing value, such as ``-``, ``unknown`` or the number -9.
 
     Examples
     --------
@@ -140,14 +141,13 @@ def load_npz(
     labels = {split: part.y for split, part in parts.items()}
     classes = np.unique(np.concatenate(list(labels.values())))
     notes = check_classes_of_parts(labels, str(path))
-    if classes.dtype.kind == "U":
-        notes += near_duplicates(classes.tolist(), "classes")
+    notes += missing.notes([str(label) for label in classes.tolist()], "classes")
     known = [part.groups for part in parts.values() if part.groups is not None]
     if known and known[0].dtype.kind == "U":
-        notes += near_duplicates(np.concatenate(known).tolist(), "groups")
+        notes += missing.notes(np.concatenate(known).tolist(), "groups")
     for note in notes:
         warnings.warn(f"{path}: {note}", UserWarning, stacklevel=2)
-    return make_bunch(
+    data = make_bunch(
         parts,
         name=path.stem,
         filename=str(path),
@@ -158,6 +158,9 @@ def load_npz(
         citation="not stated in the file",
         has_groups=groups is not None,
     )
+    if missing_values is not None:
+        data.missing_values = missing_values
+    return data
 
 
 def read_parts(

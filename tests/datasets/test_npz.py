@@ -178,7 +178,7 @@ def test_npz_parts_may_be_missing(make_npz, rng, parts, form):
 def test_npz_text_that_is_missing(make_npz, text):
     arrays = {"X": np.zeros((4, 6, 5)), "y": np.array(["a", "b", text, "a"])}
     arrays["site"] = np.array(["p", text, "q", "p"])
-    with pytest.raises(ValueError, match=r"labels must be .* 1 images, the first .* number 2"):
+    with pytest.raises(ValueError, match=r"labels must be .* 1 image, the first .* number 2"):
         load_npz(make_npz(**arrays))
     arrays["y"] = np.array([0, 1, 0, 1])
     with pytest.raises(ValueError, match=r"groups must be .*none missing.* number 1"):
@@ -219,7 +219,7 @@ def test_npz_groups(make_npz):
         (None, ["groups must be", "holds X, y; got 'site'", "all rows"]),
         (np.arange(4), ["one entry for each of 3 images", "got shape (4,)"]),
         (np.zeros((3, 2)), ["(3, 2)"]),
-        (np.array([1, np.nan, 2]), ["missing", "got nan for 1 images", "number 1"]),
+        (np.array([1, np.nan, 2]), ["missing", "got nan for 1 image,", "number 1"]),
         (np.zeros(3, complex), ["numbers or text", "complex128"]),
     ],
 )
