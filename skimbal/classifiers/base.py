@@ -19,6 +19,7 @@ from skorch.history import History
 
 from skimbal.augmentation import AugmentSpec, get_augmentation
 from skimbal.classifiers.assembly import NewNet, Plan, SameNet, WarmNet, prepare_net
+from skimbal.classifiers.cloning import clone_callbacks, joined_with_net, parted_from_net
 from skimbal.classifiers.inputs import (
     check_class_argument,
     check_images,
@@ -210,7 +211,10 @@ class BaseCNNClassifier(
         same. For a loss that is not a mean over rows, this costs a second forward pass. A loss
         module that is a mean over rows says so by an attribute ``mean_over_rows = True``.
     callbacks : list of skorch callbacks or (str, callback) pairs, default=None
-        Run during training, in encoded labels. Parameters of named callbacks are set as
+        Run during training, in encoded labels. Your instances run and can be read after ``fit``.
+        Clones, such as those of a cross-validation, have callbacks of their own. In place of an
+        instance, a class makes one in every fit. A callback that raises ``KeyboardInterrupt`` ends
+        the training, and ``fit`` returns. Parameters of named callbacks are set as
         ``net__callbacks__name__parameter``.
     warm_start : bool, default=False
         Whether ``fit`` goes on from the weights of the previous fit.
@@ -427,6 +431,24 @@ class BaseCNNClassifier(
             # A new dict: clones share the old one.
             self.net = {**(self.net or {}), **of_net}
         return self
+
+    def __sklearn_clone__(self) -> Self:
+        """Return a new classifier with the same parameters and callbacks of its own."""
+        names = {"callbacks", "net"} & set(self._get_param_names())
+        bare = object.__new__(type(self))  # whose callbacks scikit-learn cannot always clone
+        bare.__dict__.update(vars(self) | dict.fromkeys(names))
+        cloned: Self = super(BaseCNNClassifier, bare).__sklearn_clone__()
+        for name in names:
+            setattr(cloned, name, clone_callbacks(getattr(self, name)))
+        return cloned
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the state, with the callbacks that run in ``net_`` in one place."""
+        return parted_from_net(super().__getstate__())
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Restore the state. The callbacks that run in ``net_`` are those of ``callbacks``."""
+        super().__setstate__(joined_with_net(state))
 
     def __sklearn_tags__(self) -> Tags:
         """Return the abilities: rows as well as images, and the dtypes that are kept."""
@@ -682,7 +704,7 @@ class BaseCNNClassifier(
     @property
     def n_steps_(self) -> int:
         """Number of steps that the present history covers."""
-        return int(sum(self.net_.history[:, "train_batch_count"])) if self.n_epochs_ else 0
+        return sum(row.get("train_batch_count", 0) for row in self.net_.history)
 
     @property
     def batch_size_(self) -> int:

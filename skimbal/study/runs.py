@@ -153,7 +153,7 @@ def _fit(
         n_train=len(rows.y),
         n_test=len(rows.y_test),
         n_epochs=classifier.n_epochs_,
-        n_steps=int(sum(classifier.history_[:, "train_batch_count"])),
+        n_steps=classifier.n_steps_,
         fit_time=round(fitted - start, 3),
         score_time=round(time.perf_counter() - fitted, 3),
         scores=scores,

@@ -5,6 +5,7 @@ It works with encoded labels (0 to ``n_classes - 1``) and with arrays that have 
 
 from skimbal.training.batches import BlockIterator, TrainIterator, batches_in_epoch
 from skimbal.training.callbacks import EpochProgress, IncompleteBatches
+from skimbal.training.contrast import PixelSample
 from skimbal.training.dataset import Batch, DeviceDataset, ImageDataset
 from skimbal.training.devices import device_type, is_cuda, release_memory
 from skimbal.training.fine_tuning import check_unfreezing
@@ -20,6 +21,7 @@ from skimbal.training.optimizers import (
 from skimbal.training.prediction import Change
 from skimbal.training.processes import Alone, Processes, Together, join
 from skimbal.training.random_state import draw_seed, isolated_random_state
+from skimbal.training.saving import is_being_saved, is_copied, why_not_pickled
 from skimbal.training.schedules import SCHEDULES
 from skimbal.training.standardize import StandardizedModule, channel_statistics, pixel_range
 
@@ -34,6 +36,7 @@ __all__ = [
     "EpochProgress",
     "ImageDataset",
     "IncompleteBatches",
+    "PixelSample",
     "Processes",
     "StandardizedModule",
     "Together",
@@ -46,6 +49,8 @@ __all__ = [
     "default_rate",
     "device_type",
     "draw_seed",
+    "is_being_saved",
+    "is_copied",
     "is_cuda",
     "is_like_adam",
     "isolated_random_state",
@@ -54,4 +59,5 @@ __all__ = [
     "release_memory",
     "softmax",
     "takes_several_gradients",
+    "why_not_pickled",
 ]

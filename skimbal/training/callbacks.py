@@ -1,10 +1,14 @@
 """Callbacks of the classifiers."""
 
+import dis
+import signal
+from types import CodeType
 from typing import Any, Protocol
 
 from skorch.callbacks import (
     Callback,
     Checkpoint,
+    EarlyStopping,
     MlflowLogger,
     NeptuneLogger,
     PrintLog,
@@ -17,7 +21,9 @@ from skorch.callbacks import (
 from torch import nn
 from tqdm.auto import tqdm
 
-__all__ = ["WRITERS", "EpochProgress", "IncompleteBatches"]
+__all__ = ["WRITERS", "EpochProgress", "IncompleteBatches", "is_signal", "may_stop"]
+
+_RAISE = dis.opmap["RAISE_VARARGS"]
 
 
 class _Net(Protocol):
@@ -89,3 +95,41 @@ WRITERS = (
     TensorBoard,
     WandbLogger,
 )
+
+
+def may_stop(callback: Callback) -> bool:
+    """Tell whether a callback may end the training, as callbacks of users may."""
+    is_known = type(callback).__module__.startswith(("skorch.", "skimbal."))
+    return isinstance(callback, EarlyStopping) or not is_known
+
+
+def is_signal(interrupt: BaseException) -> bool:
+    """Tell whether a signal, such as Ctrl-C, has raised an interrupt, and no ``raise`` has.
+
+    Python's handler raises between two instructions of the code that happens to run. The handler
+    of a program raises by itself.
+    """
+    cause, traceback = interrupt.__context__, interrupt.__traceback__
+    if isinstance(cause, KeyboardInterrupt) and is_signal(cause):
+        return True
+    handlers = _codes_of_handlers()
+    is_raised = False
+    while traceback is not None:
+        code = traceback.tb_frame.f_code
+        if code in handlers:
+            return True
+        is_raised = code.co_code[traceback.tb_lasti] == _RAISE
+        traceback = traceback.tb_next
+    return not is_raised
+
+
+def _codes_of_handlers() -> set[CodeType]:
+    """Return the code of the functions that handle signals at present."""
+    codes = set()
+    for number in signal.valid_signals():
+        handler: Any = signal.getsignal(number)
+        for function in (handler, getattr(handler, "func", None), type(handler).__call__):
+            code = getattr(function, "__code__", None)
+            if isinstance(code, CodeType):
+                codes.add(code)
+    return codes

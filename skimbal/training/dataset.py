@@ -186,6 +186,12 @@ class ImageDataset(Dataset):  # type: ignore[misc]
             return Batch.of(images, labels)
         return Batch.of(images, labels, torch.from_numpy(self._sample_weight[rows]))
 
+    def name_of(self, i: int) -> str:
+        """Return the number of a row in ``X``, and its file if it has one, for a message."""
+        row = int(self.rows[i])
+        paths = getattr(self._X, "paths", None)
+        return f"image {row}" if paths is None else f"image {row}, {paths[row]}"
+
     @property
     def nbytes(self) -> int:
         """Size of the images of this data set, in bytes."""

@@ -4,11 +4,12 @@ from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import Protocol, TypeAlias
 
 import torch
-from skorch.callbacks import Callback, EarlyStopping, EpochScoring, LRScheduler
+from skorch.callbacks import Callback, EpochScoring, LRScheduler
 from skorch.dataset import unpack_data
 from torch import Tensor
 
 from skimbal.training.batches import TrainIterator
+from skimbal.training.callbacks import may_stop
 from skimbal.training.dataset import Batch, BatchImages
 from skimbal.training.fine_tuning import check_something_trains, unfreeze_when_due
 from skimbal.training.gradient import TrainableNet, compute_gradient, no_logits, step_optimizer
@@ -82,6 +83,9 @@ def train(
         else:
             loop(batches, step_and_look)
     finally:
+        # The loops record the number at the end of an epoch, which a callback may not wait for.
+        steps = [row for row in net.history[-1]["batches"] if f"{prefix}_batch_size" in row]
+        net.history.record(f"{prefix}_batch_count", len(steps))
         if isinstance(iterator, TrainIterator):
             net.history.record("incomplete_batch_count", iterator.n_incomplete)
             net.history.record("one_class_batch_count", iterator.n_of_one_class)
@@ -169,7 +173,7 @@ def _keep_progress(net: EpochNet, iterator: Iterable[Pair]) -> Iterator[Pair]:
 
 def _may_be_last(net: EpochNet) -> bool:
     """Tell whether training may end with this epoch. Other epochs are spared the look."""
-    stops_early = any(isinstance(callback, EarlyStopping) for _, callback in net.callbacks_)
+    stops_early = any(may_stop(callback) for _, callback in net.callbacks_)
     return stops_early or len(net.history) == net.epochs_.stop
 
 
@@ -243,4 +247,3 @@ def _train_lean(
             {f"{prefix}_loss": loss, f"{prefix}_batch_size": size}
             for loss, size in zip(values, sizes, strict=True)
         ]
-    net.history.record(f"{prefix}_batch_count", len(sizes))

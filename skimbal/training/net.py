@@ -9,20 +9,29 @@ from typing import Any
 import numpy as np
 import skorch
 import torch
-from skorch.callbacks import EarlyStopping
 from skorch.dataset import unpack_data
 from skorch.utils import get_map_location
 from torch import Tensor, nn
 
 from skimbal.augmentation import mirrored_axes
 from skimbal.exceptions import ParameterError
-from skimbal.training import epoch, fine_tuning, forward, gradient, kept_features, prediction
+from skimbal.training import (
+    epoch,
+    fine_tuning,
+    forward,
+    gradient,
+    kept_features,
+    prediction,
+    saving,
+)
 from skimbal.training.batches import BlockIterator, TrainIterator
-from skimbal.training.callbacks import WRITERS, EpochProgress
+from skimbal.training.callbacks import WRITERS, EpochProgress, is_signal
 from skimbal.training.dataset import Batch, BatchImages, ImageDataset, images_of, weight_of
 from skimbal.training.processes import Alone, Processes
 
 __all__ = ["TrainingNet"]
+
+_GO_ON, _STOP, _CTRL_C = range(3)
 
 
 class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
@@ -103,8 +112,8 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
         self.epochs_ = range(0)
         #: The processes that train this net at present.
         self.processes_: Processes = Alone()
-        #: Whether EarlyStopping has ended the training.
-        self.stops_early_ = False
+        #: Whether the training goes on, ends by a callback, or by a signal such as Ctrl-C.
+        self.due_ = _GO_ON
         #: Keeps small gradients of float16 from becoming zero.
         self.scaler_: torch.amp.GradScaler | None = None
         self.scaler_ = gradient.make_scaler(self)
@@ -124,19 +133,14 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
             # If it cannot, this is for a copy: there is no pickle to load on another machine.
             prefixes += ("augmentation",)
         with_tensors = {name: state.pop(name) for name in vars(self) if name.startswith(prefixes)}
-        blob = io.BytesIO()
-        torch.save(with_tensors, blob)
-        return {**state, "with_tensors": blob.getvalue()}
+        return {**state, "with_tensors": saving.to_bytes(self, with_tensors)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Restore the state, on the CPU where the old device is missing."""
         state = dict(state)
         location = get_map_location(state["device"])
         state["device"] = self._check_device(state["device"], location)
-        blob = io.BytesIO(state.pop("with_tensors"))
-        # A user who unpickles the net trusts it already. (Older skorch leaves weights_only to the
-        # default of torch, which newer torch has turned around.)
-        state.update(torch.load(blob, map_location=location, weights_only=False))
+        state.update(saving.from_bytes(self, state.pop("with_tensors"), location))
         self.__dict__.update(state)
 
     # Training --------------------------------------------------------------------------------
@@ -164,7 +168,7 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
         if not self.processes_.is_first:
             self.verbose = 0
         self.scaler_ = gradient.make_scaler(self)
-        self.stops_early_ = False
+        self.due_ = _GO_ON
         try:
             self._run_epochs(train, valid, epochs)
         finally:
@@ -183,7 +187,7 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
         try:
             self.fit_loop((train, valid), epochs=epochs)
         except KeyboardInterrupt:
-            if not self.stops_early_:
+            if self.due_ != _STOP:
                 raise
         finally:
             self._features = {}
@@ -202,29 +206,27 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
             self.history = first["history"]
 
     def notify(self, method_name: str, **cb_kwargs: object) -> None:
-        """Call the callbacks. If one of them ends an epoch in a process, all processes end."""
-        reason, interrupt = 0, KeyboardInterrupt()
+        """Call the callbacks. A callback that raises ``KeyboardInterrupt`` ends all processes."""
         try:
             getattr(self, method_name)(self, **cb_kwargs)
             for _, callback in self.callbacks_:
                 if self.processes_.is_first or not isinstance(callback, WRITERS):
                     getattr(callback, method_name)(self, **cb_kwargs)
         except KeyboardInterrupt as error:
-            if method_name != "on_epoch_end":
-                raise
-            reason, interrupt = (1 if self._early_stopping_is_due() else 2), error
-        if method_name == "on_epoch_end":
-            reason = self.processes_.all_reduce_max(reason)
-            self.stops_early_ = reason == 1
-            if reason:
+            interrupt, due = error, (_CTRL_C if is_signal(error) else _STOP)
+        else:
+            interrupt, due = KeyboardInterrupt(), _GO_ON
+        if method_name in ("on_train_begin", "on_train_end"):
+            if due:
                 raise interrupt
-
-    def _early_stopping_is_due(self) -> bool:
-        """Tell whether a KeyboardInterrupt comes from EarlyStopping."""
-        return any(
-            isinstance(callback, EarlyStopping) and callback.misses_ == callback.patience
-            for _, callback in self.callbacks_
-        )
+            return
+        self.due_ = max(self.due_, due)
+        if method_name == "on_epoch_end":
+            self.due_ = self.processes_.all_reduce_max(self.due_)
+        elif self.processes_.n_processes > 1 and self.due_ == _STOP:
+            return  # The other processes wait for this process until the epoch has ended.
+        if self.due_:
+            raise interrupt
 
     def end_schedule(self) -> None:
         """Drop what spans the epochs of one ``fit``, and restore the learning rate."""
