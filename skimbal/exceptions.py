@@ -1,8 +1,8 @@
 """Errors and warnings of the package."""
 
 import importlib
+import inspect
 import pickle
-import sys
 import warnings
 from types import ModuleType
 
@@ -184,7 +184,7 @@ def warn_caller(message: str, category: type[Warning] = UserWarning) -> None:
     >>> [str(warning.message) for warning in caught]
     ['The folder is full.']
     """
-    level, frame = 2, sys._getframe(1)
-    while frame.f_back is not None and frame.f_globals["__name__"].split(".")[0] in _BETWEEN:
+    level, frame = 1, inspect.currentframe()
+    while frame is not None and frame.f_globals.get("__name__", "").split(".")[0] in _BETWEEN:
         level, frame = level + 1, frame.f_back
     warnings.warn(message, category, stacklevel=level)
