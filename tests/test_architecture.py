@@ -18,7 +18,7 @@ FILES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*
 #: Rooms by floor, the ground first, each with the rooms that it may import. A room is a folder or
 #: a file of the package; "__init__" stands for the public names of the package.
 MAY_IMPORT: dict[str, set[str]] = {
-    room: set() for room in ("exceptions", "generators", "typing", "wording")
+    room: set() for room in ("exceptions", "generators", "progress", "typing", "wording")
 }
 MAY_IMPORT["atomic"] = {"typing"}
 MAY_IMPORT["fingerprints"] = {"exceptions", "typing"}

@@ -60,8 +60,11 @@ from skimbal.training import (
     draw_seed,
     isolated_random_state,
     join,
+    log_softmax,
+    plain_torch,
     release_memory,
     softmax,
+    trainable_torch,
 )
 from skimbal.typing import ArrayLike, ClassWeight, ImagesLike, RandomState, Splitter
 
@@ -219,8 +222,8 @@ class BaseCNNClassifier(
     warm_start : bool, default=False
         Whether ``fit`` goes on from the weights of the previous fit.
     random_state : int, RandomState instance or None, default=None
-        Seed of weights, batches and splits. The same seed gives the same result, bit for bit, on
-        the CPU.
+        Seed of weights, batches and splits. The same seed gives the same result on the same
+        machine with the same number of threads, bit for bit on the CPU.
     net : dict, default=None
         Further arguments of the skorch net, such as ``{"optimizer__weight_decay": 1e-4}``. A
         search sets them as ``net__optimizer__weight_decay``.
@@ -240,9 +243,9 @@ class BaseCNNClassifier(
         Whether the processes that ``accelerate launch`` or ``torchrun`` has started train one
         classifier together, each with its part of every batch. Needs the extra ``distributed``
         or a process group of torch. A script that runs alone trains alone.
-    verbose : int, default=0
-        0 is silent, 1 shows a progress bar over the epochs, 2 a table with a line per epoch. Both
-        begin with a line of the values that ``"auto"`` has taken.
+    verbose : int or bool, default=0
+        0 and False are silent, 1 and True show a progress bar over the epochs, 2 shows a table with
+        a line per epoch. Both begin with a line of the values that ``"auto"`` has taken.
 
     Attributes
     ----------
@@ -346,7 +349,7 @@ class BaseCNNClassifier(
         dtype: str = "auto",
         compile: bool = False,
         distributed: bool = False,
-        verbose: int = 0,
+        verbose: int | bool = 0,
     ) -> None:
         self.loss = loss
         self.logit_adjustment = logit_adjustment
@@ -509,7 +512,11 @@ class BaseCNNClassifier(
             If batches are too small to hold every class and loss or sampler needs every class, or
             if a splitter or callable as ``train_split`` puts groups on both sides.
         """
-        with _rolled_back_on_error(self), listing_auto(self, "augment", "sampler"):
+        with (
+            trainable_torch(),
+            _rolled_back_on_error(self),
+            listing_auto(self, "augment", "sampler"),
+        ):
             check_constraints(self, ["warm_start"])
             goes_on = self.warm_start and hasattr(self, "net_")
             start = WarmNet(**self._past()) if goes_on else NewNet()
@@ -551,7 +558,11 @@ class BaseCNNClassifier(
             If ``classes`` is missing in the first call or differs later, a label is not among
             them, or a parameter or the data cannot be used.
         """
-        with _rolled_back_on_error(self), listing_auto(self, "augment", "sampler"):
+        with (
+            trainable_torch(),
+            _rolled_back_on_error(self),
+            listing_auto(self, "augment", "sampler"),
+        ):
             if hasattr(self, "net_"):
                 check_class_argument(classes, self.classes_)
                 start: NewNet = SameNet(**self._past(), class_mass=self._class_mass)
@@ -595,6 +606,22 @@ class BaseCNNClassifier(
             class weights, ``logit_adjustment=1``) they are probabilities in a balanced population.
         """
         return self._predict(X, softmax)
+
+    def predict_log_proba(self, X: ImagesLike) -> np.ndarray:
+        """Compute the logarithm of the probability of each class.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            Images or rows, as for ``fit``.
+
+        Returns
+        -------
+        log_proba : ndarray of shape (n_samples, n_classes)
+            Natural logarithms, dimensionless, in the order of ``classes_``. They are computed from
+            the logits, so they are finite and exact where ``predict_proba`` underflows to 0.
+        """
+        return self._predict(X, log_softmax)
 
     def predict(self, X: ImagesLike) -> np.ndarray:
         """Predict the most probable class.
@@ -767,7 +794,7 @@ class BaseCNNClassifier(
         processes.check_same(lambda: (*numbers, train.checksum, valid and valid.checksum))
 
         plan = Plan(train, loss, crop_size, augmentation, settings, device, whole, n_epochs)
-        with _undisturbed(torch_seed, device):
+        with isolated_random_state(torch_seed, device):
             net = prepare_net(self, start, plan)
             self._passes(net)  # which may be refused
             # Set before training, so that an interrupted fit leaves the epochs so far.
@@ -826,7 +853,7 @@ class BaseCNNClassifier(
     ) -> np.ndarray:
         images, shape = check_images(self, X, reset=False)
         data = ImageDataset(images, sample_shape=shape)
-        with _explained_out_of_memory(self):
+        with plain_torch(), _explained_out_of_memory(self):
             if seed is None and self.net_.iterator_valid is BlockIterator:
                 return compute(data)
             # A foreign iterator, such as a DataLoader, may draw random numbers.
@@ -845,13 +872,6 @@ def _rolled_back_on_error(estimator: BaseCNNClassifier) -> Iterator[None]:
             estimator.__dict__.clear()
             estimator.__dict__.update(before)
         raise
-
-
-@contextmanager
-def _undisturbed(seed: int, device: str) -> Iterator[None]:
-    """Give a fit its own random numbers, and gradients where they are off."""
-    with isolated_random_state(seed, device), torch.inference_mode(False), torch.enable_grad():
-        yield
 
 
 @contextmanager

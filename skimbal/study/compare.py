@@ -1,5 +1,7 @@
 """Compare losses and samplers: the plan, the fits, the study."""
 
+import numpy as np
+
 from skimbal.exceptions import ParameterError
 from skimbal.study.fit_cache import FitCache, naming_cache_dir
 from skimbal.study.leaks import warn_of_leaks
@@ -45,7 +47,7 @@ def compare_losses(
     groups_test: ArrayLike | None = None,
     cache_dir: PathLike | None = None,
     check_copies: bool = True,
-    verbose: int = 1,
+    verbose: int | bool = 1,
 ) -> LossStudy:
     r"""Compare losses and samplers by repeated cross-validation, or on a fixed test set.
 
@@ -112,8 +114,8 @@ def compare_losses(
         Whether images are looked for that occur more than once, with equal pixels. Copies in
         training and test rows, in two classes or in two groups are a warning and the first
         conclusions of the study. All images are read once for it, files too.
-    verbose : int, default=1
-        1 shows a progress bar over the fits, 0 none.
+    verbose : int or bool, default=1
+        1 and True show a progress bar over the fits, 0 and False none.
 
     Returns
     -------
@@ -182,9 +184,7 @@ def compare_losses(
     configurations = combine(losses, samplers, baseline, data, estimator)
     check_groups_arrive(configurations, estimator, data.groups)
     scorers = check_scoring(scoring, data.y, data.classes)
-    for name, value, least in (("n_repeats", n_repeats, 1), ("verbose", verbose, 0)):
-        if not is_integer(value) or value < least:
-            raise ParameterError(name, f"an integer of at least {least}", value)
+    _check_numbers(n_repeats, verbose)
     cache = None if cache_dir is None else FitCache(cache_dir)
     seed = None if cache is None else cache.seed
     if random_state is not None or seed is None:
@@ -217,3 +217,10 @@ def compare_losses(
         done = cache.open(fingerprint)
     run_fits(study, splits, data, scorers, cache=cache, done=done, n_jobs=n_jobs, verbose=verbose)
     return study
+
+
+def _check_numbers(n_repeats: int, verbose: int | bool) -> None:
+    if not is_integer(n_repeats) or n_repeats < 1:
+        raise ParameterError("n_repeats", "an integer of at least 1", n_repeats)
+    if not isinstance(verbose, bool | np.bool_) and not (is_integer(verbose) and verbose >= 0):
+        raise ParameterError("verbose", "True, False or an integer of at least 0", verbose)

@@ -1,6 +1,7 @@
 """The fits of a study."""
 
 import json
+import multiprocessing
 import re
 import time
 import warnings
@@ -10,13 +11,13 @@ from typing import Any
 import numpy as np
 from joblib import Parallel, delayed
 from sklearn import config_context
-from tqdm.auto import tqdm
 
 from skimbal.augmentation import RECIPES
 from skimbal.fingerprints import describe, describe_images, digest, text_digest
 from skimbal.images import FORMATS, ImageFiles
 from skimbal.losses import TERMS, LossMix
 from skimbal.networks import BUILT_IN
+from skimbal.progress import Bar
 from skimbal.sampling import STRATEGIES
 from skimbal.study.fit_cache import FitCache, naming_cache_dir
 from skimbal.study.plan import (
@@ -46,7 +47,7 @@ def run_fits(
     cache: FitCache | None,
     done: Mapping[str, Fit],
     n_jobs: int | None,
-    verbose: int,
+    verbose: int | bool,
 ) -> None:
     """Run the fits that are not done yet. Add each finished fit to the study and the cache."""
     todo = []
@@ -60,8 +61,8 @@ def run_fits(
                 study.fits.append(done[key])
             else:
                 todo.append((key, configuration, split))
-    bar = tqdm(total=study.n_planned, initial=len(study.fits), unit="fit", disable=not verbose)
-    results = Parallel(n_jobs=n_jobs, return_as="generator_unordered")(
+    bar = Bar(total=study.n_planned, initial=len(study.fits), unit="fit", disable=not verbose)
+    results = _make_parallel(n_jobs)(
         delayed(_fit)(key, study.estimator, configuration, split, data, scorers, _TABLES)
         for key, configuration, split in todo
     )
@@ -89,6 +90,15 @@ def run_fits(
     finally:
         order = {(c.loss, c.sampler): i for i, c in enumerate(study.configurations)}
         study.fits.sort(key=lambda fit: (order[fit.loss, fit.sampler], fit.repeat, fit.fold))
+
+
+def _make_parallel(n_jobs: int | None) -> Parallel:
+    """Make the loop of joblib, and leave the start method of multiprocessing open if it is open."""
+    is_open = multiprocessing.get_start_method(allow_none=True) is None
+    parallel = Parallel(n_jobs=n_jobs, return_as="generator_unordered")
+    if is_open:
+        multiprocessing.set_start_method(None, force=True)
+    return parallel
 
 
 def _key(configuration: Configuration, split: Split, scorers: Mapping[str, Scorer]) -> str:

@@ -9,7 +9,7 @@ from skimbal.training.contrast import PixelSample
 from skimbal.training.dataset import Batch, DeviceDataset, ImageDataset
 from skimbal.training.devices import device_type, is_cuda, release_memory
 from skimbal.training.fine_tuning import check_unfreezing
-from skimbal.training.forward import softmax
+from skimbal.training.forward import log_softmax, softmax
 from skimbal.training.net import TrainingNet
 from skimbal.training.optimizers import (
     OPTIMIZERS,
@@ -24,6 +24,7 @@ from skimbal.training.random_state import draw_seed, isolated_random_state
 from skimbal.training.saving import is_being_saved, is_copied, why_not_pickled
 from skimbal.training.schedules import SCHEDULES
 from skimbal.training.standardize import StandardizedModule, channel_statistics, pixel_range
+from skimbal.training.surroundings import plain_torch, trainable_torch
 
 __all__ = [
     "OPTIMIZERS",
@@ -55,9 +56,12 @@ __all__ = [
     "is_like_adam",
     "isolated_random_state",
     "join",
+    "log_softmax",
     "pixel_range",
+    "plain_torch",
     "release_memory",
     "softmax",
     "takes_several_gradients",
+    "trainable_torch",
     "why_not_pickled",
 ]

@@ -2,8 +2,9 @@
 
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TypeVar
 
 import numpy as np
@@ -22,6 +23,7 @@ __all__ = [
     "BlockIterator",
     "TrainIterator",
     "batches_in_epoch",
+    "closed_at_end",
     "count_workers",
     "prefetched",
     "read_ahead",
@@ -221,6 +223,20 @@ def count_workers(num_workers: int | None, dataset: ImageDataset) -> int:
     if not is_integer(num_workers) or num_workers < 0:
         raise ParameterError("num_workers", "None or an integer of at least 0", num_workers)
     return int(num_workers)
+
+
+@contextmanager
+def closed_at_end(items: Iterable[_Taken]) -> Iterator[Iterator[_Taken]]:
+    """Iterate within a block, and end a generator with the block, and so the threads that it holds.
+
+    The traceback of an error holds a generator that is not closed, as long as somebody holds it.
+    """
+    iterator = iter(items)
+    try:
+        yield iterator
+    finally:
+        if isinstance(iterator, Generator):
+            iterator.close()
 
 
 def read_ahead(

@@ -19,7 +19,8 @@ from skorch.callbacks import (
     WandbLogger,
 )
 from torch import nn
-from tqdm.auto import tqdm
+
+from skimbal.progress import Bar
 
 __all__ = ["WRITERS", "EpochProgress", "IncompleteBatches", "is_signal", "may_stop"]
 
@@ -47,7 +48,7 @@ class EpochProgress(Callback):  # type: ignore[misc]
 
     def on_train_begin(self, net: _Net, **kwargs: object) -> None:
         """Open the bar."""
-        self.bar_ = tqdm(total=self.total, unit="epoch")
+        self.bar_ = Bar(total=self.total, unit="epoch")
 
     def on_epoch_end(self, net: _Net, **kwargs: object) -> None:
         """Advance the bar."""
@@ -73,7 +74,7 @@ class IncompleteBatches(Callback):  # type: ignore[misc]
             return
         share = net.history[-1, "incomplete_batch_count"] / net.history[-1, "train_batch_count"]
         if share > 0.05:
-            tqdm.write(  # next to a progress bar, if there is one
+            Bar.write(  # next to a progress bar, if there is one
                 f"{share:.0%} of the batches lacked a class, which biases the loss "
                 f"'{net.criterion_.name}'. Set a larger batch_size (with micro_batch_size if "
                 "memory is short), LossMix(..., statistics='moving'), or warmup_epochs of a "

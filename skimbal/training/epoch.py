@@ -8,7 +8,7 @@ from skorch.callbacks import Callback, EpochScoring, LRScheduler
 from skorch.dataset import unpack_data
 from torch import Tensor
 
-from skimbal.training.batches import TrainIterator
+from skimbal.training.batches import TrainIterator, closed_at_end
 from skimbal.training.callbacks import may_stop
 from skimbal.training.dataset import Batch, BatchImages
 from skimbal.training.fine_tuning import check_something_trains, unfreeze_when_due
@@ -68,7 +68,6 @@ def train(
     """Train for an epoch, in the loop of skorch only where single batches matter to somebody."""
     unfreeze_when_due(net)
     check_something_trains(net)
-    batches = _keep_progress(net, iterator)
     predicted = _PredictedClasses() if _may_be_last(net) else None
 
     def step_and_look(pair: Pair) -> Step:
@@ -78,10 +77,11 @@ def train(
         return found
 
     try:
-        if only_epochs_matter(net):
-            _train_lean(net, batches, prefix, predicted)
-        else:
-            loop(batches, step_and_look)
+        with closed_at_end(_keep_progress(net, iterator)) as batches:
+            if only_epochs_matter(net):
+                _train_lean(net, batches, prefix, predicted)
+            else:
+                loop(batches, step_and_look)
     finally:
         # The loops record the number at the end of an epoch, which a callback may not wait for.
         steps = [row for row in net.history[-1]["batches"] if f"{prefix}_batch_size" in row]
@@ -113,7 +113,8 @@ def validate(
             weights.append(batch.weight)
         return found
 
-    loop(iterator, step_and_keep)
+    with closed_at_end(iterator) as blocks:
+        loop(blocks, step_and_keep)
     X = {"sample_weight": torch.cat(weights)} if weights else None
     with torch.no_grad():
         loss = net.get_loss(torch.cat(logits), torch.cat(labels), X=X).item()

@@ -181,8 +181,11 @@ def test_warnings_of_fits_are_shown_once(small, options):
 def test_progress_bar_counts_fits(small, capsys):
     compare(*small, losses=["ce"], verbose=1)
     assert "2/2" in capsys.readouterr().err
-    compare(*small, losses=["ce"], verbose=0)
-    assert capsys.readouterr().err == ""
+    compare(*small, losses=["ce"], verbose=True)
+    assert "2/2" in capsys.readouterr().err
+    for silent in (0, False):
+        compare(*small, losses=["ce"], verbose=silent)
+        assert capsys.readouterr().err == ""
 
 
 def counted(calls, *, fail_at=None):
