@@ -2,13 +2,13 @@
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from skimbal.exceptions import ParameterError
-from skimbal.fingerprints import UndescribedError
+from skimbal.fingerprints import UndescribedError, differences
 from skimbal.study.scores import Fit
 from skimbal.typing import PathLike
 
@@ -67,19 +67,15 @@ class FitCache:
         return self._read()
 
     def _check_same(self, fingerprint: dict[str, Any]) -> None:
-        there, here = (dict(_leaves(f)) for f in (self._meta, json.loads(json.dumps(fingerprint))))
-        differing = [
-            f"{name} ({there.get(name)} there, {here.get(name)} now)"
-            for name in dict.fromkeys([*there, *here])
-            if there.get(name) != here.get(name)
-        ]
+        differing = differences(self._meta, fingerprint)
         if differing:
+            more = f" and {len(differing) - 5} more" if len(differing) > 5 else ""
             raise ParameterError(
                 "cache_dir",
                 "a folder of the same study, as fits of different studies are never mixed",
                 str(self.folder),
-                f"The differences are {', '.join(differing[:5])}. Give another folder, or the "
-                "arguments of that study.",
+                f"The differences are {', '.join(differing[:5])}{more}. Give another folder, or "
+                "the arguments and the code of that study.",
             )
 
     def _read(self) -> dict[str, Fit]:
@@ -121,11 +117,3 @@ def naming_cache_dir(folder: PathLike) -> Iterator[None]:
             str(folder),
             "A folder outlives the program, and fits of edited code must be noticed.",
         ) from error
-
-
-def _leaves(tree: object, name: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(tree, Mapping):
-        for key, item in tree.items():
-            yield from _leaves(item, f"{name}.{key}" if name else str(key))
-    else:
-        yield name, tree

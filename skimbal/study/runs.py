@@ -9,14 +9,28 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from joblib import Parallel, delayed
 from sklearn import config_context
 
 from skimbal.augmentation import RECIPES
-from skimbal.fingerprints import describe, describe_images, digest, text_digest
+from skimbal.classifiers.parameters import check_device
+from skimbal.classifiers.settings import BARE_ROWS, FINE_TUNING, IMAGES
+from skimbal.fingerprints import (
+    PACKAGES,
+    code_digest,
+    describe,
+    describe_images,
+    digest,
+    package_version,
+    patches,
+    text_digest,
+)
 from skimbal.images import FORMATS, ImageFiles
-from skimbal.losses import TERMS, LossMix
+from skimbal.images.cache import decoder_versions
+from skimbal.losses import TERMS
 from skimbal.networks import BUILT_IN
+from skimbal.networks.slices import POOLINGS
 from skimbal.progress import Bar
 from skimbal.sampling import STRATEGIES
 from skimbal.study.fit_cache import FitCache, naming_cache_dir
@@ -30,12 +44,15 @@ from skimbal.study.plan import (
 )
 from skimbal.study.results import LossStudy, package_versions
 from skimbal.study.scores import Fit, Scorer, judge
+from skimbal.training import OPTIMIZERS, SCHEDULES, device_type
 from skimbal.typing import Classifier
 
 __all__ = ["run_fits", "study_fingerprint"]
 
 #: Tables to which a user may add rows. Worker processes need these rows.
-_TABLES: tuple[dict[str, Any], ...] = (TERMS, STRATEGIES, BUILT_IN, RECIPES, FORMATS)
+_TABLES: tuple[dict[str, Any], ...] = (
+    *(TERMS, STRATEGIES, BUILT_IN, RECIPES, FORMATS, SCHEDULES, OPTIMIZERS, POOLINGS),
+)
 
 
 def run_fits(
@@ -102,28 +119,33 @@ def _make_parallel(n_jobs: int | None) -> Parallel:
 
 
 def _key(configuration: Configuration, split: Split, scorers: Mapping[str, Scorer]) -> str:
+    params = describe(configuration.params)
     parts = (
         configuration.loss,
         configuration.sampler,
-        describe(configuration.params),
-        _describe_rows(configuration.params),
-        split.repeat,
-        split.fold,
+        _text_digest_of(params),
+        _describe_rows(params),
+        (split.repeat, split.fold, split.seed, digest(split.train, split.test)),
         # Every fit has all other scores.
-        next(iter(scorers), None),
+        [(name, _text_digest_of(describe(scorer))) for name, scorer in scorers.items()],
     )
     return json.dumps(parts)
 
 
-def _describe_rows(params: Mapping[str, object]) -> dict[str, str]:
+def _text_digest_of(description: object) -> str:
+    return text_digest(json.dumps(description, sort_keys=True))
+
+
+def _describe_rows(description: object) -> dict[str, str]:
     """Describe the rows of tables that parameters name. A user may put another row in their place.
 
     The names of rows are words of texts, such as ``"ce+0.5*recall"``, and of a ``LossMix``.
     """
-    named = [value for value in params.values() if isinstance(value, str | list | tuple | LossMix)]
-    words = set(re.findall(r"\w+", repr(named)))
+    words = set(re.findall(r"\w+", json.dumps(description)))
+    if "auto" in words:
+        words |= set(re.findall(r"\w+", repr((IMAGES, FINE_TUNING, BARE_ROWS))))
     return {
-        word: text_digest(json.dumps(describe(table[word])))
+        word: _text_digest_of(describe(table[word]))
         for table in _TABLES
         for word in sorted(words & set(table))
     }
@@ -178,6 +200,11 @@ def study_fingerprint(
     """Describe a study. Fits belong together if the descriptions are equal. Errors show them."""
     # The folds of later repeats follow from the seed, and their number may grow.
     folds = [rows for split in splits if split.repeat == 0 for rows in (split.train, split.test)]
+    # The study and its configurations set the loss, the sampler and the seed.
+    described = describe(
+        with_params(estimator, {"loss": "ce", "sampler": "uniform"}, 0), "estimator"
+    )
+    reads_files = isinstance(data.X, ImageFiles) or isinstance(data.X_test, ImageFiles)
     return {
         "seed": seed,
         "data": {
@@ -187,9 +214,21 @@ def study_fingerprint(
         },
         "test set": {"X": describe_images(data.X_test), "y": digest(data.y_test)},
         "folds": digest(*folds),
-        # The study and its configurations set the loss, the sampler and the seed.
-        "estimator": describe(with_params(estimator, {"loss": "ce", "sampler": "uniform"}, 0)),
-        "rows of tables": _describe_rows(final_step(estimator).get_params(deep=False)),
-        "formats": describe(FORMATS) if isinstance(data.X, ImageFiles) else None,
+        "estimator": described,
+        "rows of tables": _describe_rows(described),
+        "formats": describe(FORMATS) if reads_files else None,
+        "settings": _describe_settings(final_step(estimator)),
         "versions": package_versions(),
+        "code": {name: package_version(name) for name in sorted(PACKAGES)},
+        "patches": {name: code_digest(value, name) for name, value in patches()},
+        "decoders": decoder_versions() if reads_files else None,
+    }
+
+
+def _describe_settings(classifier: Classifier) -> dict[str, str]:
+    """Describe the settings of the process: kinds of numbers and of the device."""
+    return {
+        "default dtype": str(torch.get_default_dtype()),
+        "precision of float32": torch.get_float32_matmul_precision(),
+        "device": device_type(check_device(classifier.get_params(deep=False)["device"])),
     }
