@@ -365,7 +365,7 @@ class FitCache:
 
 
 @contextmanager
-def naming_cache_dir(cache: FitCache | None) -> Iterator[None]:
+def naming_cache_dir(cache: FitCache) -> Iterator[None]:
     """Name the parameter in an error about a value that cannot be described."""
     try:
         yield
@@ -373,7 +373,7 @@ def naming_cache_dir(cache: FitCache | None) -> Iterator[None]:
         raise ParameterError(
             "cache_dir",
             f"None if {error}",
-            None if cache is None else str(cache.folder),
+            str(cache.folder),
             "A folder outlives the program, and fits of edited code must be noticed.",
         ) from error
 

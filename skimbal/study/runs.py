@@ -46,7 +46,7 @@ from skimbal.study.plan import (
 )
 from skimbal.study.results import LossStudy, package_versions
 from skimbal.study.scores import Fit, Scorer, judge
-from skimbal.study.sharing import Caught, Outcome, Task, recorded, share
+from skimbal.study.sharing import Caught, Outcome, recorded, share
 from skimbal.training import OPTIMIZERS, SCHEDULES, device_type
 from skimbal.typing import Classifier
 
@@ -69,20 +69,20 @@ def run_fits(
     verbose: int | bool,
 ) -> None:
     """Run the fits that are not done yet. Add each finished fit to the study and the cache."""
-    tasks: dict[str, Task] = {}
     shown: set[tuple[str, str]] = set()
     done: dict[str, Fit] = {}
     told: Caught = []
     pairs = [(split, configuration) for split in splits for configuration in study.configurations]
-    with naming_cache_dir(cache):
-        for number, (split, configuration) in enumerate(pairs):
-            key = str(number) if cache is None else _key(configuration, split, scorers)
-            tasks[key] = partial(
-                _fit, study.estimator, configuration, split, data, scorers, _TABLES
-            )
-        if cache is not None:
+    keys = [str(number) for number in range(len(pairs))]
+    if cache is not None:
+        with naming_cache_dir(cache):
+            keys = _keys(splits, study.configurations, scorers)
             fingerprint = study_fingerprint(data, study.estimator, splits, study.seed)
-            done, told = recorded(lambda: cache.open(fingerprint, tasks))
+        done, told = recorded(lambda: cache.open(fingerprint, keys))
+    tasks = {
+        key: partial(_fit, study.estimator, configuration, split, data, scorers, _TABLES)
+        for key, (split, configuration) in zip(keys, pairs, strict=True)
+    }
     study.fits += done.values()
     bar = Bar(total=study.n_planned, initial=len(done), unit="fit", disable=not verbose)
     left = {key: task for key, task in tasks.items() if key not in done}
@@ -117,18 +117,22 @@ def _say(bar: Bar, text: str) -> None:
         bar.write(text, file=sys.stderr)
 
 
-def _key(configuration: Configuration, split: Split, scorers: Mapping[str, Scorer]) -> str:
-    params = describe(configuration.params)
-    parts = (
-        configuration.loss,
-        configuration.sampler,
-        _text_digest_of(params),
-        _describe_rows(params),
-        (split.repeat, split.fold, split.seed, digest(split.train, split.test)),
-        # Every fit has all other scores.
-        [(name, _text_digest_of(describe(scorer))) for name, scorer in scorers.items()],
-    )
-    return json.dumps(parts)
+def _keys(
+    splits: Sequence[Split], configurations: Sequence[Configuration], scorers: Mapping[str, Scorer]
+) -> list[str]:
+    """Return the key of each fit, split by split. Each description is made once, as it takes long."""
+    described = [(c, describe(c.params)) for c in configurations]
+    firsts = [
+        (c.loss, c.sampler, _text_digest_of(params), _describe_rows(params))
+        for c, params in described
+    ]
+    # Every fit has all other scores.
+    last = [(name, _text_digest_of(describe(scorer))) for name, scorer in scorers.items()]
+    keys = []
+    for split in splits:
+        of_split = (split.repeat, split.fold, split.seed, digest(split.train, split.test))
+        keys += [json.dumps((*first, of_split, last)) for first in firsts]
+    return keys
 
 
 def _text_digest_of(description: object) -> str:
