@@ -120,7 +120,7 @@ def _say(bar: Bar, text: str) -> None:
 def _keys(
     splits: Sequence[Split], configurations: Sequence[Configuration], scorers: Mapping[str, Scorer]
 ) -> list[str]:
-    """Return the key of each fit, split by split. Each description is made once, as it takes long."""
+    """Return the key of each fit, split by split. A description takes long, and is made once."""
     described = [(c, describe(c.params)) for c in configurations]
     firsts = [
         (c.loss, c.sampler, _text_digest_of(params), _describe_rows(params))
