@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 from sklearn.utils import Bunch
-from tqdm import tqdm
 
 from skimbal import CNN2DClassifier, CNN3DClassifier, CollapseWarning, LossMix, __version__
 from skimbal.augmentation import RECIPES
@@ -52,6 +51,7 @@ from skimbal.options import (
     positive,
     seed,
 )
+from skimbal.progress import Bar
 from skimbal.sampling import STRATEGIES, check_sampler
 from skimbal.study import PAPER_LOSSES, LossStudy, compare_losses
 from skimbal.study.scores import SCORES
@@ -647,7 +647,7 @@ def _show_once(
     key = category if issubclass(category, CollapseWarning) else str(message)
     if key not in shown:
         shown.add(key)
-        tqdm.write(f"skimbal: {category.__name__}: {one_line(message)}", file=sys.stderr)
+        Bar.write(f"skimbal: {category.__name__}: {one_line(message)}", file=sys.stderr)
 
 
 if __name__ == "__main__":

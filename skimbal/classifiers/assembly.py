@@ -1,6 +1,5 @@
 """The net of a fit, put together from the parameters."""
 
-import copy
 import functools
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -301,7 +300,8 @@ def _schedule(estimator: CNNClassifier, plan: Plan) -> str | None:
 
 
 def _callbacks(estimator: CNNClassifier, plan: Plan) -> list[object]:
-    callbacks: list[object] = copy.deepcopy(list(estimator.callbacks or ()))
+    """Return the callbacks of the user themselves, which can be read after the fit, and ours."""
+    callbacks: list[object] = list(estimator.callbacks or ())
     if estimator.verbose == 1 and plan.is_whole:
         callbacks.append(("progress", EpochProgress(plan.n_epochs)))
     if estimator.verbose and plan.loss.suffers_from_small_batches:

@@ -19,6 +19,7 @@ from torch import nn
 
 from skimbal.classifiers import CNN2DClassifier, CNN3DClassifier
 from skimbal.classifiers.base import BaseCNNClassifier
+from skimbal.classifiers.cloning import clone_callbacks
 from skimbal.classifiers.inputs import from_paths
 from skimbal.datasets import DataCard
 from skimbal.exceptions import ParameterError
@@ -287,7 +288,12 @@ def with_params(
     """Return a copy with parameters of its classifier set, and all its seeds if one is given."""
     result: EstimatorT = clone(estimator)
     # Clones: several fits must not share a sampler or callback.
-    final_step(result).set_params(**{name: _clone(value) for name, value in params.items()})
+    final_step(result).set_params(
+        **{
+            name: clone_callbacks(value) if name == "callbacks" else _clone(value)
+            for name, value in params.items()
+        }
+    )
     if seed is not None:
         names = result.get_params(deep=True)
         seeds = [name for name in names if f"__{name}".endswith("__random_state")]

@@ -4,11 +4,12 @@ from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import Protocol, TypeAlias
 
 import torch
-from skorch.callbacks import Callback, EarlyStopping, EpochScoring, LRScheduler
+from skorch.callbacks import Callback, EpochScoring, LRScheduler
 from skorch.dataset import unpack_data
 from torch import Tensor
 
-from skimbal.training.batches import TrainIterator
+from skimbal.training.batches import TrainIterator, closed_at_end
+from skimbal.training.callbacks import may_stop
 from skimbal.training.dataset import Batch, BatchImages
 from skimbal.training.fine_tuning import check_something_trains, unfreeze_when_due
 from skimbal.training.gradient import TrainableNet, compute_gradient, no_logits, step_optimizer
@@ -21,6 +22,7 @@ __all__ = [
     "Pair",
     "follows_batches",
     "only_epochs_matter",
+    "start_from_rates",
     "train",
     "validate",
     "validation_step",
@@ -67,7 +69,6 @@ def train(
     """Train for an epoch, in the loop of skorch only where single batches matter to somebody."""
     unfreeze_when_due(net)
     check_something_trains(net)
-    batches = _keep_progress(net, iterator)
     predicted = _PredictedClasses() if _may_be_last(net) else None
 
     def step_and_look(pair: Pair) -> Step:
@@ -77,11 +78,15 @@ def train(
         return found
 
     try:
-        if only_epochs_matter(net):
-            _train_lean(net, batches, prefix, predicted)
-        else:
-            loop(batches, step_and_look)
+        with closed_at_end(_keep_progress(net, iterator)) as batches:
+            if only_epochs_matter(net):
+                _train_lean(net, batches, prefix, predicted)
+            else:
+                loop(batches, step_and_look)
     finally:
+        # The loops record the number at the end of an epoch, which a callback may not wait for.
+        steps = [row for row in net.history[-1]["batches"] if f"{prefix}_batch_size" in row]
+        net.history.record(f"{prefix}_batch_count", len(steps))
         if isinstance(iterator, TrainIterator):
             net.history.record("incomplete_batch_count", iterator.n_incomplete)
             net.history.record("one_class_batch_count", iterator.n_of_one_class)
@@ -109,7 +114,8 @@ def validate(
             weights.append(batch.weight)
         return found
 
-    loop(iterator, step_and_keep)
+    with closed_at_end(iterator) as blocks:
+        loop(blocks, step_and_keep)
     X = {"sample_weight": torch.cat(weights)} if weights else None
     with torch.no_grad():
         loss = net.get_loss(torch.cat(logits), torch.cat(labels), X=X).item()
@@ -145,6 +151,18 @@ def follows_batches(callback: Callback) -> bool:
     )
 
 
+def start_from_rates(net: EpochNet, rates: list[float]) -> None:
+    """Let training begin at learning rates, of which a loaded checkpoint has the last values.
+
+    A scheduler among the callbacks sets the rates itself.
+    """
+    if any(isinstance(callback, LRScheduler) for _, callback in net.callbacks_):
+        return
+    for group, rate in zip(net.optimizer_.param_groups, rates, strict=True):
+        group["lr"] = rate
+        group.pop("initial_lr", None)
+
+
 def _keep_progress(net: EpochNet, iterator: Iterable[Pair]) -> Iterator[Pair]:
     """Yield the batches of an epoch, keep account of how far it is, and set the learning rate."""
     n_batches = len(iterator) if isinstance(iterator, Sized) else 0
@@ -169,7 +187,7 @@ def _keep_progress(net: EpochNet, iterator: Iterable[Pair]) -> Iterator[Pair]:
 
 def _may_be_last(net: EpochNet) -> bool:
     """Tell whether training may end with this epoch. Other epochs are spared the look."""
-    stops_early = any(isinstance(callback, EarlyStopping) for _, callback in net.callbacks_)
+    stops_early = any(may_stop(callback) for _, callback in net.callbacks_)
     return stops_early or len(net.history) == net.epochs_.stop
 
 
@@ -243,4 +261,3 @@ def _train_lean(
             {f"{prefix}_loss": loss, f"{prefix}_batch_size": size}
             for loss, size in zip(values, sizes, strict=True)
         ]
-    net.history.record(f"{prefix}_batch_count", len(sizes))
