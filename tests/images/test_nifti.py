@@ -135,7 +135,7 @@ def test_voxel_sizes_are_of_the_affine(tmp_path):
     changed(path, pixdim=[1, -1, 2, 3, 1, 1, 1, 1])
     assert read_one(path, spacing=1.0).shape == (4, 10, 18)
     changed(path, pixdim=[1, 9, 9, 9, 1, 1, 1, 1])
-    with pytest.warns(UserWarning, match=r"1 of 1 files.*a\.nii: pixdim and sform.*sform is used"):
+    with pytest.warns(UserWarning, match=r"1 of 1 file,.*a\.nii: pixdim and sform.*sform is used"):
         assert read_one(path, spacing=1.0).shape == (4, 10, 18)
     # Without a sform, pixdim are the sizes of the qform.
     changed(path, sform_code=0, qform_code=1, pixdim=[1, 3, 2, 1, 1, 1, 1, 1])
