@@ -28,7 +28,7 @@ _SYSTEM_NAMES = {"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx"
 _SYSTEM_NAMES |= {"$recycle.bin", "system volume information", "lost+found"}
 
 _TO_NIFTI = "Save it as NIfTI first, as nibabel.save(nibabel.load(path), 'x.nii.gz') does"
-#: What to do with files of other formats, by the ends of their names. The first that fits counts.
+#: Advice on files of other formats, by the ends of their names. The first end that fits counts.
 _ADVICE = {
     (".hdr", ".img", ".hdr.gz", ".img.gz"): f"It is one of a pair of files. {_TO_NIFTI}",
     (".mgz", ".mgh", ".mnc", ".par", ".rec", ".head", ".brik", ".brik.gz"): _TO_NIFTI,
