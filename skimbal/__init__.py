@@ -4,7 +4,17 @@ from skimbal.signals import end_at_once_while_loading
 
 end_at_once_while_loading()
 
-from skimbal import augmentation, datasets, displays, images, losses, networks, sampling, study
+from skimbal import (
+    augmentation,
+    callbacks,
+    datasets,
+    displays,
+    images,
+    losses,
+    networks,
+    sampling,
+    study,
+)
 from skimbal.classifiers import CNN2DClassifier, CNN3DClassifier
 from skimbal.exceptions import CollapseWarning
 from skimbal.losses import LossMix
@@ -23,6 +33,7 @@ __all__ = [
     "SliceNet",
     "__version__",
     "augmentation",
+    "callbacks",
     "datasets",
     "displays",
     "images",

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 from sklearn.utils import Bunch
-from tqdm import tqdm
 
 from skimbal import CNN2DClassifier, CNN3DClassifier, CollapseWarning, LossMix, __version__
 from skimbal.augmentation import RECIPES
@@ -52,6 +51,7 @@ from skimbal.options import (
     positive,
     seed,
 )
+from skimbal.progress import Bar
 from skimbal.sampling import STRATEGIES, check_sampler
 from skimbal.signals import Signals, as_interruptions, code_of
 from skimbal.study import PAPER_LOSSES, LossStudy, compare_losses
@@ -210,7 +210,7 @@ def _inspect_folder(parser: Parser, args: argparse.Namespace) -> DataInspection:
     try:
         return inspect_folder(args.data, headers_only=args.quick, verbose=1, **_folder_params(args))
     except (ImportError, OSError, ValueError) as error:
-        parser.refuse(error, args.data)
+        parser.refuse(error, args.data, args.data)
 
 
 def _can_print(text: str) -> bool:
@@ -436,7 +436,7 @@ def _load(parser: Parser, args: argparse.Namespace) -> Bunch:
             return load_npz(data, groups=args.groups, **_given(args, {**OF_ARRAYS, **OF_DATA}))
         except (OSError, ValueError) as error:
             of_groups = "" if args.groups is None else f" --groups {args.groups}"
-            parser.refuse(error, f"{about}{of_groups}")
+            parser.refuse(error, f"{about}{of_groups}", data)
     for name in _given(args, OF_FILES):
         parser.error(
             f"{OF_FILES[name][0]} is for .npz files; got {getattr(args, name)!r}, but {data} is "
@@ -488,7 +488,7 @@ def _load_folder(parser: Parser, args: argparse.Namespace) -> Bunch:
             warnings.showwarning = partial(_show_once, set())
             data = load_image_folder(args.data, **_folder_params(args))
     except (ImportError, OSError, ValueError) as error:
-        parser.refuse(error, args.data)
+        parser.refuse(error, args.data, args.data)
     parts = [key.removeprefix("X_") for key in data if key.startswith("X_")]
     if parts and (set(parts) - set(SPLITS) or "train" not in parts):
         parser.error(
@@ -583,13 +583,14 @@ def _estimator(
     classifier = CNN2DClassifier if data.ndim == 2 else CNN3DClassifier
     shape = data["X_train" if _parts(data) else "X"].shape[1:]
     # Files know their axes. Of an array, the user has said that few slices are not channels.
-    is_unclear = data.ndim == 3 and guess_axes((1, *shape)).surely_channels_last
+    is_stated = any(getattr(args, name, None) is not None for name in ("n_spatial", "channel_axis"))
+    is_unclear = data.ndim == 3 and (is_stated or guess_axes((1, *shape)).surely_channels_last)
     input_shape = shape if is_unclear and not _is_folder(data) else None
     estimator = classifier(input_shape=input_shape, **_params(args))
     try:
         check_crop_size(estimator, (1, *shape[-data.ndim :]))
     except ValueError as error:
-        parser.refuse(error, args.data)
+        parser.refuse(error, args.data, args.data)
     return estimator
 
 
@@ -626,7 +627,7 @@ def _run(
         if not hasattr(error, "study"):
             if not isinstance(error, OSError | ValueError):
                 raise
-            parser.refuse(error, data)
+            parser.refuse(error, data, data)
         study, code = error.study, 1
         if isinstance(error, KeyboardInterrupt):
             code = code_of(error)
@@ -658,7 +659,7 @@ def _show_once(
     key = category if issubclass(category, CollapseWarning) else str(message)
     if key not in shown:
         shown.add(key)
-        tqdm.write(f"skimbal: {category.__name__}: {one_line(message)}", file=sys.stderr)
+        Bar.write(f"skimbal: {category.__name__}: {one_line(message)}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ from typing import Any, Unpack, cast
 import numpy as np
 from sklearn.utils import Bunch
 from tabulate import tabulate
-from tqdm.auto import tqdm
 
 from skimbal.datasets._findings import (
     Finding,
@@ -37,6 +36,7 @@ from skimbal.exceptions import ParameterError
 from skimbal.images import DecodedImage, ImageFiles, ImageOptions, ReadRequest
 from skimbal.images.axes import with_channels_first
 from skimbal.images.formats import format_name, read_image
+from skimbal.progress import Bar
 from skimbal.typing import PathLike
 from skimbal.wording import agree, plural
 
@@ -172,7 +172,9 @@ class DataInspection:
 # Making an inspection ------------------------------------------------------------------------
 
 
-def inspect_data(data: Bunch, *, headers_only: bool = False, verbose: int = 0) -> DataInspection:
+def inspect_data(
+    data: Bunch, *, headers_only: bool = False, verbose: int | bool = 0
+) -> DataInspection:
     """Inspect the data of a loader: sizes, ranges, classes, copies, leaks.
 
     Parameters
@@ -183,8 +185,8 @@ def inspect_data(data: Bunch, *, headers_only: bool = False, verbose: int = 0) -
     headers_only : bool, default=False
         Whether only the headers of files are read, which is fast. Ranges, copies and damaged files
         are not known then.
-    verbose : int, default=0
-        1 shows a progress bar on a terminal, 0 none.
+    verbose : int or bool, default=0
+        1 and True show a progress bar on a terminal, 0 and False none.
 
     Returns
     -------
@@ -250,7 +252,7 @@ def inspect_folder(
     encoding: str | None = None,
     on_error: str = "raise",
     headers_only: bool = False,
-    verbose: int = 0,
+    verbose: int | bool = 0,
     **options: Unpack[ImageOptions],
 ) -> DataInspection:
     """Inspect a folder of image files, also if it would be refused.
@@ -270,8 +272,8 @@ encoding : object
     headers_only : bool, default=False
         Whether only the headers of files are read, which is fast. Ranges, copies and damaged files
         are not known then.
-    verbose : int, default=0
-        1 shows a progress bar on a terminal, 0 none.
+    verbose : int or bool, default=0
+        1 and True show a progress bar on a terminal, 0 and False none.
     **options : dict
         Parameters of :class:`~skimbal.images.ImageFiles`.
 
@@ -571,7 +573,11 @@ def _read_arrays(
 
 
 def _read_files(
-    rows: Sequence[FolderRow], root: Path, options: ImageOptions, headers_only: bool, verbose: int
+    rows: Sequence[FolderRow],
+    root: Path,
+    options: ImageOptions,
+    headers_only: bool,
+    verbose: int | bool,
 ) -> tuple[InspectedImages, dict[str, str], list[str]]:
     """Measure files. Return them, the unreadable files with reasons, and warnings of readers."""
     n_sampled, reader = _n_sampled(len(rows)), options.get("reader")
@@ -601,7 +607,7 @@ def _read_files(
         warnings.simplefilter("always")
         # Without a terminal, the bar is not shown.
         disable = None if verbose else True
-        looks = list(tqdm(pool.map(look, rows), total=len(rows), disable=disable, unit="file"))
+        looks = list(Bar(pool.map(look, rows), total=len(rows), disable=disable, unit="file"))
     names = [_relative(row.path, root) for row in rows]
     unreadable: Reasons = {}
     measured: list[Measured | None] = []

@@ -7,7 +7,20 @@ import types
 from collections.abc import Iterator
 from contextlib import suppress
 
-__all__ = ["codes_in", "globals_in", "imports_in", "names_in", "passed_on"]
+__all__ = [
+    "codes_in",
+    "constants_in",
+    "globals_in",
+    "imports_in",
+    "names_in",
+    "passed_on",
+    "written_in",
+]
+
+#: Modes of files that are written, methods that write to their path, and to an argument.
+_MODES = {f"{mode}{kind}{plus}" for mode in "awx" for kind in ("", "b", "t") for plus in ("", "+")}
+_WRITING = {"write_text", "write_bytes", "touch"}
+_SAVING = {"save", "savez", "savez_compressed", "savetxt", "to_csv", "save_file"}
 
 
 def codes_in(code: types.CodeType) -> Iterator[types.CodeType]:
@@ -16,6 +29,16 @@ def codes_in(code: types.CodeType) -> Iterator[types.CodeType]:
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
             yield from codes_in(constant)
+
+
+def constants_in(code: types.CodeType) -> set[str]:
+    """Return the texts in a code and the functions in it."""
+    found: set[str] = set()
+    for part in codes_in(code):
+        for constant in part.co_consts:
+            items = constant if isinstance(constant, tuple | frozenset) else (constant,)
+            found |= {item for item in items if isinstance(item, str)}
+    return found
 
 
 def names_in(code: types.CodeType) -> frozenset[str]:
@@ -73,3 +96,22 @@ def passed_on(code: types.CodeType) -> set[str]:
             elif loads and not reads:
                 found.add(str(step.argval))
     return found
+
+
+def written_in(code: types.CodeType) -> frozenset[str]:
+    """Return names of variables and attributes, and texts, of files that a code writes only."""
+    found: set[str] = set()
+    for part in codes_in(code):
+        steps = [s for s in dis.get_instructions(part) if s.opname[:5] in ("LOAD_", "CALL")]
+        for i, step in enumerate(steps):
+            before = [s for s in steps[max(0, i - 3) : i] if s.opname != "CALL"][-2:]
+            if step.opname == "LOAD_CONST" and step.argval in _MODES:
+                if before and before[-1].argval == "open":  # a method of a path
+                    before.pop()
+                found |= {str(s.argval) for s in before[-1:]}
+            elif step.opname in ("LOAD_METHOD", "LOAD_ATTR") and step.argval in _WRITING:
+                found |= {str(s.argval) for s in before[-1:]}
+            elif step.opname in ("LOAD_METHOD", "LOAD_ATTR") and step.argval in _SAVING:
+                at = next((n for n in range(i, len(steps)) if steps[n].opname == "CALL"), i)
+                found |= {str(s.argval) for s in steps[i + 1 : at]}
+    return frozenset(found)

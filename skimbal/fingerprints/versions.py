@@ -1,5 +1,6 @@
 """Versions and checksums of packages and source files."""
 
+import base64
 import functools
 import hashlib
 import importlib.machinery
@@ -7,7 +8,7 @@ import importlib.metadata
 import os
 import sys
 import types
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 __all__ = [
@@ -85,6 +86,8 @@ def package_version(root: str) -> str:
     version : str
         Names, versions and checksums.
     """
+    if root == os.path.basename(_PACKAGE):
+        return source_digest(_PACKAGE)
     texts = []
     for name in _distributions_of(root):
         distribution = importlib.metadata.distribution(name)
@@ -92,9 +95,38 @@ def package_version(root: str) -> str:
         record = (distribution.read_text("RECORD") or "").splitlines()
         suffixes = (".py", *importlib.machinery.EXTENSION_SUFFIXES)
         code = sorted(line for line in record if line.split(",")[0].endswith(suffixes))
+        code += _edited_since(distribution, code)
         total = hashlib.blake2b("\n".join(code).encode(), digest_size=8).hexdigest()
         texts.append(f"{name} {distribution.version} {total}")
     return ", ".join(texts) or f"{root} {getattr(sys.modules.get(root), '__version__', 'unknown')}"
+
+
+def _edited_since(
+    distribution: importlib.metadata.Distribution, record: Iterable[str]
+) -> list[str]:
+    """Return the paths and checksums of files that were edited after their installation."""
+    edited = []
+    root = Path(str(distribution.locate_file("")))
+    # The table of files is written last.
+    tables = [root / str(file) for file in distribution.files or () if file.name == "RECORD"]
+    installed = max((_time_of(table) for table in tables), default=0.0)
+    for line in record:
+        name, _, checksum = line.rpartition(",")[0].rpartition(",")
+        path = root / name
+        if _time_of(path) > installed + 1:
+            digest = hashlib.sha256(path.read_bytes()).digest()
+            found = "sha256=" + base64.urlsafe_b64encode(digest).decode().rstrip("=")
+            if found != checksum:
+                edited.append(f"{name} {found}")
+    return edited
+
+
+def _time_of(path: Path) -> float:
+    """Return the time of the last change of a file, or 0 if there is no file."""
+    try:
+        return os.stat(path).st_mtime
+    except OSError:
+        return 0.0
 
 
 def _distributions_of(root: str) -> list[str]:

@@ -38,6 +38,7 @@ __all__ = [
     "ImageCache",
     "MemoryCache",
     "content_digest",
+    "decoder_versions",
     "file_stamp",
     "make_cache",
 ]
@@ -300,8 +301,7 @@ class FolderCache:
             texts += [name + self._digest_of(row, name) for name, row in rows]
         else:
             texts.append(self._digest_of(reader, "the reader"))
-        versions = [_version(module, package) for module, package in _DECODERS.items()]
-        parts = [*texts, *versions, installed_version(__file__)]
+        parts = [*texts, *decoder_versions(), installed_version(__file__)]
         self._formats, self._options = formats, repr(parts).encode()
 
     def _digest_of(self, value: object, name: str) -> str:
@@ -535,6 +535,11 @@ def _installed(package: str) -> str:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return ""
+
+
+def decoder_versions() -> list[str]:
+    """Return the versions of the packages that decode or resample images."""
+    return [_version(module, package) for module, package in _DECODERS.items()]
 
 
 def _version(module: str, package: str) -> str:

@@ -19,9 +19,10 @@ from skorch.callbacks import (
     WandbLogger,
 )
 from torch import nn
-from tqdm.auto import tqdm
 
-__all__ = ["WRITERS", "EpochProgress", "IncompleteBatches", "is_signal", "may_stop"]
+from skimbal.progress import Bar
+
+__all__ = ["LOGGERS", "WRITERS", "EpochProgress", "IncompleteBatches", "is_signal", "may_stop"]
 
 _RAISE = dis.opmap["RAISE_VARARGS"]
 
@@ -31,6 +32,7 @@ class _Net(Protocol):
 
     history: Any
     criterion_: nn.Module
+    epochs_: range
 
 
 class EpochProgress(Callback):  # type: ignore[misc]
@@ -47,13 +49,14 @@ class EpochProgress(Callback):  # type: ignore[misc]
 
     def on_train_begin(self, net: _Net, **kwargs: object) -> None:
         """Open the bar."""
-        self.bar_ = tqdm(total=self.total, unit="epoch")
+        self.bar_ = Bar(total=self.total, unit="epoch")
 
     def on_epoch_end(self, net: _Net, **kwargs: object) -> None:
         """Advance the bar."""
         losses = {name: net.history[-1].get(name) for name in ("train_loss", "valid_loss")}
         self.bar_.set_postfix({name: f"{v:.3g}" for name, v in losses.items() if v is not None})
-        self.bar_.update()
+        # A fit that goes on from a file begins in the middle.
+        self.bar_.update(len(net.history) - net.epochs_.start - self.bar_.n)
 
     def on_train_end(self, net: _Net, **kwargs: object) -> None:
         """Close the bar."""
@@ -73,7 +76,7 @@ class IncompleteBatches(Callback):  # type: ignore[misc]
             return
         share = net.history[-1, "incomplete_batch_count"] / net.history[-1, "train_batch_count"]
         if share > 0.05:
-            tqdm.write(  # next to a progress bar, if there is one
+            Bar.write(  # next to a progress bar, if there is one
                 f"{share:.0%} of the batches lacked a class, which biases the loss "
                 f"'{net.criterion_.name}'. Set a larger batch_size (with micro_batch_size if "
                 "memory is short), LossMix(..., statistics='moving'), or warmup_epochs of a "
@@ -81,10 +84,8 @@ class IncompleteBatches(Callback):  # type: ignore[misc]
             )
 
 
-#: Callbacks that write files or lines. Of several processes, the first process writes.
-WRITERS = (
-    Checkpoint,
-    TrainEndCheckpoint,
+#: Callbacks that write lines, pages or files for people, and on which no result depends.
+LOGGERS = (
     EpochProgress,
     IncompleteBatches,
     PrintLog,
@@ -95,6 +96,8 @@ WRITERS = (
     TensorBoard,
     WandbLogger,
 )
+#: Callbacks that write files or lines. Of several processes, the first process writes.
+WRITERS = (Checkpoint, TrainEndCheckpoint, *LOGGERS)
 
 
 def may_stop(callback: Callback) -> bool:

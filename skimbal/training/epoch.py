@@ -8,7 +8,7 @@ from skorch.callbacks import Callback, EpochScoring, LRScheduler
 from skorch.dataset import unpack_data
 from torch import Tensor
 
-from skimbal.training.batches import TrainIterator
+from skimbal.training.batches import TrainIterator, closed_at_end
 from skimbal.training.callbacks import may_stop
 from skimbal.training.dataset import Batch, BatchImages
 from skimbal.training.fine_tuning import check_something_trains, unfreeze_when_due
@@ -23,6 +23,7 @@ __all__ = [
     "Pair",
     "follows_batches",
     "only_epochs_matter",
+    "start_from_rates",
     "train",
     "validate",
     "validation_step",
@@ -69,7 +70,6 @@ def train(
     """Train for an epoch, in the loop of skorch only where single batches matter to somebody."""
     unfreeze_when_due(net)
     check_something_trains(net)
-    batches = _keep_progress(net, iterator)
     predicted = _PredictedClasses() if _may_be_last(net) else None
 
     def step_and_look(pair: Pair) -> Step:
@@ -79,10 +79,11 @@ def train(
         return found
 
     try:
-        if only_epochs_matter(net):
-            _train_lean(net, batches, prefix, predicted)
-        else:
-            loop(batches, step_and_look)
+        with closed_at_end(_keep_progress(net, iterator)) as batches:
+            if only_epochs_matter(net):
+                _train_lean(net, batches, prefix, predicted)
+            else:
+                loop(batches, step_and_look)
     finally:
         # The loops record the number at the end of an epoch, which a callback may not wait for.
         steps = [row for row in net.history[-1]["batches"] if f"{prefix}_batch_size" in row]
@@ -114,7 +115,8 @@ def validate(
             weights.append(batch.weight)
         return found
 
-    loop(iterator, step_and_keep)
+    with closed_at_end(iterator) as blocks:
+        loop(blocks, step_and_keep)
     X = {"sample_weight": torch.cat(weights)} if weights else None
     with torch.no_grad():
         loss = net.get_loss(torch.cat(logits), torch.cat(labels), X=X).item()
@@ -148,6 +150,18 @@ def follows_batches(callback: Callback) -> bool:
         or getattr(type(callback), name) not in (getattr(Callback, name), *unused)
         for name in ("on_batch_begin", "on_batch_end", "on_grad_computed")
     )
+
+
+def start_from_rates(net: EpochNet, rates: list[float]) -> None:
+    """Let training begin at learning rates, of which a loaded checkpoint has the last values.
+
+    A scheduler among the callbacks sets the rates itself.
+    """
+    if any(isinstance(callback, LRScheduler) for _, callback in net.callbacks_):
+        return
+    for group, rate in zip(net.optimizer_.param_groups, rates, strict=True):
+        group["lr"] = rate
+        group.pop("initial_lr", None)
 
 
 def _keep_progress(net: EpochNet, iterator: Iterable[Pair]) -> Iterator[Pair]:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from skimbal.augmentation import CenterCrop, alike
 from skimbal.exceptions import ParameterError
+from skimbal.training.batches import closed_at_end
 from skimbal.training.dataset import Batch, BatchImages, ImageDataset
 from skimbal.training.devices import device_type
 from skimbal.training.forward import Net, augmented, fast_inference, infer_with
@@ -285,8 +286,8 @@ def in_blocks(
     """Compute something of the images of each block, and join the results in one array."""
     result, start = None, 0
     iterator = net.get_iterator(dataset, training=False)
-    with torch.inference_mode():
-        for pair in iterator:
+    with torch.inference_mode(), closed_at_end(iterator) as pairs:
+        for pair in pairs:
             block = compute(Batch(unpack_data(pair)).images)
             if result is None:
                 # It stays on the device, which would else have to wait after each block.

@@ -479,6 +479,11 @@ def test_verbosity(capsys):
         "CNN2DClassifier: module='small', sampler='uniform', augment=None, standardize=True, "
         "lr=0.005, batch_size=32, max_epochs=4 of 3 steps, in all 12 steps\n"
     )
+    for value, same in ((True, bar), (np.True_, bar), (False, silent)):
+        small(verbose=value).fit(X, y)
+        printed = capsys.readouterr()
+        assert printed.out == same.out
+        assert ("4/4" in printed.err) == ("4/4" in same.err)
     small(verbose=2).fit(X, y)
     table = capsys.readouterr().out
     assert "train_loss" in table

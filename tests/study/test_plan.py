@@ -178,6 +178,7 @@ def test_splitters_of_ones_own(small, options):
         ({"n_repeats": 0}, "n_repeats must be .* at least 1; got 0"),
         ({"n_repeats": True}, "n_repeats must be .* got True"),
         ({"verbose": -1}, "verbose must be .* at least 0; got -1"),
+        ({"verbose": 0.5}, "verbose must be True, False or .* got 0.5"),
         ({"X_test": np.zeros((2, 8, 8))}, "X_test and y_test"),
         (
             {"X_test": np.zeros((3, 8, 8)), "y_test": [0, 1, 2]},
