@@ -14,7 +14,14 @@ from pathlib import PurePath
 from types import FrameType
 from typing import Any, TypeAlias
 
-__all__ = ["Interruption", "Signals", "as_interruptions", "code_of", "end_at_once_while_loading"]
+__all__ = [
+    "PATIENCE",
+    "Interruption",
+    "Signals",
+    "as_interruptions",
+    "code_of",
+    "end_at_once_while_loading",
+]
 
 _Handler: TypeAlias = Callable[[int, FrameType | None], Any] | int | None
 
@@ -23,7 +30,7 @@ _SIGNALS = [
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
 ]
 #: Time in which a second signal is taken for impatience, as workers are ending, in seconds.
-_PATIENCE = 5.0
+PATIENCE = 5.0
 
 
 class Interruption(KeyboardInterrupt):
@@ -115,7 +122,7 @@ class Signals:
 
     def __init__(self) -> None:
         self.code = 0
-        self._n_received, self._raised_at = 0, -_PATIENCE
+        self._n_received, self._raised_at = 0, -PATIENCE
         self._is_postponed = False
         self._terminals = [fd for fd in (1, 2) if _is_terminal(fd)]
 
@@ -130,7 +137,7 @@ class Signals:
         if self._n_received >= 3:
             _end_at_once(number, frame)
         self._leave_closed_terminals()
-        if self._is_postponed or time.monotonic() - self._raised_at < _PATIENCE:
+        if self._is_postponed or time.monotonic() - self._raised_at < PATIENCE:
             return
         self._raised_at = time.monotonic()
         raise Interruption(number)

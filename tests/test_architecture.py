@@ -177,7 +177,8 @@ def test_no_private_attribute_of_an_import_is_read(file):
         if isinstance(node, ast.Attribute) and is_private(node.attr):
             root = ast.unparse(node.value).partition(".")[0]
             allowed = {"torch"}  # torch._dynamo has no public door for marks of shapes
-            assert root not in modules - allowed, ast.unparse(node)
+            is_public = ast.unparse(node) == "os._exit"
+            assert is_public or root not in modules - allowed, ast.unparse(node)
 
 
 def test_command_line_uses_public_names_only():

@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from skimbal.training import orphans
+from skimbal.training.orphans import end_if_orphaned, end_with_parent
 from tests.orphans import alive, family, wait_until
 
 SCRIPT = """
@@ -72,21 +72,23 @@ def test_no_worker_outlives_its_parent(tmp_path, what, backend, n_jobs, number):
 def test_main_process_is_no_worker():
     before = signal.getsignal(signal.SIGURG)
     threads = threading.active_count()
-    orphans.end_with_parent()
-    orphans.end_if_orphaned()
-    assert orphans._worker is None
+    end_with_parent()
+    end_if_orphaned()
     assert signal.getsignal(signal.SIGURG) is before
     assert threading.active_count() == threads
 
 
 def look(connection):
-    orphans.end_with_parent()
-    orphans.end_with_parent()  # of the next fit
+    end_with_parent()
+    end_with_parent()  # of the next fit
     os.kill(os.getpid(), signal.SIGURG)  # as when the thread that began this process has ended
-    connection.send(orphans._worker)
-    connection.recv()
-    orphans.end_if_orphaned()
-    connection.send("alive")
+    end_if_orphaned()
+    codes = []
+    leave, os._exit, getppid = os._exit, codes.append, os.getppid
+    os.getppid = lambda: 1
+    end_if_orphaned()
+    os._exit, os.getppid = leave, getppid
+    connection.send((signal.getsignal(signal.SIGURG) is not signal.SIG_DFL, codes))
 
 
 @pytest.mark.parametrize(
@@ -104,24 +106,9 @@ def test_workers_of_pools_look_and_other_processes_do_not(method, daemon):
     ours, theirs = context.Pipe()
     process = context.Process(target=look, args=(theirs,), daemon=daemon)
     process.start()
-    worker = ours.recv()
-    # The server that forks is the parent of its processes.
-    assert (worker is not None) == (daemon and method == "spawn")
-    ours.send("go on")
-    assert ours.recv() == "alive"
+    listens, codes = ours.recv()
     process.join()
-    assert process.exitcode == 0
-
-
-def test_orphan_ends(monkeypatch):
-    codes = []
-    monkeypatch.setattr(os, "_exit", codes.append)
-    monkeypatch.setattr(orphans, "_worker", orphans._Worker(os.getpid(), os.getppid(), {}))
-    orphans.end_if_orphaned()
-    assert not codes
-    monkeypatch.setattr(os, "getppid", lambda: 1)
-    orphans.end_if_orphaned()
-    assert codes == [1]
-    monkeypatch.setattr(orphans, "_worker", orphans._Worker(0, 2, {}))
-    orphans.end_if_orphaned()
-    assert codes == [1], "a fork of a worker is no worker"
+    # The server that forks is the parent of its processes.
+    is_worker = daemon and method == "spawn"
+    assert codes == [1] * is_worker
+    assert listens == (is_worker and sys.platform == "linux")
