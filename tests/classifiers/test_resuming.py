@@ -190,16 +190,21 @@ class Net(nn.Module):
             clf.fit(X, Y)
 
 
+def drawing(*seeds):
+    """Let classifiers without a seed draw these."""
+    return mock.patch("skimbal.classifiers.base.draw_seed", side_effect=seeds)
+
+
 class TestSeeds:
     def test_a_seed_that_was_drawn_is_kept(self, tmp_path):
-        with killed_after(2), pytest.raises(Killed):
-            fit(tmp_path, random_state=None)
-        (file,) = tmp_path.iterdir()
-        with counted_epochs() as epochs:
-            clf = fit(tmp_path, random_state=None)
-        assert len(epochs) == 2
-        assert file.name.endswith(f"-{clf._seed:08x}.resume")
-        with mock.patch("skimbal.classifiers.base.draw_seed", return_value=clf._seed):
+        with drawing(111, 222, 111):
+            with killed_after(2), pytest.raises(Killed):
+                fit(tmp_path, random_state=None)
+            (file,) = tmp_path.iterdir()
+            assert file.name.endswith(f"-{111:08x}.resume")
+            with counted_epochs() as epochs:
+                clf = fit(tmp_path, random_state=None)
+            assert len(epochs) == 2
             assert_same_fit(clf, small(batch_size=15, random_state=None).fit(X, Y))
         assert [*tmp_path.iterdir()] == []
 
@@ -215,10 +220,11 @@ class TestSeeds:
                     started = fit(tmp_path, random_state=None)
                 other[0] = started, len(epochs)
 
-        with mock.patch.object(Resumption, "epoch_ended", start_another):
+        with drawing(1, 2, 1, 2), mock.patch.object(Resumption, "epoch_ended", start_another):
             clf = fit(tmp_path, random_state=None)
-        assert other[0][1] == 4
-        assert other[0][0]._seed != clf._seed
+            assert other[0][1] == 4
+            for found in (clf, other[0][0]):
+                assert_same_fit(found, small(batch_size=15, random_state=None).fit(X, Y))
         assert [*tmp_path.iterdir()] == []
 
     def test_a_generator_as_random_state(self, tmp_path):

@@ -76,7 +76,7 @@ class TestDamage:
         data = file.read_bytes()
         for i in range(0, len(data), 7):
             with pytest.raises(ValueError, match="checksum"):
-                resume._decoded(data[:i] + bytes([data[i] ^ 1]) + data[i + 1 :])
+                resume.decode(data[:i] + bytes([data[i] ^ 1]) + data[i + 1 :])
 
     def test_no_code_of_a_file_runs(self, whole, tmp_path):
         class Attack:
@@ -88,7 +88,7 @@ class TestDamage:
         torch.save(Attack(), tmp_path / "code")
         for code in (pickle.dumps(Attack(), 2), (tmp_path / "code").read_bytes()):
             body = b"\n" + head + b"\n" + code
-            file.write_bytes(resume._MAGIC + b" " + resume._checksum(body) + body)
+            file.write_bytes(resume.seal(body) + body)
             fit_anew(tmp_path, whole, "cannot be used")
         assert not (tmp_path / "attacked").exists()
 
@@ -103,10 +103,10 @@ class TestDamage:
 
     def test_the_state_of_another_net_is_a_warning(self, whole, tmp_path):
         file = interrupted(tmp_path)
-        head = resume._decoded(file.read_bytes()).head
+        head = resume.decode(file.read_bytes()).head
         (tmp_path / "b").mkdir()
-        narrow = resume._decoded(interrupted(tmp_path / "b", net={"module__width": 4}).read_bytes())
-        resume._write(file, head, ["{}", "{}"], narrow.common, narrow.own)
+        narrow = resume.decode(interrupted(tmp_path / "b", net={"module__width": 4}).read_bytes())
+        resume.write_state(file, head, ["{}", "{}"], narrow.common, narrow.own)
         fit_anew(tmp_path, whole, "begins anew: .* has no weights of shape")
 
 
