@@ -214,8 +214,8 @@ _CHECKS = {"table": _check_table, "tree": _check_tree}
 
 def write_set(files: Files, folder: Path) -> Path:
     """Write a data set into an empty folder, and return the folder of its images."""
-    root = folder / "root"
-    root.mkdir()
+    root = folder / "1" / "2" / "3" / "root"  # so that links lead to no files of others
+    root.mkdir(parents=True)
     for name, content in files.items():
         path = root / name
         if name.endswith("/"):
