@@ -12,10 +12,12 @@ import collections
 import json
 import multiprocessing
 import multiprocessing.synchronize
+import os
 import re
 import resource
 import shutil
 import tempfile
+import threading
 import time
 import traceback
 from pathlib import Path
@@ -49,6 +51,7 @@ def work(names: list[str], seed: int, start: int, folder: str, pipe: Any) -> Non
     for number in range(start, start + len(names)):
         try_input(*inputs(number), Path(folder))
     limit_memory()
+    threading.stack_size(2**20)
     for number in range(start, start + INPUTS_OF_CHILD):
         name, unit, options = inputs(number)
         pipe.send((number, name, None))
@@ -120,6 +123,7 @@ def fuzz(names: list[str], seed: int, minutes: float, output: Path) -> Run:
     run, number, begin = Run(names, seed, output), 0, time.monotonic()
     end = begin + 60 * minutes
     context = multiprocessing.get_context("spawn")
+    os.environ["MALLOC_ARENA_MAX"] = "2"  # a thread would map 64 MiB of the limit of a child
     while time.monotonic() < end:
         folder = tempfile.mkdtemp(prefix="fuzz_")
         receiver, sender = context.Pipe(duplex=False)
