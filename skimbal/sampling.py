@@ -364,6 +364,11 @@ class BatchSampler:
             self._n_rows = int(self.strategy.count(counts))
         self._n_batches = count_batches(self._n_rows, self.batch_size)
 
+    @property
+    def generator(self) -> np.random.Generator:
+        """The generator of the draws, whose state decides about the next epochs."""
+        return self._rng
+
     def __len__(self) -> int:
         """Return the number of batches in an epoch."""
         return self._n_batches

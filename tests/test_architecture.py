@@ -29,9 +29,10 @@ for leaf in ("sampling", "augmentation", "networks", "images", "displays"):
     MAY_IMPORT[leaf] = GROUND
 MAY_IMPORT["datasets"] = GROUND | {"images"}
 MAY_IMPORT["training"] = GROUND | {"losses", "sampling", "augmentation", "networks"}
-MAY_IMPORT["classifiers"] = MAY_IMPORT["training"] | {"images", "training"}
+MAY_IMPORT["callbacks"] = GROUND | {"training"}
+MAY_IMPORT["classifiers"] = MAY_IMPORT["training"] | {"images", "training", "callbacks"}
 MAY_IMPORT["study"] = MAY_IMPORT["classifiers"] | {"classifiers", "datasets", "displays"}
-MAY_IMPORT["__main__"] = MAY_IMPORT["study"] - {"training", "displays"}
+MAY_IMPORT["__main__"] = MAY_IMPORT["study"] - {"training", "callbacks", "displays"}
 MAY_IMPORT["options"] = GROUND | {"datasets"}
 MAY_IMPORT["__main__"] |= {"__init__", "options", "study"}
 MAY_IMPORT["__init__"] = MAY_IMPORT["study"] | {"study"}

@@ -1,7 +1,7 @@
 """The parameters and public methods of the classifiers."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, ClassVar, Self, TypeVar
 
 import numpy as np
@@ -34,6 +34,7 @@ from skimbal.classifiers.parameters import (
     check_parameters,
     listing_auto,
 )
+from skimbal.classifiers.resuming import prepare_resumption
 from skimbal.classifiers.settings import resolve
 from skimbal.classifiers.splitting import split_rows
 from skimbal.classifiers.trials import (
@@ -772,11 +773,11 @@ class BaseCNNClassifier(
         rows = check_rows(self, X, y, sample_weight, groups, labels=start.labels, reset=is_first)
         crop_size = check_crop_size(self, rows.data.sample_shape)
         seed = draw_seed(self.random_state) if start.seed is None else start.seed
+        seed, resumption = prepare_resumption(self, whole, rows, start, seed, processes)
         self._seed, n_epochs = processes.broadcast((seed, start.n_epochs))
-        state = np.random.SeedSequence([self._seed, n_epochs]).generate_state(2)
-        torch_seed, split_seed = (int(number) for number in state)
+        torch_seed, split_seed = np.random.SeedSequence([self._seed, n_epochs]).generate_state(2)
 
-        train, valid = split_rows(self, rows, split_seed)
+        train, valid = split_rows(self, rows, int(split_seed))
         mass = train.class_mass + start.class_mass
         loss = get_loss(self.loss, mass)
         train, valid = weighted_by_class(self.class_weight, train, valid, mass)
@@ -794,7 +795,7 @@ class BaseCNNClassifier(
         processes.check_same(lambda: (*numbers, train.checksum, valid and valid.checksum))
 
         plan = Plan(train, loss, crop_size, augmentation, settings, device, whole, n_epochs)
-        with isolated_random_state(torch_seed, device):
+        with isolated_random_state(int(torch_seed), device):
             net = prepare_net(self, start, plan)
             self._passes(net)  # which may be refused
             # Set before training, so that an interrupted fit leaves the epochs so far.
@@ -804,8 +805,8 @@ class BaseCNNClassifier(
                 print(f"{type(self).__name__}: {settings}")
             self._epochs_before = net.epochs_before_
             valid_data = None if valid is None else valid.data
-            with _explained_out_of_memory(self):
-                net.train_epochs(train.data, valid_data, plan.n_epochs, processes)
+            with _explained_out_of_memory(self), resumption or nullcontext():
+                net.train_epochs(train.data, valid_data, plan.n_epochs, processes, resumption)
         if whole:
             warn_of_one_class(net)
         return self

@@ -31,7 +31,6 @@ _COMPARED = {*PACKAGES, "builtins"}
 #: Characters of a value in an error.
 _SHOWN = 80
 Path: TypeAlias = tuple[str, ...]
-_CLONE = BaseEstimator.__sklearn_clone__
 
 
 def describe_images(images: Any) -> Any:
@@ -118,7 +117,8 @@ def _describe_tuple(value: tuple[object, ...], name: str) -> Any:
 
 def _describe_estimator(value: BaseEstimator, name: str) -> Any:
     """Describe the class and the parameters, which a clone takes over."""
-    if hasattr(value, "__sklearn_clone__") and type(value).__sklearn_clone__ is not _CLONE:
+    cloning = next(base for base in type(value).__mro__ if "__sklearn_clone__" in vars(base))
+    if not version_of_module(sys.modules.get(cloning.__module__)):
         return _describe_code(value, name)
     params = value.get_params(deep=False)
     if version_of_module(sys.modules.get(type(value).__module__)):

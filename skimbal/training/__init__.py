@@ -4,7 +4,7 @@ It works with encoded labels (0 to ``n_classes - 1``) and with arrays that have 
 """
 
 from skimbal.training.batches import BlockIterator, TrainIterator, batches_in_epoch
-from skimbal.training.callbacks import EpochProgress, IncompleteBatches
+from skimbal.training.callbacks import LOGGERS, EpochProgress, IncompleteBatches
 from skimbal.training.contrast import PixelSample
 from skimbal.training.dataset import Batch, DeviceDataset, ImageDataset
 from skimbal.training.devices import device_type, is_cuda, release_memory
@@ -21,12 +21,14 @@ from skimbal.training.optimizers import (
 from skimbal.training.prediction import Change
 from skimbal.training.processes import Alone, Processes, Together, join
 from skimbal.training.random_state import draw_seed, isolated_random_state
+from skimbal.training.resume import Resumption
 from skimbal.training.saving import is_being_saved, is_copied, why_not_pickled
 from skimbal.training.schedules import SCHEDULES
 from skimbal.training.standardize import StandardizedModule, channel_statistics, pixel_range
 from skimbal.training.surroundings import plain_torch, trainable_torch
 
 __all__ = [
+    "LOGGERS",
     "OPTIMIZERS",
     "SCHEDULES",
     "Alone",
@@ -39,6 +41,7 @@ __all__ = [
     "IncompleteBatches",
     "PixelSample",
     "Processes",
+    "Resumption",
     "StandardizedModule",
     "Together",
     "TrainIterator",

@@ -22,7 +22,7 @@ from torch import nn
 
 from skimbal.progress import Bar
 
-__all__ = ["WRITERS", "EpochProgress", "IncompleteBatches", "is_signal", "may_stop"]
+__all__ = ["LOGGERS", "WRITERS", "EpochProgress", "IncompleteBatches", "is_signal", "may_stop"]
 
 _RAISE = dis.opmap["RAISE_VARARGS"]
 
@@ -32,6 +32,7 @@ class _Net(Protocol):
 
     history: Any
     criterion_: nn.Module
+    epochs_: range
 
 
 class EpochProgress(Callback):  # type: ignore[misc]
@@ -54,7 +55,8 @@ class EpochProgress(Callback):  # type: ignore[misc]
         """Advance the bar."""
         losses = {name: net.history[-1].get(name) for name in ("train_loss", "valid_loss")}
         self.bar_.set_postfix({name: f"{v:.3g}" for name, v in losses.items() if v is not None})
-        self.bar_.update()
+        # A fit that goes on from a file begins in the middle.
+        self.bar_.update(len(net.history) - net.epochs_.start - self.bar_.n)
 
     def on_train_end(self, net: _Net, **kwargs: object) -> None:
         """Close the bar."""
@@ -82,10 +84,8 @@ class IncompleteBatches(Callback):  # type: ignore[misc]
             )
 
 
-#: Callbacks that write files or lines. Of several processes, the first process writes.
-WRITERS = (
-    Checkpoint,
-    TrainEndCheckpoint,
+#: Callbacks that write lines, pages or files for people, and on which no result depends.
+LOGGERS = (
     EpochProgress,
     IncompleteBatches,
     PrintLog,
@@ -96,6 +96,8 @@ WRITERS = (
     TensorBoard,
     WandbLogger,
 )
+#: Callbacks that write files or lines. Of several processes, the first process writes.
+WRITERS = (Checkpoint, TrainEndCheckpoint, *LOGGERS)
 
 
 def may_stop(callback: Callback) -> bool:

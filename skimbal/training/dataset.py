@@ -141,6 +141,11 @@ class ImageDataset(Dataset):  # type: ignore[misc]
         return isinstance(self._X, OnDemandImages) and self._X.has_files
 
     @property
+    def source(self) -> np.ndarray:
+        """The array that the rows are selected from, as it is."""
+        return self._X
+
+    @property
     def X(self) -> np.ndarray:
         """Copy of the images of this data set, for callbacks that ask for all of them at once."""
         return np.asarray(self._X[self.rows]).reshape(-1, *self.sample_shape)

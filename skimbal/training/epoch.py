@@ -22,6 +22,7 @@ __all__ = [
     "Pair",
     "follows_batches",
     "only_epochs_matter",
+    "start_from_rates",
     "train",
     "validate",
     "validation_step",
@@ -148,6 +149,18 @@ def follows_batches(callback: Callback) -> bool:
         or getattr(type(callback), name) not in (getattr(Callback, name), *unused)
         for name in ("on_batch_begin", "on_batch_end", "on_grad_computed")
     )
+
+
+def start_from_rates(net: EpochNet, rates: list[float]) -> None:
+    """Let training begin at learning rates, of which a loaded checkpoint has the last values.
+
+    A scheduler among the callbacks sets the rates itself.
+    """
+    if any(isinstance(callback, LRScheduler) for _, callback in net.callbacks_):
+        return
+    for group, rate in zip(net.optimizer_.param_groups, rates, strict=True):
+        group["lr"] = rate
+        group.pop("initial_lr", None)
 
 
 def _keep_progress(net: EpochNet, iterator: Iterable[Pair]) -> Iterator[Pair]:

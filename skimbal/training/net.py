@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from skimbal.augmentation import mirrored_axes
 from skimbal.exceptions import ParameterError
+from skimbal.generators import generator_states, restore
 from skimbal.training import (
     epoch,
     fine_tuning,
@@ -28,6 +29,8 @@ from skimbal.training.batches import BlockIterator, TrainIterator
 from skimbal.training.callbacks import WRITERS, EpochProgress, is_signal
 from skimbal.training.dataset import Batch, BatchImages, ImageDataset, images_of, weight_of
 from skimbal.training.processes import Alone, Processes
+from skimbal.training.resume import Resumption
+from skimbal.training.state import StateMismatchError
 
 __all__ = ["TrainingNet"]
 
@@ -86,6 +89,9 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
         self.lr_schedule = lr_schedule
         #: The rows of the present fit with kept features in place of images, by the id of the rows.
         self._features: dict[int, ImageDataset] = {}
+        #: The iterators of the present fit, and the file of its state if there is one.
+        self.iterators_: dict[str, Any] = {}
+        self._resumption: Resumption | None = None
 
     # Making and copying ----------------------------------------------------------------------
 
@@ -127,7 +133,8 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the state, with all that holds tensors in one piece that torch can move."""
-        state = {**vars(self), "processes_": Alone(), "_features": {}}
+        of_fit = {"processes_": Alone(), "_features": {}, "iterators_": {}, "_resumption": None}
+        state = {**vars(self), **of_fit}
         prefixes = tuple(self.cuda_dependent_attributes_)
         if self.augmentation and _can_be_saved(self.augmentation):
             # If it cannot, this is for a copy: there is no pickle to load on another machine.
@@ -151,6 +158,7 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
         valid: ImageDataset | None,
         epochs: int,
         processes: Processes | None = None,
+        resumption: Resumption | None = None,
     ) -> "TrainingNet":
         """Train for some epochs. Unlike ``fit``, let an interrupt through to the caller.
 
@@ -162,8 +170,11 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
             Their number.
         processes : Alone or Together, default=None
             The processes that train this net. This process alone if None.
+        resumption : Resumption, default=None
+            The file that the state of each epoch is written to, if there is one.
         """
         verbose = self.verbose
+        self._resumption = resumption
         self.processes_ = Alone() if processes is None else processes
         if not self.processes_.is_first:
             self.verbose = 0
@@ -173,10 +184,15 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
             self._run_epochs(train, valid, epochs)
         finally:
             self.processes_, self.verbose = Alone(), verbose
+            self.iterators_, self._resumption = {}, None
         return self
 
     def _run_epochs(self, train: ImageDataset, valid: ImageDataset | None, epochs: int) -> None:
+        groups = self.optimizer_.param_groups
+        rates = [group["lr"] for group in groups]
         self.notify("on_train_begin", X=train, y=train.y)
+        if self.optimizer_.param_groups is not groups:
+            epoch.start_from_rates(self, rates)
         self._copy_from_first()
         self.epochs_ = range(len(self.history), len(self.history) + epochs)
         if kept_features.are_kept(self):
@@ -185,7 +201,7 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
                 id(rows): kept_features.as_features(self, rows) for rows in (train, valid) if rows
             }
         try:
-            self.fit_loop((train, valid), epochs=epochs)
+            self._run_or_resume((train, valid), epochs)
         except KeyboardInterrupt:
             if self.due_ != _STOP:
                 raise
@@ -193,6 +209,16 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
             self._features = {}
             self.notify("on_train_end", X=train, y=train.y)
         self._copy_from_first()
+
+    def _run_or_resume(self, rows: tuple[ImageDataset, ImageDataset | None], epochs: int) -> None:
+        """Run the epochs that a file does not hold already, or all if the file cannot be used."""
+        n_done = 0 if self._resumption is None else self._resumption.n_done
+        before = generator_states(self.device)
+        try:
+            self.fit_loop(rows, epochs=epochs - n_done)
+        except StateMismatchError:
+            restore(before, self.device)
+            self.fit_loop(rows, epochs=epochs)
 
     def _copy_from_first(self) -> None:
         """Copy the state of the first process, where a callback may have loaded a checkpoint."""
@@ -207,6 +233,8 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
 
     def notify(self, method_name: str, **cb_kwargs: object) -> None:
         """Call the callbacks. A callback that raises ``KeyboardInterrupt`` ends all processes."""
+        if method_name == "on_epoch_begin" and self._resumption is not None:
+            self._resumption.epoch_begins(self)
         try:
             getattr(self, method_name)(self, **cb_kwargs)
             for _, callback in self.callbacks_:
@@ -227,6 +255,8 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
             return  # The other processes wait for this process until the epoch has ended.
         if self.due_:
             raise interrupt
+        if method_name == "on_epoch_end" and self._resumption is not None:
+            self._resumption.epoch_ended(self)
 
     def end_schedule(self) -> None:
         """Drop what spans the epochs of one ``fit``, and restore the learning rate."""
@@ -256,6 +286,10 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
             iterator: Iterable[epoch.Pair] = super().get_iterator(dataset, training=training)
         except ParameterError as error:
             raise error.within(name) from None
+        if training:
+            self.iterators_ = {name: iterator}
+        elif self.iterators_:  # a callback that predicts makes further iterators
+            self.iterators_.setdefault(name, iterator)
         if isinstance(iterator, TrainIterator | BlockIterator):
             iterator.to(self.device)
         if isinstance(iterator, BlockIterator):
