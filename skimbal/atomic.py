@@ -24,6 +24,7 @@ __all__ = [
     "create_file",
     "folder_time",
     "is_leftover",
+    "part_path",
     "remove_leftovers",
     "replacing",
     "write_file",
@@ -40,7 +41,7 @@ _NO_SYNC = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.E
 
 @dataclass(frozen=True)
 class ProcessIdentity:
-    """What tells a process from all others, on this machine and on others.
+    """The facts that tell a process from all others, on this machine and on others.
 
     Parameters
     ----------
@@ -122,7 +123,8 @@ def _new_file(path: str) -> _File:
     return _File(path, "xb", opener=lambda name, flags: os.open(name, flags, 0o666))
 
 
-def _part_in(folder: str) -> str:
+def part_path(folder: str) -> str:
+    """Return a new name for a part in a folder."""
     me = ProcessIdentity.current()
     name = f"{PART}{me.machine}-{me.pid}-{me.started}-{secrets.token_hex(4)}"
     return os.path.join(folder, name)
@@ -163,7 +165,7 @@ def replacing(path: PathLike, *, durable: bool = True) -> Iterator[io.FileIO]:
     """
     target = os.fspath(path)
     folder = os.path.dirname(target) or os.curdir
-    part = _part_in(folder)
+    part = part_path(folder)
     try:
         with _new_file(part) as file:
             yield file
@@ -209,7 +211,7 @@ def create_file(path: PathLike, data: bytes, *, durable: bool = True) -> bool:
     """
     target = os.fspath(path)
     folder = os.path.dirname(target) or os.curdir
-    part = _part_in(folder)
+    part = part_path(folder)
     try:
         with _new_file(part) as file:
             file.write(data)
@@ -276,7 +278,7 @@ def folder_time(folder: PathLike) -> float:
 
     The clock of a network drive is another than the clock of this machine.
     """
-    part = _part_in(os.fspath(folder))
+    part = part_path(os.fspath(folder))
     try:
         with _new_file(part) as file:
             return os.fstat(file.fileno()).st_mtime

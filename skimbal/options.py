@@ -59,9 +59,13 @@ class Parser(argparse.ArgumentParser):
         """End with code 2 and the message."""
         self.exit(2, f"skimbal: error: {one_line(message)}\n")
 
-    def refuse(self, error: Exception, about: str) -> NoReturn:
-        """End with code 2 and an error of the library, which is about an option or about data."""
-        self.error(self.worded(error, f"{about}: "))
+    def refuse(self, error: Exception, about: str, path: str = "") -> NoReturn:
+        """End with code 2 and an error of the library, which is about an option or about data.
+
+        An error that begins with the path of the data names it once.
+        """
+        begins = bool(path) and str(error).startswith(tuple(f"{path}{sign}" for sign in " :,"))
+        self.error(self.worded(error, about.partition(path)[0] if begins else f"{about}: "))
 
     def worded(self, error: Exception, about: str = "") -> str:
         """Return the message of an error of the library, with options in place of parameters."""
@@ -212,6 +216,12 @@ OF_DATA: Options = {
         type=names,
         metavar="TEXT[,...]",
     ),
+    "max_pixels": option(
+        "--max-pixels",
+        "greatest number of pixels of an image file (default: 2^29) or of an array of an .npz "
+        "file (default: 2^31)",
+        **COUNT,
+    ),
 }
 OF_FILES: Options = {**OF_GROUPS, **OF_ARRAYS, **OF_DATA}
 #: Parameters of load_image_folder.
@@ -262,9 +272,6 @@ OF_FOLDERS: Options = {
         "as -160 240 for a CT (default: as stored, and files of different scales are refused)",
         type=number_or_word,
         **PER_AXIS | {"metavar": "RULE|N"},
-    ),
-    "max_pixels": option(
-        "--max-pixels", "greatest number of pixels of a file (default: 2^29)", **COUNT
     ),
     "cache": option(
         "--image-cache",

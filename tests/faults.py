@@ -8,7 +8,7 @@ from contextlib import contextmanager
 #: Calls by which a program changes or reads a folder.
 CALLS = (
     *("open", "write", "fsync", "close", "fstat", "stat", "utime", "read"),
-    *("mkdir", "link", "replace", "rename", "unlink", "scandir"),
+    *("mkdir", "link", "replace", "rename", "unlink", "rmdir", "lstat", "scandir", "listdir"),
 )
 
 

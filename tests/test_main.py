@@ -723,7 +723,7 @@ def test_output_that_becomes_unwritable(capsys, fits, own, tmp_path, monkeypatch
         (["--module", "vgg"], "--module: .*'vgg'.*resnet18"),
         (["--data", "cifar"], "--data cifar: .*pneumoniamnist.*'cifar'"),
         (["--data", "vesselmnist3d_128"], "--data vesselmnist3d_128: .*28.*64.*128"),
-        (["--data", "absent.npz"], "--data absent.npz: .*absent.npz"),
+        (["--data", "absent.npz"], "error: --data absent.npz must be an npz file that exists"),
         (["--device", "abacus"], "error: --device .*'abacus'"),
         # An index that no machine has, so that the test says the same on machines with CUDA.
         (["--device", "cuda:99"], "error: --device .*'cuda:99'"),
@@ -732,8 +732,11 @@ def test_output_that_becomes_unwritable(capsys, fits, own, tmp_path, monkeypatch
         (["comapre"], "command .*compare.*info.*'comapre'"),
         (["compare"], "DATA"),
         (["info"], "DATA"),
-        (["compare", "absent.npz"], "error: absent.npz: .*absent.npz"),
-        (["info", "absent.npz", "--groups", "site"], "absent.npz --groups site: .*absent.npz"),
+        (["compare", "absent.npz"], "error: absent.npz must be an npz file that exists"),
+        (
+            ["info", "absent.npz", "--groups", "site"],
+            "error: absent.npz must be an npz file that exists",
+        ),
         (["compare", "digits", "--groups", "site"], "--groups .*'site'.*digits"),
         (["compare", "digits", "--losses", "ce,hinge"], "error: --loss .*hinge"),
         (["compare", "digits", "--losses", "ce,"], "error: --loss .*''"),
@@ -828,7 +831,35 @@ def test_names_of_data_sets_come_before_folders(capsys, never, monkeypatch, tmp_
 def test_broken_file(capsys, tmp_path):
     path = tmp_path / "broken.npz"
     path.write_bytes(b"PK")
-    assert f"error: --data {path}: " in check_refused(capsys, "--data", str(path))
+    assert f"error: --data {path} must be an npz file, " in check_refused(
+        capsys, "--data", str(path)
+    )
+
+
+@pytest.mark.parametrize("argv", [["--data"], ["compare"], ["info"]])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"y": np.array([0.5, 1.0] * 4)},
+        {"y": np.array(["a", None] * 4)},
+        {"y": np.zeros(7)},
+        {"z": np.zeros(8)},
+        {"X": np.zeros((8, 9))},
+        {"X_train": np.zeros((8, 9, 9))},
+        {},
+    ],
+)
+def test_errors_name_a_file_once(capsys, never, make_npz, argv, change):
+    arrays = {"X": np.zeros((8, 9, 9)), "y": np.arange(8) % 2, **change}
+    if "z" in change:
+        del arrays["X"]
+    path = make_npz(**arrays)
+    if not change:
+        data = bytearray(Path(path).read_bytes())
+        data[len(data) // 3] ^= 255
+        Path(path).write_bytes(data)
+    err = check_refused(capsys, *argv, path)
+    assert err.split("error: ", 1)[1].count(path) == 1
 
 
 @pytest.mark.parametrize(

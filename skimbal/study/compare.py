@@ -3,7 +3,7 @@
 import numpy as np
 
 from skimbal.exceptions import ParameterError
-from skimbal.study.fit_cache import FitCache, naming_cache_dir
+from skimbal.study.fit_cache import FitCache
 from skimbal.study.leaks import warn_of_leaks
 from skimbal.study.plan import (
     Folds,
@@ -21,8 +21,8 @@ from skimbal.study.plan import (
     study_seed,
 )
 from skimbal.study.results import LossStudy
-from skimbal.study.runs import run_fits, study_fingerprint
-from skimbal.study.scores import Fit, Scorer, check_scoring
+from skimbal.study.runs import run_fits
+from skimbal.study.scores import Scorer, check_scoring
 from skimbal.typing import ArrayLike, Classifier, ImagesLike, PathLike, RandomState, is_integer
 
 __all__ = ["compare_losses"]
@@ -186,9 +186,9 @@ def compare_losses(
     scorers = check_scoring(scoring, data.y, data.classes)
     _check_numbers(n_repeats, verbose)
     cache = None if cache_dir is None else FitCache(cache_dir)
-    seed = None if cache is None else cache.seed
-    if random_state is not None or seed is None:
-        seed = study_seed(random_state)
+    seed = study_seed(random_state)
+    if cache is not None and random_state is None:
+        seed = cache.agree_on_seed(seed)
     if data.y_test is None:
         splits = cv_splits(cv, data, int(n_repeats), seed)
         check_splits(splits, data)
@@ -210,12 +210,7 @@ def compare_losses(
         has_test_set=data.y_test is not None,
         leaks=warn_of_leaks(data, splits) if check_copies else [],
     )
-    done: dict[str, Fit] = {}
-    if cache is not None:
-        with naming_cache_dir(cache.folder):
-            fingerprint = study_fingerprint(data, estimator, splits, seed)
-        done = cache.open(fingerprint)
-    run_fits(study, splits, data, scorers, cache=cache, done=done, n_jobs=n_jobs, verbose=verbose)
+    run_fits(study, splits, data, scorers, cache=cache, n_jobs=n_jobs, verbose=verbose)
     return study
 
 

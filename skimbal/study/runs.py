@@ -1,16 +1,18 @@
 """The fits of a study."""
 
 import json
-import multiprocessing
 import re
+import sys
 import time
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import closing
+from functools import partial
+from itertools import chain
 from typing import Any
 
 import numpy as np
 import torch
-from joblib import Parallel, delayed
 from sklearn import config_context
 
 from skimbal.augmentation import RECIPES
@@ -44,6 +46,7 @@ from skimbal.study.plan import (
 )
 from skimbal.study.results import LossStudy, package_versions
 from skimbal.study.scores import Fit, Scorer, judge
+from skimbal.study.sharing import Caught, Outcome, recorded, share
 from skimbal.training import OPTIMIZERS, SCHEDULES, device_type
 from skimbal.typing import Classifier
 
@@ -62,46 +65,45 @@ def run_fits(
     scorers: Mapping[str, Scorer],
     *,
     cache: FitCache | None,
-    done: Mapping[str, Fit],
     n_jobs: int | None,
     verbose: int | bool,
 ) -> None:
     """Run the fits that are not done yet. Add each finished fit to the study and the cache."""
-    todo = []
-    for split in splits:
-        for configuration in study.configurations:
-            key = ""
-            if cache is not None:
-                with naming_cache_dir(cache.folder):
-                    key = _key(configuration, split, scorers)
-            if key in done:
-                study.fits.append(done[key])
-            else:
-                todo.append((key, configuration, split))
-    bar = Bar(total=study.n_planned, initial=len(study.fits), unit="fit", disable=not verbose)
-    results = _make_parallel(n_jobs)(
-        delayed(_fit)(key, study.estimator, configuration, split, data, scorers, _TABLES)
-        for key, configuration, split in todo
-    )
     shown: set[tuple[str, str]] = set()
+    done: dict[str, Fit] = {}
+    told: Caught = []
+    pairs = [(split, configuration) for split in splits for configuration in study.configurations]
+    keys = [str(number) for number in range(len(pairs))]
+    if cache is not None:
+        with naming_cache_dir(cache):
+            keys = _keys(splits, study.configurations, scorers)
+            fingerprint = study_fingerprint(data, study.estimator, splits, study.seed)
+        done, told = recorded(lambda: cache.open(fingerprint, keys))
+    tasks = {
+        key: partial(_fit, study.estimator, configuration, split, data, scorers, _TABLES)
+        for key, (split, configuration) in zip(keys, pairs, strict=True)
+    }
+    study.fits += done.values()
+    bar = Bar(total=study.n_planned, initial=len(done), unit="fit", disable=not verbose)
+    left = {key: task for key, task in tasks.items() if key not in done}
+    outcomes = share(left, cache, n_jobs=n_jobs, say=partial(_say, bar))
     try:
-        with bar:
-            for key, fit, caught in results:
-                if cache is not None:
-                    cache.append(key, fit)
-                study.fits.append(fit)
-                bar.set_postfix_str(f"{fit.loss}, {fit.sampler}")
-                bar.update()
+        with bar, closing(outcomes):
+            for _, fit, caught in chain([Outcome("", None, told)], outcomes):
+                if fit is not None:
+                    study.fits.append(fit)
+                    bar.set_postfix_str(f"{fit.loss}, {fit.sampler}")
+                    bar.update()
                 for category, text in caught:
                     if (category.__name__, text) not in shown:
                         shown.add((category.__name__, text))
                         warnings.warn(text, category, stacklevel=3)
     except BaseException as error:
         error.study = study  # type: ignore[attr-defined]
-        if cache is not None:
+        if cache is not None and (n_kept := cache.count(tasks)):
             error.add_note(
-                f"Finished fits, {len(study.fits)} of them, are in {cache.folder}. The same call "
-                "goes on there."
+                f"Finished fits, {n_kept} of them, are in {cache.folder}. The same call goes on "
+                "there."
             )
         raise
     finally:
@@ -109,27 +111,28 @@ def run_fits(
         study.fits.sort(key=lambda fit: (order[fit.loss, fit.sampler], fit.repeat, fit.fold))
 
 
-def _make_parallel(n_jobs: int | None) -> Parallel:
-    """Make the loop of joblib, and leave the start method of multiprocessing open if it is open."""
-    is_open = multiprocessing.get_start_method(allow_none=True) is None
-    parallel = Parallel(n_jobs=n_jobs, return_as="generator_unordered")
-    if is_open:
-        multiprocessing.set_start_method(None, force=True)
-    return parallel
+def _say(bar: Bar, text: str) -> None:
+    """Write a line above a progress bar, if there is one."""
+    if not bar.disable:
+        bar.write(text, file=sys.stderr)
 
 
-def _key(configuration: Configuration, split: Split, scorers: Mapping[str, Scorer]) -> str:
-    params = describe(configuration.params)
-    parts = (
-        configuration.loss,
-        configuration.sampler,
-        _text_digest_of(params),
-        _describe_rows(params),
-        (split.repeat, split.fold, split.seed, digest(split.train, split.test)),
-        # Every fit has all other scores.
-        [(name, _text_digest_of(describe(scorer))) for name, scorer in scorers.items()],
-    )
-    return json.dumps(parts)
+def _keys(
+    splits: Sequence[Split], configurations: Sequence[Configuration], scorers: Mapping[str, Scorer]
+) -> list[str]:
+    """Return the key of each fit, split by split. A description takes long, and is made once."""
+    described = [(c, describe(c.params)) for c in configurations]
+    firsts = [
+        (c.loss, c.sampler, _text_digest_of(params), _describe_rows(params))
+        for c, params in described
+    ]
+    # Every fit has all other scores.
+    last = [(name, _text_digest_of(describe(scorer))) for name, scorer in scorers.items()]
+    keys = []
+    for split in splits:
+        of_split = (split.repeat, split.fold, split.seed, digest(split.train, split.test))
+        keys += [json.dumps((*first, of_split, last)) for first in firsts]
+    return keys
 
 
 def _text_digest_of(description: object) -> str:
@@ -152,31 +155,28 @@ def _describe_rows(description: object) -> dict[str, str]:
 
 
 def _fit(
-    key: str,
     estimator: Classifier,
     configuration: Configuration,
     split: Split,
     data: StudyData,
     scorers: Mapping[str, Scorer],
     tables: Sequence[dict[str, Any]],
-) -> tuple[str, Fit, list[tuple[type[Warning], str]]]:
-    """Fit and score one configuration on one split. Return the fit and its warnings."""
+) -> Fit:
+    """Fit and score one configuration on one split."""
     for table, entries in zip(_TABLES, tables, strict=True):
         table.update(entries)
     classes, rarest = data.classes, int(np.argmin(data.counts))
     rows = data.of(split)
     assert rows.y_test is not None
     model = with_params(estimator, configuration.params, split.seed)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        start = time.perf_counter()
-        # The groups are an argument of one named step, which metadata routing cannot express.
-        with config_context(enable_metadata_routing=False):
-            model.fit(rows.X, rows.y, **groups_argument(model, rows.groups))
-        fitted = time.perf_counter()
-        scores, confusion = judge(model, rows.X_test, rows.y_test, classes, rarest, scorers)
+    start = time.perf_counter()
+    # The groups are an argument of one named step, which metadata routing cannot express.
+    with config_context(enable_metadata_routing=False):
+        model.fit(rows.X, rows.y, **groups_argument(model, rows.groups))
+    fitted = time.perf_counter()
+    scores, confusion = judge(model, rows.X_test, rows.y_test, classes, rarest, scorers)
     classifier = final_step(model)
-    fit = Fit(
+    return Fit(
         loss=configuration.loss,
         sampler=configuration.sampler,
         repeat=split.repeat,
@@ -191,7 +191,6 @@ def _fit(
         scores=scores,
         confusion_matrix=confusion,
     )
-    return key, fit, [(warning.category, str(warning.message)) for warning in caught]
 
 
 def study_fingerprint(

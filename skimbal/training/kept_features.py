@@ -85,7 +85,7 @@ def features_of(net: KeepingNet, dataset: ImageDataset) -> np.ndarray:
     path = Path(folder, f"{key}.npz")
     features = _read(path, key)
     if features is not None and len(features) == len(dataset):
-        # Two rows show what no key knows, such as another library for convolutions.
+        # Two rows show changes that no key knows, such as another library for convolutions.
         probe = in_blocks(net, dataset.take(np.arange(min(2, len(dataset)))), compute)
         known, near = features[: len(probe)], 1e-3 * np.abs(probe).max()
         if known.shape == probe.shape and np.allclose(known, probe, rtol=1e-3, atol=near):

@@ -180,3 +180,23 @@ def reported(
             )
     study.fits = study.fits[:n_done]
     return study
+
+
+def fit_of(key):
+    """Make a finished fit whose scores follow from its key."""
+    number = float(np.random.default_rng(list(key.encode())).uniform())
+    return Fit(
+        loss=key,
+        sampler="uniform",
+        repeat=0,
+        fold=0,
+        seed=0,
+        n_train=8,
+        n_test=2,
+        n_epochs=1,
+        n_steps=1,
+        fit_time=1.0,
+        score_time=0.1,
+        scores={"f1_macro": number, "log_loss": 0.1 + number},
+        confusion_matrix=[[1, 0], [0, 1]],
+    )
