@@ -20,7 +20,7 @@ from skimbal.fingerprints.patches import PACKAGES
 from skimbal.fingerprints.versions import version_of_module
 from skimbal.typing import Fingerprinted
 
-__all__ = ["describe", "describe_images", "differences", "text_digest"]
+__all__ = ["describe", "describe_images", "differences", "identity", "text_digest"]
 
 #: Parameters of estimators of installed packages that change no result.
 _WITHOUT_EFFECT = {"verbose", "n_jobs", "memory", "features_cache"}
@@ -154,6 +154,29 @@ def _describe_code(value: Any, name: str) -> Any:
 def text_digest(text: str) -> str:
     """Return a short checksum of a text."""
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def identity(description: object) -> str:
+    """Return a short checksum of a description.
+
+    Parameters
+    ----------
+    description : object
+        A result of :func:`describe`, or a dict of them.
+
+    Returns
+    -------
+    digest : str
+        Hexadecimal digits. The order of parameters and the names of the parts of code do not
+        count.
+    """
+    return text_digest(json.dumps(_without_parts(description), sort_keys=True))
+
+
+def _without_parts(tree: object) -> object:
+    if isinstance(tree, Mapping):
+        return {key: _without_parts(item) for key, item in tree.items() if key != _PARTS}
+    return [_without_parts(item) for item in tree] if isinstance(tree, list | tuple) else tree
 
 
 def differences(there: object, here: object) -> list[str]:
