@@ -485,7 +485,7 @@ def _load_folder(parser: Parser, args: argparse.Namespace) -> Bunch:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("always")
-            warnings.showwarning = partial(_show_once, set())
+            warnings.showwarning = partial(_show_once, set(), parser)
             data = load_image_folder(args.data, **_folder_params(args))
     except (ImportError, OSError, ValueError) as error:
         parser.refuse(error, args.data, args.data)
@@ -619,7 +619,7 @@ def _run(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("always", CollapseWarning)
-            warnings.showwarning = partial(_show_once, set())
+            warnings.showwarning = partial(_show_once, set(), parser)
             study = compare()
         signals.postpone()
     except (Exception, KeyboardInterrupt) as error:
@@ -652,14 +652,19 @@ def _run(
 
 
 def _show_once(
-    shown: set[object], message: Warning | str, category: type[Warning], *_: object
+    shown: set[object],
+    parser: Parser,
+    message: Warning | str,
+    category: type[Warning],
+    *_: object,
 ) -> None:
     """Show a warning as a line above the progress bar unless it is in `shown`."""
     # The advice on collapse differs from loss to loss. The first is enough.
     key = category if issubclass(category, CollapseWarning) else str(message)
     if key not in shown:
         shown.add(key)
-        Bar.write(f"skimbal: {category.__name__}: {one_line(message)}", file=sys.stderr)
+        text = parser.in_options(one_line(message))
+        Bar.write(f"skimbal: {category.__name__}: {text}", file=sys.stderr)
 
 
 if __name__ == "__main__":
