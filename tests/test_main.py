@@ -47,7 +47,7 @@ class StubClassifier(CNN2DClassifier):
     """Takes the brightness of an image for its class; `fits` holds what was fitted."""
 
     fits: list
-    n_epochs_ = 1
+    n_epochs_ = n_steps_ = 1
     history_ = History()
     history_.new_epoch()
     history_.record("train_batch_count", 1)
