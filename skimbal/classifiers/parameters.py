@@ -16,7 +16,7 @@ from torch import nn
 
 from skimbal.augmentation import AugmentSpec, CenterCrop
 from skimbal.exceptions import ParameterError
-from skimbal.losses import LossSpec
+from skimbal.losses import LARGEST_FACTOR, LossSpec
 from skimbal.networks import BUILT_IN, ModuleSpec, NetworkSpec
 from skimbal.sampling import SamplerSpec, is_uniform
 from skimbal.training import (
@@ -101,6 +101,16 @@ class _AtLeast(Interval):  # type: ignore[misc]
         return f"{kind} {'of at least' if self.closed == 'left' else 'above'} {self.left}"
 
 
+class _Strength(Interval):  # type: ignore[misc]
+    """Numbers from 0 to a bound, without True and False."""
+
+    def is_satisfied_by(self, value: object) -> bool:
+        return is_number(value) and bool(super().is_satisfied_by(value))
+
+    def __str__(self) -> str:
+        return f"a finite number of at least {self.left} and at most {self.right:g}"
+
+
 class _OneOf(StrOptions):  # type: ignore[misc]
     """Some names. The keys of a table stay up to date with the table."""
 
@@ -127,7 +137,7 @@ _NAMES_OF_NETWORKS = _OneOf(BUILT_IN.keys())
 #: The constraints of scikit-learn. Losses, samplers and augmentation check their specifications
 #: themselves, and the checks of the data refuse the rest.
 CONSTRAINTS: dict[str, list[object]] = {
-    "logit_adjustment": [_AtLeast(Real, 0)],
+    "logit_adjustment": [_Strength(Real, 0, LARGEST_FACTOR, closed="both")],
     "epoch_length": [None, _OneOf({"uniform"}), _POSITIVE],
     "n_tta": [_OneOf({"auto": None, "flips": None}.keys()), _POSITIVE],
     "train_split": [None, _SHARE, _FOLDS, _Splitter("split"), callable, list, tuple, Iterator],

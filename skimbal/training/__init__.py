@@ -7,6 +7,7 @@ from skimbal.training.batches import BlockIterator, TrainIterator, batches_in_ep
 from skimbal.training.callbacks import EpochProgress, IncompleteBatches
 from skimbal.training.dataset import Batch, DeviceDataset, ImageDataset
 from skimbal.training.devices import device_type, is_cuda, release_memory
+from skimbal.training.divergence import broken_weights, diverged
 from skimbal.training.fine_tuning import check_unfreezing
 from skimbal.training.forward import softmax
 from skimbal.training.net import TrainingNet
@@ -40,11 +41,13 @@ __all__ = [
     "TrainIterator",
     "TrainingNet",
     "batches_in_epoch",
+    "broken_weights",
     "can_be_fused",
     "channel_statistics",
     "check_unfreezing",
     "default_rate",
     "device_type",
+    "diverged",
     "draw_seed",
     "is_cuda",
     "is_like_adam",

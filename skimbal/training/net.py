@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import skorch
 import torch
-from skorch.callbacks import EarlyStopping
+from skorch.callbacks import Callback, EarlyStopping
 from skorch.dataset import unpack_data
-from skorch.utils import get_map_location
+from skorch.utils import FirstStepAccumulator, get_map_location
 from torch import Tensor, nn
 
 from skimbal.augmentation import mirrored_axes
@@ -20,6 +20,8 @@ from skimbal.training import epoch, fine_tuning, forward, gradient, kept_feature
 from skimbal.training.batches import BlockIterator, TrainIterator
 from skimbal.training.callbacks import WRITERS, EpochProgress
 from skimbal.training.dataset import Batch, BatchImages, ImageDataset, images_of, weight_of
+from skimbal.training.divergence import EpochWatch, StopAtDivergence, WatchedSteps, Weights
+from skimbal.training.optimizers import drop_half_made_state
 from skimbal.training.processes import Alone, Processes
 
 __all__ = ["TrainingNet"]
@@ -108,7 +110,18 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
         #: Keeps small gradients of float16 from becoming zero.
         self.scaler_: torch.amp.GradScaler | None = None
         self.scaler_ = gradient.make_scaler(self)
+        #: The number that has stopped being finite, in words, if there is one.
+        self.divergence_ = ""
+        #: Whether the last training has changed no weight.
+        self.stands_still_ = False
+        #: The weights of the present training, as they were before it.
+        self.weights_: Weights | None = None
+        self.watch_: EpochWatch | None = None
         return self
+
+    @property
+    def _default_callbacks(self) -> list[tuple[str, Callback]]:
+        return [*super()._default_callbacks, ("divergence", StopAtDivergence())]
 
     def compile_module(self) -> None:
         """Let torch compile the network when it is first called, if ``compiled`` is True."""
@@ -119,11 +132,14 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
     def __getstate__(self) -> dict[str, Any]:
         """Return the state, with all that holds tensors in one piece that torch can move."""
         state = {**vars(self), "processes_": Alone(), "_features": {}}
+        state |= dict.fromkeys(("weights_", "watch_"))
+        if "scaler_" in state:
+            state["scaler_"] = gradient.make_scaler(self)
         prefixes = tuple(self.cuda_dependent_attributes_)
         if self.augmentation and _can_be_saved(self.augmentation):
             # If it cannot, this is for a copy: there is no pickle to load on another machine.
             prefixes += ("augmentation",)
-        with_tensors = {name: state.pop(name) for name in vars(self) if name.startswith(prefixes)}
+        with_tensors = {name: state.pop(name) for name in list(state) if name.startswith(prefixes)}
         blob = io.BytesIO()
         torch.save(with_tensors, blob)
         return {**state, "with_tensors": blob.getvalue()}
@@ -164,9 +180,13 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
         if not self.processes_.is_first:
             self.verbose = 0
         self.scaler_ = gradient.make_scaler(self)
-        self.stops_early_ = False
+        self.stops_early_ = self.stands_still_ = False
+        self.divergence_ = ""
         try:
             self._run_epochs(train, valid, epochs)
+        except KeyboardInterrupt:
+            drop_half_made_state(self.optimizer_)
+            raise
         finally:
             self.processes_, self.verbose = Alone(), verbose
         return self
@@ -175,6 +195,7 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
         self.notify("on_train_begin", X=train, y=train.y)
         self._copy_from_first()
         self.epochs_ = range(len(self.history), len(self.history) + epochs)
+        self.weights_ = Weights(self)
         if kept_features.are_kept(self):
             # Not in place of the images, of which callbacks may ask predictions.
             self._features = {
@@ -186,7 +207,7 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
             if not self.stops_early_:
                 raise
         finally:
-            self._features = {}
+            self._features, self.weights_ = {}, None
             self.notify("on_train_end", X=train, y=train.y)
         self._copy_from_first()
 
@@ -315,6 +336,10 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
         # Callbacks score it with the labels of the whole batch.
         logits = self.processes_.gather_rows(step["y_pred"], len(batch[1]))
         return {**step, "y_pred": logits}
+
+    def get_train_step_accumulator(self) -> FirstStepAccumulator:
+        """Return an object that keeps the first step of an optimizer on a batch."""
+        return FirstStepAccumulator() if self.watch_ is None else WatchedSteps(self.watch_)
 
     def validation_step(self, batch: epoch.Pair, **fit_params: object) -> dict[str, Tensor]:
         """Compute logits and loss of a block."""
