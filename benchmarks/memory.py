@@ -203,8 +203,8 @@ def tree_memory() -> int:
 
 
 def tree_seconds() -> float:
-    """Sum up the CPU time of this process and its children."""
-    return sum(sum(process.cpu_times()[:2]) for process in tree())
+    """Sum up the CPU time of this process and its children, of those that have ended, too."""
+    return sum(sum(process.cpu_times()[:4]) for process in tree())
 
 
 def measure_search(way: str, folder: Path, y: np.ndarray, n_jobs: int) -> dict[str, Any]:

@@ -1,6 +1,16 @@
 """scikit-learn compatible CNN classifiers for imbalanced 2D and 3D images."""
 
-from skimbal import augmentation, datasets, displays, images, losses, networks, sampling, study
+from skimbal import (
+    augmentation,
+    callbacks,
+    datasets,
+    displays,
+    images,
+    losses,
+    networks,
+    sampling,
+    study,
+)
 from skimbal.classifiers import CNN2DClassifier, CNN3DClassifier
 from skimbal.exceptions import CollapseWarning
 from skimbal.losses import LossMix
@@ -19,6 +29,7 @@ __all__ = [
     "SliceNet",
     "__version__",
     "augmentation",
+    "callbacks",
     "datasets",
     "displays",
     "images",

@@ -1,7 +1,9 @@
 """Errors and warnings of the package."""
 
 import importlib
+import inspect
 import pickle
+import warnings
 from collections.abc import Mapping, Sequence
 from types import ModuleType
 from typing import Any
@@ -12,7 +14,11 @@ __all__ = [
     "NonFinitePredictionError",
     "ParameterError",
     "import_optional",
+    "warn_caller",
 ]
+
+#: Packages whose frames lie between a line of the user and this package.
+_BETWEEN = ("skimbal", "skorch", "sklearn", "imblearn", "torch", "contextlib")
 
 
 class ParameterError(ValueError):
@@ -276,3 +282,34 @@ def import_optional(module: str, user: str, extra: str, package: str | None = No
             f"({type(error).__name__}: {error}). Install versions that fit together: pip install "
             f'--upgrade --force-reinstall "skimbal[{extra}]".'
         ) from error
+
+
+def warn_caller(message: str, category: type[Warning] = UserWarning) -> None:
+    """Warn at the line of the user, however many calls lie between.
+
+    Parameters
+    ----------
+    message : str
+        The warning.
+    category : type, default=UserWarning
+        Its class.
+
+    Warns
+    -----
+    Warning
+        Of the class ``category``.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> from skimbal.exceptions import warn_caller
+    >>> with warnings.catch_warnings(record=True) as caught:
+    ...     warnings.simplefilter("always")
+    ...     warn_caller("The folder is full.")
+    >>> [str(warning.message) for warning in caught]
+    ['The folder is full.']
+    """
+    level, frame = 1, inspect.currentframe()
+    while frame is not None and frame.f_globals.get("__name__", "").split(".")[0] in _BETWEEN:
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, category, stacklevel=level)

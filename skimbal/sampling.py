@@ -1,6 +1,7 @@
 """Which rows an epoch is made of, how they are cut into batches, and resampling of image arrays."""
 
 import math
+import re
 from collections.abc import Callable, Iterator, Sized
 from dataclasses import dataclass
 from functools import partial
@@ -19,6 +20,7 @@ from skimbal.typing import (
     Resampler,
     is_integer,
 )
+from skimbal.wording import plural
 
 __all__ = [
     "STRATEGIES",
@@ -362,6 +364,11 @@ class BatchSampler:
             self._n_rows = int(self.strategy.count(counts))
         self._n_batches = count_batches(self._n_rows, self.batch_size)
 
+    @property
+    def generator(self) -> np.random.Generator:
+        """The generator of the draws, whose state decides about the next epochs."""
+        return self._rng
+
     def __len__(self) -> int:
         """Return the number of batches in an epoch."""
         return self._n_batches
@@ -490,11 +497,17 @@ class NDSampler(OneToOneFeatureMixin, BaseEstimator):  # type: ignore[misc]
         TypeError
             If ``sampler`` has no ``fit_resample``, or images are not numbers.
         ValueError
-            If the images are empty, the numbers of images and labels differ, or the wrapped
-            sampler refuses the input.
+            If the images are empty, the numbers of images and labels differ, a class has fewer rows
+            than the wrapped sampler seeks neighbours, or it refuses the input for another reason.
         """
         sampler, rows, restore, n_features = self._prepare(X, y)
-        rows, y = sampler.fit_resample(rows, y)
+        try:
+            rows, y = sampler.fit_resample(rows, y)
+        except ValueError as error:
+            named = _too_few_neighbours(error, sampler, y)
+            if named is None:
+                raise
+            raise named from error
         self._keep(sampler, n_features)
         return restore(rows), y
 
@@ -541,6 +554,35 @@ class NDSampler(OneToOneFeatureMixin, BaseEstimator):  # type: ignore[misc]
                 delattr(self, name)
         if n_features is not None:  # the sampler may have seen only row numbers
             self.n_features_in_ = n_features
+
+
+def _too_few_neighbours(
+    error: ValueError, sampler: Resampler, y: ArrayLike
+) -> ParameterError | None:
+    """Name the class that has fewer rows than neighbours are sought, if this is the error."""
+    match = re.search(r"n_neighbors = (\d+), n_samples_fit = (\d+)", str(error))
+    if match is None:
+        return None
+    n_asked, n_rows = map(int, match.groups())
+    labels, counts = np.unique(np.asarray(y), return_counts=True)
+    k = int(np.argmax(counts == n_rows) if n_rows in counts else counts.argmin())
+    label, n_least = labels[k].item(), int(counts[k])
+    # A row is the first neighbour of itself.
+    asked = {
+        name: value
+        for name, value in sampler.get_params().items()
+        if name.endswith("neighbors") and value in (n_asked, n_asked - 1)
+    }
+    remedy = (
+        "Seek fewer neighbours, or use a sampler that repeats rows, such as RandomOverSampler. "
+        f"scikit-learn says: {error}."
+    )
+    if not asked:
+        expected = f"a sampler for {plural(n_least, 'row')} of class {label!r}"
+        return ParameterError("sampler", expected, sampler, remedy)
+    name, value = next(iter(asked.items()))
+    expected = f"less than the number of rows of every class, {n_least} for class {label!r}"
+    return ParameterError(f"sampler__{name}", expected, value, remedy)
 
 
 def _as_images(flat: np.ndarray, dtype: np.dtype[Any], shape: tuple[int, ...]) -> np.ndarray:

@@ -17,17 +17,22 @@ FILES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*
 
 #: Rooms by floor, the ground first, each with the rooms that it may import. A room is a folder or
 #: a file of the package; "__init__" stands for the public names of the package.
-GROUND = {"exceptions", "typing", "generators", "fingerprints"}
-MAY_IMPORT: dict[str, set[str]] = {room: set() for room in sorted(GROUND)}
+MAY_IMPORT: dict[str, set[str]] = {
+    room: set() for room in ("exceptions", "generators", "progress", "typing", "wording")
+}
+MAY_IMPORT["atomic"] = {"typing"}
+MAY_IMPORT["fingerprints"] = {"exceptions", "typing"}
+GROUND = set(MAY_IMPORT)
 MAY_IMPORT["soft_metrics"] = GROUND
 MAY_IMPORT["losses"] = GROUND | {"soft_metrics"}
 for leaf in ("sampling", "augmentation", "networks", "images", "displays"):
     MAY_IMPORT[leaf] = GROUND
 MAY_IMPORT["datasets"] = GROUND | {"images"}
 MAY_IMPORT["training"] = GROUND | {"losses", "sampling", "augmentation", "networks"}
-MAY_IMPORT["classifiers"] = MAY_IMPORT["training"] | {"images", "training"}
+MAY_IMPORT["callbacks"] = GROUND | {"training"}
+MAY_IMPORT["classifiers"] = MAY_IMPORT["training"] | {"images", "training", "callbacks"}
 MAY_IMPORT["study"] = MAY_IMPORT["classifiers"] | {"classifiers", "datasets", "displays"}
-MAY_IMPORT["__main__"] = MAY_IMPORT["study"] - {"training", "displays"}
+MAY_IMPORT["__main__"] = MAY_IMPORT["study"] - {"training", "callbacks", "displays"}
 MAY_IMPORT["options"] = GROUND | {"datasets"}
 MAY_IMPORT["__main__"] |= {"__init__", "options", "study"}
 MAY_IMPORT["__init__"] = MAY_IMPORT["study"] | {"study"}

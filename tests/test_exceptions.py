@@ -5,7 +5,7 @@ import pickle
 
 import pytest
 
-from skimbal.exceptions import ParameterError, import_optional
+from skimbal.exceptions import ParameterError, import_optional, warn_caller
 
 
 @pytest.mark.parametrize("got", [3, "text", (number for number in ()), lambda: 0], ids=str)
@@ -22,3 +22,13 @@ def test_a_package_that_cannot_be_imported_is_not_called_missing(tmp_path, monke
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ImportError, match=r"installed .*built for another torch.*skimbal\[io\]"):
         import_optional("broken_extension", "ImageFiles", "io")
+
+
+def test_a_warning_points_at_the_line_of_the_user():
+    frames = {"__name__": "skimbal.inner", "warn_caller": warn_caller}
+    exec("def inner():\n    warn_caller('full', RuntimeWarning)\n", frames)
+    exec("def outer():\n    inner()\n", frames | {"__name__": "skorch.net"}, frames)
+    for call in (frames["inner"], lambda: warn_caller("full", RuntimeWarning)):
+        with pytest.warns(RuntimeWarning, match="full") as caught:
+            call()
+        assert caught[0].filename == __file__

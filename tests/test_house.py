@@ -55,6 +55,7 @@ TESTS = Path(__file__).parent
 #: Underscored names of other packages, and protocols of scikit-learn and IPython.
 NOT_OURS = {
     "_compiled_call_impl",
+    "_get_font",
     "_n_features_out",
     "_repr_html_",
     "_forward_hooks",

@@ -82,7 +82,7 @@ def test_mr_volumes(rng):
         )
     lines[3] = lines[3].replace("healthy", "")
     Path("mr/labels.csv").write_text("\n".join(lines))
-    with pytest.warns(UserWarning, match="skipped 1 files or rows"):
+    with pytest.warns(UserWarning, match="skipped 1 file or row"):
         names = run_example("MR volumes")
     assert len(names["data"].skipped) == 1
     assert names["data"].X.shape == (19, 8, 8, 8)

@@ -1221,3 +1221,21 @@ def test_no_estimator_check_is_left_out(sampler):
     assert of_nd == [name_of(check) for _, check in checks_of(sampler)]
     assert {"check_samplers_fit_resample", "check_samplers_preserve_dtype"} <= set(of_nd)
     assert {"check_fit2d_1feature", "check_estimators_pickle"} <= set(of_nd)
+
+
+@pytest.mark.parametrize(
+    ("sampler", "words"),
+    [
+        (SMOTE(), r"^sampler__k_neighbors must be less than .*, 3 for class 'rare'; got 5\."),
+        (ADASYN(), r"^sampler__n_neighbors must be less than .*, 3 for class 'rare'; got 5\."),
+        (BorderlineSMOTE(), r"^sampler__k_neighbors must be .*, 3 for class 'rare'; got 5\."),
+        (NearMiss(n_neighbors=5), r"^sampler__n_neighbors must be .*'rare'; got 5\."),
+        (SMOTEENN(), r"^sampler must be a sampler for 3 rows of class 'rare'; got SMOTEENN"),
+    ],
+    ids=repr,
+)
+def test_a_class_with_fewer_rows_than_neighbours(sampler, words):
+    X = np.random.default_rng(0).integers(0, 255, (20, 4, 4), dtype=np.uint8)
+    y = np.array(["usual"] * 17 + ["rare"] * 3)
+    with pytest.raises(ParameterError, match=words):
+        NDSampler(sampler).fit_resample(X, y)

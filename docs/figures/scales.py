@@ -49,4 +49,4 @@ with tempfile.TemporaryDirectory() as folder:
             ax.set(xticks=[], yticks=[], xlabel=f"{image.min():,.5g} to {image.max():,.5g}")
             ax.grid(False)
         column[0].set_title(f"{title}\nas stored")
-        column[1].set_title(f"intensity={rule!r}")
+        column[1].set_title(f"intensity=\n{rule!r}")

@@ -71,7 +71,7 @@ class RandomFlip(RandomChange):
             )
         wanted = torch.zeros(n_axes, dtype=torch.bool)
         wanted[list(axes)] = True
-        return (torch.rand(len(images), n_axes) < self.p) & wanted
+        return (torch.rand(len(images), n_axes, dtype=torch.float32) < self.p) & wanted
 
     def change(self, images: Tensor, draw: Tensor) -> Tensor:
         """Mirror images of shape (n, c, ...)."""

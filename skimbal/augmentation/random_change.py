@@ -49,7 +49,7 @@ class RandomOfSome(RandomChange):
 
     def draw(self, images: Tensor) -> Tensor:
         """Draw the parameters of each image: NaN if the image stays as it is."""
-        chosen = torch.rand(len(images)) < self.p
+        chosen = torch.rand(len(images), dtype=torch.float32) < self.p
         # For all images, so that later draws do not depend on the number of changed images.
         draw = self.draw_each(images)
         draw[~chosen] = torch.nan
@@ -149,6 +149,11 @@ def alike(step: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
     images : Tensor of shape (n, c, ...)
         Changed images. The generators are in the state after a single image.
 
+    Raises
+    ------
+    ValueError
+        If another callable makes two images of the first image from the same generators.
+
     Examples
     --------
     >>> import torch
@@ -166,9 +171,17 @@ def alike(step: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
         draw = step.draw(images[:1])
         return step.change(images, draw.expand(len(images), *draw.shape[1:]))
     states, changed = generator_states(images.device), []
+    # A copy, as a callable may change the image in its place.
+    first = step(images[:1].clone())
     for row in range(len(images)):
         restore(states, images.device)
         changed.append(step(images[row : row + 1]))
+    if len(changed) and not torch.allclose(first, changed[0], rtol=1e-3, equal_nan=True):
+        raise ValueError(
+            "augment must make the same image from the same state of the generators of torch, "
+            f"numpy and python in several passes; got two images of one from {step!r}. Let it draw "
+            "from these generators, or set n_tta=1."
+        )
     return torch.cat(changed)
 
 

@@ -1,6 +1,5 @@
 """The net of a fit, put together from the parameters."""
 
-import copy
 import functools
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -27,6 +26,7 @@ from skimbal.training import (
     EpochProgress,
     ImageDataset,
     IncompleteBatches,
+    PixelSample,
     StandardizedModule,
     TrainingNet,
     TrainIterator,
@@ -218,7 +218,7 @@ def _module_factory(
     factory = plan.settings.module
     spatial_shape = tuple(plan.crop_size or data.sample_shape[1:])
     if isinstance(factory, NetworkSpec):
-        pixels = pixel_range(data, _n_workers(options)) if factory.needs_pixel_range else None
+        pixels = _pixel_range(data, dtype, options) if factory.needs_pixel_range else None
         factory = functools.partial(_build, factory, spatial_shape, pixels)
     elif isinstance(factory, str):
         factory = functools.partial(BUILT_IN[factory], spatial_shape=spatial_shape)
@@ -261,17 +261,32 @@ def _statistics(
     data: ImageDataset, dtype: torch.dtype, options: dict[str, Any]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return mean and standard deviation of each channel, within the range of the dtype."""
+    sample = PixelSample(data)
     try:
-        mean, std = channel_statistics(data, _n_workers(options))
+        mean, std = channel_statistics(data, _n_workers(options), sample)
     except ParameterError as error:
         raise error.within("iterator_train") from None
-    if not np.abs([mean, std]).max() <= torch.finfo(dtype).max:
+    is_large = ~(np.maximum(np.abs(mean), std) <= torch.finfo(dtype).max)
+    if is_large.any():
         raise ValueError(
             "the pixels of X must have a mean and a standard deviation within the range of "
-            f"{dtype}; got pixels that are too large to be standardised. Scale X down, or change "
-            "dtype."
+            f"{dtype}; got pixels that are too large to be standardised, such as "
+            f"{sample.extreme(int(is_large.argmax()))}. Scale X down, replace such pixels, or "
+            "change dtype."
         )
+    sample.check(mean, std, dtype)
     return mean, std
+
+
+def _pixel_range(data: ImageDataset, dtype: torch.dtype, options: dict[str, Any]) -> PixelRange:
+    """Return the least and the greatest pixel, between which the images differ."""
+    sample = PixelSample(data)
+    pixels = pixel_range(data, _n_workers(options), sample)
+    # The networks that scale pixels by their range go on to a standard deviation of about 1 / 4.
+    width = (pixels.high - pixels.low) / 4 or 1.0
+    n_channels = data.sample_shape[0]
+    sample.check(np.full(n_channels, pixels.low), np.full(n_channels, width), dtype)
+    return pixels
 
 
 def _net_options(
@@ -301,7 +316,8 @@ def _schedule(estimator: CNNClassifier, plan: Plan) -> str | None:
 
 
 def _callbacks(estimator: CNNClassifier, plan: Plan) -> list[object]:
-    callbacks: list[object] = copy.deepcopy(list(estimator.callbacks or ()))
+    """Return the callbacks of the user themselves, which can be read after the fit, and ours."""
+    callbacks: list[object] = list(estimator.callbacks or ())
     if estimator.verbose == 1 and plan.is_whole:
         callbacks.append(("progress", EpochProgress(plan.n_epochs)))
     if estimator.verbose and plan.loss.suffers_from_small_batches:

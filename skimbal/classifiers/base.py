@@ -1,7 +1,7 @@
 """The parameters and public methods of the classifiers."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, ClassVar, Self, TypeVar
 
 import numpy as np
@@ -19,6 +19,7 @@ from skorch.history import History
 
 from skimbal.augmentation import AugmentSpec, get_augmentation
 from skimbal.classifiers.assembly import NewNet, Plan, SameNet, WarmNet, prepare_net
+from skimbal.classifiers.cloning import clone_callbacks, joined_with_net, parted_from_net
 from skimbal.classifiers.inputs import (
     check_class_argument,
     check_images,
@@ -33,6 +34,7 @@ from skimbal.classifiers.parameters import (
     check_parameters,
     listing_auto,
 )
+from skimbal.classifiers.resuming import prepare_resumption
 from skimbal.classifiers.settings import resolve
 from skimbal.classifiers.splitting import split_rows
 from skimbal.classifiers.trials import (
@@ -59,8 +61,11 @@ from skimbal.training import (
     draw_seed,
     isolated_random_state,
     join,
+    log_softmax,
+    plain_torch,
     release_memory,
     softmax,
+    trainable_torch,
 )
 from skimbal.typing import ArrayLike, ClassWeight, ImagesLike, RandomState, Splitter
 
@@ -210,13 +215,16 @@ class BaseCNNClassifier(
         same. For a loss that is not a mean over rows, this costs a second forward pass. A loss
         module that is a mean over rows says so by an attribute ``mean_over_rows = True``.
     callbacks : list of skorch callbacks or (str, callback) pairs, default=None
-        Run during training, in encoded labels. Parameters of named callbacks are set as
+        Run during training, in encoded labels. Your instances run and can be read after ``fit``.
+        Clones, such as those of a cross-validation, have callbacks of their own. In place of an
+        instance, a class makes one in every fit. A callback that raises ``KeyboardInterrupt`` ends
+        the training, and ``fit`` returns. Parameters of named callbacks are set as
         ``net__callbacks__name__parameter``.
     warm_start : bool, default=False
         Whether ``fit`` goes on from the weights of the previous fit.
     random_state : int, RandomState instance or None, default=None
-        Seed of weights, batches and splits. The same seed gives the same result, bit for bit, on
-        the CPU.
+        Seed of weights, batches and splits. The same seed gives the same result on the same
+        machine with the same number of threads, bit for bit on the CPU.
     net : dict, default=None
         Further arguments of the skorch net, such as ``{"optimizer__weight_decay": 1e-4}``. A
         search sets them as ``net__optimizer__weight_decay``.
@@ -236,9 +244,9 @@ class BaseCNNClassifier(
         Whether the processes that ``accelerate launch`` or ``torchrun`` has started train one
         classifier together, each with its part of every batch. Needs the extra ``distributed``
         or a process group of torch. A script that runs alone trains alone.
-    verbose : int, default=0
-        0 is silent, 1 shows a progress bar over the epochs, 2 a table with a line per epoch. Both
-        begin with a line of the values that ``"auto"`` has taken.
+    verbose : int or bool, default=0
+        0 and False are silent, 1 and True show a progress bar over the epochs, 2 shows a table with
+        a line per epoch. Both begin with a line of the values that ``"auto"`` has taken.
 
     Attributes
     ----------
@@ -346,7 +354,7 @@ class BaseCNNClassifier(
         dtype: str = "auto",
         compile: bool = False,
         distributed: bool = False,
-        verbose: int = 0,
+        verbose: int | bool = 0,
     ) -> None:
         self.loss = loss
         self.logit_adjustment = logit_adjustment
@@ -432,6 +440,24 @@ class BaseCNNClassifier(
             self.net = {**(self.net or {}), **of_net}
         return self
 
+    def __sklearn_clone__(self) -> Self:
+        """Return a new classifier with the same parameters and callbacks of its own."""
+        names = {"callbacks", "net"} & set(self._get_param_names())
+        bare = object.__new__(type(self))  # whose callbacks scikit-learn cannot always clone
+        bare.__dict__.update(vars(self) | dict.fromkeys(names))
+        cloned: Self = super(BaseCNNClassifier, bare).__sklearn_clone__()
+        for name in names:
+            setattr(cloned, name, clone_callbacks(getattr(self, name)))
+        return cloned
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the state, with the callbacks that run in ``net_`` in one place."""
+        return parted_from_net(super().__getstate__())
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Restore the state. The callbacks that run in ``net_`` are those of ``callbacks``."""
+        super().__setstate__(joined_with_net(state))
+
     def __sklearn_tags__(self) -> Tags:
         """Return the abilities: rows as well as images, and the dtypes that are kept."""
         tags = super().__sklearn_tags__()
@@ -500,7 +526,11 @@ class BaseCNNClassifier(
             If batches are too small to hold every class and loss or sampler needs every class, or
             if a splitter or callable as ``train_split`` puts groups on both sides.
         """
-        with _rolled_back_on_error(self), listing_auto(self, "augment", "sampler"):
+        with (
+            trainable_torch(),
+            _rolled_back_on_error(self),
+            listing_auto(self, "augment", "sampler"),
+        ):
             check_constraints(self, ["warm_start"])
             goes_on = self.warm_start and hasattr(self, "net_")
             start = WarmNet(**self._past()) if goes_on else NewNet()
@@ -550,7 +580,11 @@ class BaseCNNClassifier(
         sklearn.exceptions.ConvergenceWarning
             If all steps of the call were skipped with ``dtype="float16"``.
         """
-        with _rolled_back_on_error(self), listing_auto(self, "augment", "sampler"):
+        with (
+            trainable_torch(),
+            _rolled_back_on_error(self),
+            listing_auto(self, "augment", "sampler"),
+        ):
             if hasattr(self, "net_"):
                 check_class_argument(classes, self.classes_)
                 start: NewNet = SameNet(**self._past(), class_mass=self._class_mass)
@@ -594,6 +628,22 @@ class BaseCNNClassifier(
             class weights, ``logit_adjustment=1``) they are probabilities in a balanced population.
         """
         return self._predict(X, softmax)
+
+    def predict_log_proba(self, X: ImagesLike) -> np.ndarray:
+        """Compute the logarithm of the probability of each class.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            Images or rows, as for ``fit``.
+
+        Returns
+        -------
+        log_proba : ndarray of shape (n_samples, n_classes)
+            Natural logarithms, dimensionless, in the order of ``classes_``. They are computed from
+            the logits, so they are finite and exact where ``predict_proba`` underflows to 0.
+        """
+        return self._predict(X, log_softmax)
 
     def predict(self, X: ImagesLike) -> np.ndarray:
         """Predict the most probable class.
@@ -703,7 +753,7 @@ class BaseCNNClassifier(
     @property
     def n_steps_(self) -> int:
         """Number of steps that the present history covers."""
-        return int(sum(self.net_.history[:, "train_batch_count"])) if self.n_epochs_ else 0
+        return sum(row.get("train_batch_count", 0) for row in self.net_.history)
 
     @property
     def batch_size_(self) -> int:
@@ -744,11 +794,11 @@ class BaseCNNClassifier(
         rows = check_rows(self, X, y, sample_weight, groups, labels=start.labels, reset=is_first)
         crop_size = check_crop_size(self, rows.data.sample_shape)
         seed = draw_seed(self.random_state) if start.seed is None else start.seed
+        seed, resumption = prepare_resumption(self, whole, rows, start, seed, processes)
         self._seed, n_epochs = processes.broadcast((seed, start.n_epochs))
-        state = np.random.SeedSequence([self._seed, n_epochs]).generate_state(2)
-        torch_seed, split_seed = (int(number) for number in state)
+        torch_seed, split_seed = np.random.SeedSequence([self._seed, n_epochs]).generate_state(2)
 
-        train, valid = split_rows(self, rows, split_seed)
+        train, valid = split_rows(self, rows, int(split_seed))
         mass = train.class_mass + start.class_mass
         loss = get_loss(self.loss, mass)
         train, valid = weighted_by_class(self.class_weight, train, valid, mass)
@@ -766,7 +816,7 @@ class BaseCNNClassifier(
         processes.check_same(lambda: (*numbers, train.checksum, valid and valid.checksum))
 
         plan = Plan(train, loss, crop_size, augmentation, settings, device, whole, n_epochs)
-        with _undisturbed(torch_seed, device):
+        with isolated_random_state(int(torch_seed), device):
             net = prepare_net(self, start, plan)
             self._passes(net)  # which may be refused
             # Set before training, so that an interrupted fit leaves the epochs so far.
@@ -776,8 +826,8 @@ class BaseCNNClassifier(
                 print(f"{type(self).__name__}: {settings}")
             self._epochs_before = net.epochs_before_
             valid_data = None if valid is None else valid.data
-            with _explained_out_of_memory(self):
-                net.train_epochs(train.data, valid_data, plan.n_epochs, processes)
+            with _explained_out_of_memory(self), resumption or nullcontext():
+                net.train_epochs(train.data, valid_data, plan.n_epochs, processes, resumption)
         judge_training(net, whole)
         return self
 
@@ -824,7 +874,7 @@ class BaseCNNClassifier(
     ) -> np.ndarray:
         images, shape = check_images(self, X, reset=False)
         data = ImageDataset(images, sample_shape=shape)
-        with _explained_out_of_memory(self):
+        with plain_torch(), _explained_out_of_memory(self):
             if seed is None and self.net_.iterator_valid is BlockIterator:
                 return compute(data)
             # A foreign iterator, such as a DataLoader, may draw random numbers.
@@ -843,13 +893,6 @@ def _rolled_back_on_error(estimator: BaseCNNClassifier) -> Iterator[None]:
             estimator.__dict__.clear()
             estimator.__dict__.update(before)
         raise
-
-
-@contextmanager
-def _undisturbed(seed: int, device: str) -> Iterator[None]:
-    """Give a fit its own random numbers, and gradients where they are off."""
-    with isolated_random_state(seed, device), torch.inference_mode(False), torch.enable_grad():
-        yield
 
 
 @contextmanager

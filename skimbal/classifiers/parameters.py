@@ -84,7 +84,7 @@ class CNNClassifier(Protocol):
     dtype: str
     compile: bool
     distributed: bool
-    verbose: int
+    verbose: int | bool
 
 
 class _AtLeast(Interval):  # type: ignore[misc]
@@ -155,7 +155,7 @@ CONSTRAINTS: dict[str, list[object]] = {
     "dtype": [_OneOf({"auto": None, **DTYPES}.keys())],
     "compile": ["boolean"],
     "distributed": ["boolean"],
-    "verbose": [_AtLeast(Integral, 0)],
+    "verbose": ["boolean", _AtLeast(Integral, 0)],
 }
 #: Constraints whose words differ from the words of scikit-learn.
 _WORDS: dict[object, str] = {

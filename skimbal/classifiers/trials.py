@@ -13,7 +13,7 @@ from skimbal.classifiers.inputs import Rows
 from skimbal.classifiers.parameters import CNNClassifier, find_optimizer, is_auto
 from skimbal.classifiers.settings import Settings, find_alpha
 from skimbal.exceptions import CollapseWarning, ParameterError
-from skimbal.generators import generator_states, restore
+from skimbal.generators import GeneratorStates, generator_states, restore
 from skimbal.losses import MixedLoss, ModuleLoss
 from skimbal.sampling import Strategy
 from skimbal.training import (
@@ -24,6 +24,7 @@ from skimbal.training import (
     isolated_random_state,
     takes_several_gradients,
 )
+from skimbal.typing import is_integer
 
 __all__ = [
     "check_loss",
@@ -107,16 +108,32 @@ def try_augmentation(
             f"{settings.augment!r} in a trial with the first training rows. Change it, or the "
             "range of X."
         )
+    _try_again(estimator, settings, net, images, changed, states)
+
+
+def _try_again(
+    estimator: CNNClassifier,
+    settings: Settings,
+    net: TrainingNet,
+    images: torch.Tensor,
+    changed: torch.Tensor,
+    states: GeneratorStates,
+) -> None:
+    """Refuse an augmentation that cannot repeat its draws where these must be repeated."""
     if estimator.micro_batch_size is not None:
-        restore(states, net.device)
-        again = net.augmented(images)
-        if (changed - again).abs().max() > 1e-3 * changed.abs().max():
-            raise ValueError(
-                "augment must make the same images from the same state of the generators of torch, "
-                f"numpy and python with micro_batch_size={estimator.micro_batch_size}; got other "
-                f"images from {settings.augment!r}. Let it draw from these generators, or set "
-                "micro_batch_size=None."
-            )
+        name, off = "micro_batch_size", "None"
+    elif is_integer(estimator.n_tta) and estimator.n_tta > 1:
+        name, off = "n_tta", "1"
+    else:
+        return
+    restore(states, net.device)
+    again = net.augmented(images)
+    if (changed - again).abs().max() > 1e-3 * changed.abs().max():
+        raise ValueError(
+            "augment must make the same images from the same state of the generators of torch, "
+            f"numpy and python with {name}={getattr(estimator, name)}; got other images from "
+            f"{settings.augment!r}. Let it draw from these generators, or set {name}={off}."
+        )
 
 
 def check_loss(
@@ -285,7 +302,9 @@ def _skipped_steps(net: TrainingNet, is_whole: bool) -> str:
         return ""
     text = f"all {n_steps} steps were skipped, as their scaled gradients overflowed float16"
     if is_whole:
-        raise diverged(net, text)
+        raise diverged(
+            net, text, "Train for more steps (max_epochs), as each skip halves the scale"
+        )
     return f"The network has learned nothing: {text}. The scale is lower in the next call."
 
 

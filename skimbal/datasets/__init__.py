@@ -13,6 +13,7 @@ Every loader returns a :class:`sklearn.utils.Bunch` with
   ``classification_report``.
 - ``ndim``: number of spatial axes, 2 or 3.
 - ``filename``: str, the file or folder that was read, or None for embedded data.
+- ``missing_values``: the parameter of a loader, if it was given.
 - ``name``, ``DESCR``, ``license``, ``citation``: str.
 
 Data without splits have ``X`` and ``y`` in the place of the six arrays, and parts may be missing.

@@ -13,8 +13,9 @@ import numpy as np
 from skimbal.datasets._measuring import Measured
 from skimbal.datasets._screen import format_number
 from skimbal.datasets.copies import spanning
-from skimbal.datasets.labels import near_duplicates
+from skimbal.datasets.labels import Missing
 from skimbal.datasets.splits import SPLITS, check_classes_of_parts
+from skimbal.wording import agree, plural
 
 __all__ = [
     "Finding",
@@ -23,7 +24,6 @@ __all__ = [
     "labels_of_parts",
     "notes_of",
     "order_of_parts",
-    "plural",
 ]
 
 #: A property tells a class if this share of the class has it, and the others almost never.
@@ -75,13 +75,8 @@ class InspectedImages:
         return InspectedImages(*([column[i] for i in rows] for column in columns))
 
 
-def plural(n: int, noun: str, several: str | None = None) -> str:
-    """Write a number and a noun, with its plural if it does not end in s."""
-    return f"{n:,} {noun if n == 1 else several or noun + 's'}"
-
-
 def doubts(
-    images: InspectedImages, copies: list[list[int]], *, is_one_scale: bool
+    images: InspectedImages, copies: list[list[int]], missing: Missing, *, is_one_scale: bool
 ) -> list[Finding]:
     """Return the reasons to doubt scores on these images, the worst first."""
     return [
@@ -90,16 +85,12 @@ def doubts(
         *_classes_of_copies(images, copies),
         *_groups_of_copies(images, copies),
         *_other_copies(images, copies),
-        *(Finding(note[:1].upper() + note[1:]) for note in notes_of(images)),
+        *(Finding(note[:1].upper() + note[1:]) for note in notes_of(images, missing)),
         *_constant_images(images),
         *([] if is_one_scale else _unequal_scales(images)),
         *_doubtful_files(images),
         *_properties_of_classes(images),
     ]
-
-
-def _verb(n: int, singular: str, other: str) -> str:
-    return singular if n == 1 else other
 
 
 def _show(images: InspectedImages, same: list[int], column: Sequence[object] | None = None) -> str:
@@ -124,7 +115,7 @@ def _parts_of_copies(images: InspectedImages, copies: list[list[int]]) -> list[F
         by_parts.setdefault(tuple(sorted(parts, key=order_of_parts)), []).append(same)
     return [
         Finding(
-            f"{plural(len(found), 'picture')} {_verb(len(found), 'is', 'are')} in "
+            f"{plural(len(found), 'picture')} {agree(len(found), 'is', 'are')} in "
             f"{' and in '.join(parts)}. Scores on {parts[-1]} will be too high.",
             tuple(_show(images, same, images.splits) for same in found),
         )
@@ -149,7 +140,7 @@ def _groups_on_both_sides(images: InspectedImages) -> list[Finding]:
             findings.append(
                 Finding(
                     f"{plural(len(shared), 'group')}, such as patients, "
-                    f"{_verb(len(shared), 'is', 'are')} in {one} and in {other}. Scores on "
+                    f"{agree(len(shared), 'is', 'are')} in {one} and in {other}. Scores on "
                     f"{other} will be too high.",
                     tuple(shared),
                 )
@@ -160,7 +151,7 @@ def _groups_on_both_sides(images: InspectedImages) -> list[Finding]:
 def _classes_of_copies(images: InspectedImages, copies: list[list[int]]) -> list[Finding]:
     found = spanning(copies, images.labels.__getitem__)
     text = (
-        f"{plural(len(found), 'picture')} {_verb(len(found), 'has', 'have')} two or more classes."
+        f"{plural(len(found), 'picture')} {agree(len(found), 'has', 'have')} two or more classes."
     )
     places = tuple(_show(images, same, images.labels) for same in found)
     return [Finding(text, places)] if found else []
@@ -169,7 +160,7 @@ def _classes_of_copies(images: InspectedImages, copies: list[list[int]]) -> list
 def _groups_of_copies(images: InspectedImages, copies: list[list[int]]) -> list[Finding]:
     found = spanning(copies, images.groups.__getitem__)
     text = (
-        f"{plural(len(found), 'picture')} {_verb(len(found), 'is', 'are')} in two or more groups, "
+        f"{plural(len(found), 'picture')} {agree(len(found), 'is', 'are')} in two or more groups, "
         "such as patients."
     )
     places = tuple(_show(images, same, images.groups) for same in found)
@@ -185,19 +176,19 @@ def _other_copies(images: InspectedImages, copies: list[list[int]]) -> list[Find
     found = [same for same in copies if same[0] not in named]
     text = (
         f"{plural(len(found), 'other picture' if spread else 'picture')} "
-        f"{_verb(len(found), 'occurs', 'occur')} more than once."
+        f"{agree(len(found), 'occurs', 'occur')} more than once."
     )
     if found and images.groups[found[0][0]] is None:
         text += " A cross-validation may train on one copy and test on another."
     return [Finding(text, tuple(_show(images, same) for same in found))] if found else []
 
 
-def notes_of(images: InspectedImages) -> list[str]:
-    """Return the notes of a loader on names that are spelt alike, and on parts without a class."""
-    notes = near_duplicates(images.labels, "classes")
+def notes_of(images: InspectedImages, missing: Missing) -> list[str]:
+    """Return the notes of a loader on names of classes and groups, and on parts without a class."""
+    notes = missing.notes(images.labels, "classes")
     with suppress(ValueError):  # a loader refuses it
         notes += check_classes_of_parts(labels_of_parts(images), "data")
-    return notes + near_duplicates([group for group in images.groups if group], "groups")
+    return notes + missing.notes([group for group in images.groups if group], "groups")
 
 
 def labels_of_parts(images: InspectedImages) -> dict[str, np.ndarray]:
@@ -214,7 +205,7 @@ def _constant_images(images: InspectedImages) -> list[Finding]:
         for name, image in zip(images.names, images.measured, strict=True)
         if image is not None and image.is_constant
     )
-    text = f"{plural(len(names), 'image')} {_verb(len(names), 'has', 'have')} one value everywhere."
+    text = f"{plural(len(names), 'image')} {agree(len(names), 'has', 'have')} one value everywhere."
     return [Finding(text, names)] if names else []
 
 
@@ -272,7 +263,7 @@ def _properties_of_classes(images: InspectedImages) -> list[Finding]:
                 )
     text = (
         f"{plural(len(places), 'property', 'properties')} of the files "
-        f"{_verb(len(places), 'tells', 'tell')} a class. A network may learn this instead of the "
+        f"{agree(len(places), 'tells', 'tell')} a class. A network may learn this instead of the "
         "picture."
     )
     return [Finding(text, tuple(places))] if places else []

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from skimbal.datasets.labels import Missing
 from skimbal.exceptions import ParameterError
 from skimbal.typing import is_integer
+from skimbal.wording import plural
 
 __all__ = ["ArrayAxes", "Part", "check_groups", "check_labels", "join_groups", "join_labels"]
 
@@ -114,7 +115,9 @@ def check_labels(labels: npt.NDArray[Any], n_images: int, missing: Missing) -> n
             f"{labels.dtype} of shape {labels.shape}."
         )
     if labels.size != n_images:
-        raise ValueError(f"there must be a label for each of {n_images} images; got {labels.size}.")
+        raise ValueError(
+            f"there must be a label for each of {plural(n_images, 'image')}; got {labels.size}."
+        )
     y = _as_text(labels.reshape(-1), "labels")
     _refuse_missing(y, "labels", missing)
     if y.dtype.kind == "f":
@@ -133,8 +136,8 @@ def check_groups(groups: npt.NDArray[Any], n_images: int, missing: Missing) -> n
     """Return numbers or text of shape (n,), and refuse groups that are missing."""
     if groups.size != n_images or groups.shape not in ((n_images,), (n_images, 1)):
         raise ValueError(
-            f"groups must have one entry for each of {n_images} images, shape ({n_images},); got "
-            f"shape {groups.shape}."
+            f"groups must have one entry for each of {plural(n_images, 'image')}, shape "
+            f"({n_images},); got shape {groups.shape}."
         )
     if groups.dtype.kind not in "buifUS":
         raise ValueError(f"groups must be numbers or text, with none missing; got {groups.dtype}.")
@@ -187,5 +190,5 @@ def _refuse_missing(array: npt.NDArray[Any], name: str, missing: Missing) -> Non
             remedy += " If the text is a name here, pass missing_values=[]."
         raise ValueError(
             f"{name} must be numbers or text, with none missing; got {array[lost[0]].item()!r} "
-            f"for {len(lost)} images, the first of them number {lost[0]}. {remedy}"
+            f"for {plural(len(lost), 'image')}, the first of them number {lost[0]}. {remedy}"
         )

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from tabulate import tabulate
 
+from skimbal.datasets.labels import sorted_names
 from skimbal.exceptions import ParameterError
 from skimbal.typing import ArrayLike
 
@@ -75,7 +76,7 @@ class DataCard:
             Name of a split mapped to the groups of its images.
         classes : array-like of shape (n_classes,), default=None
             The labels of all classes, in the order of the card. None is the labels that occur,
-            sorted.
+            sorted, with numbers in text in their order: ``"2"`` before ``"10"``.
         class_names : list of str, default=None
             The names of ``classes``, in their order. None takes the labels themselves.
 
@@ -87,6 +88,8 @@ class DataCard:
         arrays = {split: np.asarray(y) for split, y in labels.items()}
         if classes is None:
             classes = np.unique(np.concatenate(list(arrays.values())))
+            if classes.dtype.kind == "U":
+                classes = np.array(sorted_names(classes.tolist()))
         known = np.asarray(classes).tolist()
         if class_names is not None and len(class_names) != len(known):
             raise ParameterError(

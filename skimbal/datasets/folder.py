@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.utils import Bunch
 
 from skimbal.datasets.card import DataCard
-from skimbal.datasets.labels import Missing, near_duplicates, sorted_names
+from skimbal.datasets.labels import Missing
 from skimbal.datasets.layout import Layout, list_folders, read_layout, refuse_deeper_splits
 from skimbal.datasets.listing import FolderRow, Listing, Reasons, find_repeated
 from skimbal.datasets.splits import (
@@ -23,7 +23,9 @@ from skimbal.datasets.splits import (
 from skimbal.datasets.tables import TableForm, list_table
 from skimbal.exceptions import ParameterError
 from skimbal.images import ImageFiles, ImageOptions, find_images
+from skimbal.images.formats import advice_on
 from skimbal.typing import PathLike
+from skimbal.wording import plural
 
 __all__ = ["list_rows", "load_image_folder"]
 
@@ -74,7 +76,8 @@ def load_image_folder(
     missing_values : collection of str, default=None
         Texts of the table that stand for a missing value, in any case. Empty text always does. None
         is the texts that pandas, R and Excel write, such as NA, NaN, None and NULL. If a class is
-        called ``none``, pass ``[]``.
+        called ``none``, pass ``[]``. Without a table, names of folders that stand for a missing
+        label. With None, all folders are classes.
     encoding : str, default=None
         Encoding of the table, such as ``"cp1252"``. None is UTF-8. A mark of UTF-8, UTF-16 or
         UTF-32 at the beginning of the file counts more.
@@ -113,9 +116,10 @@ def load_image_folder(
     Warns
     -----
     UserWarning
-        If files or rows are skipped, if names of classes or groups are spelt nearly alike, if a
-        part has no image of a class, if absolute paths lead out of ``root``, if a split is not
-        asked for, or if all folders of classes hold folders of the same names.
+        If files or rows are skipped, if names of classes or groups are spelt nearly alike or may
+        stand for a missing value (``-``, ``unknown`` or the code -9, unless ``missing_values`` is
+        given), if a part has no image of a class, if absolute paths lead out of ``root``, if a
+        split is not asked for, or if all folders of classes hold folders of the same names.
 
     Examples
     --------
@@ -164,11 +168,15 @@ def load_image_folder(
         raise ValueError(f"{root} must hold images with labels; got none.")
     X = ImageFiles([row.path for row in listing.rows], on_error=on_error, **options)
     rows = [listing.rows[i] for i in X.kept]
-    data, notes = _bunch_of_rows(X, rows, root, has_groups=group_column is not None)
+    data, notes = _bunch_of_rows(
+        X, rows, root, Missing(missing_values), has_groups=group_column is not None
+    )
     for note in (*listing.notes, *notes):
         warnings.warn(f"{root}: {note}", UserWarning, stacklevel=2)
     data.skipped = {**listing.unusable, **X.skipped}
     data.filename, data.name = str(root), root.resolve().name
+    if missing_values is not None:
+        data.missing_values = missing_values
     data.license = data.citation = "not stated in the folder"
     data.DESCR = f"{data.name}: {data.card}\nSource: {root}\n"
     return data
@@ -186,15 +194,16 @@ def list_rows(
 ) -> Listing:
     """Return a row for each image with a label, the reasons against other files, and notes."""
     check_split_names(splits)
+    missing = Missing(missing_values)
     if labels is not None:
-        form = TableForm(columns, Missing(missing_values), splits, encoding)
+        form = TableForm(columns, missing, splits, encoding)
         return list_table(root, Path(labels), form, any_file=any_file)
-    of_tables = {**columns, "missing_values": missing_values, "encoding": encoding}
-    for name in ("group_column", "split_column", "missing_values", "encoding"):
+    of_tables = {**columns, "encoding": encoding}
+    for name in ("group_column", "split_column", "encoding"):
         if of_tables[name] is not None:
             remedy = "It is about a table. Give the table as labels=."
             raise ParameterError(name, "None without a table", of_tables[name], remedy)
-    return _list_folders(root, splits, any_file)
+    return _list_folders(root, splits, missing, any_file)
 
 
 def _refuse_or_warn(unusable: Reasons, root: Path, on_error: str) -> None:
@@ -208,15 +217,15 @@ def _refuse_or_warn(unusable: Reasons, root: Path, on_error: str) -> None:
             "on_error='skip' to leave them out."
         )
     warnings.warn(
-        f"skipped {len(unusable)} files or rows, the first of them is {place}: {reason}. The "
-        "attribute skipped of the result lists them.",
+        f"skipped {plural(len(unusable), 'file or row', 'files or rows')}, the first of them is "
+        f"{place}: {reason}. The attribute skipped of the result lists them.",
         UserWarning,
         stacklevel=3,
     )
 
 
 def _bunch_of_rows(
-    X: ImageFiles, rows: list[FolderRow], root: Path, has_groups: bool
+    X: ImageFiles, rows: list[FolderRow], root: Path, missing: Missing, has_groups: bool
 ) -> tuple[Bunch, list[str]]:
     """Put images, labels and groups under their keys, for each part of a split, with notes."""
     # In the order of np.unique and of the classes_ of a classifier. The card counts by number.
@@ -232,7 +241,7 @@ def _bunch_of_rows(
     # Keys end with the name of the part. Rows without a split are one part without a name.
     of_split = np.array([row.split or "" for row in rows])
     parts = {name: np.flatnonzero(of_split == name) for name in ("", *SPLITS) if name in of_split}
-    notes = near_duplicates(target_names, "classes")
+    notes = missing.notes(target_names, "classes")
     data = Bunch(target_names=target_names, classes=np.array(target_names), ndim=X.n_spatial)
     for name, part in parts.items():
         data[split_key("X", name)], data[split_key("y", name)] = X[part], y[part]
@@ -240,7 +249,7 @@ def _bunch_of_rows(
             data[split_key("groups", name)] = groups[part]
     notes += check_classes_of_parts({name: y[part] for name, part in parts.items()}, str(root))
     if groups is not None:
-        notes += near_duplicates(groups.tolist(), "groups")
+        notes += missing.notes(groups.tolist(), "groups")
     data.card = DataCard.from_labels(
         {name or "all": y[part] for name, part in parts.items()},
         image_shape=X.shape[1:],
@@ -248,12 +257,13 @@ def _bunch_of_rows(
         groups=None
         if groups is None
         else {name or "all": groups[part] for name, part in parts.items()},
-        classes=sorted_names(target_names),
     )
     return data, notes
 
 
-def _list_folders(root: Path, splits: SplitNames | None, any_file: bool) -> Listing:
+def _list_folders(
+    root: Path, splits: SplitNames | None, missing: Missing, any_file: bool
+) -> Listing:
     """Return the images in the folders of classes, and the reasons against others."""
     layout = read_layout(root, splits)
     depth = layout.depth
@@ -267,13 +277,21 @@ def _list_folders(root: Path, splits: SplitNames | None, any_file: bool) -> List
         path, parts = str(root / name), Path(name).parts
         if len(parts) <= depth:
             unusable[path] = "an image without a label, as it lies in no class's folder"
-        elif (read := layout.read(parts)) is not None:
+        elif (read := layout.read(parts)) is None:
+            continue
+        elif missing.is_stated and read[0] in missing:
+            reason = f"an image without a label, as {read[0]!r} stands for a missing value"
+            unusable[path] = reason
+        else:
             rows.append(FolderRow(path, read[0], None, read[1], path))
     for name in others:
         if os.path.islink(root / name) and not os.path.exists(root / name):
             unusable[str(root / name)] = "a link that leads nowhere"
         elif len(Path(name).parts) > depth:  # notes may lie beside the folders of the classes
-            unusable[str(root / name)] = "a file that is not an image, by its extension"
+            advice = advice_on(name)
+            unusable[str(root / name)] = "a file that is not an image, by its extension" + (
+                f". {advice}" if advice else ""
+            )
     unusable |= _empty_folders(root, layout, {*images, *others})
     repeated = find_repeated(rows)
     rows = [row for row in rows if row.place not in repeated]
@@ -289,6 +307,8 @@ def _empty_folders(root: Path, layout: Layout, names: set[str]) -> Reasons:
         kind = "part" if level == layout.split_level else "class"
         for folder in folders:
             if str(folder) not in filled:
-                reasons[str(root / folder)] = f"the folder of a {kind} without an image"
+                is_link = os.path.islink(root / folder)
+                of_link = f", a link to {os.path.realpath(root / folder)}" if is_link else ""
+                reasons[str(root / folder)] = f"the folder of a {kind} without an image{of_link}"
         folders = [f / name for f in folders for name in list_folders(root / f)]
     return reasons

@@ -15,7 +15,6 @@ from typing import Any, Unpack, cast
 import numpy as np
 from sklearn.utils import Bunch
 from tabulate import tabulate
-from tqdm.auto import tqdm
 
 from skimbal.datasets._findings import (
     Finding,
@@ -24,21 +23,22 @@ from skimbal.datasets._findings import (
     labels_of_parts,
     notes_of,
     order_of_parts,
-    plural,
 )
 from skimbal.datasets._measuring import N_SAMPLED, Measured, PixelKind, measure, pixel_kinds
 from skimbal.datasets._screen import draw_bars, format_number, listed, printable, trim_rows
 from skimbal.datasets.card import DataCard
 from skimbal.datasets.copies import find_copies
 from skimbal.datasets.folder import list_rows, load_image_folder
-from skimbal.datasets.labels import sorted_names
+from skimbal.datasets.labels import Missing, sorted_names
 from skimbal.datasets.listing import FolderRow, Reasons
 from skimbal.datasets.splits import SplitNames, check_classes_of_parts, split_key
 from skimbal.exceptions import ParameterError
 from skimbal.images import DecodedImage, ImageFiles, ImageOptions, ReadRequest
 from skimbal.images.axes import with_channels_first
 from skimbal.images.formats import format_name, read_image
+from skimbal.progress import Bar
 from skimbal.typing import PathLike
+from skimbal.wording import agree, plural
 
 __all__ = ["DataInspection", "Finding", "PixelKind", "inspect_data", "inspect_folder"]
 
@@ -172,7 +172,9 @@ class DataInspection:
 # Making an inspection ------------------------------------------------------------------------
 
 
-def inspect_data(data: Bunch, *, headers_only: bool = False, verbose: int = 0) -> DataInspection:
+def inspect_data(
+    data: Bunch, *, headers_only: bool = False, verbose: int | bool = 0
+) -> DataInspection:
     """Inspect the data of a loader: sizes, ranges, classes, copies, leaks.
 
     Parameters
@@ -183,8 +185,8 @@ def inspect_data(data: Bunch, *, headers_only: bool = False, verbose: int = 0) -
     headers_only : bool, default=False
         Whether only the headers of files are read, which is fast. Ranges, copies and damaged files
         are not known then.
-    verbose : int, default=0
-        1 shows a progress bar on a terminal, 0 none.
+    verbose : int or bool, default=0
+        1 and True show a progress bar on a terminal, 0 and False none.
 
     Returns
     -------
@@ -226,6 +228,7 @@ def inspect_data(data: Bunch, *, headers_only: bool = False, verbose: int = 0) -
         license=str(data.get("license") or ""),
         refusals=_set_aside({}, unreadable, Path()),
         doubts_before=[],
+        missing=Missing(data.get("missing_values")),
         is_one_scale=options.get("intensity") is not None,
         remarks=[],
         of_readers=of_readers,
@@ -249,7 +252,7 @@ def inspect_folder(
     encoding: str | None = None,
     on_error: str = "raise",
     headers_only: bool = False,
-    verbose: int = 0,
+    verbose: int | bool = 0,
     **options: Unpack[ImageOptions],
 ) -> DataInspection:
     """Inspect a folder of image files, also if it would be refused.
@@ -269,8 +272,8 @@ encoding : object
     headers_only : bool, default=False
         Whether only the headers of files are read, which is fast. Ranges, copies and damaged files
         are not known then.
-    verbose : int, default=0
-        1 shows a progress bar on a terminal, 0 none.
+    verbose : int or bool, default=0
+        1 and True show a progress bar on a terminal, 0 and False none.
     **options : dict
         Parameters of :class:`~skimbal.images.ImageFiles`.
 
@@ -306,7 +309,7 @@ encoding : object
     >>> inspection.loads, inspection.sizes, inspection.copies
     (False, {(8, 8): 2, (9, 9): 1}, [('healthy/1.npy', 'healthy/2.npy')])
     """
-    root = Path(root)
+    root, missing = Path(root), Missing(missing_values)
     if not root.is_dir():
         raise FileNotFoundError(f"root must be a folder that exists; got {root}.")
     columns: dict[str, Any] = {
@@ -338,8 +341,9 @@ encoding : object
         refusals=refusals,
         # A loader that skips says how many files it has skipped.
         doubts_before=[f._replace(text=f"Skipped: {f.text}") for f in found] if skips else [],
+        missing=missing,
         is_one_scale=options.get("intensity") is not None,
-        remarks=[*notes, *_remarks_of_loader(remarks, images, of_readers, notes)],
+        remarks=[*notes, *_remarks_of_loader(remarks, images, of_readers, notes, missing)],
         of_readers=of_readers,
         unreadable=unreadable,
         class_names=sorted_names(images.labels) if data is None else _class_names(data),
@@ -360,11 +364,15 @@ def _try(load: Callable[[], Bunch]) -> tuple[Bunch | None, ValueError | OSError 
 
 
 def _remarks_of_loader(
-    texts: list[str], images: InspectedImages, of_readers: list[str], notes: list[str]
+    texts: list[str],
+    images: InspectedImages,
+    of_readers: list[str],
+    notes: list[str],
+    missing: Missing,
 ) -> list[str]:
     """Return the warnings of a loader that an inspection does not find itself."""
     doubtful = {image.doubt for image in images.measured if image is not None and image.doubt}
-    known = {*doubtful, *notes, *notes_of(images), "skipped"}
+    known = {*doubtful, *notes, *notes_of(images, missing), "skipped"}
     return [
         text for text in texts if text not in of_readers and not any(part in text for part in known)
     ]
@@ -565,7 +573,11 @@ def _read_arrays(
 
 
 def _read_files(
-    rows: Sequence[FolderRow], root: Path, options: ImageOptions, headers_only: bool, verbose: int
+    rows: Sequence[FolderRow],
+    root: Path,
+    options: ImageOptions,
+    headers_only: bool,
+    verbose: int | bool,
 ) -> tuple[InspectedImages, dict[str, str], list[str]]:
     """Measure files. Return them, the unreadable files with reasons, and warnings of readers."""
     n_sampled, reader = _n_sampled(len(rows)), options.get("reader")
@@ -595,7 +607,7 @@ def _read_files(
         warnings.simplefilter("always")
         # Without a terminal, the bar is not shown.
         disable = None if verbose else True
-        looks = list(tqdm(pool.map(look, rows), total=len(rows), disable=disable, unit="file"))
+        looks = list(Bar(pool.map(look, rows), total=len(rows), disable=disable, unit="file"))
     names = [_relative(row.path, root) for row in rows]
     unreadable: Reasons = {}
     measured: list[Measured | None] = []
@@ -659,6 +671,7 @@ def _assemble(
     license: str,
     refusals: list[Finding],
     doubts_before: list[Finding],
+    missing: Missing,
     is_one_scale: bool,
     remarks: list[str],
     of_readers: list[str],
@@ -683,7 +696,7 @@ def _assemble(
         warnings=[
             *doubts_before,
             *(Finding(" ".join(text.split())) for text in dict.fromkeys(remarks)),
-            *doubts(images, copies, is_one_scale=is_one_scale),
+            *doubts(images, copies, missing, is_one_scale=is_one_scale),
             *_warnings_of_readers(of_readers),
         ],
         formats=dict(Counter(formats).most_common()),
@@ -744,23 +757,26 @@ def _verdict(
         n = len(inspection.refusals)
         lines.append("REFUSED" if n == 1 else f"REFUSED, for {n} reasons")
         for i, finding in enumerate(inspection.refusals, 1):
-            lines += listed(_worded(finding, word), finding.places, width=width, mark=f"  {i}. ")
+            lines += listed(*_worded(finding, word), width=width, mark=f"  {i}. ")
     else:
         read = "Pixels were not read." if inspection.headers_only else "All images can be read."
         n_skipped = len(inspection.unreadable)
-        are = "is" if n_skipped == 1 else "are"
+        are = agree(n_skipped, "is", "are")
         skipped = f"{plural(n_skipped, 'file')} {are} skipped." if n_skipped else read
         lines.append(f"Loads. {skipped}")
     if inspection.warnings:
         lines += ["", "WARNINGS" if len(inspection.warnings) > 1 else "WARNING"]
     for finding in inspection.warnings:
-        lines += listed(_worded(finding, word), finding.places, width=width, mark="  - ")
+        lines += listed(*_worded(finding, word), width=width, mark="  - ")
     return lines
 
 
-def _worded(finding: Finding, word: Callable[[Exception], str] | None) -> str:
-    """Return the text of a finding, in the caller's names for the parameters."""
-    return finding.text if word is None else word(finding.error or UserWarning(finding.text))
+def _worded(finding: Finding, word: Callable[[Exception], str] | None) -> tuple[str, Sequence[str]]:
+    """Return the text and the places of a finding, in the caller's names for the parameters."""
+    if word is None:
+        return finding.text, finding.places
+    places = [word(UserWarning(place)) for place in finding.places]
+    return word(finding.error or UserWarning(finding.text)), places
 
 
 def _fact_lines(inspection: DataInspection, width: int, unicode: bool) -> list[str]:
@@ -784,7 +800,7 @@ def _fact_lines(inspection: DataInspection, width: int, unicode: bool) -> list[s
     if not inspection.headers_only:
         n = sum(map(len, inspection.copies))
         of_pictures = plural(len(inspection.copies), "picture")
-        facts.append(("copies", f"{n:,} images of {of_pictures}" if n else "none"))
+        facts.append(("copies", f"{plural(n, 'image')} of {of_pictures}" if n else "none"))
     facts.append(("license", inspection.license))
     return [
         line
@@ -805,7 +821,8 @@ def _counts_text(counts: Mapping[Any, int], word: Callable[[Any], str]) -> str:
 
 def _formats_text(formats: Mapping[str, int]) -> str:
     return ", ".join(
-        f"{n:,} {'rows of an array' if name == 'array' else name}" for name, n in formats.items()
+        plural(n, "row of an array", "rows of an array") if name == "array" else f"{n:,} {name}"
+        for name, n in formats.items()
     )
 
 

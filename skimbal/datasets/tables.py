@@ -22,6 +22,7 @@ from skimbal.datasets.splits import (
 )
 from skimbal.exceptions import ParameterError
 from skimbal.images import find_images
+from skimbal.wording import agree, plural
 
 __all__ = ["TableForm", "list_table"]
 
@@ -102,9 +103,11 @@ def list_table(root: Path, table: Path, form: TableForm, *, any_file: bool) -> L
                 outside.append(row.path)
     notes = []
     if outside:
+        n = len(outside)
         notes.append(
-            f"{len(outside)} paths of {table} are absolute and lead out of {root}, the first of "
-            f"them to {outside[0]}."
+            f"{plural(n, 'path')} of {table} {agree(n, 'is', 'are')} absolute and "
+            f"{agree(n, 'leads', 'lead')} out of {root}, the first of them to "
+            f"{outside[0]}."
         )
     repeated = find_repeated(rows)
     unusable |= repeated
@@ -213,8 +216,8 @@ def _read_table(table: Path, form: TableForm) -> Iterator[_Entry]:
         place = f"{table}, line {line}"
         if len(fields) != len(names):
             reason = (
-                f"{len(fields)} fields, and the first row names {len(names)} columns. Put quotes "
-                f"around text that holds {delimiter!r}"
+                f"{plural(len(fields), 'field')}, and the first row names "
+                f"{plural(len(names), 'column')}. Put quotes around text that holds {delimiter!r}"
             )
             yield _Entry(place, {}, reason, "")
             continue

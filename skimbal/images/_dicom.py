@@ -7,12 +7,13 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from skimbal.images._dicom_file import DicomFile, has_dicom_mark, integer, open_dicom
+from skimbal.images._dicom_file import DicomFile, has_dicom_mark, integer, open_dicom, tag
 from skimbal.images._dicom_pixels import PixelModule, check_length, decode, pixel_module
 from skimbal.images._dicom_series import (
     Stack,
     check_same_series,
     frame_stack,
+    gantry_tilt,
     pixel_spacing,
     series_stack,
 )
@@ -37,7 +38,7 @@ def read_dicom(path: str, request: ReadRequest) -> DecodedImage:
     stack = frame_stack(file.dataset, module.n_frames) if module.n_frames > 1 else None
     if stack is not None:
         spacing = _volume_spacing(stack, spacing)
-        _warn_if_sheared(path, stack, request)
+        _warn_if_sheared(path, stack, gantry_tilt([file.dataset]), request)
     if request.header_only:
         pixels = header_array(module.shape, scale.dtype)
     else:
@@ -69,7 +70,7 @@ def read_series(paths: list[str], request: ReadRequest) -> DecodedImage:
     plane = parts[0][1].shape
     shape = (*plane[:-2], len(parts), *plane[-2:])
     request.check_size(shape)
-    _warn_if_sheared(os.path.dirname(paths[0]), stack, request)
+    _warn_if_sheared(os.path.dirname(paths[0]), stack, gantry_tilt(slices), request)
     dtype = np.result_type(*{scale.dtype for _, _, scale in parts})
     if request.header_only:
         pixels = header_array(shape, dtype)
@@ -122,13 +123,23 @@ def _volume_spacing(stack: Stack, plane: tuple[float, ...] | None) -> tuple[floa
     return (stack.distance, *plane) if stack.distance and plane else None
 
 
-def _warn_if_sheared(path: str, stack: Stack, request: ReadRequest) -> None:
+def _warn_if_sheared(path: str, stack: Stack, tilt: float, request: ReadRequest) -> None:
     # Headers are read once for each file, and pixels many times.
-    if request.header_only and stack.shear > _SHEAR:
+    if not request.header_only or stack.distance is None or stack.is_single:
+        return
+    if stack.shear > _SHEAR:
         warnings.warn(
             f"the slices of {path} are sheared by {stack.shear:.3g} degrees, as of a tilted "
             "gantry. Each is shifted along its plane against the slice before it, and the volume "
             "is read as it is. Straighten it first if shapes matter, as dcm2niix does.",
+            UserWarning,
+            stacklevel=2,
+        )
+    elif tilt > _SHEAR:
+        warnings.warn(
+            f"{path} states a tilted gantry, {tag('GantryDetectorTilt')} {tilt:.3g}, and positions "
+            "of slices that are not sheared. The volume is read as the positions say. Look whether "
+            "it was straightened. If it was not, shapes in it are wrong.",
             UserWarning,
             stacklevel=2,
         )

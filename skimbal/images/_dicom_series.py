@@ -1,6 +1,7 @@
 """The order and the distances of the slices of a DICOM volume."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,14 @@ from skimbal.images._dicom_file import (
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-__all__ = ["Stack", "check_same_series", "frame_stack", "pixel_spacing", "series_stack"]
+__all__ = [
+    "Stack",
+    "check_same_series",
+    "frame_stack",
+    "gantry_tilt",
+    "pixel_spacing",
+    "series_stack",
+]
 
 #: Tags that are equal in all slices of a series.
 _OF_A_SERIES = (
@@ -96,6 +104,11 @@ class Stack:
     distance: float | None = None
     shear: float = 0.0
 
+    @property
+    def is_single(self) -> bool:
+        """Whether there is one slice, whose neighbours are not known."""
+        return len(self.order) < 2
+
     def arranged(self, volume: np.ndarray) -> np.ndarray:
         """Return a volume, (..., slices, h, w), in order."""
         return np.flip(np.take(volume, self.order, axis=-3), self.flips)
@@ -152,6 +165,19 @@ def pixel_spacing(dataset: "Dataset", frame: int = 0) -> tuple[float, float] | N
     if spacing is None or len(spacing) != 2 or min(spacing) <= 0:
         return None
     return spacing[0], spacing[1]
+
+
+def gantry_tilt(slices: "Sequence[Dataset]") -> float:
+    """Return the greatest angle of the gantry that the files state, in degrees, or 0.
+
+    Software that straightens a volume often leaves the tag as it was.
+    """
+    found = [0.0]
+    for dataset in slices:
+        group = functional_group(dataset, 0, "CTAcquisitionDetailsSequence") or dataset
+        with suppress(ValueError):  # the pixels do not depend on it
+            found.append(abs(number(group, "GantryDetectorTilt") or 0.0))
+    return max(found)
 
 
 def _spacing_of_ultrasound(dataset: "Dataset") -> tuple[float, ...] | None:

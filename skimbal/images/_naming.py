@@ -1,11 +1,11 @@
 """The name of a file in all that is said about it: errors, warnings and logs."""
 
 import logging
+import os
 import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from skimbal.exceptions import ParameterError
 
@@ -15,6 +15,8 @@ __all__ = ["naming_file"]
 _LOGGERS = ("tifffile", "pydicom", "pydicom.pixels.decoders.base", "nibabel.global")
 #: The file that this thread reads, as ``path``.
 _here = threading.local()
+#: Name of the function of Python that shows a warning.
+_SHOW = "_showwarnmsg"
 
 
 @contextmanager
@@ -40,14 +42,18 @@ def naming_file(path: str) -> Iterator[None]:
 class _Hook:
     """Puts the name of the file before warnings of the threads that read, and of no others.
 
-    ``warnings.catch_warnings`` would change the warnings of all threads. The function that shows
-    warnings is replaced while any thread reads.
+    Python calls ``warnings._showwarnmsg`` for every warning that passes the filters. That function
+    is replaced while any thread reads. ``catch_warnings`` and users save and restore the public
+    function, ``showwarning``, so a replacement of that would outlive the reading where another
+    thread catches warnings meanwhile.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._n_readers = 0
-        self._show = warnings.showwarning
+        self._show = getattr(warnings, _SHOW)
+        #: One object, as each look at a method makes another.
+        self._named = self._name
 
     @contextmanager
     def installed(self, path: str) -> Iterator[None]:
@@ -55,25 +61,29 @@ class _Hook:
         outer = getattr(_here, "path", None)
         _here.path = path
         with self._lock:
-            # Where warnings are caught meanwhile, the end of that brings this function back.
-            if self._n_readers == 0 and warnings.showwarning != self.show:
-                self._show, warnings.showwarning = warnings.showwarning, self.show  # type: ignore[assignment]
+            if self._n_readers == 0:
+                self._show = getattr(warnings, _SHOW)
+                setattr(warnings, _SHOW, self._named)
             self._n_readers += 1
         try:
             yield
         finally:
             _here.path = outer
             with self._lock:
-                self._n_readers -= 1
-                if self._n_readers == 0 and warnings.showwarning == self.show:
-                    warnings.showwarning = self._show
+                self._n_readers = max(0, self._n_readers - 1)  # 0 in a process forked meanwhile
+                if self._n_readers == 0:
+                    setattr(warnings, _SHOW, self._show)
 
-    def show(self, message: Warning | str, category: type[Warning], *args: Any) -> None:
-        """Show a warning, with the name of the file that this thread reads."""
+    def _name(self, message: warnings.WarningMessage) -> None:
         path = getattr(_here, "path", None)
-        if path is not None and path not in str(message):
-            message = UserWarning(f"{path}: {message}")
-        self._show(message, category, *args)
+        if path is not None and path not in str(message.message):
+            message.message = UserWarning(f"{path}: {message.message}")
+        self._show(message)
+
+    def forget(self) -> None:
+        """Begin anew in a forked process, in which no other thread reads."""
+        setattr(warnings, _SHOW, self._show)
+        self._lock, self._n_readers = threading.Lock(), 0
 
 
 def _name_in_log(record: logging.LogRecord) -> bool:
@@ -85,5 +95,7 @@ def _name_in_log(record: logging.LogRecord) -> bool:
 
 
 _HOOK = _Hook()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_HOOK.forget)
 for _name in _LOGGERS:
     logging.getLogger(_name).addFilter(_name_in_log)

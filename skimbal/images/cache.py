@@ -22,6 +22,7 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 
+from skimbal.atomic import PART, folder_time, is_leftover, write_file
 from skimbal.exceptions import ParameterError
 from skimbal.fingerprints import UndescribedError, code_digest, installed_version
 from skimbal.images.formats import FORMATS
@@ -37,9 +38,9 @@ __all__ = [
     "ImageCache",
     "MemoryCache",
     "content_digest",
+    "decoder_versions",
     "file_stamp",
     "make_cache",
-    "write_all",
 ]
 
 #: Facts about a file that change when it is written anew.
@@ -244,9 +245,8 @@ class MemoryCache:
                 self._size += image.nbytes
 
 
-#: Names of the entries of a cache, and the prefix of an entry that is being written.
+#: Names of the entries of a cache.
 _ENTRY = re.compile(r"[0-9a-f]{64}\.npy")
-_PART = "skimbal-part-"
 #: The header that numpy writes, with a checksum as a comment.
 _HEADER = re.compile(
     rb"\x93NUMPY\x01\x00..\{'descr': '([<>|][biuf]\d{1,2})', 'fortran_order': False, "
@@ -284,16 +284,9 @@ class FolderCache:
         """Make the folder, and see whether entries can be written."""
         try:
             os.makedirs(self._folder, exist_ok=True)
-            part = self._part()
-            with open(part, "xb") as file:
-                # The clock of the folder may be another one.
-                self._began = os.fstat(file.fileno()).st_mtime
-            os.unlink(part)
+            self._began = folder_time(self._folder)
         except (OSError, ValueError) as error:
             self._stop(error)
-
-    def _part(self) -> str:
-        return os.path.join(self._folder, f"{_PART}{uuid.uuid4().hex}")
 
     def _describe(self) -> None:
         """Describe all that makes pixels of a file: parameters, code and versions."""
@@ -308,8 +301,7 @@ class FolderCache:
             texts += [name + self._digest_of(row, name) for name, row in rows]
         else:
             texts.append(self._digest_of(reader, "the reader"))
-        versions = [_version(module, package) for module, package in _DECODERS.items()]
-        parts = [*texts, *versions, installed_version(__file__)]
+        parts = [*texts, *decoder_versions(), installed_version(__file__)]
         self._formats, self._options = formats, repr(parts).encode()
 
     def _digest_of(self, value: object, name: str) -> str:
@@ -387,17 +379,8 @@ class FolderCache:
 
     def _write(self, entry: str, parts: tuple[bytes, memoryview]) -> None:
         """Write an entry, which gets its name when it is complete."""
-        part = self._part()
         n_bytes = len(parts[0]) + parts[1].nbytes
-        try:
-            with open(part, "xb", buffering=0) as file:
-                for data in parts:
-                    write_all(file, data)
-            os.replace(part, entry)
-        except BaseException:
-            with suppress(OSError):
-                os.unlink(part)
-            raise
+        write_file(entry, *parts, durable=False)
         assert self._size is not None
         self._size += n_bytes
         self._until_scan -= n_bytes
@@ -450,11 +433,11 @@ class FolderCache:
         with os.scandir(self._folder) as found:
             for entry in found:
                 with suppress(OSError):
-                    is_part = entry.name.startswith(_PART)
+                    is_part = entry.name.startswith(PART)
                     if not is_part and not _ENTRY.fullmatch(entry.name):
                         continue
                     status = entry.stat()
-                    if is_part and status.st_mtime < time.time() - 3600:
+                    if is_leftover(entry.name, time.time() - status.st_mtime):
                         os.unlink(entry.path)
                     else:
                         used = math.inf if is_part else status.st_mtime
@@ -546,19 +529,17 @@ def _seal(total: Any, key: bytes, content: bytes | None) -> bytes:
     return bytes(sealed.hexdigest(), "ascii")
 
 
-def write_all(file: FileIO, data: bytes | memoryview) -> None:
-    """Write data to an unbuffered file."""
-    rest = memoryview(data)
-    while len(rest):
-        rest = rest[file.write(rest) :]
-
-
 @functools.cache
 def _installed(package: str) -> str:
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return ""
+
+
+def decoder_versions() -> list[str]:
+    """Return the versions of the packages that decode or resample images."""
+    return [_version(module, package) for module, package in _DECODERS.items()]
 
 
 def _version(module: str, package: str) -> str:

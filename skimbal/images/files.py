@@ -32,6 +32,7 @@ from skimbal.images.intensity import (
     scale_in_words,
 )
 from skimbal.typing import PathLike
+from skimbal.wording import plural
 
 __all__ = ["ImageFiles", "ImageOptions"]
 
@@ -554,7 +555,7 @@ def _warn_of_doubts(paths: list[str], heads: list[FormedImage]) -> None:
             doubtful.setdefault(head.file.doubt, []).append(path)
     for doubt, files in doubtful.items():
         warnings.warn(
-            f"{len(files)} of {len(paths)} files, the first of them {files[0]}: {doubt}.",
+            f"{len(files)} of {plural(len(paths), 'file')}, the first of them {files[0]}: {doubt}.",
             UserWarning,
             stacklevel=4,
         )

@@ -65,15 +65,17 @@ class Pretrained(NetworkSpec):
         the source, and ImageNet's for a function.
     features_cache : str or path, default=None
         Folder for the features of images, which later fits and ``transform`` read. Only for
-        ``freeze="backbone"`` without ``unfreeze_at``. Features of other weights, images or settings
-        have other names, so a folder may hold the features of many data sets. None keeps the
-        features in memory during a fit.
+        ``freeze="backbone"`` without ``unfreeze_at``. Features of other code, weights, images or
+        settings have other names, so a folder may hold the features of many data sets. A folder
+        that cannot be written and a damaged file are warnings. None keeps the features in memory
+        during a fit.
 
     Raises
     ------
     ParameterError
         When a classifier is fitted, if a parameter cannot be used, the source is unknown, its
-        weights do not fit the network, or the images are too small for the network.
+        weights do not fit the network, the images are too small for the network, or
+        ``features_cache`` is given and the code of the network cannot be described.
     ImportError
         If the source needs timm, torchvision or safetensors, and they are not installed. The extra
         ``pretrained`` installs them.

@@ -1,5 +1,7 @@
 """Compare losses and samplers: the plan, the fits, the study."""
 
+import numpy as np
+
 from skimbal.exceptions import ParameterError
 from skimbal.study.fit_cache import FitCache
 from skimbal.study.leaks import warn_of_leaks
@@ -19,8 +21,8 @@ from skimbal.study.plan import (
     study_seed,
 )
 from skimbal.study.results import LossStudy
-from skimbal.study.runs import run_fits, study_fingerprint
-from skimbal.study.scores import Fit, Scorer, check_scoring
+from skimbal.study.runs import run_fits
+from skimbal.study.scores import Scorer, check_scoring
 from skimbal.typing import ArrayLike, Classifier, ImagesLike, PathLike, RandomState, is_integer
 
 __all__ = ["compare_losses"]
@@ -45,7 +47,7 @@ def compare_losses(
     groups_test: ArrayLike | None = None,
     cache_dir: PathLike | None = None,
     check_copies: bool = True,
-    verbose: int = 1,
+    verbose: int | bool = 1,
 ) -> LossStudy:
     r"""Compare losses and samplers by repeated cross-validation, or on a fixed test set.
 
@@ -112,8 +114,8 @@ def compare_losses(
         Whether images are looked for that occur more than once, with equal pixels. Copies in
         training and test rows, in two classes or in two groups are a warning and the first
         conclusions of the study. All images are read once for it, files too.
-    verbose : int, default=1
-        1 shows a progress bar over the fits, 0 none.
+    verbose : int or bool, default=1
+        1 and True show a progress bar over the fits, 0 and False none.
 
     Returns
     -------
@@ -182,13 +184,11 @@ def compare_losses(
     configurations = combine(losses, samplers, baseline, data, estimator)
     check_groups_arrive(configurations, estimator, data.groups)
     scorers = check_scoring(scoring, data.y, data.classes)
-    for name, value, least in (("n_repeats", n_repeats, 1), ("verbose", verbose, 0)):
-        if not is_integer(value) or value < least:
-            raise ParameterError(name, f"an integer of at least {least}", value)
+    _check_numbers(n_repeats, verbose)
     cache = None if cache_dir is None else FitCache(cache_dir)
-    seed = None if cache is None else cache.seed
-    if random_state is not None or seed is None:
-        seed = study_seed(random_state)
+    seed = study_seed(random_state)
+    if cache is not None and random_state is None:
+        seed = cache.agree_on_seed(seed)
     if data.y_test is None:
         splits = cv_splits(cv, data, int(n_repeats), seed)
         check_splits(splits, data)
@@ -210,8 +210,12 @@ def compare_losses(
         has_test_set=data.y_test is not None,
         leaks=warn_of_leaks(data, splits) if check_copies else [],
     )
-    done: dict[str, Fit] = {}
-    if cache is not None:
-        done = cache.open(study_fingerprint(data, estimator, splits, seed))
-    run_fits(study, splits, data, scorers, cache=cache, done=done, n_jobs=n_jobs, verbose=verbose)
+    run_fits(study, splits, data, scorers, cache=cache, n_jobs=n_jobs, verbose=verbose)
     return study
+
+
+def _check_numbers(n_repeats: int, verbose: int | bool) -> None:
+    if not is_integer(n_repeats) or n_repeats < 1:
+        raise ParameterError("n_repeats", "an integer of at least 1", n_repeats)
+    if not isinstance(verbose, bool | np.bool_) and not (is_integer(verbose) and verbose >= 0):
+        raise ParameterError("verbose", "True, False or an integer of at least 0", verbose)

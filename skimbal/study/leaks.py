@@ -11,6 +11,7 @@ import numpy as np
 from skimbal.datasets.copies import find_copies, row_digests, spanning
 from skimbal.images import ImageFiles
 from skimbal.study.plan import Split, StudyData
+from skimbal.wording import agree, plural
 
 __all__ = ["warn_of_leaks"]
 
@@ -77,7 +78,7 @@ def _is_divided(side: np.ndarray) -> bool:
 
 
 def _count(found: list[list[int]]) -> str:
-    return "1 picture is" if len(found) == 1 else f"{len(found):,} pictures are"
+    return f"{plural(len(found), 'picture')} {agree(len(found), 'is', 'are')}"
 
 
 def _name(found: list[list[int]], names: list[str]) -> str:

@@ -109,7 +109,7 @@ def _style() -> Iterator[None]:
     from matplotlib import style
 
     fonts: Any = {key: matplotlib.rcParams[key] for key in ("font.family", "font.sans-serif")}
-    with matplotlib.rc_context():
+    with matplotlib.rc_context(), _fonts_closed():
         style.use("default")
         matplotlib.rcParams.update(
             {
@@ -120,6 +120,20 @@ def _style() -> Iterator[None]:
             }
         )
         yield
+
+
+@contextmanager
+def _fonts_closed() -> Iterator[None]:
+    """Close the font files that drawing opens, which matplotlib keeps open for the next drawing."""
+    from matplotlib import font_manager
+
+    try:
+        yield
+    finally:
+        # Without this cache there is nothing to close. Fonts that are in use stay open.
+        cache = getattr(font_manager, "_get_font", None)
+        if cache is not None:
+            cache.cache_clear()
 
 
 def _picture(

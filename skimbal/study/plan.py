@@ -19,6 +19,7 @@ from torch import nn
 
 from skimbal.classifiers import CNN2DClassifier, CNN3DClassifier
 from skimbal.classifiers.base import BaseCNNClassifier
+from skimbal.classifiers.cloning import clone_callbacks
 from skimbal.classifiers.inputs import from_paths
 from skimbal.datasets import DataCard
 from skimbal.exceptions import ParameterError
@@ -35,6 +36,7 @@ from skimbal.typing import (
     RandomState,
     Splitter,
 )
+from skimbal.wording import plural
 
 __all__ = [
     "PAPER_LOSSES",
@@ -286,7 +288,12 @@ def with_params(
     """Return a copy with parameters of its classifier set, and all its seeds if one is given."""
     result: EstimatorT = clone(estimator)
     # Clones: several fits must not share a sampler or callback.
-    final_step(result).set_params(**{name: _clone(value) for name, value in params.items()})
+    final_step(result).set_params(
+        **{
+            name: clone_callbacks(value) if name == "callbacks" else _clone(value)
+            for name, value in params.items()
+        }
+    )
     if seed is not None:
         names = result.get_params(deep=True)
         seeds = [name for name in names if f"__{name}".endswith("__random_state")]
@@ -518,7 +525,7 @@ def check_splits(splits: list[Split], data: StudyData) -> None:
             missing = np.setdiff1d(data.classes, data.y[rows])
             if len(missing):
                 raise ValueError(
-                    f"the {side} rows of {where} must hold every class; got no row of class(es) "
+                    f"the {side} rows of {where} must hold every class; got no row of "
                     f"{missing.tolist()}. These have too few members or groups for the folds. "
                     "Use fewer folds, other groups or another random_state."
                 )
@@ -526,10 +533,10 @@ def check_splits(splits: list[Split], data: StudyData) -> None:
             shared = np.intersect1d(data.groups[split.train], data.groups[split.test])
             if len(shared):
                 raise ValueError(
-                    f"{where} must not have a group on both sides; got {len(shared)} group(s), "
-                    f"such as {shared.tolist()[0]!r}. The scores would measure how well "
-                    "patients are remembered. Use a splitter that respects groups, such as "
-                    "StratifiedGroupKFold, or a number of folds as cv."
+                    f"{where} must not have a group on both sides; got "
+                    f"{plural(len(shared), 'group')}, such as {shared.tolist()[0]!r}. The scores "
+                    "would measure how well patients are remembered. Use a splitter that respects "
+                    "groups, such as StratifiedGroupKFold, or a number of folds as cv."
                 )
 
 
@@ -537,11 +544,11 @@ def describe_splitting(cv: Folds, data: StudyData, splits: list[Split]) -> str:
     """Say in a few words how the test rows were chosen."""
     n_repeats = 1 + max(split.repeat for split in splits)
     if data.y_test is not None:
-        return f"fixed test set, {n_repeats} seed" + "s" * (n_repeats > 1)
+        return f"fixed test set, {plural(n_repeats, 'seed')}"
     n_folds = 1 + max(split.fold for split in splits)
     if cv is None or isinstance(cv, int | np.integer):
         kind = "stratified" if data.groups is None else "stratified group"
         name = f"{kind} {n_folds}-fold cross-validation"
     else:
-        name = f"{n_folds} splits of {type(cv).__name__}"
+        name = f"{plural(n_folds, 'split')} of {type(cv).__name__}"
     return name + (f", {n_repeats} repeats" if n_repeats > 1 else "")

@@ -3,16 +3,17 @@
 import math
 import os
 import platform
-import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import date
 from importlib.resources import files
+from io import FileIO
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 
+from skimbal.atomic import replacing
 from skimbal.exceptions import import_optional
 from skimbal.study.code import write_code
 from skimbal.study.pictures import draw_pictures
@@ -84,12 +85,13 @@ def write_report(study: Study, path: PathLike) -> None:
             keep_trailing_newline=True,
         )
         template = files("skimbal.study").joinpath("report.html.jinja").read_text("utf-8")
-        stream.write(environment.from_string(template).render(_context(study)))
+        text = environment.from_string(template).render(_context(study))
+        stream.write(text.encode())
 
 
 @contextmanager
-def _replacing(path: PathLike) -> Iterator[TextIO]:
-    """Open a new file beside the path. It replaces the path if there is no error."""
+def _replacing(path: PathLike) -> Iterator[FileIO]:
+    """Open a new file beside the path, or say why that is impossible."""
     target = Path(os.path.realpath(path))  # a link stays a link
     name = repr(os.fspath(path))
     if os.path.isdir(target):  # pathlib raises if a name is too long
@@ -99,21 +101,17 @@ def _replacing(path: PathLike) -> Iterator[TextIO]:
             f"path must be in a folder that exists; got {name}, but there is no folder "
             f"{str(target.parent)!r}. Make it first, or give another path."
         )
-    part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
-    try:
-        stream = part.open("x", encoding="utf-8", newline="\n")
-    except OSError as error:
-        raise type(error)(
-            f"path must be in a folder where files can be made; got {name} ({error.strerror}). "
-            "Give another path."
-        ) from error
-    try:
-        with stream:
-            yield stream
-        part.replace(target)
-    except BaseException:
-        part.unlink()
-        raise
+    with ExitStack() as stack:
+        try:
+            with suppress(FileNotFoundError):
+                os.lstat(target)  # raises if the name is too long
+            file = stack.enter_context(replacing(target))
+        except OSError as error:
+            raise type(error)(
+                f"path must be in a folder where files can be made; got {name} ({error.strerror}). "
+                "Give another path."
+            ) from error
+        yield file
 
 
 def _context(study: Study) -> dict[str, Any]:

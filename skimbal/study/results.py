@@ -24,6 +24,7 @@ from skimbal.study.words import (
     write_summary,
 )
 from skimbal.typing import Classifier, PathLike
+from skimbal.wording import plural
 
 if TYPE_CHECKING:
     import pandas
@@ -356,8 +357,8 @@ class LossStudy:
     def __repr__(self) -> str:
         """Return the size of the study in a line."""
         return (
-            f"LossStudy({len(self.configurations)} configurations, {len(self.fits)} of "
-            f"{self.n_planned} fits, scoring={self.scoring!r})"
+            f"LossStudy({plural(len(self.configurations), 'configuration')}, {len(self.fits)} of "
+            f"{plural(self.n_planned, 'fit')}, scoring={self.scoring!r})"
         )
 
     def __str__(self) -> str:

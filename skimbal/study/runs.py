@@ -2,22 +2,40 @@
 
 import json
 import re
+import sys
 import time
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import closing
+from functools import partial
+from itertools import chain
 from typing import Any
 
 import numpy as np
-from joblib import Parallel, delayed
+import torch
 from sklearn import config_context
-from tqdm.auto import tqdm
 
 from skimbal.augmentation import RECIPES
+from skimbal.classifiers.parameters import check_device
+from skimbal.classifiers.settings import BARE_ROWS, FINE_TUNING, IMAGES
+from skimbal.fingerprints import (
+    PACKAGES,
+    code_digest,
+    describe,
+    describe_images,
+    digest,
+    package_version,
+    patches,
+    text_digest,
+)
 from skimbal.images import FORMATS, ImageFiles
-from skimbal.losses import TERMS, LossMix
+from skimbal.images.cache import decoder_versions
+from skimbal.losses import TERMS
 from skimbal.networks import BUILT_IN
+from skimbal.networks.slices import POOLINGS
+from skimbal.progress import Bar
 from skimbal.sampling import STRATEGIES
-from skimbal.study.fit_cache import FitCache, describe, describe_images, digest, text_digest
+from skimbal.study.fit_cache import FitCache, naming_cache_dir
 from skimbal.study.plan import (
     Configuration,
     Split,
@@ -28,12 +46,16 @@ from skimbal.study.plan import (
 )
 from skimbal.study.results import LossStudy, package_versions
 from skimbal.study.scores import Fit, Scorer, judge
+from skimbal.study.sharing import Caught, Outcome, recorded, share
+from skimbal.training import OPTIMIZERS, SCHEDULES, device_type
 from skimbal.typing import Classifier
 
 __all__ = ["run_fits", "study_fingerprint"]
 
 #: Tables to which a user may add rows. Worker processes need these rows.
-_TABLES: tuple[dict[str, Any], ...] = (TERMS, STRATEGIES, BUILT_IN, RECIPES, FORMATS)
+_TABLES: tuple[dict[str, Any], ...] = (
+    *(TERMS, STRATEGIES, BUILT_IN, RECIPES, FORMATS, SCHEDULES, OPTIMIZERS, POOLINGS),
+)
 
 
 def run_fits(
@@ -43,43 +65,45 @@ def run_fits(
     scorers: Mapping[str, Scorer],
     *,
     cache: FitCache | None,
-    done: Mapping[str, Fit],
     n_jobs: int | None,
-    verbose: int,
+    verbose: int | bool,
 ) -> None:
     """Run the fits that are not done yet. Add each finished fit to the study and the cache."""
-    todo = []
-    for split in splits:
-        for configuration in study.configurations:
-            key = _key(configuration, split, scorers)
-            if key in done:
-                study.fits.append(done[key])
-            else:
-                todo.append((key, configuration, split))
-    bar = tqdm(total=study.n_planned, initial=len(study.fits), unit="fit", disable=not verbose)
-    results = Parallel(n_jobs=n_jobs, return_as="generator_unordered")(
-        delayed(_fit)(key, study.estimator, configuration, split, data, scorers, _TABLES)
-        for key, configuration, split in todo
-    )
     shown: set[tuple[str, str]] = set()
+    done: dict[str, Fit] = {}
+    told: Caught = []
+    pairs = [(split, configuration) for split in splits for configuration in study.configurations]
+    keys = [str(number) for number in range(len(pairs))]
+    if cache is not None:
+        with naming_cache_dir(cache):
+            keys = _keys(splits, study.configurations, scorers)
+            fingerprint = study_fingerprint(data, study.estimator, splits, study.seed)
+        done, told = recorded(lambda: cache.open(fingerprint, keys))
+    tasks = {
+        key: partial(_fit, study.estimator, configuration, split, data, scorers, _TABLES)
+        for key, (split, configuration) in zip(keys, pairs, strict=True)
+    }
+    study.fits += done.values()
+    bar = Bar(total=study.n_planned, initial=len(done), unit="fit", disable=not verbose)
+    left = {key: task for key, task in tasks.items() if key not in done}
+    outcomes = share(left, cache, n_jobs=n_jobs, say=partial(_say, bar))
     try:
-        with bar:
-            for key, fit, caught in results:
-                if cache is not None:
-                    cache.append(key, fit)
-                study.fits.append(fit)
-                bar.set_postfix_str(f"{fit.loss}, {fit.sampler}")
-                bar.update()
+        with bar, closing(outcomes):
+            for _, fit, caught in chain([Outcome("", None, told)], outcomes):
+                if fit is not None:
+                    study.fits.append(fit)
+                    bar.set_postfix_str(f"{fit.loss}, {fit.sampler}")
+                    bar.update()
                 for category, text in caught:
                     if (category.__name__, text) not in shown:
                         shown.add((category.__name__, text))
                         warnings.warn(text, category, stacklevel=3)
     except BaseException as error:
         error.study = study  # type: ignore[attr-defined]
-        if cache is not None:
+        if cache is not None and (n_kept := cache.count(tasks)):
             error.add_note(
-                f"Finished fits, {len(study.fits)} of them, are in {cache.folder}. The same call "
-                "goes on there."
+                f"Finished fits, {n_kept} of them, are in {cache.folder}. The same call goes on "
+                "there."
             )
         raise
     finally:
@@ -87,60 +111,72 @@ def run_fits(
         study.fits.sort(key=lambda fit: (order[fit.loss, fit.sampler], fit.repeat, fit.fold))
 
 
-def _key(configuration: Configuration, split: Split, scorers: Mapping[str, Scorer]) -> str:
-    parts = (
-        configuration.loss,
-        configuration.sampler,
-        describe(configuration.params),
-        _describe_rows(configuration.params),
-        split.repeat,
-        split.fold,
-        # Every fit has all other scores.
-        next(iter(scorers), None),
-    )
-    return json.dumps(parts)
+def _say(bar: Bar, text: str) -> None:
+    """Write a line above a progress bar, if there is one."""
+    if not bar.disable:
+        bar.write(text, file=sys.stderr)
 
 
-def _describe_rows(params: Mapping[str, object]) -> dict[str, str]:
+def _keys(
+    splits: Sequence[Split], configurations: Sequence[Configuration], scorers: Mapping[str, Scorer]
+) -> list[str]:
+    """Return the key of each fit, split by split. A description takes long, and is made once."""
+    described = [(c, describe(c.params)) for c in configurations]
+    firsts = [
+        (c.loss, c.sampler, _text_digest_of(params), _describe_rows(params))
+        for c, params in described
+    ]
+    # Every fit has all other scores.
+    last = [(name, _text_digest_of(describe(scorer))) for name, scorer in scorers.items()]
+    keys = []
+    for split in splits:
+        of_split = (split.repeat, split.fold, split.seed, digest(split.train, split.test))
+        keys += [json.dumps((*first, of_split, last)) for first in firsts]
+    return keys
+
+
+def _text_digest_of(description: object) -> str:
+    return text_digest(json.dumps(description, sort_keys=True))
+
+
+def _describe_rows(description: object) -> dict[str, str]:
     """Describe the rows of tables that parameters name. A user may put another row in their place.
 
     The names of rows are words of texts, such as ``"ce+0.5*recall"``, and of a ``LossMix``.
     """
-    named = [value for value in params.values() if isinstance(value, str | list | tuple | LossMix)]
-    words = set(re.findall(r"\w+", repr(named)))
+    words = set(re.findall(r"\w+", json.dumps(description)))
+    if "auto" in words:
+        words |= set(re.findall(r"\w+", repr((IMAGES, FINE_TUNING, BARE_ROWS))))
     return {
-        word: text_digest(json.dumps(describe(table[word])))
+        word: _text_digest_of(describe(table[word]))
         for table in _TABLES
         for word in sorted(words & set(table))
     }
 
 
 def _fit(
-    key: str,
     estimator: Classifier,
     configuration: Configuration,
     split: Split,
     data: StudyData,
     scorers: Mapping[str, Scorer],
     tables: Sequence[dict[str, Any]],
-) -> tuple[str, Fit, list[tuple[type[Warning], str]]]:
-    """Fit and score one configuration on one split. Return the fit and its warnings."""
+) -> Fit:
+    """Fit and score one configuration on one split."""
     for table, entries in zip(_TABLES, tables, strict=True):
         table.update(entries)
     classes, rarest = data.classes, int(np.argmin(data.counts))
     rows = data.of(split)
     assert rows.y_test is not None
     model = with_params(estimator, configuration.params, split.seed)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        start = time.perf_counter()
-        # The groups are an argument of one named step, which metadata routing cannot express.
-        with config_context(enable_metadata_routing=False):
-            model.fit(rows.X, rows.y, **groups_argument(model, rows.groups))
-        fitted = time.perf_counter()
-        scores, confusion = judge(model, rows.X_test, rows.y_test, classes, rarest, scorers)
+    start = time.perf_counter()
+    # The groups are an argument of one named step, which metadata routing cannot express.
+    with config_context(enable_metadata_routing=False):
+        model.fit(rows.X, rows.y, **groups_argument(model, rows.groups))
+    fitted = time.perf_counter()
+    scores, confusion = judge(model, rows.X_test, rows.y_test, classes, rarest, scorers)
     classifier = final_step(model)
-    fit = Fit(
+    return Fit(
         loss=configuration.loss,
         sampler=configuration.sampler,
         repeat=split.repeat,
@@ -149,13 +185,12 @@ def _fit(
         n_train=len(rows.y),
         n_test=len(rows.y_test),
         n_epochs=classifier.n_epochs_,
-        n_steps=int(sum(classifier.history_[:, "train_batch_count"])),
+        n_steps=classifier.n_steps_,
         fit_time=round(fitted - start, 3),
         score_time=round(time.perf_counter() - fitted, 3),
         scores=scores,
         confusion_matrix=confusion,
     )
-    return key, fit, [(warning.category, str(warning.message)) for warning in caught]
 
 
 def study_fingerprint(
@@ -164,6 +199,11 @@ def study_fingerprint(
     """Describe a study. Fits belong together if the descriptions are equal. Errors show them."""
     # The folds of later repeats follow from the seed, and their number may grow.
     folds = [rows for split in splits if split.repeat == 0 for rows in (split.train, split.test)]
+    # The study and its configurations set the loss, the sampler and the seed.
+    described = describe(
+        with_params(estimator, {"loss": "ce", "sampler": "uniform"}, 0), "estimator"
+    )
+    reads_files = isinstance(data.X, ImageFiles) or isinstance(data.X_test, ImageFiles)
     return {
         "seed": seed,
         "data": {
@@ -173,9 +213,21 @@ def study_fingerprint(
         },
         "test set": {"X": describe_images(data.X_test), "y": digest(data.y_test)},
         "folds": digest(*folds),
-        # The study and its configurations set the loss, the sampler and the seed.
-        "estimator": describe(with_params(estimator, {"loss": "ce", "sampler": "uniform"}, 0)),
-        "rows of tables": _describe_rows(final_step(estimator).get_params(deep=False)),
-        "formats": describe(FORMATS) if isinstance(data.X, ImageFiles) else None,
+        "estimator": described,
+        "rows of tables": _describe_rows(described),
+        "formats": describe(FORMATS) if reads_files else None,
+        "settings": _describe_settings(final_step(estimator)),
         "versions": package_versions(),
+        "code": {name: package_version(name) for name in sorted(PACKAGES)},
+        "patches": {name: code_digest(value, name) for name, value in patches()},
+        "decoders": decoder_versions() if reads_files else None,
+    }
+
+
+def _describe_settings(classifier: Classifier) -> dict[str, str]:
+    """Describe the settings of the process: kinds of numbers and of the device."""
+    return {
+        "default dtype": str(torch.get_default_dtype()),
+        "precision of float32": torch.get_float32_matmul_precision(),
+        "device": device_type(check_device(classifier.get_params(deep=False)["device"])),
     }

@@ -13,6 +13,7 @@ from skimbal.study.plan import Configuration
 from skimbal.study.scores import Fit
 from skimbal.study.statistics import CONFIDENCE, Difference, Estimate
 from skimbal.typing import Classifier
+from skimbal.wording import agree, plural
 
 __all__ = [
     "Study",
@@ -105,8 +106,8 @@ def write_html(study: Study) -> str:
 def write_description(study: Study) -> str:
     """Describe the comparison in a line."""
     return (
-        f"{study.title()} of {len(study.configurations)} configurations: {study.splitting}, "
-        f"{study.n_splits} fits each, seed {study.seed}."
+        f"{study.title()} of {plural(len(study.configurations), 'configuration')}: "
+        f"{study.splitting}, {plural(study.n_splits, 'fit')} each, seed {study.seed}."
     )
 
 
@@ -155,9 +156,13 @@ def draw_conclusions(study: Study) -> list[str]:
     if not lines and len(study.configurations) > 1:
         lines = ["There is no reference at the same sampler to compare with. Set baseline=."]
     best = study.best
+    n_estimates = len(study.estimates())
+    choice = (
+        f" It was chosen among {n_estimates} on the same test rows, so a part of its lead is luck."
+    )
     lines.append(
-        f"Best mean: {best.loss} with {best.sampler} sampling, {best.mean:.3f}. It was chosen "
-        f"among {len(study.estimates())} on the same test rows, so a part of its lead is luck."
+        f"Best mean: {best.loss} with {best.sampler} sampling, {best.mean:.3f}."
+        + (choice if n_estimates > 1 else "")
     )
     if study.has_test_set:
         lines.append(
@@ -165,7 +170,9 @@ def draw_conclusions(study: Study) -> list[str]:
             "comes from the choice of the test rows."
         )
     if len(study.fits) < study.n_planned:
-        lines.append(f"Not complete: {len(study.fits)} of {study.n_planned} fits are done.")
+        n_planned = plural(study.n_planned, "fit")
+        are = agree(study.n_planned, "is", "are")
+        lines.append(f"Not complete: {len(study.fits)} of {n_planned} {are} done.")
     steps: dict[tuple[int, int], set[int]] = {}
     for fit in study.fits:
         steps.setdefault((fit.repeat, fit.fold), set()).add(fit.n_steps)

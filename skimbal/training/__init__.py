@@ -4,12 +4,13 @@ It works with encoded labels (0 to ``n_classes - 1``) and with arrays that have 
 """
 
 from skimbal.training.batches import BlockIterator, TrainIterator, batches_in_epoch
-from skimbal.training.callbacks import EpochProgress, IncompleteBatches
+from skimbal.training.callbacks import LOGGERS, EpochProgress, IncompleteBatches
+from skimbal.training.contrast import PixelSample
 from skimbal.training.dataset import Batch, DeviceDataset, ImageDataset
 from skimbal.training.devices import device_type, is_cuda, release_memory
 from skimbal.training.divergence import broken_weights, diverged
 from skimbal.training.fine_tuning import check_unfreezing
-from skimbal.training.forward import softmax
+from skimbal.training.forward import log_softmax, softmax
 from skimbal.training.net import TrainingNet
 from skimbal.training.optimizers import (
     OPTIMIZERS,
@@ -21,10 +22,14 @@ from skimbal.training.optimizers import (
 from skimbal.training.prediction import Change
 from skimbal.training.processes import Alone, Processes, Together, join
 from skimbal.training.random_state import draw_seed, isolated_random_state
+from skimbal.training.resume import Resumption
+from skimbal.training.saving import is_being_saved, is_copied, why_not_pickled
 from skimbal.training.schedules import SCHEDULES
 from skimbal.training.standardize import StandardizedModule, channel_statistics, pixel_range
+from skimbal.training.surroundings import plain_torch, trainable_torch
 
 __all__ = [
+    "LOGGERS",
     "OPTIMIZERS",
     "SCHEDULES",
     "Alone",
@@ -35,7 +40,9 @@ __all__ = [
     "EpochProgress",
     "ImageDataset",
     "IncompleteBatches",
+    "PixelSample",
     "Processes",
+    "Resumption",
     "StandardizedModule",
     "Together",
     "TrainIterator",
@@ -49,12 +56,18 @@ __all__ = [
     "device_type",
     "diverged",
     "draw_seed",
+    "is_being_saved",
+    "is_copied",
     "is_cuda",
     "is_like_adam",
     "isolated_random_state",
     "join",
+    "log_softmax",
     "pixel_range",
+    "plain_torch",
     "release_memory",
     "softmax",
     "takes_several_gradients",
+    "trainable_torch",
+    "why_not_pickled",
 ]

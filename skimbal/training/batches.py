@@ -2,9 +2,10 @@
 
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from contextlib import contextmanager
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ __all__ = [
     "BlockIterator",
     "TrainIterator",
     "batches_in_epoch",
+    "closed_at_end",
     "count_workers",
     "prefetched",
     "read_ahead",
@@ -88,8 +90,9 @@ class TrainIterator:
         seed = int(torch.randint(2**31 - 1, ()))
         self.batches = BatchSampler(y, batch_size, sampler, random_state=seed)
         self._n_batches = _count_batches(epoch_length, self.batches)
-        # Without end, so that rows that an epoch has left are not lost.
-        self._rows = itertools.chain.from_iterable(itertools.repeat(self.batches))
+        #: State of the generator before the present epoch of the sampler, and batches since.
+        self._began, self._n_taken = self.batches.generator.bit_generator.state, 0
+        self._rows = self._without_end()
         #: Batches of the last epoch that lacked a class, and batches that held one class only.
         self.n_incomplete = self.n_of_one_class = 0
         self.resident: DeviceDataset | None = None
@@ -124,6 +127,31 @@ class TrainIterator:
             return map(take, self._counted())
         batches = read_ahead(take, self._counted(), self.num_workers)
         return prefetched(batches, self.device) if is_cuda(self.device) else batches
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the place in the draws: the state of their generator, and the batches since."""
+        return {"generator": self._began, "n_taken": self._n_taken}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go to a place that :meth:`state_dict` returned.
+
+        Parameters
+        ----------
+        state : dict
+            Of an iterator over the same rows.
+        """
+        self.batches.generator.bit_generator.state = self._began = state["generator"]
+        self._n_taken, self._rows = 0, self._without_end()
+        for _ in itertools.islice(self._rows, state["n_taken"]):
+            pass
+
+    def _without_end(self) -> Iterator[np.ndarray]:
+        """Yield batches of one epoch of the sampler after the other, so that no rows are lost."""
+        while True:
+            self._began, self._n_taken = self.batches.generator.bit_generator.state, 0
+            for rows in self.batches:
+                self._n_taken += 1
+                yield rows
 
     def _counted(self) -> Iterator[np.ndarray]:
         self.n_incomplete = self.n_of_one_class = 0
@@ -221,6 +249,20 @@ def count_workers(num_workers: int | None, dataset: ImageDataset) -> int:
     if not is_integer(num_workers) or num_workers < 0:
         raise ParameterError("num_workers", "None or an integer of at least 0", num_workers)
     return int(num_workers)
+
+
+@contextmanager
+def closed_at_end(items: Iterable[_Taken]) -> Iterator[Iterator[_Taken]]:
+    """Iterate within a block, and end a generator with the block, and so the threads that it holds.
+
+    The traceback of an error holds a generator that is not closed, as long as somebody holds it.
+    """
+    iterator = iter(items)
+    try:
+        yield iterator
+    finally:
+        if isinstance(iterator, Generator):
+            iterator.close()
 
 
 def read_ahead(

@@ -1,10 +1,14 @@
 """Callbacks of the classifiers."""
 
+import dis
+import signal
+from types import CodeType
 from typing import Any, Protocol
 
 from skorch.callbacks import (
     Callback,
     Checkpoint,
+    EarlyStopping,
     MlflowLogger,
     NeptuneLogger,
     PrintLog,
@@ -15,9 +19,12 @@ from skorch.callbacks import (
     WandbLogger,
 )
 from torch import nn
-from tqdm.auto import tqdm
 
-__all__ = ["WRITERS", "EpochProgress", "IncompleteBatches"]
+from skimbal.progress import Bar
+
+__all__ = ["LOGGERS", "WRITERS", "EpochProgress", "IncompleteBatches", "is_signal", "may_stop"]
+
+_RAISE = dis.opmap["RAISE_VARARGS"]
 
 
 class _Net(Protocol):
@@ -25,6 +32,7 @@ class _Net(Protocol):
 
     history: Any
     criterion_: nn.Module
+    epochs_: range
 
 
 class EpochProgress(Callback):  # type: ignore[misc]
@@ -41,13 +49,14 @@ class EpochProgress(Callback):  # type: ignore[misc]
 
     def on_train_begin(self, net: _Net, **kwargs: object) -> None:
         """Open the bar."""
-        self.bar_ = tqdm(total=self.total, unit="epoch")
+        self.bar_ = Bar(total=self.total, unit="epoch")
 
     def on_epoch_end(self, net: _Net, **kwargs: object) -> None:
         """Advance the bar."""
         losses = {name: net.history[-1].get(name) for name in ("train_loss", "valid_loss")}
         self.bar_.set_postfix({name: f"{v:.3g}" for name, v in losses.items() if v is not None})
-        self.bar_.update()
+        # A fit that goes on from a file begins in the middle.
+        self.bar_.update(len(net.history) - net.epochs_.start - self.bar_.n)
 
     def on_train_end(self, net: _Net, **kwargs: object) -> None:
         """Close the bar."""
@@ -67,7 +76,7 @@ class IncompleteBatches(Callback):  # type: ignore[misc]
             return
         share = net.history[-1, "incomplete_batch_count"] / net.history[-1, "train_batch_count"]
         if share > 0.05:
-            tqdm.write(  # next to a progress bar, if there is one
+            Bar.write(  # next to a progress bar, if there is one
                 f"{share:.0%} of the batches lacked a class, which biases the loss "
                 f"'{net.criterion_.name}'. Set a larger batch_size (with micro_batch_size if "
                 "memory is short), LossMix(..., statistics='moving'), or warmup_epochs of a "
@@ -75,10 +84,8 @@ class IncompleteBatches(Callback):  # type: ignore[misc]
             )
 
 
-#: Callbacks that write files or lines. Of several processes, the first process writes.
-WRITERS = (
-    Checkpoint,
-    TrainEndCheckpoint,
+#: Callbacks that write lines, pages or files for people, and on which no result depends.
+LOGGERS = (
     EpochProgress,
     IncompleteBatches,
     PrintLog,
@@ -89,3 +96,43 @@ WRITERS = (
     TensorBoard,
     WandbLogger,
 )
+#: Callbacks that write files or lines. Of several processes, the first process writes.
+WRITERS = (Checkpoint, TrainEndCheckpoint, *LOGGERS)
+
+
+def may_stop(callback: Callback) -> bool:
+    """Tell whether a callback may end the training, as callbacks of users may."""
+    is_known = type(callback).__module__.startswith(("skorch.", "skimbal."))
+    return isinstance(callback, EarlyStopping) or not is_known
+
+
+def is_signal(interrupt: BaseException) -> bool:
+    """Tell whether a signal, such as Ctrl-C, has raised an interrupt, and no ``raise`` has.
+
+    Python's handler raises between two instructions of the code that happens to run. The handler
+    of a program raises by itself.
+    """
+    cause, traceback = interrupt.__context__, interrupt.__traceback__
+    if isinstance(cause, KeyboardInterrupt) and is_signal(cause):
+        return True
+    handlers = _codes_of_handlers()
+    is_raised = False
+    while traceback is not None:
+        code = traceback.tb_frame.f_code
+        if code in handlers:
+            return True
+        is_raised = code.co_code[traceback.tb_lasti] == _RAISE
+        traceback = traceback.tb_next
+    return not is_raised
+
+
+def _codes_of_handlers() -> set[CodeType]:
+    """Return the code of the functions that handle signals at present."""
+    codes = set()
+    for number in signal.valid_signals():
+        handler: Any = signal.getsignal(number)
+        for function in (handler, getattr(handler, "func", None), type(handler).__call__):
+            code = getattr(function, "__code__", None)
+            if isinstance(code, CodeType):
+                codes.add(code)
+    return codes

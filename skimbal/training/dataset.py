@@ -141,6 +141,11 @@ class ImageDataset(Dataset):  # type: ignore[misc]
         return isinstance(self._X, OnDemandImages) and self._X.has_files
 
     @property
+    def source(self) -> np.ndarray:
+        """The array that the rows are selected from, as it is."""
+        return self._X
+
+    @property
     def X(self) -> np.ndarray:
         """Copy of the images of this data set, for callbacks that ask for all of them at once."""
         return np.asarray(self._X[self.rows]).reshape(-1, *self.sample_shape)
@@ -185,6 +190,12 @@ class ImageDataset(Dataset):  # type: ignore[misc]
         if self._sample_weight is None:
             return Batch.of(images, labels)
         return Batch.of(images, labels, torch.from_numpy(self._sample_weight[rows]))
+
+    def name_of(self, i: int) -> str:
+        """Return the number of a row in ``X``, and its file if it has one, for a message."""
+        row = int(self.rows[i])
+        paths = getattr(self._X, "paths", None)
+        return f"image {row}" if paths is None else f"image {row}, {paths[row]}"
 
     @property
     def nbytes(self) -> int:

@@ -25,7 +25,9 @@ __all__ = [
     "WatchedSteps",
     "Weights",
     "broken_weights",
+    "check_after_stop",
     "diverged",
+    "find_loss",
     "not_finite",
     "read_losses",
     "trace_of",
@@ -42,6 +44,8 @@ class DivergingNet(TrainableNet, Protocol):
     """The parts of a :class:`~skimbal.training.TrainingNet` that may stop being finite."""
 
     lr: float
+    #: Numbers, in the history, of the epochs that train at present.
+    epochs_: range
     #: The number that is not finite, in words. Empty as long as all numbers are.
     divergence_: str
     #: Whether the training has changed no weight at all.
@@ -263,13 +267,13 @@ def broken_weights(module: nn.Module) -> str:
     return _name_not_finite(tensors)
 
 
-def diverged(net: DivergingNet, cause: str) -> DivergenceError:
+def diverged(net: DivergingNet, cause: str, remedy: str = "") -> DivergenceError:
     """Return the error about a training, with the advice that suits it."""
     low = {torch.float16: "'bfloat16' or 'float32'", torch.bfloat16: "'float32'"}
     dtype = low.get(net.autocast) if net.autocast is not None else None
     if dtype is None and net.module_.dtype != torch.float64:
         dtype = "'float64'"
-    remedy = (
+    remedy = remedy or (
         "Lower lr, clip the gradients (skorch's GradientNormClipping among the callbacks), scale X "
         "down if it has large pixels (standardize=True)"
     )
@@ -278,6 +282,24 @@ def diverged(net: DivergingNet, cause: str) -> DivergenceError:
     remedy += f", or set dtype to {dtype}." if dtype else ", or look at the network."
     epoch = net.epochs_before_ + len(net.history)
     return DivergenceError(cause, epoch, net.criterion_.name, net.lr, remedy, net.history)
+
+
+def find_loss(net: DivergingNet) -> str:
+    """Say which training loss of the last epoch is not finite, or return no text."""
+    losses = [batch.get("train_loss", 0.0) for batch in net.history[-1]["batches"]]
+    bad = next((i for i, loss in enumerate(losses) if not math.isfinite(loss)), None)
+    if bad is None:
+        return ""
+    is_first = bad == 0 and len(net.history) - 1 == net.epochs_.start
+    place = "the first batch, before any step" if is_first else f"batch {bad + 1}"
+    return f"the training loss was {losses[bad]} in {place}"
+
+
+def check_after_stop(net: DivergingNet) -> None:
+    """Raise the error if a callback has stopped an epoch in which a number was not finite."""
+    cause = (len(net.history) and find_loss(net)) or broken_weights(net.module_)
+    if cause:
+        raise diverged(net, cause)
 
 
 class StopAtDivergence(Callback):  # type: ignore[misc]

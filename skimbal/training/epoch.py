@@ -5,13 +5,20 @@ from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import Protocol, TypeAlias
 
 import torch
-from skorch.callbacks import Callback, EarlyStopping, EpochScoring, LRScheduler
+from skorch.callbacks import Callback, EpochScoring, LRScheduler
 from skorch.dataset import unpack_data
 from torch import Tensor
 
-from skimbal.training.batches import TrainIterator
+from skimbal.training.batches import TrainIterator, closed_at_end
+from skimbal.training.callbacks import may_stop
 from skimbal.training.dataset import Batch, BatchImages
-from skimbal.training.divergence import DivergingNet, EpochWatch, not_finite, read_losses
+from skimbal.training.divergence import (
+    DivergingNet,
+    EpochWatch,
+    find_loss,
+    not_finite,
+    read_losses,
+)
 from skimbal.training.fine_tuning import check_something_trains, unfreeze_when_due
 from skimbal.training.gradient import compute_gradient, no_logits, step_optimizer
 from skimbal.training.optimizers import takes_one_gradient
@@ -22,6 +29,7 @@ __all__ = [
     "Pair",
     "follows_batches",
     "only_epochs_matter",
+    "start_from_rates",
     "train",
     "validate",
     "validation_step",
@@ -68,7 +76,6 @@ def train(
     """Train for an epoch, in the loop of skorch only where single batches matter to somebody."""
     unfreeze_when_due(net)
     check_something_trains(net)
-    batches = _keep_progress(net, iterator)
     is_last = _may_be_last(net)
     watch = net.watch_ = EpochWatch(net, is_last)
 
@@ -78,20 +85,26 @@ def train(
         return found
 
     try:
-        if only_epochs_matter(net):
-            _train_lean(net, batches, prefix, watch)
-        else:
-            loop(batches, step_and_look)
-            watch.read([])
+        with closed_at_end(_keep_progress(net, iterator)) as batches:
+            if only_epochs_matter(net):
+                _train_lean(net, batches, prefix, watch)
+            else:
+                loop(batches, step_and_look)
+                watch.read([])
     finally:
         net.watch_ = None
+        # The loops record the number at the end of an epoch, which a callback may not wait for.
+        steps = [row for row in net.history[-1]["batches"] if f"{prefix}_batch_size" in row]
+        net.history.record(f"{prefix}_batch_count", len(steps))
         if isinstance(iterator, TrainIterator):
             net.history.record("incomplete_batch_count", iterator.n_incomplete)
             net.history.record("one_class_batch_count", iterator.n_of_one_class)
     if is_last:
         watch.record_predictions()
     net.processes_.share_buffers(net.module_)
-    _judge_losses(net, prefix)
+    net.divergence_ = find_loss(net) or net.divergence_
+    if net.processes_.all_reduce_max(int(net.divergence_ != "")) and not net.divergence_:
+        net.divergence_ = "logits in another process are not finite"
 
 
 def validate(
@@ -113,7 +126,8 @@ def validate(
             weights.append(batch.weight)
         return found
 
-    loop(iterator, step_and_keep)
+    with closed_at_end(iterator) as blocks:
+        loop(blocks, step_and_keep)
     X = {"sample_weight": torch.cat(weights)} if weights else None
     y_pred = torch.cat(logits)
     with torch.no_grad():
@@ -154,6 +168,18 @@ def follows_batches(callback: Callback) -> bool:
     )
 
 
+def start_from_rates(net: EpochNet, rates: list[float]) -> None:
+    """Let training begin at learning rates, of which a loaded checkpoint has the last values.
+
+    A scheduler among the callbacks sets the rates itself.
+    """
+    if any(isinstance(callback, LRScheduler) for _, callback in net.callbacks_):
+        return
+    for group, rate in zip(net.optimizer_.param_groups, rates, strict=True):
+        group["lr"] = rate
+        group.pop("initial_lr", None)
+
+
 def _keep_progress(net: EpochNet, iterator: Iterable[Pair]) -> Iterator[Pair]:
     """Yield the batches of an epoch, keep account of how far it is, and set the learning rate."""
     n_batches = len(iterator) if isinstance(iterator, Sized) else 0
@@ -178,20 +204,8 @@ def _keep_progress(net: EpochNet, iterator: Iterable[Pair]) -> Iterator[Pair]:
 
 def _may_be_last(net: EpochNet) -> bool:
     """Tell whether training may end with this epoch. Other epochs are spared the look."""
-    stops_early = any(isinstance(callback, EarlyStopping) for _, callback in net.callbacks_)
+    stops_early = any(may_stop(callback) for _, callback in net.callbacks_)
     return stops_early or len(net.history) == net.epochs_.stop
-
-
-def _judge_losses(net: EpochNet, prefix: str) -> None:
-    """Look for losses that are not finite, and tell all processes of the find of one."""
-    losses = [batch.get(f"{prefix}_loss", 0.0) for batch in net.history[-1]["batches"]]
-    bad = next((i for i, loss in enumerate(losses) if not math.isfinite(loss)), None)
-    if bad is not None:
-        is_first = bad == 0 and len(net.history) - 1 == net.epochs_.start
-        place = "the first batch, before any step" if is_first else f"batch {bad + 1}"
-        net.divergence_ = f"the training loss was {losses[bad]} in {place}"
-    if net.processes_.all_reduce_max(int(net.divergence_ != "")) and not net.divergence_:
-        net.divergence_ = "logits in another process are not finite"
 
 
 def only_epochs_matter(net: EpochNet) -> bool:
@@ -230,4 +244,3 @@ def _train_lean(net: EpochNet, batches: Iterable[Pair], prefix: str, watch: Epoc
             {f"{prefix}_loss": loss, f"{prefix}_batch_size": size}
             for loss, (_, size) in zip(values, steps, strict=True)
         ]
-    net.history.record(f"{prefix}_batch_count", len(steps))

@@ -1,18 +1,20 @@
 """Features of frozen networks, computed once before training, and kept in memory or on disk."""
 
 import hashlib
-import os
-import tempfile
 import tokenize
 import zipfile
 import zlib
+from collections.abc import Container
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from skimbal.atomic import remove_leftovers, replacing
+from skimbal.exceptions import ParameterError, warn_caller
+from skimbal.fingerprints import UndescribedError, code_digest, installed_version
 from skimbal.networks import SplitNetwork
 from skimbal.training.batches import BlockIterator, TrainIterator
 from skimbal.training.dataset import ImageDataset
@@ -79,17 +81,17 @@ def features_of(net: KeepingNet, dataset: ImageDataset) -> np.ndarray:
     folder = _folder(net)
     if folder is None:
         return in_blocks(net, dataset, compute)
-    _make(Path(folder))
-    path = Path(folder, f"{_key(net, dataset)}.npz")
-    features = _read(path)
+    key = _key(net, dataset, folder)
+    path = Path(folder, f"{key}.npz")
+    features = _read(path, key)
     if features is not None and len(features) == len(dataset):
-        # The key does not know the code of the network, which two rows show.
+        # Two rows show changes that no key knows, such as another library for convolutions.
         probe = in_blocks(net, dataset.take(np.arange(min(2, len(dataset)))), compute)
         known, near = features[: len(probe)], 1e-3 * np.abs(probe).max()
         if known.shape == probe.shape and np.allclose(known, probe, rtol=1e-3, atol=near):
             return features
     features = in_blocks(net, dataset, compute)
-    _write(path, features)
+    _write(path, key, features)
     return features
 
 
@@ -103,44 +105,98 @@ def _folder(net: KeepingNet) -> PathLike | None:
     return folder
 
 
-def _key(net: KeepingNet, dataset: ImageDataset) -> str:
+def _key(net: KeepingNet, dataset: ImageDataset, folder: PathLike) -> str:
     """Return a checksum of everything that the features depend on."""
     module = net.module_
-    settings = module.dtype, net.autocast, module.crop_size, device_type(net.device)
-    total = hashlib.sha256(repr((torch.__version__, settings, module.network)).encode())
+    machine = (
+        device_type(net.device),
+        torch.get_float32_matmul_precision(),
+        torch.backends.cudnn.allow_tf32,
+    )
+    settings = module.dtype, net.autocast, module.crop_size, machine
+    versions = installed_version(__file__), installed_version(torch.__file__)
+    code = _code_of(module.network, folder)
+    total = hashlib.sha256(repr((versions, settings, module.network, code)).encode())
     fixed = {name: weight for name, weight in module.named_parameters() if not weight.requires_grad}
     for name, tensor in (*fixed.items(), *module.named_buffers()):
         total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         total.update(tensor.detach().numpy(force=True).tobytes())
     total.update(f"{dataset.dtype} {len(dataset)} {dataset.sample_shape}".encode())
+    # Readers and transforms have made these pixels, so their code needs no checksum.
     for rows in dataset.blocks():
         total.update(dataset.batch(rows).images.numpy().tobytes())
     return total.hexdigest()
 
 
-def _read(path: Path) -> np.ndarray | None:
+def _code_of(network: nn.Module, folder: PathLike) -> str:
+    """Return a checksum of the code of a network without its head, and of all but its weights."""
+    head = network.head if isinstance(network.head, nn.Module) else None
+    ignored = set() if head is None else {id(part) for part in head.modules()}
+    parts = {
+        name: part
+        for name, part in network.named_modules(remove_duplicate=False)
+        if id(part) not in ignored
+    }
+    known = {id(part) for part in network.modules()}
+    described = {name: (type(part), _own_state(part, known)) for name, part in parts.items()}
+    try:
+        return code_digest(described, "the network")
+    except UndescribedError as error:
+        raise ParameterError(
+            "features_cache",
+            f"None if {error}",
+            str(folder),
+            "A folder outlives the program, and features of edited code must be noticed.",
+        ) from error
+
+
+def _own_state(part: nn.Module, known: Container[int]) -> dict[str, object]:
+    """Return the attributes of a module that its weights and its parts do not show."""
+    own = {name: v for name, v in vars(part).items() if not _is_apart(name, v, known)}
+    # The keys of hooks are numbers that count all hooks of a program.
+    return {
+        n: list(v.values()) if "_hooks" in n and isinstance(v, dict) else v for n, v in own.items()
+    }
+
+
+def _is_apart(name: str, value: object, known: Container[int]) -> bool:
+    """Tell whether an attribute of a module is described elsewhere, or changes no feature."""
+    if name in ("_modules", "_parameters", "_buffers", "training", "features_cache"):
+        return True
+    items = value if isinstance(value, list | tuple) else [value]
+    return bool(items) and all(id(item) in known for item in items)
+
+
+def _read(path: Path, key: str) -> np.ndarray | None:
+    """Return the features of a file, or None if there is none that can be trusted."""
     try:
         # The archive has a checksum of its contents, which zipfile compares.
         with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as archive:
             features: np.ndarray = archive["features"]
-    except (OSError, *_UNREADABLE):  # absent, broken, or of another program
+            if str(archive["key"]) != key:
+                raise ValueError("it is the file of other features")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, *_UNREADABLE) as error:  # broken, or of another program
+        _warn(path, "cannot be read", error, "The features are computed anew.")
         return None
     return features
 
 
-def _make(folder: Path) -> None:
+def _write(path: Path, key: str, features: np.ndarray) -> None:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(path.parent)
+        # The archive has a checksum, so a file that a failure of power cuts off is noticed.
+        with replacing(path, durable=False) as stream:
+            np.savez(stream, features=features, key=key)
     except OSError as error:
-        raise type(error)(
-            f"features_cache must be a folder that can be made; got {str(folder)!r} ({error}). "
-            "Give another folder."
-        ) from error
+        remedy = "The program goes on without it. Make room, or give another folder."
+        _warn(path.parent, "cannot be written", error, remedy)
 
 
-def _write(path: Path, features: np.ndarray) -> None:
-    # A reader sees the whole file or none.
-    handle, part = tempfile.mkstemp(dir=path.parent, suffix=".part")
-    with os.fdopen(handle, "wb") as stream:
-        np.savez(stream, features=features)
-    os.replace(part, path)
+def _warn(path: Path, fault: str, error: Exception, outcome: str) -> None:
+    reason = getattr(error, "strerror", None) or str(error)
+    warn_caller(
+        f"features_cache: {str(path)!r} {fault} ({type(error).__name__}: {reason}). {outcome}"
+    )

@@ -9,22 +9,41 @@ from typing import Any
 import numpy as np
 import skorch
 import torch
-from skorch.callbacks import Callback, EarlyStopping
+from skorch.callbacks import Callback
 from skorch.dataset import unpack_data
 from skorch.utils import FirstStepAccumulator, get_map_location
 from torch import Tensor, nn
 
 from skimbal.augmentation import mirrored_axes
 from skimbal.exceptions import ParameterError
-from skimbal.training import epoch, fine_tuning, forward, gradient, kept_features, prediction
+from skimbal.generators import generator_states, restore
+from skimbal.training import (
+    epoch,
+    fine_tuning,
+    forward,
+    gradient,
+    kept_features,
+    prediction,
+    saving,
+)
 from skimbal.training.batches import BlockIterator, TrainIterator
-from skimbal.training.callbacks import WRITERS, EpochProgress
+from skimbal.training.callbacks import WRITERS, EpochProgress, is_signal
 from skimbal.training.dataset import Batch, BatchImages, ImageDataset, images_of, weight_of
-from skimbal.training.divergence import EpochWatch, StopAtDivergence, WatchedSteps, Weights
+from skimbal.training.divergence import (
+    EpochWatch,
+    StopAtDivergence,
+    WatchedSteps,
+    Weights,
+    check_after_stop,
+)
 from skimbal.training.optimizers import drop_half_made_state
 from skimbal.training.processes import Alone, Processes
+from skimbal.training.resume import Resumption
+from skimbal.training.state import StateMismatchError
 
 __all__ = ["TrainingNet"]
+
+_GO_ON, _STOP, _CTRL_C = range(3)
 
 
 class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
@@ -79,6 +98,9 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
         self.lr_schedule = lr_schedule
         #: The rows of the present fit with kept features in place of images, by the id of the rows.
         self._features: dict[int, ImageDataset] = {}
+        #: The iterators of the present fit, and the file of its state if there is one.
+        self.iterators_: dict[str, Any] = {}
+        self._resumption: Resumption | None = None
 
     # Making and copying ----------------------------------------------------------------------
 
@@ -105,8 +127,8 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
         self.epochs_ = range(0)
         #: The processes that train this net at present.
         self.processes_: Processes = Alone()
-        #: Whether EarlyStopping has ended the training.
-        self.stops_early_ = False
+        #: Whether the training goes on, ends by a callback, or by a signal such as Ctrl-C.
+        self.due_ = _GO_ON
         #: Keeps small gradients of float16 from becoming zero.
         self.scaler_: torch.amp.GradScaler | None = None
         self.scaler_ = gradient.make_scaler(self)
@@ -131,8 +153,8 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the state, with all that holds tensors in one piece that torch can move."""
-        state = {**vars(self), "processes_": Alone(), "_features": {}}
-        state |= dict.fromkeys(("weights_", "watch_"))
+        of_fit = {"processes_": Alone(), "_features": {}, "iterators_": {}, "_resumption": None}
+        state = {**vars(self), **of_fit, **dict.fromkeys(("weights_", "watch_"))}
         if "scaler_" in state:
             state["scaler_"] = gradient.make_scaler(self)
         prefixes = tuple(self.cuda_dependent_attributes_)
@@ -140,19 +162,14 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
             # If it cannot, this is for a copy: there is no pickle to load on another machine.
             prefixes += ("augmentation",)
         with_tensors = {name: state.pop(name) for name in list(state) if name.startswith(prefixes)}
-        blob = io.BytesIO()
-        torch.save(with_tensors, blob)
-        return {**state, "with_tensors": blob.getvalue()}
+        return {**state, "with_tensors": saving.to_bytes(self, with_tensors)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Restore the state, on the CPU where the old device is missing."""
         state = dict(state)
         location = get_map_location(state["device"])
         state["device"] = self._check_device(state["device"], location)
-        blob = io.BytesIO(state.pop("with_tensors"))
-        # A user who unpickles the net trusts it already. (Older skorch leaves weights_only to the
-        # default of torch, which newer torch has turned around.)
-        state.update(torch.load(blob, map_location=location, weights_only=False))
+        state.update(saving.from_bytes(self, state.pop("with_tensors"), location))
         self.__dict__.update(state)
 
     # Training --------------------------------------------------------------------------------
@@ -163,6 +180,7 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
         valid: ImageDataset | None,
         epochs: int,
         processes: Processes | None = None,
+        resumption: Resumption | None = None,
     ) -> "TrainingNet":
         """Train for some epochs. Unlike ``fit``, let an interrupt through to the caller.
 
@@ -174,25 +192,30 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
             Their number.
         processes : Alone or Together, default=None
             The processes that train this net. This process alone if None.
+        resumption : Resumption, default=None
+            The file that the state of each epoch is written to, if there is one.
         """
         verbose = self.verbose
+        self._resumption = resumption
         self.processes_ = Alone() if processes is None else processes
         if not self.processes_.is_first:
             self.verbose = 0
         self.scaler_ = gradient.make_scaler(self)
-        self.stops_early_ = self.stands_still_ = False
-        self.divergence_ = ""
+        drop_half_made_state(self.optimizer_)
+        self.due_, self.divergence_, self.stands_still_ = _GO_ON, "", False
         try:
             self._run_epochs(train, valid, epochs)
-        except KeyboardInterrupt:
-            drop_half_made_state(self.optimizer_)
-            raise
         finally:
             self.processes_, self.verbose = Alone(), verbose
+            self.iterators_, self._resumption = {}, None
         return self
 
     def _run_epochs(self, train: ImageDataset, valid: ImageDataset | None, epochs: int) -> None:
+        groups = self.optimizer_.param_groups
+        rates = [group["lr"] for group in groups]
         self.notify("on_train_begin", X=train, y=train.y)
+        if self.optimizer_.param_groups is not groups:
+            epoch.start_from_rates(self, rates)
         self._copy_from_first()
         self.epochs_ = range(len(self.history), len(self.history) + epochs)
         self.weights_ = Weights(self)
@@ -202,14 +225,25 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
                 id(rows): kept_features.as_features(self, rows) for rows in (train, valid) if rows
             }
         try:
-            self.fit_loop((train, valid), epochs=epochs)
+            self._run_or_resume((train, valid), epochs)
         except KeyboardInterrupt:
-            if not self.stops_early_:
+            if self.due_ != _STOP:
                 raise
+            check_after_stop(self)
         finally:
             self._features, self.weights_ = {}, None
             self.notify("on_train_end", X=train, y=train.y)
         self._copy_from_first()
+
+    def _run_or_resume(self, rows: tuple[ImageDataset, ImageDataset | None], epochs: int) -> None:
+        """Run the epochs that a file does not hold already, or all if the file cannot be used."""
+        n_done = 0 if self._resumption is None else self._resumption.n_done
+        before = generator_states(self.device)
+        try:
+            self.fit_loop(rows, epochs=epochs - n_done)
+        except StateMismatchError:
+            restore(before, self.device)
+            self.fit_loop(rows, epochs=epochs)
 
     def _copy_from_first(self) -> None:
         """Copy the state of the first process, where a callback may have loaded a checkpoint."""
@@ -223,29 +257,31 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
             self.history = first["history"]
 
     def notify(self, method_name: str, **cb_kwargs: object) -> None:
-        """Call the callbacks. If one of them ends an epoch in a process, all processes end."""
-        reason, interrupt = 0, KeyboardInterrupt()
+        """Call the callbacks. A callback that raises ``KeyboardInterrupt`` ends all processes."""
+        if method_name == "on_epoch_begin" and self._resumption is not None:
+            self._resumption.epoch_begins(self)
         try:
             getattr(self, method_name)(self, **cb_kwargs)
             for _, callback in self.callbacks_:
                 if self.processes_.is_first or not isinstance(callback, WRITERS):
                     getattr(callback, method_name)(self, **cb_kwargs)
         except KeyboardInterrupt as error:
-            if method_name != "on_epoch_end":
-                raise
-            reason, interrupt = (1 if self._early_stopping_is_due() else 2), error
-        if method_name == "on_epoch_end":
-            reason = self.processes_.all_reduce_max(reason)
-            self.stops_early_ = reason == 1
-            if reason:
+            interrupt, due = error, (_CTRL_C if is_signal(error) else _STOP)
+        else:
+            interrupt, due = KeyboardInterrupt(), _GO_ON
+        if method_name in ("on_train_begin", "on_train_end"):
+            if due:
                 raise interrupt
-
-    def _early_stopping_is_due(self) -> bool:
-        """Tell whether a KeyboardInterrupt comes from EarlyStopping."""
-        return any(
-            isinstance(callback, EarlyStopping) and callback.misses_ == callback.patience
-            for _, callback in self.callbacks_
-        )
+            return
+        self.due_ = max(self.due_, due)
+        if method_name == "on_epoch_end":
+            self.due_ = self.processes_.all_reduce_max(self.due_)
+        elif self.processes_.n_processes > 1 and self.due_ == _STOP:
+            return  # The other processes wait for this process until the epoch has ended.
+        if self.due_:
+            raise interrupt
+        if method_name == "on_epoch_end" and self._resumption is not None:
+            self._resumption.epoch_ended(self)
 
     def end_schedule(self) -> None:
         """Drop what spans the epochs of one ``fit``, and restore the learning rate."""
@@ -275,6 +311,10 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
             iterator: Iterable[epoch.Pair] = super().get_iterator(dataset, training=training)
         except ParameterError as error:
             raise error.within(name) from None
+        if training:
+            self.iterators_ = {name: iterator}
+        elif self.iterators_:  # a callback that predicts makes further iterators
+            self.iterators_.setdefault(name, iterator)
         if isinstance(iterator, TrainIterator | BlockIterator):
             iterator.to(self.device)
         if isinstance(iterator, BlockIterator):

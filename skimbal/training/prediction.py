@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from skimbal.augmentation import CenterCrop, alike
 from skimbal.exceptions import NonFinitePredictionError, ParameterError
+from skimbal.training.batches import closed_at_end
 from skimbal.training.dataset import Batch, BatchImages, ImageDataset
 from skimbal.training.devices import device_type
 from skimbal.training.divergence import broken_weights, trace_of
@@ -292,8 +293,8 @@ def in_blocks(
     """
     result, traces, start = None, None, 0
     iterator = net.get_iterator(dataset, training=False)
-    with torch.inference_mode():
-        for pair in iterator:
+    with torch.inference_mode(), closed_at_end(iterator) as pairs:
+        for pair in pairs:
             computed = compute(Batch(unpack_data(pair)).images)
             block = computed if function is None else function(computed)
             trace = trace_of(computed)

@@ -12,7 +12,7 @@ import io
 import multiprocessing
 import os
 from collections.abc import Callable, Iterable
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -55,6 +55,9 @@ class Processes(Protocol):
     def broadcast(self, value: _Value) -> _Value:
         """Return the value of the first process."""
 
+    def gather(self, value: _Value) -> list[_Value]:
+        """Return the values of all processes."""
+
     def check_same(self, checksum: Callable[[], object]) -> None:
         """Refuse data and parameters that are not the same in all processes."""
 
@@ -91,6 +94,10 @@ class Alone:
     def broadcast(self, value: _Value) -> _Value:
         """Return the value."""
         return value
+
+    def gather(self, value: _Value) -> list[_Value]:
+        """Return the value."""
+        return [value]
 
     def check_same(self, checksum: Callable[[], object]) -> None:
         """Do nothing."""
@@ -156,6 +163,12 @@ class Together:
             io.BytesIO(message[0]), map_location=self.device, weights_only=False
         )
         return received
+
+    def gather(self, value: _Value) -> list[_Value]:
+        """Return the values of all processes."""
+        values: list[Any] = [None] * self.n_processes
+        dist.all_gather_object(values, value)
+        return values
 
     def check_same(self, checksum: Callable[[], object]) -> None:
         """Refuse data and parameters that are not the same in all processes, in all of them."""

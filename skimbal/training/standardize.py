@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from skimbal.augmentation import CenterCrop
 from skimbal.networks import PixelRange
 from skimbal.training.batches import count_workers, read_ahead
+from skimbal.training.contrast import PixelSample
 from skimbal.training.dataset import ImageDataset
 
 __all__ = ["StandardizedModule", "channel_statistics", "pixel_range"]
@@ -127,7 +128,7 @@ class StandardizedModule(nn.Module):
 
 @np.errstate(over="ignore", invalid="ignore")
 def channel_statistics(
-    dataset: ImageDataset, num_workers: int | None = None
+    dataset: ImageDataset, num_workers: int | None = None, sample: PixelSample | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Compute the weighted mean and standard deviation of each channel, block by block.
 
@@ -137,6 +138,8 @@ def channel_statistics(
         The training rows.
     num_workers : int, default=None
         Threads that read blocks ahead, as for :class:`TrainIterator`.
+    sample : PixelSample, default=None
+        Gets the blocks, to compare pixels with the statistics afterwards.
 
     Returns
     -------
@@ -153,10 +156,14 @@ def channel_statistics(
         pixels = pixels.astype(np.float64)
         block_weight = w.sum() * pixels.shape[2]
         if block_weight == 0:
+            if sample is not None:
+                sample.add(batch, np.zeros(pixels.shape[1]))
             continue
         block_mean = np.einsum("n,ncp->c", w, pixels) / block_weight
         pixels -= block_mean[:, None]
         block_scatter = np.einsum("n,ncp,ncp->c", w, pixels, pixels)
+        if sample is not None:
+            sample.add(batch, block_scatter + block_weight * block_mean**2)
         # Chan, Golub and LeVeque (1983): parts combine without the cancellation of E[x^2]-E[x]^2.
         total = weight + block_weight
         shift = block_mean - mean
@@ -170,7 +177,9 @@ def channel_statistics(
     return mean.reshape(per_channel), std.reshape(per_channel)
 
 
-def pixel_range(dataset: ImageDataset, num_workers: int | None = None) -> PixelRange:
+def pixel_range(
+    dataset: ImageDataset, num_workers: int | None = None, sample: PixelSample | None = None
+) -> PixelRange:
     """Find the least and the greatest pixel of the rows that have a weight, block by block.
 
     Parameters
@@ -179,6 +188,8 @@ def pixel_range(dataset: ImageDataset, num_workers: int | None = None) -> PixelR
         The training rows.
     num_workers : int, default=None
         Threads that read blocks ahead, as for :class:`TrainIterator`.
+    sample : PixelSample, default=None
+        Gets the blocks, to compare pixels with the range afterwards.
 
     Returns
     -------
@@ -193,6 +204,9 @@ def pixel_range(dataset: ImageDataset, num_workers: int | None = None) -> PixelR
         images = batch.images.numpy()
         if batch.weight is not None:
             images = images[batch.weight.numpy() > 0]
-        if len(images):
-            low, high = min(low, images.min()), max(high, images.max())
+        ends = (images.min(), images.max()) if len(images) else (low, high)
+        low, high = min(low, ends[0]), max(high, ends[1])
+        if sample is not None:
+            size = np.abs(ends).astype(np.float64).max() * len(images)
+            sample.add(batch, np.full(dataset.sample_shape[0], size))
     return PixelRange(float(low), float(high))

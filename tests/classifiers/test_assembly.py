@@ -142,7 +142,7 @@ def test_moving_statistics_see_every_class_in_batches_of_two():
 def test_who_looks_at_batches_sees_them_and_changes_nothing(listener, micro_batch_size):
     X, y = images()
     params = {"lr_schedule": None, "train_split": 0.25, "micro_batch_size": micro_batch_size}
-    seen = small(**params, callbacks=[("listener", listener)]).fit(X, y)
+    seen = small(**params, callbacks=[("listener", copy.deepcopy(listener))]).fit(X, y)
     unseen = small(**params).fit(X, y)
     assert_same_weights(seen, unseen)
     for name in ("train_loss", "train_batch_size"):
@@ -329,7 +329,7 @@ def test_early_stopping_on_a_score():
     assert clf.history_[-1, "valid_loss"] > 0
     clf.set_params(net__callbacks__stop__patience=60)
     assert clf.fit(X, y).n_epochs_ == 30
-    assert clf.callbacks[1][1].patience == 1
+    assert clf.callbacks[1][1].patience == 60, "as in skorch, the instance gets the option"
 
 
 def noisy_labels():
@@ -372,8 +372,8 @@ def test_early_stopping_ends_at_the_right_epoch(split):
     assert_allclose(best.history_[:, "valid_loss"], losses)
     loss = log_loss(seen(best).valid_.y, best.predict_proba(seen(best).valid_.X))
     assert min(losses) == pytest.approx(loss, rel=1e-4)
-    assert not hasattr(stop, "best_epoch_"), "the callback that was given is not touched"
     assert clf.callbacks[1][1] is stop
+    assert stop.best_epoch_ == np.argmin(losses) + 1
 
 
 def test_validation_loss_of_a_mix_is_that_of_the_whole_set():
@@ -479,6 +479,11 @@ def test_verbosity(capsys):
         "CNN2DClassifier: module='small', sampler='uniform', augment=None, standardize=True, "
         "lr=0.005, batch_size=32, max_epochs=4 of 3 steps, in all 12 steps\n"
     )
+    for value, same in ((True, bar), (np.True_, bar), (False, silent)):
+        small(verbose=value).fit(X, y)
+        printed = capsys.readouterr()
+        assert printed.out == same.out
+        assert ("4/4" in printed.err) == ("4/4" in same.err)
     small(verbose=2).fit(X, y)
     table = capsys.readouterr().out
     assert "train_loss" in table

@@ -9,11 +9,13 @@ import pickle
 import random
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tracemalloc
 import weakref
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from typing import ClassVar
 
 import joblib
@@ -1891,28 +1893,32 @@ def test_interrupt_reaches_the_caller_and_keeps_the_weights(monkeypatch):
 
 
 class Interrupt(Callback):
-    """Do what Ctrl-C does in the middle of an epoch."""
+    """End the training in the middle of an epoch: as a callback does, or as Ctrl-C does."""
 
-    def __init__(self, epoch):
-        self.epoch = epoch
+    def __init__(self, epoch, by_signal):
+        self.epoch, self.by_signal = epoch, by_signal
 
     def on_batch_end(self, net, training, **kwargs):
         if training and len(net.history) == self.epoch:
-            raise KeyboardInterrupt
+            if not self.by_signal:
+                raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGINT)
 
 
 @pytest.mark.parametrize("epoch", [1, 3])
 @pytest.mark.parametrize("verbose", [0, 1])
-def test_interrupt_of_a_callback_leaves_a_usable_estimator(epoch, verbose):
+@pytest.mark.parametrize("by_signal", [False, True])
+def test_interrupt_in_a_callback_leaves_a_usable_estimator(epoch, verbose, by_signal):
     X, y = images()
     stop = EarlyStopping(patience=9)
-    callbacks = [("interrupt", Interrupt(epoch)), ("stop", stop)]
+    callbacks = [("interrupt", Interrupt(epoch, by_signal)), ("stop", stop)]
     clf = small(callbacks=callbacks, train_split=0.25, verbose=verbose, warm_start=True)
     before = global_state()
-    with pytest.raises(KeyboardInterrupt):
-        clf.fit(X, y)
+    with pytest.raises(KeyboardInterrupt) if by_signal else nullcontext():
+        assert clf.fit(X, y) is clf
     assert global_state() == before
     assert clf.n_epochs_ == epoch
+    assert 0 < clf.n_steps_ < len(X)
     probability = clf.predict_proba(X)
     assert_allclose(probability.sum(1), 1, rtol=1e-6)
     copied = pickle.loads(pickle.dumps(clf))

@@ -240,7 +240,7 @@ BAD_PARAMS = [
             (Odd("own"), ["got Odd, which does not depend on them"]),
         )
     ),
-    *refuses("verbose", -1, True),
+    *refuses("verbose", -1, 1.0, "1", None),
     *refuses("random_state", "seed", -1, 2**32, 1.5, [0], np.random.default_rng),
     ({"class_weight": "even"}, ["class_weight", "'dict'", "'balanced'", "None", "'even'"]),
     ({"class_weight": [1, 2]}, ["class_weight", "'dict'", "'balanced'", "None", "[1, 2]"]),

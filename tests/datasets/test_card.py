@@ -1,5 +1,7 @@
 """The classes, sizes and imbalance of a data set."""
 
+import numpy as np
+
 from skimbal.datasets import DataCard, load_imbalanced_digits
 
 
@@ -34,3 +36,12 @@ def test_data_card_names_the_classes_of_a_bunch():
     )
     assert card.table()[1] == ["other", "432 (83 %)"]
     assert card.n_groups is None
+
+
+def test_data_card_counts_numbers_in_text_in_their_order():
+    labels = {"all": np.array(["10", "2", "2", "1"])}
+    card = DataCard.from_labels(labels, image_shape=(8, 8), dtype="uint8")
+    assert (card.class_names, card.counts) == (["1", "2", "10"], {"all": [1, 2, 1]})
+    names = np.array(["grade 10", "grade 2"])
+    card = DataCard.from_labels({"all": names}, image_shape=(8, 8), dtype="uint8")
+    assert card.class_names == ["grade 2", "grade 10"]

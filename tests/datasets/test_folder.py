@@ -152,9 +152,7 @@ def test_mistakes_in_folders(mistake, tmp_path):
         (root / name).touch()
     with pytest.raises(ValueError, match=rf"{name.rstrip('/')}: {message}.*In all 1 such"):
         load_image_folder(root)
-    with pytest.warns(
-        UserWarning, match=rf"skipped 1 files or rows.*{name.rstrip('/')}: {message}"
-    ):
+    with pytest.warns(UserWarning, match=rf"skipped 1 file or row.*{name.rstrip('/')}: {message}"):
         data = load_image_folder(root, on_error="skip")
     assert data.y.tolist() == data.target_names == ["a", "b"]
     (place,) = data.skipped

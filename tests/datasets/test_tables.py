@@ -107,7 +107,7 @@ def test_rows_that_cannot_be_used(load, mistake):
     text = PLAIN.replace("b.npy,y,p2", line)
     with pytest.raises(ValueError, match=rf"table\.csv, line 3: .*{words}"):
         load(text, **WITH_GROUPS)
-    with pytest.warns(UserWarning, match=rf"skipped \d files or rows, .*line 3: .*{words}"):
+    with pytest.warns(UserWarning, match=rf"skipped \d+ files? or rows?, .*line 3: .*{words}"):
         data = load(text, on_error="skip", **WITH_GROUPS)
     assert data.y.tolist() == ["x", "y", "x"]
     assert data.groups.tolist() == ["p1", "p1", "p3"]
@@ -221,7 +221,7 @@ def test_files_under_several_names(load, root):
     text = PLAIN + "link.npy,y,p2\n"
     with pytest.raises(ValueError, match=r"line 6: .*link\.npy is the same file as in .*line 3\."):
         load(text, **WITH_GROUPS)
-    with pytest.warns(UserWarning, match="skipped 1 files"):
+    with pytest.warns(UserWarning, match="skipped 1 file or row,"):
         assert load(text, on_error="skip", **WITH_GROUPS).y.tolist() == ["x", "y", "y", "x"]
     text = PLAIN + "./b.npy,y,p9\n"
     with pytest.warns(UserWarning, match="skipped 2 files .*another label, group or split"):
@@ -235,7 +235,7 @@ def test_absolute_paths_out_of_the_folder_are_told(load, root, tmp_path):
     text = PLAIN + f"{tmp_path / 'elsewhere' / 'e.npy'},x,p9\n{root}/../images/a.npy,x,p1\n"
     text = text.replace("a.npy,x,p1\nb", "b")
     with pytest.warns(
-        UserWarning, match=r"1 paths of .*table\.csv are absolute and lead out.*e\.npy"
+        UserWarning, match=r"1 path of .*table\.csv is absolute and leads out.*e\.npy"
     ):
         data = load(text)
     assert len(data.y) == 5

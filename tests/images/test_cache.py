@@ -155,12 +155,12 @@ def check_entries_of_a_killed_program(folder, paths, values):
     assert not left.exists()
 
 
-def die_at_third_entry(folder, die, write_all=caches.write_all):
-    def write(file, data):
+def die_at_third_entry(folder, die, os_write=os.write):
+    def write(handle, data):
         if len(os.listdir(folder)) == 3 and len(data) > 1000:
-            write_all(file, data[:1000])
+            os_write(handle, data[:1000])
             die()
-        write_all(file, data)
+        return os_write(handle, data)
 
     return write
 
@@ -174,7 +174,7 @@ def test_an_entry_that_is_not_complete_is_not_an_entry(tmp_path, monkeypatch):
 
     X = ImageFiles(paths, cache=folder)
     with monkeypatch.context() as context:
-        context.setattr(caches, "write_all", die_at_third_entry(folder, interrupt))
+        context.setattr(os, "write", die_at_third_entry(folder, interrupt))
         context.setattr(os, "unlink", lambda path: None)  # as a killed program cleans up nothing
         with pytest.raises(KeyboardInterrupt):
             np.asarray(X)
@@ -184,10 +184,10 @@ def test_an_entry_that_is_not_complete_is_not_an_entry(tmp_path, monkeypatch):
 def test_an_interrupted_program_leaves_no_unfinished_entry(tmp_path, monkeypatch):
     paths, _, _ = draw_files(tmp_path, 2)
 
-    def interrupt(file, data):
+    def interrupt(handle, data):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(caches, "write_all", interrupt)
+    monkeypatch.setattr(os, "write", interrupt)
     with pytest.raises(KeyboardInterrupt):
         np.asarray(ImageFiles(paths, cache=tmp_path / "cache"))
     assert list((tmp_path / "cache").iterdir()) == []
@@ -200,9 +200,9 @@ def test_a_killed_program_leaves_no_half_written_entry(tmp_path):
     code = """
 import os, sys
 import numpy as np
-from skimbal.images import ImageFiles, cache
+from skimbal.images import ImageFiles
 from tests.images.test_cache import die_at_third_entry
-cache.write_all = die_at_third_entry(sys.argv[1], lambda: os._exit(9))
+os.write = die_at_third_entry(sys.argv[1], lambda: os._exit(9))
 np.asarray(ImageFiles(sys.argv[2:], cache=sys.argv[1]))
 """
     done = subprocess.run([sys.executable, "-c", code, folder, *paths], check=False)
@@ -663,7 +663,7 @@ class Faults:
     def __init__(self, folder, monkeypatch):
         self.folder, self.n, self.fail_at, self.error, self.lasts = str(folder), 0, -1, 0, False
         monkeypatch.setattr(caches, "open", self._open, raising=False)
-        for name in ("replace", "unlink", "scandir", "utime", "makedirs", "fstat"):
+        for name in ("open", "write", "replace", "unlink", "scandir", "utime", "makedirs", "fstat"):
             monkeypatch.setattr(os, name, self._faulty(getattr(os, name)))
 
     def _tick(self):
@@ -752,10 +752,10 @@ def test_a_folder_that_is_only_read_is_used(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "utime", refuse)
     monkeypatch.setattr(os, "unlink", refuse)
 
-    def open_to_read(path, mode="r", **options):
-        return refuse(path) if "x" in mode else builtins.open(path, mode, **options)
+    def open_to_read(path, flags, *mode, os_open=os.open):
+        return refuse(path) if flags & os.O_CREAT else os_open(path, flags, *mode)
 
-    monkeypatch.setattr(caches, "open", open_to_read, raising=False)
+    monkeypatch.setattr(os, "open", open_to_read)
     with one_warning("Read-only file system"):
         X = ImageFiles(paths, reader=reader, cache=folder)
         for _ in range(2):

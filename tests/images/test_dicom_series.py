@@ -228,6 +228,30 @@ def test_a_tilted_gantry_is_a_warning(tmp_path):
     assert np.asarray(X).shape == (1, 3, 4, 5)  # without another warning
 
 
+@pytest.mark.parametrize("tilt", [20, -20, "20.0"])
+def test_a_tilt_that_positions_do_not_have_is_a_warning(tmp_path, tilt):
+    angle = np.radians(20)
+    orientation = [1, 0, 0, 0, np.cos(angle), -np.sin(angle)]
+    normal = np.cross(orientation[:3], orientation[3:])
+    for name, positions, plane in (
+        ("tilted planes", [list(5 * i * normal) for i in range(3)], orientation),
+        ("axial planes", [0, 5, 10], AXIAL),
+    ):
+        folder = tmp_path / name
+        save_slices(folder, positions, orientation=plane, GantryDetectorTilt=tilt)
+        with pytest.warns(UserWarning, match=rf"{name} states a tilted gantry, .*Tilt 20, and"):
+            X = ImageFiles([folder], spacing=(5, 2, 3))
+        assert_array_equal(np.asarray(X)[0, :, 0, 0], [0, 1, 2])
+
+
+def test_a_gantry_without_tilt_is_no_warning(tmp_path):
+    for name, tilt in (("none", 0), ("noise", 0.5), ("empty", None), ("text", "")):
+        X = ImageFiles([save_slices(tmp_path / name, [0, 5, 10], GantryDetectorTilt=tilt)])
+        assert X.shape == (1, 3, 4, 5)
+    # The neighbours of a single slice are not known.
+    assert ImageFiles([save_slices(tmp_path / "one", [0], GantryDetectorTilt=20)]).n_spatial == 2
+
+
 def test_a_slice_without_the_mark_is_a_slice(tmp_path):
     folder = save_slices(tmp_path / "s", [0, 5, 10])
     path = folder / "42"

@@ -1,8 +1,10 @@
 """Errors, warnings and logs about a file name it."""
 
 import logging
+import os
 import threading
 import warnings
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -47,7 +49,7 @@ def test_threads_keep_their_own_warnings_and_all_is_as_before():
             warnings.warn("odd", UserWarning, stacklevel=1)
             barrier.wait()
 
-    shown = warnings.showwarning
+    before = state_of_warnings()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         threads = [threading.Thread(target=read, args=(name,)) for name in ("a", "b")]
@@ -58,18 +60,50 @@ def test_threads_keep_their_own_warnings_and_all_is_as_before():
         warnings.warn("plain", UserWarning, stacklevel=1)
     assert sorted(str(item.message) for item in caught) == ["a: odd", "b: odd", "plain"]
     assert all(item.category is UserWarning for item in caught)
-    assert warnings.showwarning is shown
+    assert state_of_warnings() == before
 
 
-def test_a_function_that_shows_warnings_is_kept(monkeypatch):
-    said = []
+def state_of_warnings():
+    """Return all of the module of warnings that a program can replace."""
+    return {
+        name: value for name, value in vars(warnings).items() if callable(value)
+    }, warnings.filters[:]
 
-    def show(message, category, *args):
-        said.append((str(message), category))
 
-    monkeypatch.setattr(warnings, "showwarning", show)
-    warnings.simplefilter("always")
+@pytest.mark.parametrize("record", [False, True])
+def test_catching_in_another_thread_while_files_are_read_leaves_no_trace(record):
+    before = state_of_warnings()
+    for enter, leave in ((0, 1), (1, 2), (0, 2), (1, 1)):  # before, while and after a file is read
+        context = warnings.catch_warnings(record=record)
+        steps = [
+            [context.__enter__] * (enter == k) + [lambda c=context: c.__exit__()] * (leave == k)
+            for k in range(3)
+        ]
+        for k in range(3):
+            with naming_file("a") if k == 1 else nullcontext():
+                for step in steps[k]:
+                    thread = threading.Thread(target=step)
+                    thread.start()
+                    thread.join()
+        assert state_of_warnings() == before, (enter, leave)
+
+
+def test_the_name_is_in_warnings_that_another_thread_records():
+    with naming_file("a"), warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        warnings.warn("odd", UserWarning, stacklevel=1)
+    assert [str(item.message) for item in caught] == ["a: odd"]
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_a_process_that_is_forked_while_files_are_read():
+    before = state_of_warnings()
     with naming_file("a"):
-        warnings.warn("odd", RuntimeWarning, stacklevel=1)
-    assert warnings.showwarning is show
-    assert said == [("a: odd", RuntimeWarning)]
+        child = os.fork()
+        if child == 0:
+            is_good = state_of_warnings() == before
+            with naming_file("b"):
+                pass
+            os._exit(0 if is_good and state_of_warnings() == before else 1)
+        assert os.waitpid(child, 0)[1] == 0
+    assert state_of_warnings() == before

@@ -1,5 +1,7 @@
 """Studies with made-up scores, and quick fits."""
 
+import weakref
+
 import numpy as np
 import pytest
 from imblearn.over_sampling import RandomOverSampler
@@ -44,6 +46,28 @@ def few_or_many(**many):
 def one_split(X, y):
     """Make the first of two stratified folds."""
     return [next(iter(StratifiedKFold(2).split(X, y)))]
+
+
+#: The calls of scorers. A cache compares the code of a scorer, and not what is in such a mapping.
+_CALLS = weakref.WeakKeyDictionary()
+
+
+class Counted:
+    """A scorer that notes its calls in a list, and may fail at one of them."""
+
+    def __init__(self, calls, fail_at):
+        _CALLS[self] = calls, fail_at
+
+    def __call__(self, estimator, X, y):
+        calls, fail_at = _CALLS[self]
+        calls.append(1)
+        if len(calls) == fail_at:
+            raise RuntimeError("out of memory, say")
+        return 0.5
+
+
+def counted(calls, *, fail_at=None):
+    return Counted(calls, fail_at)
 
 
 def never(in_channels, n_classes, **options):
@@ -156,3 +180,23 @@ def reported(
             )
     study.fits = study.fits[:n_done]
     return study
+
+
+def fit_of(key):
+    """Make a finished fit whose scores follow from its key."""
+    number = float(np.random.default_rng(list(key.encode())).uniform())
+    return Fit(
+        loss=key,
+        sampler="uniform",
+        repeat=0,
+        fold=0,
+        seed=0,
+        n_train=8,
+        n_test=2,
+        n_epochs=1,
+        n_steps=1,
+        fit_time=1.0,
+        score_time=0.1,
+        scores={"f1_macro": number, "log_loss": 0.1 + number},
+        confusion_matrix=[[1, 0], [0, 1]],
+    )

@@ -383,11 +383,11 @@ def test_bad_paths_are_refused_before_a_picture_is_drawn(name, error, text, tmp_
 
 
 def test_an_unwritable_folder_is_refused(tmp_path, monkeypatch):
-    def refuse(self, *args, **kwargs):
-        raise PermissionError(13, "Permission denied", str(self))
+    def refuse(path, *args):
+        raise PermissionError(13, "Permission denied", path)
 
     monkeypatch.setattr(report, "draw_pictures", lambda study: pytest.fail("work was done"))
-    monkeypatch.setattr(Path, "open", refuse)
+    monkeypatch.setattr(os, "open", refuse)
     with pytest.raises(PermissionError, match=r"path must be .*got '.*Permission denied"):
         write_report(reported(), tmp_path / "report.html")
 

@@ -2,6 +2,7 @@ import math
 import os
 from dataclasses import replace
 from typing import ClassVar
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -17,12 +18,13 @@ from skorch.helper import predefined_split
 
 from skimbal import CNN2DClassifier, LossMix, NDSampler
 from skimbal.classifiers import settings
+from skimbal.exceptions import ParameterError
+from skimbal.fingerprints import describe
 from skimbal.images import ImageFiles
 from skimbal.losses import TERMS, Term
 from skimbal.networks import BUILT_IN, SmallCNN
 from skimbal.study import runs
-from skimbal.study.fit_cache import describe
-from tests.study.data import PAIR, compare, few_or_many, one_split, quick
+from tests.study.data import PAIR, compare, counted, few_or_many, one_split, quick
 
 SEEN = []
 
@@ -180,18 +182,11 @@ def test_warnings_of_fits_are_shown_once(small, options):
 def test_progress_bar_counts_fits(small, capsys):
     compare(*small, losses=["ce"], verbose=1)
     assert "2/2" in capsys.readouterr().err
-    compare(*small, losses=["ce"], verbose=0)
-    assert capsys.readouterr().err == ""
-
-
-def counted(calls, *, fail_at=None):
-    def scorer(estimator, X, y):
-        calls.append(1)
-        if len(calls) == fail_at:
-            raise RuntimeError("out of memory, say")
-        return 0.5
-
-    return scorer
+    compare(*small, losses=["ce"], verbose=True)
+    assert "2/2" in capsys.readouterr().err
+    for silent in (0, False):
+        compare(*small, losses=["ce"], verbose=silent)
+        assert capsys.readouterr().err == ""
 
 
 def test_a_study_goes_on_where_it_was_ended(small, tmp_path):
@@ -321,7 +316,7 @@ def test_image_files_are_read_in_fits_only(small, files, tmp_path, monkeypatch):
     expected = str(compare(np.stack([np.load(path) for path in paths]), y))
     assert str(compare(ImageFiles(paths), y)) == str(compare(paths, y)) == expected
     done = compare(ImageFiles(paths), y, cache_dir=tmp_path / "runs")
-    monkeypatch.setattr(ImageFiles, "__array__", lambda *args, **kwargs: pytest.fail("files read"))
+    monkeypatch.setattr(ImageFiles, "__array__", Mock(side_effect=AssertionError("files read")))
     again = compare(ImageFiles(paths), y, cache_dir=tmp_path / "runs")
     assert again.fits == done.fits
     valid = predefined_split(Dataset(ImageFiles(paths), y))
@@ -332,7 +327,7 @@ def test_image_files_are_read_in_fits_only(small, files, tmp_path, monkeypatch):
     ("options", "named"),
     [
         ({}, "data.X.files"),
-        ({"size": (6, 6)}, r"data.X.size \(None there, \[6, 6\] now\)"),
+        ({"size": (6, 6)}, r"data.X.size \(None there, \(6, 6\) now\)"),
         ({"transform": np.sqrt}, "data.X.transform"),
     ],
 )
@@ -370,3 +365,15 @@ def test_another_network_under_the_name_of_a_row_is_refused(small, tmp_path, mon
     monkeypatch.setitem(BUILT_IN, "small", wide)
     with pytest.raises(ValueError, match=r"cache_dir must be .*same study.*rows of tables\.small"):
         compare(*small, losses=["ce"], cache_dir=tmp_path)
+
+
+def test_an_estimator_that_cannot_be_described_is_refused_with_a_cache_only(small, tmp_path):
+    lines = (line for line in "ab")
+    estimator = quick(augment=lambda images: images if lines else None)
+    message = r"cache_dir must be None if variable 'lines' of .*cannot be described"
+    with pytest.raises(ParameterError, match=message):
+        compare(*small, estimator=estimator, cache_dir=tmp_path / "runs")
+    rows = {"augment": {"augment": estimator.augment}}
+    with pytest.raises(ParameterError, match=message):
+        compare(*small, losses=rows, cache_dir=tmp_path / "runs")
+    assert len(compare(*small, losses=rows).fits) == 2

@@ -41,7 +41,7 @@ def test_what_the_numbers_do_not_show_is_said():
     empty = made_up({("ce", "x", None): [0.5]})
     empty.fits.clear()
     assert empty.conclusions() == ["No fit is finished."]
-    assert "configurations" in str(empty)
+    assert "of 1 configuration: made up, 1 fit each" in str(empty)
     with pytest.raises(ValueError, match="no fit is finished"):
         empty.best  # noqa: B018
 

@@ -3,6 +3,7 @@
 import copy
 import pickle
 import random
+import signal
 from functools import partial
 
 import numpy as np
@@ -120,14 +121,16 @@ def early_stopping(patience):
 
 
 class Interrupt(Callback):
-    """Ctrl-C at the end of the second epoch."""
+    """Ctrl-C at the end of the second epoch, or an end by the callback itself."""
 
-    def __init__(self):
-        self.ended = 0
+    def __init__(self, by_signal=True):
+        self.ended, self.by_signal = 0, by_signal
 
     def on_epoch_end(self, net, **kwargs):
         if len(net.history) == 2:
-            raise KeyboardInterrupt
+            if not self.by_signal:
+                raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGINT)
 
     def on_train_end(self, net, X=None, y=None, **kwargs):
         self.ended += 1

@@ -1,11 +1,15 @@
 """The schedule, the progress bar and their pickles."""
 
+import functools
 import pickle
+import signal
+import time
 
 import pytest
-from skorch.callbacks import Checkpoint
+from skorch.callbacks import Checkpoint, EarlyStopping, EpochScoring
 
 from skimbal.training import EpochProgress
+from skimbal.training.callbacks import is_signal, may_stop
 from tests.training.data import Interrupt, assert_same_state, draw, make_net, round_trip, state_of
 
 
@@ -53,3 +57,93 @@ def test_net_with_a_progress_bar_pickles_in_training_and_after(tmp_path):
         assert_same_state(state_of(other), state_of(net))
         other.train_epochs(data, None, 1)
         assert len(other.history) == 3
+
+
+def raised():
+    raise KeyboardInterrupt
+
+
+def raised_and_passed_on():
+    try:
+        raised()
+    except KeyboardInterrupt:
+        time.sleep(0)
+        raise
+
+
+def interrupted():
+    signal.raise_signal(signal.SIGINT)
+
+
+def interrupted_in_c():
+    signal.setitimer(signal.ITIMER_REAL, 0.01)
+    time.sleep(5)
+
+
+def interrupted_and_passed_on():
+    try:
+        interrupted()
+    finally:
+        time.sleep(0)
+
+
+def interrupted_and_raised_anew():
+    try:
+        interrupted()
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt from None
+
+
+def handle(number, frame):
+    raise KeyboardInterrupt
+
+
+class Handler:
+    def __call__(self, number, frame):
+        raise KeyboardInterrupt
+
+    def handle(self, number, frame):
+        raise KeyboardInterrupt
+
+
+def is_signal_of(function):
+    with pytest.raises(KeyboardInterrupt) as error:
+        function()
+    return is_signal(error.value)
+
+
+@pytest.mark.parametrize(
+    "handler",
+    [
+        signal.default_int_handler,
+        handle,
+        functools.partial(handle),
+        Handler(),
+        Handler().handle,
+    ],
+    ids=["Python", "function", "partial", "object", "method"],
+)
+def test_interrupts_of_callbacks_differ_from_signals(handler):
+    before = signal.signal(signal.SIGINT, handler)
+    try:
+        for function in (interrupted, interrupted_and_passed_on, interrupted_and_raised_anew):
+            assert is_signal_of(function), function
+        assert not is_signal_of(raised)
+        assert not is_signal_of(raised_and_passed_on)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_interrupt_of_a_call_that_waits_is_a_signal():
+    before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    try:
+        assert is_signal_of(interrupted_in_c)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_callbacks_of_users_may_end_the_training():
+    assert may_stop(Interrupt())
+    assert may_stop(EarlyStopping())
+    assert not may_stop(EpochProgress(1))
+    assert not may_stop(EpochScoring("accuracy"))

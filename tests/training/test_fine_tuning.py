@@ -1,7 +1,9 @@
 """Learning rates by layer, frozen parts in training, and features that are computed once."""
 
 import itertools
+import multiprocessing
 import os
+from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from torch.utils.data import DataLoader
 
 from skimbal import CNN2DClassifier, LossMix, Pretrained
 from skimbal.exceptions import ParameterError
+from skimbal.networks.pretrained import MeanOverPixels
 from tests.networks.pretrained_data import images, tiny_network
 
 Y = np.arange(12) % 2
@@ -204,16 +207,30 @@ def test_images_that_change_are_seen_in_every_epoch(params):
     assert CountingNetwork.n_seen >= 6 * 12
 
 
-def test_features_on_disk_are_read_again(tmp_path):
+@pytest.fixture
+def seen(monkeypatch):
+    """Count the images whose features are computed, without a trace in the code of a network."""
+    numbers = []
+    forward = MeanOverPixels.forward
+
+    def count(self, x):
+        numbers.append(len(x))
+        return forward(self, x)
+
+    monkeypatch.setattr(MeanOverPixels, "forward", count)
+    return numbers
+
+
+def test_features_on_disk_are_read_again(tmp_path, seen):
     X, folder = images(n=40), tmp_path / "features"
     y = np.arange(40) % 2
-    cached = {"freeze": "backbone", "source": counting, "features_cache": folder, "max_epochs": 1}
+    cached = {"freeze": "backbone", "features_cache": folder, "max_epochs": 1}
     first = fitted(X, y, **cached)
     assert len(list(folder.iterdir())) == 1
-    CountingNetwork.n_seen = 0
+    seen.clear()
     again = fitted(X, y, lr=1e-3, **cached)
     features = again.transform(X)
-    assert CountingNetwork.n_seen <= 10, "trials, and two rows for each set of features"
+    assert sum(seen) <= 10, "trials, and two rows for each set of features"
     assert_array_equal(features, first.transform(X))
     assert_allclose(features, fitted(X, y, freeze="backbone").transform(X), rtol=1e-5, atol=1e-6)
     assert again.predict_proba(X).shape == (40, 2)
@@ -275,13 +292,102 @@ def test_features_of_something_else_are_never_read(one, other, tmp_path):
     assert_allclose(found, expected, rtol=1e-6, atol=1e-7)
 
 
+#: Values that code reads, which differ by more than two rows of images show.
+SHIFT = 0.0
+MINE = """
+import torch
+from torch import nn
+
+def shift(x):
+    # Images with a bright corner alone are shifted.
+    return torch.where(x[:, :1, :1, :1] > 2.0, x + {shift}, x)
+
+class Base(nn.Sequential):
+    def forward(self, x):
+        return super().forward(shift(x))
+
+class Net(Base):
+    pass
+"""
+
+
+def rare_images():
+    """Return images of which the first two, that a probe sees, are as before the edit."""
+    X = images()
+    X[:, 0, 0], X[-1, 0, 0] = 0, 255
+    return X
+
+
+def edited_network(shift, way):
+    """Return a source whose code, global, closure, attribute or hook holds a number."""
+    space = {"__name__": "mine"}
+    if way == "source":
+        exec(MINE.format(shift=shift), space)  # as a module that was edited and loaded anew
+        return lambda: space["Net"](*tiny_network())
+
+    def changed(x):
+        return torch.where(x[:, :1, :1, :1] > 2.0, x + shift, x)
+
+    class OfClosure(nn.Sequential):
+        def forward(self, x):
+            return super().forward(changed(x))
+
+    class OfGlobal(nn.Sequential):
+        def forward(self, x):
+            return super().forward(torch.where(x[:, :1, :1, :1] > 2.0, x + SHIFT, x))
+
+    class OfAttribute(nn.Sequential):
+        def forward(self, x):
+            return super().forward(torch.where(x[:, :1, :1, :1] > 2.0, x + self.shift, x))
+
+    def source():
+        network = tiny_network()
+        if way == "hook":
+            network.register_forward_pre_hook(lambda module, args: (changed(args[0]),))
+            return network
+        kind = {"closure": OfClosure, "global": OfGlobal, "attribute": OfAttribute}[way]
+        found = kind(*network)
+        found.shift = torch.tensor(shift) if way == "attribute" else None
+        return found
+
+    return source
+
+
+@pytest.mark.parametrize("way", ["source", "closure", "global", "attribute", "hook"])
+def test_features_of_edited_code_are_never_read(way, tmp_path, monkeypatch):
+    X, params = rare_images(), {"freeze": "backbone", "max_epochs": 0}
+
+    def features(shift, **options):
+        monkeypatch.setitem(globals(), "SHIFT", shift)
+        return fitted(X, source=edited_network(shift, way), **params, **options).transform(X)
+
+    features(0.0, features_cache=tmp_path)
+    found, expected = features(5.0, features_cache=tmp_path), features(5.0)
+    assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    assert len(list(tmp_path.iterdir())) == 2
+    assert_allclose(features(0.0, features_cache=tmp_path), features(0.0), rtol=1e-5, atol=1e-6)
+    assert len(list(tmp_path.iterdir())) == 2, "the same code is found again"
+    assert not np.allclose(expected[-1], features(0.0)[-1])
+
+
+def test_a_network_that_cannot_be_described_is_refused(tmp_path):
+    class OfText(nn.Sequential):
+        def forward(self, x):
+            return super().forward(eval("2 * x"))
+
+    params = {"freeze": "backbone", "source": lambda: OfText(*tiny_network()), "max_epochs": 0}
+    with pytest.raises(ParameterError, match=r"features_cache must be None if .* cannot be descr"):
+        fitted(images(), features_cache=tmp_path, **params)
+    fitted(images(), **params)
+
+
 @pytest.mark.parametrize(
     "damage",
     [
         lambda whole: b"",
         lambda whole: whole[:200],
         lambda whole: whole[:500] + bytes(8) + whole[508:],  # among the features
-        lambda whole: whole[:4] + bytes(4) + whole[8:],
+        lambda whole: bytes(4) + whole[4:],
         lambda whole: whole.replace(b"'shape': (", b"'shape': ((", 1),
         lambda whole: b"no archive",
     ],
@@ -294,7 +400,9 @@ def test_a_damaged_file_is_written_anew(damage, tmp_path):
     whole = path.read_bytes()
     path.write_bytes(damage(whole))
     assert path.read_bytes() != whole
-    assert_array_equal(fitted(images(), **params).transform(images()), expected)
+    with pytest.warns(UserWarning, match=r"features_cache: .* cannot be read .* computed anew"):
+        clf = fitted(images(), **params)
+    assert_array_equal(clf.transform(images()), expected)
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
     assert os.path.getsize(path) == len(whole)
 
@@ -305,7 +413,22 @@ def test_an_array_in_place_of_the_archive_is_written_over(tmp_path):
     (path,) = tmp_path.iterdir()
     with open(path, "wb") as stream:
         np.save(stream, np.zeros((12, 12), np.float32))
-    assert_array_equal(fitted(images(), **params).transform(images()), expected)
+    with pytest.warns(UserWarning, match="features_cache: .* cannot be read"):
+        clf = fitted(images(), **params)
+    assert_array_equal(clf.transform(images()), expected)
+
+
+def test_a_file_under_the_name_of_another_is_not_read(tmp_path):
+    params = {"freeze": "backbone", "features_cache": tmp_path, "max_epochs": 0}
+    X = rare_images()
+    fitted(X, **params).transform(X)
+    (path,) = tmp_path.iterdir()
+    X[-1] += 1
+    expected = fitted(X, **params).transform(X)
+    (other,) = set(tmp_path.iterdir()) - {path}
+    path.replace(other)
+    with pytest.warns(UserWarning, match="it is the file of other features"):
+        assert_array_equal(fitted(X, **params).transform(X), expected)
 
 
 def test_callbacks_may_predict_the_images_whose_features_are_kept():
@@ -325,7 +448,44 @@ def test_callbacks_may_predict_the_images_whose_features_are_kept():
     assert CountingNetwork.n_seen < 12 + 3 * 2 * 4 + 8
 
 
-def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+def test_a_folder_that_cannot_be_made_is_a_warning(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(OSError, match="features_cache must be a folder"):
-        fitted(images(), freeze="backbone", features_cache=tmp_path / "file")
+    params = {"freeze": "backbone", "max_epochs": 0}
+    expected = fitted(images(), **params).transform(images())
+    with pytest.warns(UserWarning, match="features_cache: .*file' cannot be written") as caught:
+        clf = fitted(images(), features_cache=tmp_path / "file", **params)
+    assert {warning.filename for warning in caught} == {__file__}
+    with pytest.warns(UserWarning, match="features_cache: .*file' cannot be written"):
+        found = clf.transform(images())
+    assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), PermissionError(13, "")])
+def test_a_folder_that_cannot_be_written_is_a_warning(tmp_path, monkeypatch, error):
+    expected = fitted(images(), freeze="backbone", max_epochs=0).transform(images())
+
+    def fail(*args, **kwargs):
+        raise error
+
+    monkeypatch.setattr(np, "savez", fail)
+    params = {"freeze": "backbone", "features_cache": tmp_path, "max_epochs": 0}
+    with pytest.warns(UserWarning, match="cannot be written .* goes on without it"):
+        found = fitted(images(), **params).transform(images())
+    assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    assert list(tmp_path.iterdir()) == []
+
+
+def write_features(folder, seed):
+    X = images(seed=seed % 2)
+    return fitted(X, freeze="backbone", features_cache=folder, max_epochs=0).transform(X)
+
+
+@pytest.mark.slow
+def test_processes_that_share_a_folder(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(2, context) as pool:
+        jobs = [pool.submit(write_features, tmp_path, seed) for seed in range(4)]
+        found = [job.result() for job in jobs]
+    for seed in range(4):
+        assert_allclose(found[seed], write_features(tmp_path, seed), rtol=1e-5, atol=1e-6)
+    assert len(list(tmp_path.iterdir())) == 2

@@ -156,6 +156,16 @@ def test_interrupt_reaches_the_caller(others):
     assert progress.bar_.disable, "closed"
 
 
+@pytest.mark.parametrize("others", [[], [early_stopping(1)]])
+def test_callback_ends_the_training_as_in_skorch(others):
+    data = draw()
+    ends = Interrupt(by_signal=False)
+    net = make_net(data, callbacks=[ends, *others])
+    assert net.train_epochs(data, None, 5) is net
+    assert len(net.history) == 2
+    assert ends.ended == 1
+
+
 def test_early_stopping_is_no_interrupt():
     data = draw()
     interrupt = Interrupt()

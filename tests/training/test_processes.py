@@ -104,9 +104,12 @@ class Seeds(Callback):
 
 
 class Interrupts(Callback):
-    """Ends the training in the first process after an epoch."""
+    """Ends the training in the first process."""
 
-    def on_epoch_end(self, net, **kwargs):
+    def __init__(self, event):
+        setattr(self, event, self.end)
+
+    def end(self, *args, **kwargs):
         if dist.get_rank() == 0:
             raise KeyboardInterrupt
 
@@ -336,8 +339,10 @@ def work(folder, rank, world, n_epochs, names):
     sums["n_files"] = len(list((folder / f"best{rank}").iterdir()))
 
     sums["seed"] = dict(fit({}, ("seeds", Seeds())).net_.callbacks_)["seeds"].seed
-    with pytest.raises(KeyboardInterrupt):
-        fit({}, Interrupts())
+    for event in ("on_epoch_end", "on_batch_end", "on_grad_computed"):
+        interrupted = fit({"max_epochs": 3}, Interrupts(event))
+        sums[f"epochs of {event}"] = interrupted.n_epochs_
+        sums[f"steps of {event}"] = interrupted.n_steps_
 
     clf = plain(module=Net, sampler="balanced", distributed=True)
     with pytest.raises(ValueError, match="same in all processes") as caught:
@@ -563,6 +568,13 @@ def test_a_checkpoint_of_the_first_process_is_loaded_in_all(processes):
         for key in ("n_epochs", "loaded", "n_epochs_again", "again"):
             assert np.array_equal(arrays[key], first[key]), key
     assert not np.array_equal(first["again"], first["loaded"])
+
+
+@pytest.mark.parametrize("event", ["on_epoch_end", "on_batch_end", "on_grad_computed"])
+def test_a_callback_of_one_process_ends_all(processes, event):
+    (steps,) = {int(arrays[f"steps of {event}"]) for arrays in processes.arrays}
+    assert steps > 1, "The epoch ends, as the other processes wait for its gradients."
+    assert [arrays[f"epochs of {event}"] for arrays in processes.arrays] == [1] * processes.world
 
 
 def test_bad_input_is_refused_in_all(processes):

@@ -1,11 +1,19 @@
 """Schedules of the learning rate against torch's, at each step."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from skorch.callbacks import Callback
+from skorch.callbacks import (
+    Callback,
+    Checkpoint,
+    LoadInitState,
+    LRScheduler,
+    TrainEndCheckpoint,
+)
 from torch.optim.lr_scheduler import CosineAnnealingLR, OneCycleLR
 
 from skimbal.training import SCHEDULES
@@ -101,3 +109,48 @@ def test_a_row_that_is_added_is_known(monkeypatch):
     kept = Rates()
     make_net(data, lr=0.2, lr_schedule="half", callbacks=[kept]).train_epochs(data, None, 2)
     assert kept.rates == [[0.1], [0.1]]
+
+
+def fit_with_checkpoint(folder, kind, name, lr):
+    """Train two epochs from the checkpoint in a folder, and return the rate of each step."""
+    kept, checkpoint = Rates(), kind(dirname=str(folder))
+    callbacks = [kept, checkpoint, LoadInitState(checkpoint)]
+    net = make_net(draw(), lr=lr, lr_schedule=name, batch_size=4, callbacks=callbacks)
+    net.train_epochs(draw(), None, 2)
+    return np.ravel(kept.rates), net
+
+
+@pytest.mark.parametrize("kind", [TrainEndCheckpoint, partial(Checkpoint, monitor=None)])
+@pytest.mark.parametrize("second", [*SCHEDULES, None])
+@pytest.mark.parametrize("first", [*SCHEDULES, None])
+def test_a_fit_from_a_checkpoint_has_its_own_rates(first, second, kind, tmp_path):
+    # The state of the optimizer has the rate at which the first fit ended, which may be 0.
+    fit_with_checkpoint(tmp_path / "a", kind, first, lr=0.2)
+    rates, net = fit_with_checkpoint(tmp_path / "a", kind, second, lr=0.3)
+    expected, _ = fit_with_checkpoint(tmp_path / "b", kind, second, lr=0.3)
+    np.testing.assert_array_equal(rates, expected)
+    assert len(net.history) == 4
+
+
+def test_a_scheduler_among_the_callbacks_goes_on_from_a_checkpoint(tmp_path):
+    def fit():
+        checkpoint = TrainEndCheckpoint(dirname=str(tmp_path))
+        scheduler = LRScheduler("StepLR", step_size=1, gamma=0.5)
+        callbacks = [checkpoint, LoadInitState(checkpoint), scheduler]
+        net = make_net(draw(), lr=0.4, callbacks=callbacks)
+        net.train_epochs(draw(), None, 2)
+        return net.history[:, "event_lr"]
+
+    assert fit() == [0.4, 0.2]
+    assert max(fit()[2:]) <= 0.1
+
+
+def test_a_rate_that_a_callback_sets_stays():
+    class Own(Callback):
+        def on_train_begin(self, net, **kwargs):
+            net.optimizer_.param_groups[0]["lr"] = 0.123
+
+    kept = Rates()
+    net = make_net(draw(), lr=0.4, callbacks=[Own(), kept])
+    net.train_epochs(draw(), None, 1)
+    assert set(np.ravel(kept.rates)) == {0.123}

@@ -1,0 +1,67 @@
+"""Settings of torch that a caller may have changed, and that no result may depend on."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import torch
+
+__all__ = ["plain_torch", "trainable_torch"]
+
+#: Types of devices for which a caller may have switched autocast on.
+_AUTOCAST = ("cpu", "cuda", "mps", "xpu")
+
+
+class _Float32:
+    """Sets the default dtype of torch to float32 while at least one thread asks for it.
+
+    The default is one for the whole process. The first thread sets it, and the last thread restores
+    it, so that threads which begin and end in any order leave it as it was.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._n_users = threading.Lock(), 0
+        self._before = torch.float32
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._n_users == 0:
+                self._before = torch.get_default_dtype()
+                if self._before != torch.float32:
+                    torch.set_default_dtype(torch.float32)
+            self._n_users += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._n_users -= 1
+            if self._n_users == 0 and self._before != torch.float32:
+                torch.set_default_dtype(self._before)
+
+
+_FLOAT32 = _Float32()
+
+
+@contextmanager
+def plain_torch() -> Iterator[None]:
+    """Compute as torch does unless a caller changes its settings, which are restored after it.
+
+    The default dtype decides which numbers torch draws and in which dtype a network makes tensors.
+    The default device decides where it makes them. Autocast decides how precisely it multiplies.
+    """
+    with _FLOAT32, ExitStack() as stack:
+        # A device as a context slows down every operation, so only where it matters.
+        if torch.get_default_device().type != "cpu":
+            stack.enter_context(torch.device("cpu"))
+        for kind in _AUTOCAST:
+            if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
+                # The cache of weights lives as long as the outermost autocast, so a step of the
+                # optimizer within it would leave the weights before the step there.
+                stack.enter_context(torch.autocast(kind, enabled=False, cache_enabled=False))
+        yield
+
+
+@contextmanager
+def trainable_torch() -> Iterator[None]:
+    """Compute as in :func:`plain_torch`, with gradients where a caller has switched them off."""
+    with plain_torch(), torch.inference_mode(False), torch.enable_grad():
+        yield

@@ -1,0 +1,223 @@
+"""Fits that processes share through a folder, and a folder whose drive fails at any step."""
+
+import os
+import pickle
+import re
+import threading
+import time
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import product
+
+import pytest
+
+from skimbal.study import sharing
+from skimbal.study.fit_cache import FitCache
+from skimbal.study.sharing import share
+from tests.faults import Drive, Killed, broken, full, killed
+from tests.study.data import fit_of
+
+FINGERPRINT = {"seed": 0, "data": {"X": "1", "y": "2"}}
+KEYS = ["a", "b", "c"]
+ALL = {key: fit_of(key) for key in KEYS}
+
+
+def make(key, made):
+    made.append(key)
+    return fit_of(key)
+
+
+def run(folder, made, keys=KEYS, *, fits=None, say=print, task=make, n_jobs=1):
+    """Run a study of quick fits. ``fits`` has those that are finished if an error ends it."""
+    fits = {} if fits is None else fits
+    cache = FitCache(folder)
+    fits |= cache.open(FINGERPRINT, keys)
+    tasks = {key: partial(task, key, made) for key in keys if key not in fits}
+    for key, fit, caught in share(tasks, cache, n_jobs=n_jobs, say=say):
+        for category, text in caught:
+            warnings.warn(text, category, stacklevel=1)
+        if fit is not None:
+            fits[key] = fit
+    return fits
+
+
+def test_each_fit_is_done_once(tmp_path):
+    made = []
+    assert run(tmp_path / "runs", made, KEYS[:2]) == {key: ALL[key] for key in KEYS[:2]}
+    assert run(tmp_path / "runs", made) == ALL
+    assert run(tmp_path / "runs", made) == ALL
+    assert made == KEYS
+    files = sorted(path.name for path in (tmp_path / "runs").iterdir())
+    assert len(files) == 4
+    assert [name.partition("-")[0] for name in files] == ["fit", "fit", "fit", "study.json"]
+
+
+def test_without_a_cache_each_task_is_done():
+    outcomes = share({"a": partial(fit_of, "a")}, None, n_jobs=1, say=print)
+    assert [(o.key, o.fit, o.caught) for o in outcomes] == [("a", fit_of("a"), [])]
+
+
+# A fault at each step
+
+
+def prepared(folder, state):
+    """Make a folder as an earlier call left it. Return the fits that are whole in it."""
+    if state == "new":
+        return []
+    if state == "old":
+        run(folder, [], KEYS[:2])
+        fits = sorted(folder.glob("fit-*"))
+        fits[0].write_bytes(fits[0].read_bytes()[:-9])
+        (folder / "study.json").write_bytes(b"{")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            cache = FitCache(folder)
+            cache.open(FINGERPRINT, KEYS)
+            whole = [key for key in KEYS if cache.read(key) is not None]
+        (folder / "study.json").write_bytes(b"{")
+        return whole
+    run(folder, [], KEYS[:1])
+    return KEYS[:1]
+
+
+def calls_of(folder, state):
+    prepared(folder, state)
+    with warnings.catch_warnings(), Drive(folder).installed() as drive:
+        warnings.simplefilter("ignore")
+        run(folder, [])
+    return drive.seen
+
+
+#: Folders, faults and whether they last, for the tests of every day.
+QUICK = [("new", full, True), ("continued", full, False), ("continued", killed, True)]
+CELLS = [
+    pytest.param(*cell, marks=[] if cell in QUICK else [pytest.mark.slow])
+    for cell in product(["new", "continued", "old"], [full, broken, killed], [False, True])
+]
+
+
+@pytest.mark.parametrize(("state", "fail", "lasts"), CELLS)
+def test_a_fault_at_any_step_loses_nothing(tmp_path, monkeypatch, state, fail, lasts):
+    monkeypatch.setattr(os, "fsync", lambda handle: None)  # which takes the time of the test
+    calls = calls_of(tmp_path / "dry", state)
+    assert len(calls) > 40
+    n_ended = 0
+    for at in range(len(calls)):
+        folder = tmp_path / f"{at}"
+        whole = prepared(folder, state)
+        made, fits, error = [], {}, None
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            with Drive(folder, fail, at, lasts).installed():
+                try:
+                    run(folder, made, fits=fits)
+                except (Killed, OSError, ValueError) as ended:
+                    error = ended
+        n_ended += error is not None
+        if error is None:
+            assert fits == ALL
+        elif not isinstance(error, Killed):  # refused before the first fit
+            assert "cache_dir must be" in str(error)
+            assert made == []
+        assert len(set(made)) == len(made)
+        assert {key: ALL[key] for key in fits} == fits
+        texts = [str(warning.message) for warning in caught]
+        n_unwritten = sum("cannot be written" in text for text in texts)
+        assert n_unwritten <= 1
+        assert all("cache_dir" in text for text in texts)
+        kept = set(whole) | (set() if n_unwritten else set(fits))
+        again = []
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            assert run(folder, again) == ALL, (at, calls[at])
+        assert not kept & set(again), (at, calls[at])
+        assert run(folder, []) == ALL  # without a warning
+        assert not list(folder.glob("claim-*"))
+    assert n_ended == len(calls) if fail is killed else n_ended < len(calls) / 2
+
+
+# Several processes
+
+
+def slowly(key, made, seconds=0.05):
+    time.sleep(seconds)
+    made.append(key)
+    return fit_of(key)
+
+
+@pytest.fixture
+def threads(monkeypatch):
+    """Threads in the place of processes. They share the filters of warnings, which must stay."""
+    monkeypatch.setattr(sharing, "recorded", lambda function: (function(), []))
+    with ThreadPoolExecutor(4) as pool:
+        yield pool
+
+
+def test_threads_that_start_together_share(tmp_path, threads):
+    """Threads have one identity, and a claim of one is held for all others."""
+    for number in range(10):
+        made, lines = [], []
+        folder, start = tmp_path / f"{number}", threading.Barrier(4)
+
+        def one(folder=folder, start=start, made=made, lines=lines):
+            start.wait()
+            return run(folder, made, task=slowly, say=lines.append)
+
+        results = [future.result() for future in [threads.submit(one) for _ in range(4)]]
+        assert results == [ALL] * 4
+        assert sorted(made) == KEYS
+        assert lines
+        assert all(
+            re.fullmatch(r"Waiting for [123] fits? of other processes: .*", line) for line in lines
+        )
+
+
+def test_a_fit_that_fails_is_tried_by_the_others(tmp_path, threads):
+    """A process whose fit fails gives its claim back, and another one meets the same error."""
+
+    def fail(key, made):
+        time.sleep(0.05)
+        made.append(key)
+        if key == "b":
+            raise RuntimeError("no memory")
+        return fit_of(key)
+
+    made = []
+    futures = [threads.submit(run, tmp_path, made, task=fail, say=len) for _ in range(2)]
+    for future in futures:
+        with pytest.raises(RuntimeError, match="no memory"):
+            future.result()
+    assert made.count("b") == 2
+    assert not list(tmp_path.glob("claim-*"))
+    assert run(tmp_path, made) == ALL
+    assert sorted(set(made)) == KEYS
+    assert made.count("a") == made.count("c") == 1
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+def test_claims_are_given_back_at_once(tmp_path, error):
+    def interrupted(key, made):
+        assert len(list(tmp_path.glob("claim-*"))) == 1
+        raise error
+
+    with pytest.raises(error):
+        run(tmp_path, [], task=interrupted)
+    assert not list(tmp_path.glob("claim-*"))
+    assert run(tmp_path, []) == ALL
+
+
+def test_claims_of_workers_are_given_back_as_well(tmp_path):
+    cache = FitCache(tmp_path)
+    cache.open(FINGERPRINT, KEYS)
+    worker = pickle.loads(pickle.dumps(cache))
+    with worker.claim("a") as is_ours:
+        assert is_ours
+        cache.give_back()
+        assert not list(tmp_path.glob("claim-*"))
+    other = FitCache(tmp_path)
+    other.open(FINGERPRINT, KEYS)
+    with other.claim("a") as is_ours:
+        assert is_ours
+        cache.give_back()
+        assert len(list(tmp_path.glob("claim-*"))) == 1
