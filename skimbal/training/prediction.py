@@ -295,11 +295,14 @@ def in_blocks(
     iterator = net.get_iterator(dataset, training=False)
     with torch.inference_mode(), closed_at_end(iterator) as pairs:
         for pair in pairs:
-            computed = compute(Batch(unpack_data(pair)).images)
+            images = Batch(unpack_data(pair)).images
+            computed = compute(images)
             block = computed if function is None else function(computed)
             trace = trace_of(computed)
             if block is not computed and block.is_floating_point():
                 trace = trace + trace_of(block)
+            if images.dtype.itemsize >= 4:  # narrower numbers stay within the range of any dtype
+                trace = trace + _trace_of_input(net, images)
             if result is None or traces is None:
                 # They stay on the device, which would else have to wait after each block.
                 result = block.new_empty((len(dataset), *block.shape[1:]))
@@ -316,6 +319,12 @@ def in_blocks(
     if is_bad.any():
         raise _not_finite(net, dataset, np.flatnonzero(is_bad))
     return result.numpy(force=True)
+
+
+def _trace_of_input(net: PredictingNet, images: Tensor) -> Tensor:
+    """Return NaN for rows with a pixel that overflows, which an activation may hide."""
+    prepared = net.module_.prepare(to_tensor(images, device=net.device))
+    return trace_of(prepared if net.autocast is None else prepared.to(net.autocast))
 
 
 def _not_finite(

@@ -68,7 +68,6 @@ def fitted(classifier=CNN2DClassifier, dtype="float32", **params):
     ("params", "pixel"),
     [
         ({"dtype": "float32"}, 1e300),
-        ({"dtype": "float32"}, 1e300),
         ({"dtype": "float16"}, 1e8),
         ({"dtype": "bfloat16"}, 1e300),
         ({"dtype": "float32", "n_classes": 3}, 1e300),
