@@ -36,7 +36,7 @@ def test_arrays(tmp_path, rng):
 def test_axes_of_arrays(tmp_path):
     np.save(tmp_path / "a.npy", np.zeros((3, 8, 9), np.uint8))
     path = [tmp_path / "a.npy"]
-    assert ImageFiles(path).n_spatial == 3
+    assert ImageFiles(path).n_spatial == 2
     assert ImageFiles(path, channels=3).n_spatial == 2
     assert ImageFiles(path, channels=1).shape == (1, 1, 3, 8, 9)
     assert ImageFiles(path, size=(4, 4)).shape == (1, 3, 4, 4)
