@@ -13,6 +13,7 @@ from skimbal.images._reading import (
     import_reader,
     range_of_dtype,
 )
+from skimbal.images._zarr_chunks import refuse_large_chunks
 from skimbal.images.npy import checked_header, entry_names, read_entry, read_npy_header
 
 __all__ = ["is_zarr", "read_npy", "read_npz", "read_zarr"]
@@ -64,8 +65,12 @@ def read_zarr(path: str, request: ReadRequest) -> DecodedImage:
             "Pass the path of the array in it"
         )
     header = checked_header(node.shape, node.dtype, request)
-    for chunk in (node.chunks, node.shards or ()):
-        request.check_size(chunk)
+    shards = node.shards or node.chunks
+    for shape in (node.chunks, shards):
+        request.check_size(shape)
+    metadata = node.metadata.to_dict()
+    if not request.header_only:
+        refuse_large_chunks(path, metadata, node.chunks, shards, node.dtype.itemsize)
     return _decoded(header if request.header_only else np.asarray(node[...]))
 
 
