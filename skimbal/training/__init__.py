@@ -19,6 +19,7 @@ from skimbal.training.optimizers import (
     is_like_adam,
     takes_several_gradients,
 )
+from skimbal.training.orphans import end_with_parent
 from skimbal.training.prediction import Change
 from skimbal.training.processes import Alone, Processes, Together, join
 from skimbal.training.random_state import draw_seed, isolated_random_state
@@ -56,6 +57,7 @@ __all__ = [
     "device_type",
     "diverged",
     "draw_seed",
+    "end_with_parent",
     "is_being_saved",
     "is_copied",
     "is_cuda",
