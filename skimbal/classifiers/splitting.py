@@ -40,6 +40,13 @@ def split_rows(estimator: InputClassifier, rows: Rows, seed: int) -> tuple[Rows,
             ) from error
         error.add_note(f"train_split={split!r} failed to split {len(rows.data)} rows.")
         raise
+    except (AttributeError, IndexError) as error:
+        raise ParameterError(
+            "train_split",
+            "a splitter, pairs of row numbers or a callable that splits the rows",
+            split,
+            f"It failed with {type(error).__name__}: {error}.",
+        ) from error
     if not isinstance(pair, tuple | list) or len(pair) != 2:
         raise ParameterError(
             "train_split",
