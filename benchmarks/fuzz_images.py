@@ -1,9 +1,10 @@
-"""Whether damaged files are read rightly or refused by name, for minutes or hours.
+"""Whether damaged files and odd data sets are read rightly or refused by name, for hours.
 
-Each input is a small valid file with a few changes, and has a number, so that any run can make it
-again. The inputs are read in a child process with a limit of memory, so that a crash of a library,
-a hang and a lack of memory are findings too. The folder of the results gets each input that
-something else follows than a right array or an error with the name of the file.
+Each input is a small valid file with a few changes, a random table or a random tree of folders, and
+has a number, so that any run can make it again. The inputs are read in a child process with a limit
+of memory, so that a crash of a library, a hang and a lack of memory are findings too. The folder of
+the results gets each input that something else follows than a right array, right labels, or an
+error with the name of the file.
 """
 
 import argparse
@@ -11,16 +12,19 @@ import collections
 import json
 import multiprocessing
 import multiprocessing.synchronize
+import os
 import re
 import resource
 import shutil
 import tempfile
+import threading
 import time
 import traceback
 from pathlib import Path
 from typing import Any
 
 from skimbal.images import FORMATS
+from tests.fuzzing.data_sets import MAKERS, Files
 from tests.fuzzing.oracle import Finding, Inputs, check, write
 
 #: Bytes that a child may take beyond what python and the libraries take.
@@ -43,15 +47,18 @@ def work(names: list[str], seed: int, start: int, folder: str, pipe: Any) -> Non
     inputs = Inputs(names, seed)
     for name, units in inputs.units.items():  # the libraries are imported before the limit
         for unit in units:
-            try_input(name, unit, {}, Path(folder))
+            try_input(name, {**unit}, {}, Path(folder))
+    for number in range(start, start + len(names)):
+        try_input(*inputs(number), Path(folder))
     limit_memory()
+    threading.stack_size(2**20)
     for number in range(start, start + INPUTS_OF_CHILD):
         name, unit, options = inputs(number)
         pipe.send((number, name, None))
         pipe.send((number, name, try_input(name, unit, options, Path(folder))))
 
 
-def try_input(name: str, unit: dict[str, bytes], options: dict[str, Any], folder: Path) -> str:
+def try_input(name: str, unit: Files, options: dict[str, Any], folder: Path) -> str:
     """Return "read", "refused", or a description of a finding."""
     shutil.rmtree(folder)
     folder.mkdir()
@@ -116,6 +123,7 @@ def fuzz(names: list[str], seed: int, minutes: float, output: Path) -> Run:
     run, number, begin = Run(names, seed, output), 0, time.monotonic()
     end = begin + 60 * minutes
     context = multiprocessing.get_context("spawn")
+    os.environ["MALLOC_ARENA_MAX"] = "2"  # a thread would map 64 MiB of the limit of a child
     while time.monotonic() < end:
         folder = tempfile.mkdtemp(prefix="fuzz_")
         receiver, sender = context.Pipe(duplex=False)
@@ -153,7 +161,8 @@ def fuzz(names: list[str], seed: int, minutes: float, output: Path) -> Run:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, default=60)
-    parser.add_argument("--formats", nargs="+", choices=list(FORMATS), default=list(FORMATS))
+    kinds = [*FORMATS, *MAKERS]
+    parser.add_argument("--formats", nargs="+", choices=kinds, default=kinds)
     parser.add_argument("--seed", type=int, default=0, help="another one is other inputs")
     parser.add_argument("--output", type=Path, required=True, help="folder of the findings")
     args = parser.parse_args()

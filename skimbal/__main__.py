@@ -203,7 +203,7 @@ def _inspect_folder(parser: Parser, args: argparse.Namespace) -> DataInspection:
     try:
         return inspect_folder(args.data, headers_only=args.quick, verbose=1, **_folder_params(args))
     except (ImportError, OSError, ValueError) as error:
-        parser.refuse(error, args.data)
+        parser.refuse(error, args.data, args.data)
 
 
 def _can_print(text: str) -> bool:
@@ -429,7 +429,7 @@ def _load(parser: Parser, args: argparse.Namespace) -> Bunch:
             return load_npz(data, groups=args.groups, **_given(args, {**OF_ARRAYS, **OF_DATA}))
         except (OSError, ValueError) as error:
             of_groups = "" if args.groups is None else f" --groups {args.groups}"
-            parser.refuse(error, f"{about}{of_groups}")
+            parser.refuse(error, f"{about}{of_groups}", data)
     for name in _given(args, OF_FILES):
         parser.error(
             f"{OF_FILES[name][0]} is for .npz files; got {getattr(args, name)!r}, but {data} is "
@@ -478,10 +478,10 @@ def _load_folder(parser: Parser, args: argparse.Namespace) -> Bunch:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("always")
-            warnings.showwarning = partial(_show_once, set())
+            warnings.showwarning = partial(_show_once, set(), parser)
             data = load_image_folder(args.data, **_folder_params(args))
     except (ImportError, OSError, ValueError) as error:
-        parser.refuse(error, args.data)
+        parser.refuse(error, args.data, args.data)
     parts = [key.removeprefix("X_") for key in data if key.startswith("X_")]
     if parts and (set(parts) - set(SPLITS) or "train" not in parts):
         parser.error(
@@ -576,13 +576,14 @@ def _estimator(
     classifier = CNN2DClassifier if data.ndim == 2 else CNN3DClassifier
     shape = data["X_train" if _parts(data) else "X"].shape[1:]
     # Files know their axes. Of an array, the user has said that few slices are not channels.
-    is_unclear = data.ndim == 3 and guess_axes((1, *shape)).surely_channels_last
+    is_stated = any(getattr(args, name, None) is not None for name in ("n_spatial", "channel_axis"))
+    is_unclear = data.ndim == 3 and (is_stated or guess_axes((1, *shape)).surely_channels_last)
     input_shape = shape if is_unclear and not _is_folder(data) else None
     estimator = classifier(input_shape=input_shape, **_params(args))
     try:
         check_crop_size(estimator, (1, *shape[-data.ndim :]))
     except ValueError as error:
-        parser.refuse(error, args.data)
+        parser.refuse(error, args.data, args.data)
     return estimator
 
 
@@ -610,13 +611,13 @@ def _run(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("always", CollapseWarning)
-            warnings.showwarning = partial(_show_once, set())
+            warnings.showwarning = partial(_show_once, set(), parser)
             study = compare()
     except (Exception, KeyboardInterrupt) as error:
         if not hasattr(error, "study"):
             if not isinstance(error, OSError | ValueError):
                 raise
-            parser.refuse(error, data)
+            parser.refuse(error, data, data)
         study, code = error.study, 130
         if not isinstance(error, KeyboardInterrupt):
             code = 1
@@ -639,14 +640,19 @@ def _run(
 
 
 def _show_once(
-    shown: set[object], message: Warning | str, category: type[Warning], *_: object
+    shown: set[object],
+    parser: Parser,
+    message: Warning | str,
+    category: type[Warning],
+    *_: object,
 ) -> None:
     """Show a warning as a line above the progress bar unless it is in `shown`."""
     # The advice on collapse differs from loss to loss. The first is enough.
     key = category if issubclass(category, CollapseWarning) else str(message)
     if key not in shown:
         shown.add(key)
-        Bar.write(f"skimbal: {category.__name__}: {one_line(message)}", file=sys.stderr)
+        text = parser.in_options(one_line(message))
+        Bar.write(f"skimbal: {category.__name__}: {text}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,17 @@
 """The parser of the command line, the values of its options, and the options of data."""
 
 import argparse
+import ast
 import math
+import re
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeAlias
 
 from skimbal.datasets.splits import SPLITS
 from skimbal.exceptions import ParameterError
+from skimbal.wording import agree
 
 __all__ = [
     "COUNT",
@@ -59,25 +63,90 @@ class Parser(argparse.ArgumentParser):
         """End with code 2 and the message."""
         self.exit(2, f"skimbal: error: {one_line(message)}\n")
 
-    def refuse(self, error: Exception, about: str) -> NoReturn:
-        """End with code 2 and an error of the library, which is about an option or about data."""
-        self.error(self.worded(error, f"{about}: "))
+    def refuse(self, error: Exception, about: str, path: str = "") -> NoReturn:
+        """End with code 2 and an error of the library, which is about an option or about data.
+
+        An error that begins with the path of the data names it once.
+        """
+        begins = bool(path) and str(error).startswith(tuple(f"{path}{sign}" for sign in " :,"))
+        self.error(self.worded(error, about.partition(path)[0] if begins else f"{about}: "))
 
     def worded(self, error: Exception, about: str = "") -> str:
         """Return the message of an error of the library, with options in place of parameters."""
         parameter = error.parameter if isinstance(error, ParameterError) else ""
         if isinstance(error, ParameterError) and parameter in self._option_of:
-            message = error.worded(self._option_of[parameter])
-        else:
-            message = f"{about}{error}"
-        # The remedy may name other parameters. Without "=", a name such as size is a word.
-        words = {word.strip("(,.;") for word in message.replace("=", "= ").split()}
-        named = [
-            f"{name} is {option}"
-            for name, option in self._option_of.items()
-            if f"{name}=" in words or ("_" in name and name in words)
-        ]
-        return f"{message} Here, {' and '.join(named)}." if named else message
+            return self.in_options(error.worded(self._option_of[parameter]))
+        return self.in_options(f"{about}{error}")
+
+    def in_options(self, text: str) -> str:
+        """Return a text with options in place of the parameters that it sets."""
+        parts: list[str] = []
+        of_python: list[str] = []
+        at = 0
+        for match in _SETTING.finditer(text):
+            option, start = self._option_of.get(match[1]), match.start()
+            if start < at or (option is None and match[1] not in _OF_PYTHON):
+                continue
+            if option is None:
+                of_python.append(match[0])
+                continue
+            value = _value_at(text, match.end())
+            parts += [text[at:start], _as_arguments(option, value)]
+            at = match.end() + len(value)
+        worded = "".join([*parts, text[at:]])
+        words = {word.strip("(,.;") for word in worded.split()}
+        remarks = [f"{n} is {o}" for n, o in self._option_of.items() if "_" in n and n in words]
+        if of_python:
+            are = agree(len(set(of_python)), "is a parameter", "are parameters")
+            remarks.append(f"{' and '.join(dict.fromkeys(of_python))} {are} of Python alone")
+        return f"{worded} Here, {' and '.join(remarks)}." if remarks else worded
+
+
+#: A parameter that a text sets, such as "splits=". Paths and code hold others.
+_SETTING = re.compile(r"(?<![\w.'\"/\\-])([a-z_][a-z0-9_]*)=")
+#: Parameters of the loaders that have no option.
+_OF_PYTHON = ("reader", "transform", "dtype", "input_shape", "cache_bytes")
+_PLAIN_VALUE = re.compile(r"'[^']*'|\"[^\"]*\"|[-+]?\w+(?:\.\w+)*")
+_CLOSING = {"(": ")", "[": "]", "{": "}"}
+
+
+def _value_at(text: str, start: int) -> str:
+    """Return the value that begins at a place of a text, as Python writes it, or ""."""
+    if text[start : start + 1] not in _CLOSING:
+        match = _PLAIN_VALUE.match(text, start)
+        return "" if match is None else match[0]
+    open_ones: list[str] = []
+    at = start
+    while at < len(text):
+        quoted = _PLAIN_VALUE.match(text, at) if text[at] in "'\"" else None
+        if text[at] in _CLOSING:
+            open_ones.append(_CLOSING[text[at]])
+        elif open_ones and text[at] == open_ones[-1]:
+            open_ones.pop()
+        at += 1 if quoted is None else len(quoted[0])
+        if not open_ones:
+            return text[start:at]
+    return ""
+
+
+def _as_arguments(option: str, value: str) -> str:
+    """Return an option with a value of Python as a user types it."""
+    known = value.replace(", ...", "")
+    try:
+        given = ast.literal_eval(known)
+    except (SyntaxError, ValueError):  # a word, or no value
+        return f"{option} {value}".rstrip()
+    if given is None or isinstance(given, bool):
+        return f"no {option}" if given is None else option
+    more = ",..." if known != value else ""
+    if isinstance(given, dict):
+        pairs = [f"{name}={part or 'none'}" for name, part in given.items()]
+        words = [",".join(pairs) + more if pairs else "none"]
+    elif isinstance(given, list | tuple) and all(isinstance(item, str) for item in given):
+        words = [",".join(given)]
+    else:
+        words = [str(item) for item in (given if isinstance(given, list | tuple) else [given])]
+    return f"{option} {' '.join(shlex.quote(word) for word in words)}"
 
 
 class OneOrSeveral(argparse.Action):
@@ -212,6 +281,12 @@ OF_DATA: Options = {
         type=names,
         metavar="TEXT[,...]",
     ),
+    "max_pixels": option(
+        "--max-pixels",
+        "greatest number of pixels of an image file (default: 2^29) or of an array of an .npz "
+        "file (default: 2^31)",
+        **COUNT,
+    ),
 }
 OF_FILES: Options = {**OF_GROUPS, **OF_ARRAYS, **OF_DATA}
 #: Parameters of load_image_folder.
@@ -262,9 +337,6 @@ OF_FOLDERS: Options = {
         "as -160 240 for a CT (default: as stored, and files of different scales are refused)",
         type=number_or_word,
         **PER_AXIS | {"metavar": "RULE|N"},
-    ),
-    "max_pixels": option(
-        "--max-pixels", "greatest number of pixels of a file (default: 2^29)", **COUNT
     ),
     "cache": option(
         "--image-cache",

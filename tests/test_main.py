@@ -426,8 +426,7 @@ def test_files_that_are_skipped_are_told_in_a_line(capsys, fits, folder, table):
     (Path(folder) / "03.npy").write_bytes(b"damaged")
     argv = ["compare", folder, *table, "--size", "8", *PAIR, "--cv", "2"]
     assert "03.npy" in (err := check_refused(capsys, *argv))
-    assert "on_error='skip'" in err
-    assert "on_error is --on-error" in err
+    assert "--on-error skip" in err
     assert main([*argv, "--on-error", "skip"]) == 0
     lines = capsys.readouterr().err.splitlines()
     assert (
@@ -558,7 +557,7 @@ def test_info_of_a_folder_that_is_refused(capsys, never, folder, table):
     assert "lost.npy: an image without a label" in out
     assert "03.npy: " in out
     assert "--size must be given for images of different shapes (00.npy has" in out
-    assert "Here, resize is --resize." in " ".join(out.split())
+    assert "by --resize resample or --resize crop." in " ".join(out.split())
     assert main(["info", folder, *table, "--on-error", "skip", "--size", "8"]) == 0
     out = capsys.readouterr().out
     assert "Loads. 1 file is skipped." in out
@@ -572,7 +571,7 @@ def test_info_words_warnings_in_options(capsys, tmp_path):
     assert main(["info", str(tmp_path)]) == 0
     out = " ".join(capsys.readouterr().out.split())
     assert "may have different scales" in out
-    assert "Here, intensity is --intensity." in out
+    assert "For files, --intensity brings them to one scale" in out
 
 
 def test_info_of_headers_only(capsys, never, folder, table):
@@ -723,7 +722,7 @@ def test_output_that_becomes_unwritable(capsys, fits, own, tmp_path, monkeypatch
         (["--module", "vgg"], "--module: .*'vgg'.*resnet18"),
         (["--data", "cifar"], "--data cifar: .*pneumoniamnist.*'cifar'"),
         (["--data", "vesselmnist3d_128"], "--data vesselmnist3d_128: .*28.*64.*128"),
-        (["--data", "absent.npz"], "--data absent.npz: .*absent.npz"),
+        (["--data", "absent.npz"], "error: --data absent.npz must be an npz file that exists"),
         (["--device", "abacus"], "error: --device .*'abacus'"),
         # An index that no machine has, so that the test says the same on machines with CUDA.
         (["--device", "cuda:99"], "error: --device .*'cuda:99'"),
@@ -732,8 +731,11 @@ def test_output_that_becomes_unwritable(capsys, fits, own, tmp_path, monkeypatch
         (["comapre"], "command .*compare.*info.*'comapre'"),
         (["compare"], "DATA"),
         (["info"], "DATA"),
-        (["compare", "absent.npz"], "error: absent.npz: .*absent.npz"),
-        (["info", "absent.npz", "--groups", "site"], "absent.npz --groups site: .*absent.npz"),
+        (["compare", "absent.npz"], "error: absent.npz must be an npz file that exists"),
+        (
+            ["info", "absent.npz", "--groups", "site"],
+            "error: absent.npz must be an npz file that exists",
+        ),
         (["compare", "digits", "--groups", "site"], "--groups .*'site'.*digits"),
         (["compare", "digits", "--losses", "ce,hinge"], "error: --loss .*hinge"),
         (["compare", "digits", "--losses", "ce,"], "error: --loss .*''"),
@@ -828,7 +830,35 @@ def test_names_of_data_sets_come_before_folders(capsys, never, monkeypatch, tmp_
 def test_broken_file(capsys, tmp_path):
     path = tmp_path / "broken.npz"
     path.write_bytes(b"PK")
-    assert f"error: --data {path}: " in check_refused(capsys, "--data", str(path))
+    assert f"error: --data {path} must be an npz file, " in check_refused(
+        capsys, "--data", str(path)
+    )
+
+
+@pytest.mark.parametrize("argv", [["--data"], ["compare"], ["info"]])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"y": np.array([0.5, 1.0] * 4)},
+        {"y": np.array(["a", None] * 4)},
+        {"y": np.zeros(7)},
+        {"z": np.zeros(8)},
+        {"X": np.zeros((8, 9))},
+        {"X_train": np.zeros((8, 9, 9))},
+        {},
+    ],
+)
+def test_errors_name_a_file_once(capsys, never, make_npz, argv, change):
+    arrays = {"X": np.zeros((8, 9, 9)), "y": np.arange(8) % 2, **change}
+    if "z" in change:
+        del arrays["X"]
+    path = make_npz(**arrays)
+    if not change:
+        data = bytearray(Path(path).read_bytes())
+        data[len(data) // 3] ^= 255
+        Path(path).write_bytes(data)
+    err = check_refused(capsys, *argv, path)
+    assert err.split("error: ", 1)[1].count(path) == 1
 
 
 @pytest.mark.parametrize(
@@ -869,7 +899,8 @@ def test_axes_of_a_file_that_are_not_clear(capsys, make_npz, rng, option, shape)
     y = np.array(["a", "b"] * 4)
     path = make_npz(X=rng.integers(0, 9, (8, 16, 16, 4), dtype=np.uint8), y=y)
     err = check_refused(capsys, "compare", path)
-    assert "Here, channel_axis is --channel-axis and n_spatial is --spatial-axes." in err
+    assert "Pass --channel-axis -1 if channels come last, --channel-axis 0 if" in err
+    assert "or --spatial-axes 3 for volumes" in err
     argv = ["compare", path, *option.split(), "--losses", "ce", "--sampler", "uniform"]
     assert main([*argv, "--module", "small", "--cv", "2", "--epochs", "1"]) == 0
     capsys.readouterr()

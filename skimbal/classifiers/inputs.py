@@ -109,6 +109,8 @@ def check_rows(
     images is new.
     """
     images, shape = check_images(estimator, X, reset=reset)
+    if reset and estimator.input_shape is None:
+        _warn_of_axes(estimator, images)
     targets = _check_targets(estimator, images, y)
     weight = _check_weight(images, sample_weight)
     group_of_row = _check_groups(images, groups)
@@ -263,10 +265,9 @@ def _shape_of_images(
                 f"{_advice_on_shape(images.shape, expected)}"
             )
     elif not knows_axes and guess_axes(images.shape, n_axes).surely_channels_last:
-        back = ", ".join(str(axis) for axis in range(1, images.ndim - 1))
         raise ValueError(
             f"X must have its channels first; got the shape {images.shape}, which looks as if they "
-            f"came last. Use X.transpose(0, {images.ndim - 1}, {back})"
+            f"came last. Use {_moved_to_front(images.ndim)}"
             + ("" if images.ndim == n_axes + 2 else " with the classifier for its spatial axes")
             + f", or say that the axes are right with input_shape={shape}."
         )
@@ -291,6 +292,32 @@ def _check_axes_of_files(name: str, n_axes: int, images: ImageFiles) -> None:
             f"CNN{images.n_spatial}DClassifier, or give ImageFiles a transform= that returns "
             f"images of {n_axes} spatial axes, or a channel_axis= if they are arrays."
         )
+
+
+def _warn_of_axes(estimator: InputClassifier, images: np.ndarray | ImageArray) -> None:
+    """Warn of an array, one of whose axes may count channels or may be spatial."""
+    n_axes, is_files = len(estimator.spatial_axes), isinstance(images, ImageFiles)
+    if images.ndim <= 2 or (isinstance(images, ImageFiles) and images.knows_axes):
+        return
+    is_last = guess_axes(images.shape, n_axes).maybe_channels_last and not is_files
+    is_first = (images.ndim, n_axes) == (4, 3) and guess_axes(images.shape).n_spatial == 2
+    if not is_last and not (is_first and min(images.shape[2:]) > 1):
+        return
+    shape = images.shape[1:] if images.ndim == n_axes + 2 else (1, *images.shape[1:])
+    remedy = f"Use {_moved_to_front(images.ndim)}" if is_last else "Use CNN2DClassifier"
+    warnings.warn(
+        f"the {'last' if is_last else 'first'} axis of the images in X, of shape {images.shape}, "
+        f"may count channels, and is taken for a spatial axis. {remedy} if it does, or say that "
+        f"the axes are right with input_shape={shape}.",
+        UserWarning,
+        stacklevel=5,
+    )
+
+
+def _moved_to_front(n_axes: int) -> str:
+    """Return code that moves the last axis of images to the front."""
+    back = ", ".join(str(axis) for axis in range(1, n_axes - 1))
+    return f"X.transpose(0, {n_axes - 1}, {back})"
 
 
 def _warn_of_another_scale(estimator: InputClassifier, scale: str | None) -> None:

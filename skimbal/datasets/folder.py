@@ -23,6 +23,7 @@ from skimbal.datasets.splits import (
 from skimbal.datasets.tables import TableForm, list_table
 from skimbal.exceptions import ParameterError
 from skimbal.images import ImageFiles, ImageOptions, find_images
+from skimbal.images.formats import advice_on
 from skimbal.typing import PathLike
 from skimbal.wording import plural
 
@@ -287,7 +288,10 @@ def _list_folders(
         if os.path.islink(root / name) and not os.path.exists(root / name):
             unusable[str(root / name)] = "a link that leads nowhere"
         elif len(Path(name).parts) > depth:  # notes may lie beside the folders of the classes
-            unusable[str(root / name)] = "a file that is not an image, by its extension"
+            advice = advice_on(name)
+            unusable[str(root / name)] = "a file that is not an image, by its extension" + (
+                f". {advice}" if advice else ""
+            )
     unusable |= _empty_folders(root, layout, {*images, *others})
     repeated = find_repeated(rows)
     rows = [row for row in rows if row.place not in repeated]

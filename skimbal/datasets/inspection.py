@@ -757,7 +757,7 @@ def _verdict(
         n = len(inspection.refusals)
         lines.append("REFUSED" if n == 1 else f"REFUSED, for {n} reasons")
         for i, finding in enumerate(inspection.refusals, 1):
-            lines += listed(_worded(finding, word), finding.places, width=width, mark=f"  {i}. ")
+            lines += listed(*_worded(finding, word), width=width, mark=f"  {i}. ")
     else:
         read = "Pixels were not read." if inspection.headers_only else "All images can be read."
         n_skipped = len(inspection.unreadable)
@@ -767,13 +767,16 @@ def _verdict(
     if inspection.warnings:
         lines += ["", "WARNINGS" if len(inspection.warnings) > 1 else "WARNING"]
     for finding in inspection.warnings:
-        lines += listed(_worded(finding, word), finding.places, width=width, mark="  - ")
+        lines += listed(*_worded(finding, word), width=width, mark="  - ")
     return lines
 
 
-def _worded(finding: Finding, word: Callable[[Exception], str] | None) -> str:
-    """Return the text of a finding, in the caller's names for the parameters."""
-    return finding.text if word is None else word(finding.error or UserWarning(finding.text))
+def _worded(finding: Finding, word: Callable[[Exception], str] | None) -> tuple[str, Sequence[str]]:
+    """Return the text and the places of a finding, in the caller's names for the parameters."""
+    if word is None:
+        return finding.text, finding.places
+    places = [word(UserWarning(place)) for place in finding.places]
+    return word(finding.error or UserWarning(finding.text)), places
 
 
 def _fact_lines(inspection: DataInspection, width: int, unicode: bool) -> list[str]:

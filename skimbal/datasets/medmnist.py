@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -109,7 +110,7 @@ def load_medmnist(
     path = _find_or_download(file, md5[size], data_home, download)
     names = DATA_SETS[name]["classes"]
     return make_bunch(
-        read_parts(path, None, ArrayAxes(), Missing(None)),
+        read_parts(path, None, ArrayAxes(), Missing(None), max_pixels=sys.maxsize),
         name=file.removesuffix(".npz"),
         filename=str(path),
         classes=np.arange(len(names)),

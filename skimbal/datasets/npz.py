@@ -1,5 +1,6 @@
 """Files of arrays with their labels."""
 
+import sys
 import warnings
 import zipfile
 from collections.abc import Collection
@@ -22,7 +23,9 @@ from skimbal.datasets.bunch import make_bunch
 from skimbal.datasets.labels import Missing
 from skimbal.datasets.splits import SPLITS, check_classes_of_parts
 from skimbal.exceptions import ParameterError
-from skimbal.typing import PathLike
+from skimbal.images import ReadRequest
+from skimbal.images.npy import entry_names, read_entry, stated_size
+from skimbal.typing import PathLike, is_integer
 
 __all__ = ["load_npz", "read_parts"]
 
@@ -54,6 +57,7 @@ def load_npz(
     channel_axis: int | None = None,
     n_spatial: int | None = None,
     missing_values: Collection[str] | None = None,
+    max_pixels: int = 2**31,
 ) -> Bunch:
     """Load your npz file, with the splits of MedMNIST or without splits.
 
@@ -84,6 +88,9 @@ def load_npz(
         volume, also of 1 to 5 slices.
     missing_values : collection of str, default=None
         Texts that stand for a missing label or group, as in :func:`load_image_folder`.
+    max_pixels : int, default=2**31
+        Greatest number of pixels or voxels of an array, all images and channels counted. A file
+        whose headers state more is refused before memory is taken for it.
 
     Returns
     -------
@@ -100,8 +107,8 @@ def load_npz(
         If the file does not exist.
     ValueError
         If the file is not an npz file, is damaged, lacks arrays, or holds arrays of another form,
-        if a split is empty, if a row has no label or more than one, or if val or test has a class
-        that train does not have.
+        if an array has more than ``max_pixels`` numbers, if a split is empty, if a row has no label
+        or more than one, or if val or test has a class that train does not have.
 
     Warns
     -----
@@ -137,7 +144,10 @@ def load_npz(
     """
     path = Path(path)
     missing = Missing(missing_values)
-    parts = read_parts(path, groups, ArrayAxes(channel_axis, n_spatial), missing)
+    if not (is_integer(max_pixels) and max_pixels >= 1):
+        raise ParameterError("max_pixels", "a positive integer", max_pixels)
+    axes = ArrayAxes(channel_axis, n_spatial)
+    parts = read_parts(path, groups, axes, missing, int(max_pixels))
     labels = {split: part.y for split, part in parts.items()}
     classes = np.unique(np.concatenate(list(labels.values())))
     notes = check_classes_of_parts(labels, str(path))
@@ -164,12 +174,12 @@ def load_npz(
 
 
 def read_parts(
-    path: Path, groups: str | None, axes: ArrayAxes, missing: Missing
+    path: Path, groups: str | None, axes: ArrayAxes, missing: Missing, max_pixels: int
 ) -> dict[str, Part]:
     """Return images, channels first, labels and groups of each part, or of all rows under ""."""
     if not path.is_file():
-        raise FileNotFoundError(f"path must be an npz file that exists; got {path}.")
-    forms, names, arrays = _read_arrays(path, groups)
+        raise FileNotFoundError(f"{path} must be an npz file that exists. Check the path.")
+    forms, names, arrays = _read_arrays(path, groups, max_pixels)
     parts: dict[str, Part] = {}
     for split, form in forms.items():
         if groups is not None and form.groups not in names and split != "test":
@@ -206,7 +216,7 @@ def read_parts(
 
 
 def _read_arrays(
-    path: Path, groups: str | None
+    path: Path, groups: str | None, max_pixels: int
 ) -> tuple[dict[str, _Form], list[str], dict[str, npt.NDArray[Any]]]:
     """Return the names for each part, all names of a file, and the arrays that are needed."""
     with path.open("rb") as stream:
@@ -216,13 +226,21 @@ def _read_arrays(
                 "file that was cut short. Get it again, or write it with numpy.savez."
             )
         stream.seek(0)
-        names: list[str] = []
         try:
-            with np.load(stream, allow_pickle=False) as npz:
-                names = list(npz.files)
-                forms = _find_parts(path, names, groups or "")
-                wanted = {name for form in forms.values() for name in form}
-                arrays = {name: np.asarray(npz[name]) for name in wanted if name in names}
+            with zipfile.ZipFile(stream) as archive:
+                entries = {name.removesuffix(".npy"): name for name in entry_names(archive)}
+                forms = _find_parts(path, list(entries), groups or "")
+                wanted = {name for form in forms.values() for name in form if name in entries}
+                for name in sorted(wanted):
+                    _refuse_large(path, name, *stated_size(archive, entries[name]), max_pixels)
+                # The reader refuses objects by itself.
+                request = ReadRequest(max_pixels=sys.maxsize)
+                arrays = {
+                    name: read_entry(archive, entries[name], request, kinds="biufcmMVSUO")
+                    for name in wanted
+                }
+        except ParameterError:
+            raise
         except _FormError as error:
             raise ValueError(str(error)) from None
         # More than ten types: zipfile, its codecs and numpy's header parser each raise their own.
@@ -231,10 +249,21 @@ def _read_arrays(
             if "allow_pickle" in str(error):
                 advice = " Text must be an array of text, np.array(labels, dtype=str)."
             raise ValueError(
-                f"cannot read {path}, which is damaged or holds more than plain arrays. Get it "
+                f"{path} cannot be read, as it is damaged or holds more than plain arrays. Get it "
                 f"again, or write it with numpy.savez ({type(error).__name__}: {error}).{advice}"
             ) from error
-    return forms, names, arrays
+    return forms, list(entries), arrays
+
+
+def _refuse_large(path: Path, name: str, n: int, words: str, max_pixels: int) -> None:
+    """Refuse an array of more numbers, or more text, than the limit."""
+    if n > max_pixels:
+        raise ParameterError(
+            "max_pixels",
+            f"at least {n} for {path}, whose array {name} has {words}",
+            max_pixels,
+            "Raise it if the file is right.",
+        )
 
 
 class _FormError(ValueError):

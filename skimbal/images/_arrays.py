@@ -3,8 +3,6 @@
 import math
 import os
 import zipfile
-from pathlib import Path
-from typing import IO, Any
 
 import numpy as np
 
@@ -12,21 +10,14 @@ from skimbal.images._reading import (
     BoundedFile,
     DecodedImage,
     ReadRequest,
-    header_array,
     import_reader,
     range_of_dtype,
 )
+from skimbal.images._zarr_chunks import refuse_large_chunks
+from skimbal.images.npy import checked_header, entry_names, read_entry, read_npy_header
 
 __all__ = ["is_zarr", "read_npy", "read_npz", "read_zarr"]
 
-_READ_HEADER = {
-    (1, 0): np.lib.format.read_array_header_1_0,
-    (2, 0): np.lib.format.read_array_header_2_0,
-    # It differs in the names of fields, which an image does not have.
-    (3, 0): np.lib.format.read_array_header_2_0,
-}
-#: Numpy compresses by no other method, and others inflate without a limit.
-_NPZ_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 #: Files that mark a folder of zarr, of format 3 or 2: an array or a group.
 _ZARR_MARKS = ("zarr.json", ".zarray", ".zgroup")
 
@@ -34,7 +25,7 @@ _ZARR_MARKS = ("zarr.json", ".zarray", ".zgroup")
 def read_npy(path: str, request: ReadRequest) -> DecodedImage:
     """Read an array as it is."""
     with BoundedFile(path) as file:
-        header = _npy_header(file, request)
+        header = read_npy_header(file, request)
         needed = file.tell() + _n_bytes(header)
         found = os.path.getsize(path)
         if found != needed:
@@ -51,46 +42,11 @@ def read_npy(path: str, request: ReadRequest) -> DecodedImage:
 def read_npz(path: str, request: ReadRequest) -> DecodedImage:
     """Read the one array of an archive as it is."""
     with zipfile.ZipFile(path) as archive:
-        names = archive.namelist()
-        for name in names:
-            # Nothing is written to the disk here, but such an archive is meant to do harm.
-            if os.path.isabs(name) or ".." in Path(name).parts or "\\" in name:
-                raise ValueError(f"its entry {name!r} leads out of its folder")
+        names = entry_names(archive)
         if len(names) != 1:
             shown = ", ".join(names[:10]) + ", ..." * (len(names) > 10)
             raise ValueError(f"the file must hold one array; got {len(names)}: {shown}")
-        if archive.infolist()[0].compress_type not in _NPZ_METHODS:
-            raise ValueError(f"its entry {names[0]!r} must be stored or deflated, as numpy does it")
-        with archive.open(names[0]) as entry:
-            header = _npy_header(entry, request)
-        if request.header_only:
-            return _decoded(header)
-        with archive.open(names[0]) as entry:
-            # As many bytes are inflated as the header states, and one more for the checksum.
-            pixels = np.lib.format.read_array(entry, allow_pickle=False)
-            if entry.read(1):
-                raise ValueError(f"its entry {names[0]!r} holds more than one array")
-    return _decoded(pixels)
-
-
-def _npy_header(file: IO[bytes], request: ReadRequest) -> np.ndarray:
-    """Return an array of the shape and dtype that a header of numpy states."""
-    version = np.lib.format.read_magic(file)
-    if version not in _READ_HEADER:
-        raise ValueError(f"the format must be of version 1, 2 or 3; got version {version}")
-    shape, _, dtype = _READ_HEADER[version](file)
-    return _checked_header(shape, dtype, request)
-
-
-def _checked_header(
-    shape: tuple[int, ...], dtype: np.dtype[Any], request: ReadRequest
-) -> np.ndarray:
-    """Return an array of a shape and dtype that can be an image of the asked size."""
-    # Text and objects have entries of any size.
-    if dtype.kind not in "biuf":
-        raise ValueError(f"the image must hold real numbers; got {dtype}")
-    request.check_size(shape)
-    return header_array(shape, dtype)
+        return _decoded(read_entry(archive, names[0], request))
 
 
 def _n_bytes(header: np.ndarray) -> int:
@@ -108,9 +64,13 @@ def read_zarr(path: str, request: ReadRequest) -> DecodedImage:
             f"the folder must be an array of zarr; got a group with {len(arrays)} arrays: {shown}. "
             "Pass the path of the array in it"
         )
-    header = _checked_header(node.shape, node.dtype, request)
-    for chunk in (node.chunks, node.shards or ()):
-        request.check_size(chunk)
+    header = checked_header(node.shape, node.dtype, request)
+    shards = node.shards or node.chunks
+    for shape in (node.chunks, shards):
+        request.check_size(shape)
+    metadata = node.metadata.to_dict()
+    if not request.header_only:
+        refuse_large_chunks(path, metadata, node.chunks, shards, node.dtype.itemsize)
     return _decoded(header if request.header_only else np.asarray(node[...]))
 
 

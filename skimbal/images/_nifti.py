@@ -104,26 +104,53 @@ def _parse(head: bytes) -> tuple[_Header, np.ndarray]:
     """Return the header of a NIfTI file of either byte order, and pixdim as the file has it."""
     nibabel = import_reader("nibabel")
     for size, (name, place, single, pair) in _HEADERS.items():
-        is_size = head[:4] in (size.to_bytes(4, "little"), size.to_bytes(4, "big"))
-        mark = head[place : place + 3] if is_size and len(head) >= size else b""
-        if mark == pair:
+        orders = {size.to_bytes(4, "little"): "<", size.to_bytes(4, "big"): ">"}
+        if head[:4] not in orders or len(head) < size:
+            continue
+        mark = head[place : place + 3]
+        if mark == pair or (mark != single and not mark.strip(b"\0")):
             raise ValueError(
-                "it is the header of a pair of files, .hdr and .img. Save the image as one file "
-                "first, as nibabel.save does under a name that ends with .nii"
+                "it is the header of a pair of files, .hdr and .img, of NIfTI or Analyze. Save the "
+                "image as one file first, as nibabel.save(nibabel.load(path), 'x.nii.gz') does"
             )
         if mark == single:
-            known = getattr(nibabel, name)(head[:size], check=False)
+            known = getattr(nibabel, name)(head[:size], orders[head[:4]], check=False)
+            _check_fields(known)
             pixdim = np.array(known["pixdim"], dtype=float)
             known.check_fix(logger=_QUIET)  # which makes ones of zeros in pixdim
             return known, pixdim
     raise ValueError("it is not a NIfTI file, as it does not begin with a header of NIfTI-1 or -2")
 
 
+def _check_fields(header: _Header) -> None:
+    """Refuse a number of axes or a kind of numbers that no NIfTI file has.
+
+    A wrong byte order shows in the number of axes.
+    """
+    nibabel = import_reader("nibabel")
+    n_axes, swapped = int(header["dim"][0]), int(header["dim"][0].byteswap())
+    if not 1 <= n_axes <= 7:
+        order = ""
+        if 1 <= swapped <= 7:
+            order = f". In the other byte order it would be {swapped}: sizeof_hdr and dim disagree"
+        raise ValueError(
+            f"dim[0] in its header must state 1 to 7 axes; got {n_axes}{order}. Mend the header, "
+            "or pass a reader="
+        )
+    known = nibabel.nifti1.data_type_codes.dtype
+    code = int(header["datatype"])
+    if code not in known or known[code].itemsize == 0:
+        raise ValueError(
+            "datatype in its header must be a kind of numbers that nibabel knows; got the code "
+            f"{code}"
+        )
+
+
 def _layout(header: _Header) -> tuple[tuple[int, ...], np.dtype[Any], tuple[int, ...]]:
     """Return the shape of an image, the dtype of its numbers, and the number of its colours."""
     shape = tuple(int(n) for n in header.get_data_shape())
     if 0 in shape:
-        raise ValueError(f"the image must have voxels; got shape {shape}")
+        raise ValueError(f"the image must have voxels; got the shape {shape} in dim of its header")
     dtype = header.get_data_dtype()
     if dtype.names is None:
         return shape, dtype, ()

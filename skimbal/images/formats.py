@@ -13,11 +13,31 @@ from skimbal.images._pictures import read_picture
 from skimbal.images._reading import DecodedImage, ReadRequest
 from skimbal.typing import PathLike
 
-__all__ = ["FORMATS", "Format", "find_images", "format_name", "is_system_name", "read_image"]
+__all__ = [
+    "FORMATS",
+    "Format",
+    "advice_on",
+    "find_images",
+    "format_name",
+    "is_system_name",
+    "read_image",
+]
 
 #: Files and folders that operating systems, archives and disks add, in small letters.
 _SYSTEM_NAMES = {"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx", "@eadir"}
 _SYSTEM_NAMES |= {"$recycle.bin", "system volume information", "lost+found"}
+
+_TO_NIFTI = "Save it as NIfTI first, as nibabel.save(nibabel.load(path), 'x.nii.gz') does"
+#: Advice on files of other formats, by the ends of their names. The first end that fits counts.
+_ADVICE = {
+    (".hdr", ".img", ".hdr.gz", ".img.gz"): f"It is one of a pair of files. {_TO_NIFTI}",
+    (".mgz", ".mgh", ".mnc", ".par", ".rec", ".head", ".brik", ".brik.gz"): _TO_NIFTI,
+    (".mha", ".mhd", ".nrrd", ".nhdr"): (
+        "Save it as NIfTI first, as SimpleITK.WriteImage(SimpleITK.ReadImage(path), 'x.nii.gz') "
+        "does"
+    ),
+    (".gz", ".bz2", ".xz", ".zst", ".zip", ".tar", ".tgz", ".7z"): "Unpack it first",
+}
 
 
 @dataclass(frozen=True)
@@ -210,11 +230,19 @@ def read_image(path: str, request: ReadRequest) -> DecodedImage:
     if row is None:
         suffixes = ", ".join(suffix for row in FORMATS.values() for suffix in row.suffixes)
         tested = "".join(f" or {name}" for name, row in FORMATS.items() if row.is_file)
+        advice = advice_on(path)
         raise ValueError(
             f"the file must have one of the extensions {suffixes}{tested}; got "
-            f"{os.path.basename(path)!r}. Pass a reader= for another format"
+            f"{os.path.basename(path)!r}. "
+            + (f"{advice}, or pass a reader=" if advice else "Pass a reader= for another format")
         )
     return row.read(path, request)
+
+
+def advice_on(path: str) -> str | None:
+    """Say what to do with a file of a known format that is not in the table."""
+    name = os.path.basename(path).lower()
+    return next((words for suffixes, words in _ADVICE.items() if name.endswith(suffixes)), None)
 
 
 def format_name(path: str) -> str | None:

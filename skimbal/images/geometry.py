@@ -17,7 +17,8 @@ from skimbal.images._reading import (
     range_of_dtype,
 )
 from skimbal.images.axes import (
-    refuse_channels_last,
+    check_unstated_axes,
+    guess_axes,
     with_channels_first,
     without_single_slice,
 )
@@ -176,7 +177,7 @@ class ImageSpec:
             or self.size
             or self._n_asked
         )
-        facts = file._replace(pixels=np.zeros((), file.pixels.dtype))
+        facts = file._replace(pixels=np.zeros((), file.pixels.dtype), doubt=image.doubt)
         return FormedImage(pixels, image.n_spatial, knows_axes, facts)
 
     def _request(self, *, header_only: bool) -> ReadRequest:
@@ -204,7 +205,8 @@ class ImageSpec:
                 f"shape {image.pixels.shape}"
             )
         if self.channel_axis is None:
-            refuse_channels_last(image, self._n_asked, path)
+            resizes_all = self.size is not None and not self._n_asked
+            image = check_unstated_axes(image, self._n_asked, resizes_all, self.channels, path)
             image = without_single_slice(image, self._n_asked)
         else:
             image = with_channels_first(image, int(self.channel_axis), path)
@@ -219,7 +221,10 @@ class ImageSpec:
             return image.n_spatial
         if self._n_asked:
             return self._n_asked
-        has_channels = shape[0] == self.channels and len(shape) > 2
+        has_channels = len(shape) == 3 and (
+            shape[0] == self.channels
+            or (self.channels is None and guess_axes((1, *shape)).n_spatial == 2)
+        )
         return len(shape) - 1 if has_channels or len(shape) == 4 else len(shape)
 
     def _check_n_axes(self, shape: tuple[int, ...], n_spatial: int, path: str) -> None:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 from scipy import sparse
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import (
     cross_val_score,
 )
@@ -112,9 +113,12 @@ def test_channels_last_without_a_channel_axis_for_the_class(refused, monkeypatch
         (CNN2DClassifier, (N, 8, 8, 8)),
         (CNN2DClassifier, (N, 1, 3)),
         (CNN3DClassifier, (N, 3, 8, 8, 8)),
-        (CNN3DClassifier, (N, 3, 8, 8)),
+        (CNN3DClassifier, (N, 2, 8, 8)),
+        (CNN3DClassifier, (N, 5, 16, 16)),
+        (CNN3DClassifier, (N, 8, 8, 8)),
+        (CNN3DClassifier, (N, 20, 20, 17)),
         (CNN3DClassifier, (N, 1, 8, 8, 3)),
-        (CNN3DClassifier, (N, 8, 8, 8, 5)),
+        (CNN3DClassifier, (N, 2, 8, 8, 5)),
     ],
 )
 def test_what_may_be_channels_first_is_taken_so(cls, shape):
@@ -123,6 +127,46 @@ def test_what_may_be_channels_first_is_taken_so(cls, shape):
     clf = tiny(cls).fit(np.zeros(shape, dtype=np.uint8), Y)
     assert clf.input_shape_ == (*channels, *shape[-n_axes:])
     assert clf.n_features_in_ == np.prod(shape[1:])
+
+
+@pytest.mark.parametrize(
+    ("cls", "shape"),
+    [
+        *[(CNN2DClassifier, (N, *shape)) for shape in [(4, 4, 3), (7, 7, 6), (20, 20, 16)]],
+        *[(CNN3DClassifier, (N, *shape)) for shape in [(4, 4, 3), (8, 9, 2), (10, 11, 5)]],
+        (CNN3DClassifier, (N, 8, 8, 8, 6)),
+    ],
+)
+def test_short_last_axes_count_channels(refused, cls, shape):
+    X = np.zeros(shape, dtype=np.uint8)
+    refused(lambda: tiny(cls).fit(X, Y), "X must have its channels first", "input_shape=(")
+
+
+@pytest.mark.parametrize(
+    ("cls", "shape", "which", "remedy"),
+    [
+        (CNN2DClassifier, (9, 9, 20), "last", r"X\.transpose\(0, 3, 1, 2\)"),
+        (CNN2DClassifier, (12, 9, 7), "last", r"X\.transpose\(0, 3, 1, 2\)"),
+        (CNN3DClassifier, (20, 24, 6), "last", r"X\.transpose\(0, 3, 1, 2\)"),
+        (CNN3DClassifier, (8, 8, 5), "last", r"X\.transpose\(0, 3, 1, 2\)"),
+        (CNN3DClassifier, (9, 10, 11, 5), "last", r"X\.transpose\(0, 4, 1, 2, 3\)"),
+        (CNN3DClassifier, (3, 8, 8), "first", "CNN2DClassifier"),
+        (CNN3DClassifier, (1, 8, 8), "first", "CNN2DClassifier"),
+        (CNN3DClassifier, (3, 3, 3), "first", "CNN2DClassifier"),
+    ],
+)
+def test_axes_that_may_count_channels_are_a_warning(cls, shape, which, remedy):
+    X = np.zeros((N, *shape), dtype=np.uint8)
+    words = rf"the {which} axis of the images .* may count channels.*{remedy}.*input_shape=\("
+    with pytest.warns(UserWarning, match=words) as caught:
+        clf = tiny(cls).fit(X, Y)
+    assert caught[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        as_they_are = tiny(cls, input_shape=clf.input_shape_).fit(X, Y)
+        clf.predict(X)
+    assert as_they_are.input_shape_ == clf.input_shape_
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,13 @@
 """Files of arrays with their labels."""
 
+import tracemalloc
+import zipfile
+
 import numpy as np
 import pytest
 
 from skimbal.datasets import load_npz
+from skimbal.exceptions import ParameterError
 from tests.datasets.data import KEYS, SPLITS, check_one_line, make_arrays
 
 
@@ -241,7 +245,7 @@ def test_npz_missing_file(tmp_path):
     for path in (tmp_path / "none.npz", tmp_path):
         with pytest.raises(FileNotFoundError) as error:
             load_npz(path)
-        check_one_line(error, "path must", str(path))
+        check_one_line(error, f"{path} must be an npz file that exists")
 
 
 @pytest.mark.parametrize("kept", [0, 100, -30])
@@ -267,6 +271,87 @@ def test_npz_damaged_in_any_byte_is_one_clear_error(make_npz, rng):
             messages.append(str(error))
     assert len(messages) > 200
     assert all(str(path) in message and "\n" not in message for message in messages)
+
+
+def npy(shape, descr, data=b""):
+    """Write the bytes of an array whose header states anything."""
+    header = repr({"descr": descr, "fortran_order": False, "shape": shape}).encode() + b"\n"
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + data
+
+
+LARGE = {
+    "large": ("images", (2**20, 2**20, 4), "|u1", str(2**42)),
+    "larger": ("images", (2**40, 2**40, 2**40), "|u1", str(2**120)),
+    "many labels": ("labels", (2**40,), "<i8", str(2**40)),
+    "long text": ("labels", (2, 2**20), "<U100000", str(2**21 * 10**5)),
+}
+
+
+@pytest.mark.parametrize("kind", LARGE)
+def test_npz_sizes_are_checked_before_memory_is_taken(tmp_path, kind):
+    name, shape, descr, needed = LARGE[kind]
+    good = {"images": npy((2, 4, 4), "|u1", bytes(32)), "labels": npy((2,), "|u1", b"\0\1")}
+    with zipfile.ZipFile(tmp_path / "a.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        for entry, data in {**good, name: npy(shape, descr)}.items():
+            archive.writestr(f"{entry}.npy", data)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ParameterError, match=rf"a\.npz, whose array {name} has") as error:
+            load_npz(tmp_path / "a.npz")
+        assert tracemalloc.get_traced_memory()[1] < 2**24
+    finally:
+        tracemalloc.stop()
+    assert error.value.parameter == "max_pixels"
+    assert f"at least {needed} for" in str(error.value)
+
+
+def test_npz_limit_can_be_raised(make_npz):
+    path = make_npz(X=np.zeros((4, 6, 5)), y=np.array([0, 1, 0, 1]), more=np.zeros(1000))
+    assert load_npz(path, max_pixels=120).X.shape == (4, 6, 5)  # other arrays are not read
+    with pytest.raises(ParameterError, match=r"max_pixels must be at least 120 for .*; got 119\."):
+        load_npz(path, max_pixels=119)
+    for value in (0, -1, 1.5, "many", True, None):
+        with pytest.raises(ParameterError, match="max_pixels must be a positive integer"):
+            load_npz(path, max_pixels=value)
+
+
+def test_npz_inflates_no_more_than_its_headers_state(tmp_path):
+    good = npy((2, 4, 4), "|u1", bytes(32))
+    labels = npy((2,), "|u1", b"\0\1")
+    with zipfile.ZipFile(tmp_path / "a.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("X.npy", good + bytes(2**28))
+        archive.writestr("y.npy", labels)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match=r"a\.npz.*'X\.npy' holds more than one array"):
+            load_npz(tmp_path / "a.npz")
+        assert tracemalloc.get_traced_memory()[1] < 2**24
+    finally:
+        tracemalloc.stop()
+    for method in (zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
+        with zipfile.ZipFile(tmp_path / "b.npz", "w", method) as archive:
+            archive.writestr("X.npy", good)
+            archive.writestr("y.npy", labels)
+        with pytest.raises(ValueError, match=r"b\.npz.*stored or deflated"):
+            load_npz(tmp_path / "b.npz")
+
+
+@pytest.mark.parametrize("name", ["../X.npy", "/X.npy", "a\\X.npy"])
+def test_npz_entries_stay_in_their_folder(tmp_path, name):
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr(name, npy((2, 4, 4), "|u1", bytes(32)))
+    with pytest.raises(ValueError, match=r"a\.npz.*leads out of its folder"):
+        load_npz(tmp_path / "a.npz")
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name:UserWarning")
+def test_npz_with_two_arrays_of_one_name_is_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        for value in (b"\0", b"\1"):
+            archive.writestr("X.npy", npy((2, 4, 4), "|u1", value * 32))
+        archive.writestr("y.npy", npy((2,), "|u1", b"\0\1"))
+    with pytest.raises(ValueError, match=r"a\.npz.*different names; got 'X\.npy' twice"):
+        load_npz(tmp_path / "a.npz")
 
 
 def test_npz_never_unpickles(make_npz):

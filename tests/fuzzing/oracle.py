@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -18,8 +19,9 @@ import zarr
 from PIL import Image, ImageOps
 
 from skimbal.images import ImageFiles
+from tests.fuzzing.data_sets import MAKERS, Files, WrongDataError, check_set, write_set
 from tests.fuzzing.mutations import damage
-from tests.fuzzing.seeds import SEEDS, Unit
+from tests.fuzzing.seeds import SEEDS
 
 #: Greatest image that is read, so that a file of few bytes need not take memory.
 MAX_PIXELS = 2**20
@@ -42,39 +44,50 @@ class Inputs:
 
     def __init__(self, names: list[str], seed: int) -> None:
         self.seed = seed
-        self.units = {name: SEEDS[name]() for name in names}
+        self.names = sorted(names)
+        self.units = {name: SEEDS[name]() for name in names if name in SEEDS}
 
-    def __call__(self, number: int) -> tuple[str, Unit, dict[str, object]]:
-        """Return the format, the files and the options of an input."""
+    def __call__(self, number: int) -> tuple[str, Files, dict[str, Any]]:
+        """Return the format or kind of a data set, the files, and the options or facts."""
         random = Random(f"{self.seed} {number}")
-        name = sorted(self.units)[number % len(self.units)]
+        name = self.names[number % len(self.names)]
+        if name in MAKERS:
+            return name, *MAKERS[name](random)
         unit = damage(random.choice(self.units[name]), name, random)
         return name, unit, random.choice(OPTIONS)
 
 
-def write(unit: Unit, folder: Path, name: str) -> Path:
+def write(unit: Files, folder: Path, name: str) -> Path:
     """Write an image into an empty folder, and return its path: a file or a folder."""
+    if name in MAKERS:
+        return write_set(unit, folder)
     where = folder / "whole" if name == "zarr" or len(unit) > 1 else folder
     for file, data in unit.items():
         path = where / file
         path.parent.mkdir(parents=True, exist_ok=True)
+        assert isinstance(data, bytes)
         path.write_bytes(data)
     return where if where != folder else folder / next(iter(unit))
 
 
-def check(path: Path, name: str, options: dict[str, object]) -> str:
-    """Read an image and return "read" or "refused", or raise a Finding."""
+def check(path: Path, name: str, options: dict[str, Any]) -> str:
+    """Read an image or data set and return "read" or "refused", or raise a Finding."""
     before = _state(path)
     start = time.process_time()
     with _recorded() as said:
         try:
-            image, outcome = _read(path, options), "read"
+            if name in MAKERS:
+                image, outcome = None, check_set(path, name, options)
+            else:
+                image, outcome = _read(path, options), "read"
         except (ValueError, FileNotFoundError, PermissionError) as error:
             image, outcome = None, "refused"
             if path.name not in str(error):
                 raise Finding(f"an error without the name of the file: {error!r}") from error
         except Finding:
             raise
+        except WrongDataError as error:
+            raise Finding(str(error)) from error
         except ImportError as error:
             image, outcome = None, "refused"
             if "skimbal[" not in str(error) and "install" not in str(error):

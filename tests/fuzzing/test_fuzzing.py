@@ -5,6 +5,7 @@ import shutil
 import pytest
 
 from skimbal.images import FORMATS
+from tests.fuzzing.data_sets import MAKERS
 from tests.fuzzing.oracle import Finding, Inputs, check, write
 from tests.fuzzing.seeds import SEEDS
 
@@ -51,3 +52,23 @@ def test_damaged_files_are_read_rightly_or_named(name, n_inputs, tmp_path):
         except Finding as finding:
             raise AssertionError(f"input {number}, {options}: {finding}") from finding
         shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize(
+    "n_inputs", [60, pytest.param(1500, marks=pytest.mark.slow)], ids=["few", "many"]
+)
+@pytest.mark.parametrize("name", MAKERS)
+def test_random_data_sets_have_right_labels_or_are_named(name, n_inputs, tmp_path):
+    inputs, outcomes = Inputs([name], 0), set()
+    for number in range(n_inputs):
+        _, files, facts = inputs(number)
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        try:
+            outcomes.add(check(write(files, folder, name), name, facts))
+        except OSError:  # names that a file system does not allow, or two uses of a name
+            continue
+        except Finding as finding:
+            raise AssertionError(f"input {number}, {facts['load']}: {finding}") from finding
+        shutil.rmtree(folder)
+    assert outcomes == {"read", "refused"}

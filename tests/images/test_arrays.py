@@ -1,11 +1,16 @@
 """Arrays of numpy and zarr."""
 
+import bz2
+import gzip
 import io
 import json
+import lzma
 import tracemalloc
 import warnings
 import zipfile
+import zlib
 
+import numcodecs
 import numpy as np
 import pytest
 import zarr
@@ -13,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.testing import assert_array_equal
+from zarr.codecs import BloscCodec, Crc32cCodec, GzipCodec, ZstdCodec
 
 from skimbal.images import FORMATS, ImageFiles, ReadRequest
 from tests.images.data import read_one
@@ -36,7 +42,7 @@ def test_arrays(tmp_path, rng):
 def test_axes_of_arrays(tmp_path):
     np.save(tmp_path / "a.npy", np.zeros((3, 8, 9), np.uint8))
     path = [tmp_path / "a.npy"]
-    assert ImageFiles(path).n_spatial == 3
+    assert ImageFiles(path).n_spatial == 2
     assert ImageFiles(path, channels=3).n_spatial == 2
     assert ImageFiles(path, channels=1).shape == (1, 1, 3, 8, 9)
     assert ImageFiles(path, size=(4, 4)).shape == (1, 3, 4, 4)
@@ -237,3 +243,132 @@ def test_length_of_a_header_takes_no_memory(tmp_path):
         assert tracemalloc.get_traced_memory()[1] < 2**26
     finally:
         tracemalloc.stop()
+
+
+SIZE = 2**26
+STREAMS = {
+    "zlib": lambda data: zlib.compress(data, 9),
+    "gzip": lambda data: gzip.compress(data, 9),
+    "gzip of many parts": lambda data: gzip.compress(data[: SIZE // 512], 9) * 512,
+    "bz2": bz2.compress,
+    "lzma": lambda data: lzma.compress(data, preset=0),
+    "zstd": lambda data: bytes(numcodecs.Zstd().encode(data)),
+    "zstd of unknown size": lambda data: (
+        # A frame of blocks of one repeated byte, of 128 KiB each.
+        b"\x28\xb5\x2f\xfd\0\x58"
+        + ((2**17 << 3) | 2).to_bytes(3, "little").ljust(4, b"\0") * (SIZE >> 17)
+        + b"\1\0\0"
+    ),
+    "lz4": lambda data: bytes(numcodecs.LZ4().encode(data)),
+    "blosc": lambda data: bytes(numcodecs.Blosc().encode(np.frombuffer(data, np.uint8))),
+}
+
+
+def refuse_bomb(folder):
+    X = ImageFiles([folder])
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match=rf"{folder.name}: its file .* must hold chunks of"):
+            np.asarray(X)
+        assert tracemalloc.get_traced_memory()[1] < SIZE / 2
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("kind", STREAMS)
+def test_chunks_of_zarr_inflate_no_further_than_their_shape(tmp_path, kind):
+    name = kind.split()[0]
+    options = {"shape": (8, 8), "chunks": (8, 8), "dtype": "u1"}
+    old = zarr.create_array(
+        tmp_path / "old.zarr",
+        zarr_format=2,
+        compressors=numcodecs.get_codec({"id": name}),
+        **options,
+    )
+    old[...] = 1
+    bomb = STREAMS[kind](bytes(SIZE))
+    (tmp_path / "old.zarr" / "0.0").write_bytes(bomb)
+    refuse_bomb(tmp_path / "old.zarr")
+    if name not in ("gzip", "zstd", "blosc"):
+        return
+    codec = {"gzip": GzipCodec, "zstd": ZstdCodec, "blosc": BloscCodec}[name]()
+    new = zarr.create_array(tmp_path / "new.zarr", compressors=codec, **options)
+    new[...] = 1
+    (tmp_path / "new.zarr" / "c" / "0" / "0").write_bytes(bomb)
+    refuse_bomb(tmp_path / "new.zarr")
+    shards = {**options, "chunks": (4, 4), "shards": (8, 8)}
+    new = zarr.create_array(tmp_path / "shards.zarr", compressors=codec, **shards)
+    new[...] = 1
+    index = np.full((4, 2), 2**64 - 1, "<u8")
+    index[2] = 0, len(bomb)
+    data = bomb + index.tobytes() + bytes(4)  # in place of the checksum
+    (tmp_path / "shards.zarr" / "c" / "0" / "0").write_bytes(data)
+    refuse_bomb(tmp_path / "shards.zarr")
+
+
+@pytest.mark.parametrize("shards", [None, (20, 50)])
+@pytest.mark.parametrize("codec", [None, GzipCodec(), ZstdCodec(), BloscCodec(), Crc32cCodec()])
+def test_compression_of_zarr(tmp_path, rng, codec, shards):
+    pixels = rng.integers(0, 2**16, (40, 50), dtype=np.uint16)  # which no codec makes shorter
+    array = zarr.create_array(
+        tmp_path / "a.zarr",
+        shape=pixels.shape,
+        dtype=pixels.dtype,
+        chunks=(10, 25),
+        shards=shards,
+        compressors=codec,
+    )
+    array[...] = pixels
+    assert_array_equal(read_one(tmp_path / "a.zarr"), pixels)
+
+
+@pytest.mark.parametrize("filters", [None, [numcodecs.Delta("u2")], [numcodecs.Shuffle(2)]])
+@pytest.mark.parametrize("name", ["zlib", "gzip", "bz2", "lzma", "zstd", "lz4", "blosc"])
+def test_compression_of_zarr_2(tmp_path, rng, name, filters):
+    pixels = rng.integers(0, 2**16, (40, 50), dtype=np.uint16)
+    array = zarr.create_array(
+        tmp_path / "a.zarr",
+        shape=pixels.shape,
+        dtype=pixels.dtype,
+        chunks=(10, 25),
+        zarr_format=2,
+        compressors=numcodecs.get_codec({"id": name}),
+        filters=filters,
+    )
+    array[...] = pixels
+    assert_array_equal(read_one(tmp_path / "a.zarr"), pixels)
+
+
+def test_codecs_of_zarr_without_a_limit_are_refused(tmp_path):
+    array = zarr.create_array(
+        tmp_path / "a.zarr",
+        shape=(6, 7),
+        dtype="u1",
+        zarr_format=2,
+        compressors=numcodecs.LZMA(format=3, filters=[{"id": 33}]),
+    )
+    array[...] = 1
+    with pytest.raises(
+        ValueError, match=r"a\.zarr: its compression must be one of blosc, .*reader="
+    ):
+        np.asarray(ImageFiles([tmp_path / "a.zarr"]))
+
+
+@given(st.binary(max_size=200), st.sampled_from(["zstd", "gzip", "blosc", "lz4", "bz2", "lzma"]))
+def test_any_bytes_in_a_chunk_of_zarr(tmp_path_factory, data, name):
+    path = tmp_path_factory.mktemp("zarr") / "a.zarr"
+    array = zarr.create_array(
+        path,
+        shape=(4, 4),
+        dtype="u1",
+        zarr_format=2,
+        compressors=numcodecs.get_codec({"id": name}),
+    )
+    array[...] = 1
+    (path / "0.0").write_bytes(data)
+    X, message = ImageFiles([path]), "a.zarr"
+    try:
+        assert np.asarray(X).shape == (1, 4, 4)
+    except ValueError as error:
+        message = str(error)
+    assert "a.zarr" in message

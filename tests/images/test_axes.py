@@ -26,14 +26,19 @@ from tests.plain import plain
         ((5, 28, 28, 1), 3, True, True),
         ((5, 28, 28, 3), 3, True, True),
         ((5, 28, 28, 4), 3, False, True),
-        ((5, 28, 4, 3), 3, True, False),
+        ((5, 28, 4, 3), 3, True, True),
+        ((5, 4, 4, 3), 3, True, True),
+        ((5, 4, 4, 4), 3, False, False),
+        ((5, 28, 28, 2), 3, False, True),
+        ((5, 28, 28, 5), 3, False, True),
+        ((5, 5, 28, 28), 3, False, False),
         ((5, 3, 28, 3), 2, True, False),
         ((5, 1, 28, 28, 28), 3, False, False),
         ((5, 28, 28, 28, 3), 3, False, True),
     ],
 )
 def test_axes_are_guessed(shape, n_spatial, last, surely_last):
-    assert guess_axes(shape) == (n_spatial, last, surely_last)
+    assert guess_axes(shape) == (n_spatial, last, surely_last, False)
 
 
 @pytest.mark.parametrize(
@@ -44,11 +49,17 @@ def test_axes_are_guessed(shape, n_spatial, last, surely_last):
         ((5, 8, 8, 5), 2, True),
         ((5, 64, 64, 13), 2, True),
         ((5, 28, 28, 28), 2, False),
-        ((5, 28, 28, 16), 2, False),
+        ((5, 28, 28, 16), 2, True),
+        ((5, 4, 4, 3), 2, True),
+        ((5, 3, 3, 3), 2, False),
+        ((5, 28, 28, 17), 2, False),
+        ((5, 28, 30, 16), 2, False),
         ((5, 2, 28, 28), 2, False),
         ((5, 13, 28, 28), 2, False),
         ((5, 4, 28, 2), 2, False),
-        ((5, 28, 28, 2), 3, False),
+        ((5, 28, 28, 2), 3, True),
+        ((5, 28, 28, 6), 3, False),
+        ((5, 9, 9, 9, 8), 3, True),
         ((5, 28, 28, 28, 2), 3, True),
         ((5, 28, 28, 28, 5), 3, True),
         ((5, 2, 28, 28, 5), 3, False),
@@ -58,6 +69,28 @@ def test_axes_are_guessed(shape, n_spatial, last, surely_last):
 def test_axes_are_guessed_where_their_number_is_known(shape, n_spatial, surely_last):
     axes = guess_axes(shape, n_spatial)
     assert (axes.n_spatial, axes.surely_channels_last) == (n_spatial, surely_last)
+
+
+@pytest.mark.parametrize(
+    ("shape", "n_spatial", "maybe"),
+    [
+        ((5, 28, 28, 6), None, True),
+        ((5, 28, 28, 14), 3, True),
+        ((5, 28, 28, 15), 3, False),
+        ((5, 28, 28, 28), 3, False),
+        ((5, 64, 64, 20), 3, False),
+        ((5, 8, 8, 5), 3, True),
+        ((5, 28, 28, 5), 3, False),  # surely
+        ((5, 28, 28, 17), 2, True),
+        ((5, 28, 28, 200), 2, True),
+        ((5, 28, 30, 16), 2, True),
+        ((5, 3, 28, 16), 2, False),
+        ((5, 9, 10, 11, 5), 3, True),
+        ((5, 2, 10, 11, 5), 3, False),
+    ],
+)
+def test_axes_that_may_count_channels(shape, n_spatial, maybe):
+    assert guess_axes(shape, n_spatial).maybe_channels_last == maybe
 
 
 def write(folder, kind, pixels):
@@ -73,15 +106,19 @@ def write(folder, kind, pixels):
 
 
 @pytest.mark.parametrize("kind", ["npy", "npz", "zarr", "reader"])
-@pytest.mark.parametrize("channels", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 5, 6, 10])
 @pytest.mark.parametrize("options", [{}, {"size": 16}, {"size": (16, 16)}])
 def test_channels_last_are_refused_or_declared(tmp_path, rng, kind, channels, options):
     pixels = rng.integers(0, 256, (20, 24, channels), dtype=np.uint8)
     path, reader = write(tmp_path, kind, pixels)
-    asked = 2 if isinstance(options.get("size"), tuple) else None
-    if channels in (1, 3, 4) or asked:
+    asked = isinstance(options.get("size"), tuple)
+    if channels < 6 or asked:
         with pytest.raises(ParameterError, match=r"channel_axis must be -1.*\(20, 24, .*None"):
             ImageFiles([path], reader=reader, **options)
+    else:
+        with pytest.warns(UserWarning, match=r"the last axis of the array is short.*channel_axis="):
+            X = ImageFiles([path], reader=reader, **options)
+        assert X.n_spatial == 3
     for axis in (-1, 2):
         X = ImageFiles([path], reader=reader, channel_axis=axis, **options)
         assert (X.n_spatial, X.knows_axes) == (2, True)
@@ -98,6 +135,25 @@ def test_channels_of_volumes(tmp_path):
                 ImageFiles([tmp_path / "a.npy"], size=size)
             X = ImageFiles([tmp_path / "a.npy"], size=size, channel_axis=-1)
             assert (X.shape[1], X.n_spatial) == (channels, 3)
+
+
+def test_a_first_axis_that_counts_channels_is_not_resized(tmp_path, rng):
+    for n in (1, 3):
+        pixels = rng.integers(0, 256, (n, 20, 24), dtype=np.uint8)
+        np.save(tmp_path / "a.npy", pixels)
+        with pytest.raises(ParameterError, match="channel_axis must be 0 if the first axis"):
+            ImageFiles([tmp_path / "a.npy"], size=16)
+        assert ImageFiles([tmp_path / "a.npy"], size=16, channel_axis=0).shape == (1, n, 16, 16)
+        assert ImageFiles([tmp_path / "a.npy"], size=16, channels=n).shape == (1, n, 16, 16)
+        assert ImageFiles([tmp_path / "a.npy"], size=(8, 8, 8)).shape == (1, 8, 8, 8)
+        X = ImageFiles([tmp_path / "a.npy"] * 2)  # as guess_axes has it
+        assert (X.n_spatial, X.knows_axes) == (2, False)
+    for n in (2, 4, 5):
+        np.save(tmp_path / "a.npy", np.zeros((n, 20, 24), np.uint8))
+        with pytest.warns(UserWarning, match="the first axis of the array is short"):
+            X = ImageFiles([tmp_path / "a.npy"], size=16)
+        assert X.shape == (1, 16, 16, 16)
+        assert ImageFiles([tmp_path / "a.npy"], channels=n, size=16).shape == (1, n, 16, 16)
 
 
 def test_few_slices_are_a_volume_where_that_is_stated(tmp_path, rng):
@@ -151,7 +207,7 @@ def test_classifiers_refuse_files_of_other_axes(tmp_path, rng):
     X = ImageFiles(volumes, transform=lambda volume: volume[:3])
     assert plain(CNN2DClassifier, **options).fit(X, y).input_shape_ == (3, 10, 11)
     # An array that is resized along three axes is a volume.
-    for shape in ((20, 24, 5), (20, 24, 2), (3, 20, 24), (20, 20, 20)):
+    for shape in ((20, 24, 17), (6, 20, 24), (20, 20, 20)):
         np.save(tmp_path / "a.npy", np.zeros(shape))
         X = ImageFiles([tmp_path / "a.npy"] * 8, size=16)
         with pytest.raises(ValueError, match=r"CNN2DClassifier takes images of 2.*channel_axis="):

@@ -6,6 +6,7 @@ import re
 import sys
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 import zarr
@@ -141,3 +142,34 @@ def test_names_of_files_are_in_lower_case(texts):
     for name in ("suffixes", "index_files"):
         with pytest.raises(ParameterError, match=rf"{name} must be .*got {re.escape(repr(texts))}"):
             Format(len, **{name: texts})
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("a.hdr", r"pair of files\. Save it as NIfTI first, as nibabel\.save"),
+        ("a.IMG", r"pair of files\. Save it as NIfTI first, as nibabel\.save"),
+        ("a.mgz", r"Save it as NIfTI first, as nibabel\.save"),
+        ("a.PAR", r"Save it as NIfTI first, as nibabel\.save"),
+        ("a.mha", r"SimpleITK\.WriteImage"),
+        ("a.nrrd", r"SimpleITK\.WriteImage"),
+        ("a.nii.bz2", "Unpack it first"),
+        ("a.dcm.gz", "Unpack it first"),
+        ("a.xyz", "Pass a "),
+    ],
+)
+def test_advice_on_other_formats(tmp_path, name, advice):
+    (tmp_path / name).write_bytes(b"12345" * 99)
+    with pytest.raises(ValueError, match=rf"{name}: .*{advice}.*reader="):
+        ImageFiles([tmp_path / name])
+
+
+@pytest.mark.filterwarnings("ignore:.*states no orientation:UserWarning")
+@pytest.mark.parametrize("cls", ["Nifti1Pair", "AnalyzeImage", "MGHImage"])
+def test_advice_for_nibabel_works(tmp_path, cls):
+    pixels = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
+    path = tmp_path / ("a.mgz" if cls == "MGHImage" else "a.img")
+    nibabel.save(getattr(nibabel, cls)(pixels, np.eye(4)), path)
+    nibabel.save(nibabel.load(path), tmp_path / "x.nii.gz")
+    canonical = nibabel.as_closest_canonical(nibabel.load(path))
+    np.testing.assert_array_equal(ImageFiles([tmp_path / "x.nii.gz"])[0], canonical.get_fdata())

@@ -1,0 +1,91 @@
+"""Arrays in numpy's files: headers, and entries of archives."""
+
+import math
+import os
+import zipfile
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from skimbal.images._reading import ReadRequest, header_array
+
+__all__ = ["checked_header", "entry_names", "read_entry", "read_npy_header", "stated_size"]
+
+_READ_HEADER = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+    # It differs in the names of fields, which an image does not have.
+    (3, 0): np.lib.format.read_array_header_2_0,
+}
+#: Numpy compresses by no other method, and others inflate without a limit.
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+
+
+def read_npy_header(file: IO[bytes], request: ReadRequest, kinds: str = "biuf") -> np.ndarray:
+    """Return an array of the shape and dtype that a header of numpy states."""
+    return checked_header(*_parse(file), request, kinds)
+
+
+def _parse(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    version = np.lib.format.read_magic(file)
+    if version not in _READ_HEADER:
+        raise ValueError(f"the format must be of version 1, 2 or 3; got version {version}")
+    shape, _, dtype = _READ_HEADER[version](file)
+    return shape, dtype
+
+
+def stated_size(archive: zipfile.ZipFile, name: str) -> tuple[int, str]:
+    """Return the size of an array of an archive, by its header, and the size in words.
+
+    The size is in numbers, and in characters for text, which has entries of any length.
+    """
+    with _opened(archive, name) as entry:
+        shape, dtype = _parse(entry)
+    n_characters = -(-dtype.itemsize // 4) if dtype.kind in "SUV" else 1
+    return math.prod(shape) * n_characters, f"the shape {shape} and the dtype {dtype}"
+
+
+def checked_header(
+    shape: tuple[int, ...], dtype: np.dtype[Any], request: ReadRequest, kinds: str = "biuf"
+) -> np.ndarray:
+    """Return an array of a shape and dtype that may be read. ``kinds`` are kinds of dtypes."""
+    if dtype.kind not in kinds:
+        raise ValueError(f"the image must hold real numbers; got {dtype}")
+    request.check_size(shape)
+    return header_array(shape, dtype)
+
+
+def entry_names(archive: zipfile.ZipFile) -> list[str]:
+    """Return the names of the entries of an archive, none of which leads out of its folder."""
+    names = archive.namelist()
+    for name in names:
+        # Nothing is written to the disk here, but such an archive is meant to do harm.
+        if os.path.isabs(name) or ".." in Path(name).parts or "\\" in name:
+            raise ValueError(f"its entry {name!r} leads out of its folder")
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise ValueError(f"its entries must have different names; got {repeated[0]!r} twice")
+    return names
+
+
+def read_entry(
+    archive: zipfile.ZipFile, name: str, request: ReadRequest, kinds: str = "biuf"
+) -> np.ndarray:
+    """Read an array of an archive, or an array like it if the header is enough."""
+    with _opened(archive, name) as entry:
+        header = read_npy_header(entry, request, kinds)
+    if request.header_only:
+        return header
+    with _opened(archive, name) as entry:
+        # As many bytes are inflated as the header states, and one more for the checksum.
+        array: np.ndarray = np.lib.format.read_array(entry, allow_pickle=False)
+        if entry.read(1):
+            raise ValueError(f"its entry {name!r} holds more than one array")
+    return array
+
+
+def _opened(archive: zipfile.ZipFile, name: str) -> IO[bytes]:
+    if archive.getinfo(name).compress_type not in _METHODS:
+        raise ValueError(f"its entry {name!r} must be stored or deflated, as numpy does it")
+    return archive.open(name)

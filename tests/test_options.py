@@ -1,0 +1,69 @@
+"""Texts of the library in the options of the command line."""
+
+import pytest
+
+from skimbal.exceptions import ParameterError
+from skimbal.images import ImageOptions
+from skimbal.options import OF_DATA, OF_FILES, OF_FOLDERS, Parser
+
+
+@pytest.fixture
+def parser():
+    parser = Parser("skimbal", "A parser.")
+    parser.add_options({**OF_FILES, **OF_DATA, **OF_FOLDERS})
+    return parser
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("pass splits={}.", "pass --splits none."),
+        ("splits={'Tr': 'train', 'x': None}. If", "--splits Tr=train,x=none. If"),
+        ("such as splits={'one': 'train', ...}. If", "such as --splits one=train,.... If"),
+        ("splits={'a, b}': 'test'}", "--splits 'a, b}=test'"),
+        ("missing_values=[] if", "--missing-values '' if"),
+        ("missing_values=['NA', '-9'].", "--missing-values NA,-9."),
+        ("pass on_error='skip' to", "pass --on-error skip to"),
+        ("(encoding='cp1252')", "(--encoding cp1252)"),
+        ("channel_axis=-1, or n_spatial=3", "--channel-axis -1, or --spatial-axes 3"),
+        ("size=(16, 16)", "--size 16 16"),
+        ("size=16", "--size 16"),
+        ("spacing=0.5.", "--spacing 0.5."),
+        ("intensity=(-160, 240)", "--intensity -160 240"),
+        ("resize='crop'.", "--resize crop."),
+        ("max_pixels=<number>", "--max-pixels<number>"),
+        ("cache=None", "no --image-cache"),
+        ("in a table, labels=.", "in a table, --labels."),
+        ("split_column=, or", "--split-column, or"),
+        ("give size= or spacing= three", "give --size or --spacing three"),
+        ("splits={'a': ", "--splits{'a': "),
+        ("/tmp/size=3/a.png", "/tmp/size=3/a.png"),
+        ("labels.argmax(axis=1)", "labels.argmax(axis=1)"),
+        ("np.array(labels, dtype=str)", None),
+        ("see split_column", "see split_column Here, split_column is --split-column."),
+        (
+            "pass a reader=.",
+            "pass a reader=. Here, reader= is a parameter of Python alone.",
+        ),
+        (
+            "give transform= or reader= here",
+            "give transform= or reader= here Here, transform= and reader= are parameters of "
+            "Python alone.",
+        ),
+    ],
+)
+def test_texts_in_options(parser, text, words):
+    worded = parser.in_options(text)
+    assert worded == words or (words is None and worded.startswith(text))
+
+
+def test_errors_in_options(parser):
+    error = ParameterError("splits", "a name", {}, "Pass on_error='skip'.")
+    assert parser.worded(error) == "--splits must be a name; got {}. Pass --on-error skip."
+    assert parser.worded(ValueError("splits={}"), "data: ") == "data: --splits none"
+
+
+def test_every_parameter_of_files_has_an_option_or_is_of_python(parser):
+    for name in ImageOptions.__annotations__:
+        text = f"give {name}=3."
+        assert parser.in_options(text) != text, name
