@@ -7,7 +7,13 @@ from skimbal.fingerprints.arrays import digest
 from skimbal.fingerprints.code import code_digest
 from skimbal.fingerprints.parts import UndescribedError
 from skimbal.fingerprints.patches import PACKAGES, patches
-from skimbal.fingerprints.values import describe, describe_images, differences, text_digest
+from skimbal.fingerprints.values import (
+    describe,
+    describe_images,
+    differences,
+    identity,
+    text_digest,
+)
 from skimbal.fingerprints.versions import installed_version, package_version, source_digest
 
 __all__ = [
@@ -18,6 +24,7 @@ __all__ = [
     "describe_images",
     "differences",
     "digest",
+    "identity",
     "installed_version",
     "package_version",
     "patches",

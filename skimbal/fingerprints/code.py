@@ -162,7 +162,7 @@ class _Description(ValueChecksum):
         folders = {folder_of(value) for value in (*names, *values)} - {None}
         for path in joined(sorted(map(str, folders)), names):
             with self.within(f"file {os.path.basename(path)!r}"):
-                self.write(content_of(path) or "")
+                self.write(os.path.basename(path), content_of(path) or "")
 
     def _add_as_used(
         self, name: str, value: object, names: frozenset[str] | None, written: Set[str]

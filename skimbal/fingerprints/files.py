@@ -8,10 +8,12 @@ from pathlib import PurePath
 
 __all__ = ["content_of", "folder_content", "folder_of", "joined"]
 
-#: Checksums by path and by what the system knows of a file. Nobody sets the time of its status.
+#: Checksums by path, each with inode, size and times. Nobody can set the time of the status.
 _KNOWN: dict[str, tuple[tuple[int, ...], str]] = {}
 #: Changes of a file within this time may leave the same times, in nanoseconds.
 _CLOCK_STEP = 2 * 10**9
+#: Texts of so many characters are no names. Names are joined so often to a path.
+_LONGEST_NAME, _DEPTH = 256, 3
 
 
 def content_of(path: str) -> str | None:
@@ -55,10 +57,18 @@ def folder_of(value: object) -> str | None:
 
 
 def joined(folders: Iterable[str], names: Iterable[str]) -> Iterator[str]:
-    """Yield the files in some folders that have one of the names, such as ``"weights/a.pt"``."""
-    names = [name for name in names if 0 < len(name) < 256 and not os.path.isabs(name)]
-    for folder in folders:
+    """Yield the files in some folders that have one of the names, such as ``"weights/a.pt"``.
+
+    A folder of one of the names is a folder, too. Names may begin with a separator, as a text has
+    that a program puts behind a folder.
+    """
+    found = {name.lstrip("/" + os.sep) for name in names if len(name) < _LONGEST_NAME} - {""}
+    names, waiting = sorted(found), [(folder, 0) for folder in folders]
+    while waiting:
+        folder, depth = waiting.pop(0)
         for name in names:
             path = os.path.join(folder, name)
             if os.path.isfile(path):
                 yield path
+            elif depth < _DEPTH and os.path.isdir(path):
+                waiting.append((path, depth + 1))

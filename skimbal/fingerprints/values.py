@@ -20,7 +20,7 @@ from skimbal.fingerprints.patches import PACKAGES
 from skimbal.fingerprints.versions import version_of_module
 from skimbal.typing import Fingerprinted
 
-__all__ = ["describe", "describe_images", "differences", "text_digest"]
+__all__ = ["describe", "describe_images", "differences", "identity", "text_digest"]
 
 #: Parameters of estimators of installed packages that change no result.
 _WITHOUT_EFFECT = {"verbose", "n_jobs", "memory", "features_cache"}
@@ -112,6 +112,9 @@ def _describe_text(text: str) -> Any:
 def _describe_tuple(value: tuple[object, ...], name: str) -> Any:
     if all(type(item) in (bool, int, float, type(None)) for item in value):
         return repr(value)
+    if len(value) == 2 and type(value[0]) is str:  # a step of a pipeline
+        part = _join(name, value[0])
+        return {"tuple": 2, value[0]: describe(value[1], part, in_mapping=True)}
     return {"tuple": describe(list(value), name, in_mapping=True)}
 
 
@@ -153,6 +156,29 @@ def text_digest(text: str) -> str:
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
+def identity(description: object) -> str:
+    """Return a short checksum of a description.
+
+    Parameters
+    ----------
+    description : object
+        A result of :func:`describe`, or a dict of them.
+
+    Returns
+    -------
+    digest : str
+        Hexadecimal digits. The order of parameters and the names of the parts of code do not
+        count.
+    """
+    return text_digest(json.dumps(_without_parts(description), sort_keys=True))
+
+
+def _without_parts(tree: object) -> object:
+    if isinstance(tree, Mapping):
+        return {key: _without_parts(item) for key, item in tree.items() if key != _PARTS}
+    return [_without_parts(item) for item in tree] if isinstance(tree, list | tuple) else tree
+
+
 def differences(there: object, here: object) -> list[str]:
     """Say in which parts two descriptions differ.
 
@@ -170,7 +196,14 @@ def differences(there: object, here: object) -> list[str]:
     """
     trees = dict(_leaves(there, ())), dict(_leaves(here, ()))
     nodes = [{path[:n] for path in tree for n in range(len(path))} for tree in trees]
+    for tree, node, others in zip(trees, nodes, reversed(nodes), strict=True):
+        # An empty mapping, of which the other side has entries.
+        for path in [path for path in tree if tree[path] == "{}" and path in others]:
+            del tree[path]
+            node.add(path)
     paths = [p for p in dict.fromkeys([*trees[0], *trees[1]]) if trees[0].get(p) != trees[1].get(p)]
+    # A part may have another name, such as a variable that was renamed.
+    paths = [path for path in paths if not (_PARTS in path and _is_same_code(path, *trees))]
     # Where only one side has an object, all its parts are one difference.
     paths = list(dict.fromkeys(_first_without(path, *nodes) for path in paths))
     # The checksum of an object differs with each of its parts.
@@ -178,6 +211,11 @@ def differences(there: object, here: object) -> list[str]:
     named = {path for path in paths if path[-1:] != (_CODE,) or path[:-1] not in within}
     chosen = [path for path in paths if path in named and not _has_part_in(path, named)]
     return [_words(path, *trees) for path in chosen]
+
+
+def _is_same_code(path: Path, first: Mapping[Path, str], second: Mapping[Path, str]) -> bool:
+    code = (*path[: path.index(_PARTS)], _CODE)
+    return code in first and first[code] == second.get(code)
 
 
 def _first_without(path: Path, first: set[Path], second: set[Path]) -> Path:

@@ -21,6 +21,8 @@ __all__ = [
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _STANDARD_LIBRARY = os.path.dirname(os.path.abspath(os.__file__))
+#: Files may be written so long after the table of the files, in seconds.
+_INSTALLING = 1.0
 
 
 def is_extension(module: types.ModuleType) -> bool:
@@ -63,7 +65,7 @@ def installed_version(file: str | None) -> str | None:
         return sys.version
     path = os.path.abspath(file)
     if path.startswith(_PACKAGE + os.sep):
-        return source_digest(_PACKAGE)
+        return package_version(os.path.basename(_PACKAGE))
     parts = Path(path).parts
     for folder in ("site-packages", "dist-packages"):
         if folder in parts[:-1]:
@@ -95,33 +97,31 @@ def package_version(root: str) -> str:
         record = (distribution.read_text("RECORD") or "").splitlines()
         suffixes = (".py", *importlib.machinery.EXTENSION_SUFFIXES)
         code = sorted(line for line in record if line.split(",")[0].endswith(suffixes))
-        code += _edited_since(distribution, code)
+        code += _edited_since(str(distribution.locate_file("")), record)
         total = hashlib.blake2b("\n".join(code).encode(), digest_size=8).hexdigest()
         texts.append(f"{name} {distribution.version} {total}")
     return ", ".join(texts) or f"{root} {getattr(sys.modules.get(root), '__version__', 'unknown')}"
 
 
-def _edited_since(
-    distribution: importlib.metadata.Distribution, record: Iterable[str]
-) -> list[str]:
-    """Return the paths and checksums of files that were edited after their installation."""
-    edited = []
-    root = Path(str(distribution.locate_file("")))
+def _edited_since(root: str, record: Iterable[str]) -> list[str]:
+    """Return the paths and checksums of code that was edited after its installation."""
+    suffixes = (".py", *importlib.machinery.EXTENSION_SUFFIXES)
+    lines = [line.rsplit(",", 2) for line in record if line.count(",") >= 2]
     # The table of files is written last.
-    tables = [root / str(file) for file in distribution.files or () if file.name == "RECORD"]
-    installed = max((_time_of(table) for table in tables), default=0.0)
-    for line in record:
-        name, _, checksum = line.rpartition(",")[0].rpartition(",")
-        path = root / name
-        if _time_of(path) > installed + 1:
-            digest = hashlib.sha256(path.read_bytes()).digest()
+    tables = [name for name, *_ in lines if name.endswith(".dist-info/RECORD")]
+    installed = max((_time_of(os.path.join(root, name)) for name in tables), default=0.0)
+    edited = []
+    for name, checksum, _ in lines:
+        path = os.path.join(root, name)
+        if name.endswith(suffixes) and _time_of(path) > installed + _INSTALLING:
+            digest = hashlib.sha256(Path(path).read_bytes()).digest()
             found = "sha256=" + base64.urlsafe_b64encode(digest).decode().rstrip("=")
             if found != checksum:
                 edited.append(f"{name} {found}")
     return edited
 
 
-def _time_of(path: Path) -> float:
+def _time_of(path: str) -> float:
     """Return the time of the last change of a file, or 0 if there is no file."""
     try:
         return os.stat(path).st_mtime

@@ -39,7 +39,7 @@ __all__ = [
     "MemoryCache",
     "content_digest",
     "decoder_versions",
-    "file_stamp",
+    "known_content",
     "make_cache",
 ]
 
@@ -119,13 +119,22 @@ class FileState(NamedTuple):
         return content == (content_digest(self.path) if known is None else known)
 
 
-def file_stamp(path: str) -> Stamp:
-    """Return size and time of the last change of a file, or of the files in a folder.
+#: Checksums of contents, by paths, each with the stamp of its file.
+_KNOWN: dict[str, tuple[Stamp, bytes]] = {}
 
-    A copy with the time of its original has the same stamp, so a study on it goes on.
-    """
-    facts = [(name, s.st_size, s.st_mtime_ns) for name, s in _statuses(path)]
-    return facts[0][1:] if facts and facts[0][0] == path else tuple(facts)
+
+def known_content(path: str) -> bytes:
+    """Return a checksum of the contents of a file, which is read again only if it has changed."""
+    state = FileState.of(path)
+    if not state.stamp:  # a name of the user
+        return path.encode("utf-8", "surrogatepass")
+    if state.content is not None:
+        return state.content
+    stamp, content = _KNOWN.get(path, ((), b""))
+    if stamp != state.stamp:
+        content = content_digest(path)
+        _KNOWN[path] = state.stamp, content
+    return content
 
 
 def _statuses(path: str) -> Iterator[tuple[str, os.stat_result]]:
@@ -158,9 +167,8 @@ def content_digest(path: str) -> bytes:
     for name, _ in _statuses(path):
         try:
             with open(name, "rb") as file:
-                total.update(
-                    f"{name} {os.fstat(file.fileno()).st_size} ".encode("utf-8", "replace")
-                )
+                facts = f"{name[len(path) :]} {os.fstat(file.fileno()).st_size} "
+                total.update(facts.encode("utf-8", "replace"))
                 while block := file.read(2**20):
                     total.update(block)
         except OSError:  # its reader says so

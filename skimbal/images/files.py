@@ -15,7 +15,7 @@ import numpy.typing as npt
 from skimbal.exceptions import ParameterError
 from skimbal.images._reading import DEFAULT_MAX_PIXELS, DecodedImage
 from skimbal.images.array import ImageArray
-from skimbal.images.cache import FileState, ImageCache, file_stamp, make_cache
+from skimbal.images.cache import FileState, ImageCache, known_content, make_cache
 from skimbal.images.geometry import (
     FormedImage,
     ImageSpec,
@@ -36,7 +36,7 @@ from skimbal.wording import plural
 
 __all__ = ["ImageFiles", "ImageOptions"]
 
-#: Files whose headers are read at once. A network drive makes each of them wait.
+#: Files whose headers or checksums are read at once. A network drive makes each of them wait.
 _N_HEADER_THREADS = 4
 
 
@@ -289,17 +289,17 @@ class ImageFiles(ImageArray):
         return self._array.scale
 
     def fingerprint(self) -> dict[str, object]:
-        """Return facts that tell the selected images from others, without reading them.
+        """Return facts that tell the selected images from others, without decoding them.
 
-        A cache of results asks for it, as in :func:`~skimbal.study.compare_losses`. To read all
-        files may take longer than the fits that the cache saves.
+        A cache of results asks for it, as in :func:`~skimbal.study.compare_losses`. The contents of
+        each file are read, once in a process as long as the file does not change.
 
         Returns
         -------
         fingerprint : dict
-            ``"files"``: a digest of the absolute paths of the selected files, in their order, and
-            of the sizes and times of the last change of the files. Shape, dtype and the parameters
-            that change the pixels, under their names.
+            ``"files"``: a digest of the contents of the selected files, in their order. With
+            ``reader``, the names of the files count, too. Shape, dtype and the parameters that
+            change the pixels, under their names.
 
         Examples
         --------
@@ -317,13 +317,16 @@ class ImageFiles(ImageArray):
         (['files'], 16)
         """
         files = self._array
-        stamps = {
-            row: repr((files.paths[row], file_stamp(files.paths[row])))
-            for row in np.unique(self._rows).tolist()
-        }
+        rows = np.unique(self._rows).tolist()
+        paths = [files.paths[row] for row in rows]
+        with ThreadPoolExecutor(_N_HEADER_THREADS) as pool:
+            contents = dict(zip(rows, pool.map(known_content, paths), strict=True))
         digest = hashlib.blake2b(digest_size=8)
         for row in self._rows.tolist():
-            digest.update(stamps[row].encode())
+            # A reader of the user may look at the name of a file.
+            path = files.paths[row]
+            name = path if self.options["reader"] else os.path.splitext(path)[1]
+            digest.update(repr((name, contents[row])).encode("utf-8", "surrogatepass"))
         return {
             "files": digest.hexdigest(),
             "shape": self.shape,

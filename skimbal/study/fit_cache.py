@@ -34,7 +34,6 @@ error is of the fit, raises it as well.
 """
 
 import itertools
-import json
 import os
 import re
 import secrets
@@ -47,7 +46,7 @@ from typing import Any, NoReturn
 
 from skimbal.atomic import PART, create_file, part_path, remove_leftovers, write_file
 from skimbal.exceptions import ParameterError
-from skimbal.fingerprints import UndescribedError, differences, text_digest
+from skimbal.fingerprints import UndescribedError, differences, identity, text_digest
 from skimbal.study.claims import Claim, holder_of, is_free
 from skimbal.study.scores import Fit
 from skimbal.study.sealed import DamagedError, is_sealed, read_sealed, seal
@@ -170,7 +169,7 @@ class FitCache:
 
     def open(self, fingerprint: dict[str, Any], keys: Iterable[str]) -> dict[str, Fit]:
         """Make the folder, or check that it belongs to this study. Return its fits of the keys."""
-        self._study = text_digest(json.dumps(fingerprint, sort_keys=True))
+        self._study = identity(fingerprint)
         files = {key: os.path.basename(self._fit(key)) for key in keys}
         description = self._read_description()
         if description is None:

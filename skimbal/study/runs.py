@@ -24,9 +24,9 @@ from skimbal.fingerprints import (
     describe,
     describe_images,
     digest,
+    identity,
     package_version,
     patches,
-    text_digest,
 )
 from skimbal.images import FORMATS, ImageFiles
 from skimbal.images.cache import decoder_versions
@@ -123,20 +123,15 @@ def _keys(
     """Return the key of each fit, split by split. A description takes long, and is made once."""
     described = [(c, describe(c.params)) for c in configurations]
     firsts = [
-        (c.loss, c.sampler, _text_digest_of(params), _describe_rows(params))
-        for c, params in described
+        (c.loss, c.sampler, identity(params), _describe_rows(params)) for c, params in described
     ]
     # Every fit has all other scores.
-    last = [(name, _text_digest_of(describe(scorer))) for name, scorer in scorers.items()]
+    last = [(name, identity(describe(scorer))) for name, scorer in scorers.items()]
     keys = []
     for split in splits:
         of_split = (split.repeat, split.fold, split.seed, digest(split.train, split.test))
         keys += [json.dumps((*first, of_split, last)) for first in firsts]
     return keys
-
-
-def _text_digest_of(description: object) -> str:
-    return text_digest(json.dumps(description, sort_keys=True))
 
 
 def _describe_rows(description: object) -> dict[str, str]:
@@ -148,7 +143,7 @@ def _describe_rows(description: object) -> dict[str, str]:
     if "auto" in words:
         words |= set(re.findall(r"\w+", repr((IMAGES, FINE_TUNING, BARE_ROWS))))
     return {
-        word: _text_digest_of(describe(table[word]))
+        word: identity(describe(table[word]))
         for table in _TABLES
         for word in sorted(words & set(table))
     }

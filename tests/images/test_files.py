@@ -395,12 +395,12 @@ def test_samplers_that_select_read_no_files(tmp_path, monkeypatch):
     assert pipeline.fit(X, y).predict(X).shape == (24,)
 
 
-def test_fingerprint_tells_files_apart_without_reading_them(tmp_path, monkeypatch):
+def test_fingerprint_tells_files_apart_by_their_contents(tmp_path, monkeypatch):
     paths = [tmp_path / f"{i}.npy" for i in range(4)]
     for i, path in enumerate(paths):
         np.save(path, np.full((6, 6), i, dtype=np.uint8))
     X = ImageFiles(paths)
-    monkeypatch.setattr(ImageFiles, "__array__", lambda *args, **kwargs: pytest.fail("files read"))
+    monkeypatch.setattr(ImageFiles, "__array__", lambda *args, **kwargs: pytest.fail("decoded"))
     first = X.fingerprint()
     assert first == ImageFiles(paths).fingerprint() == pickle.loads(pickle.dumps(X)).fingerprint()
     assert X[[1, 2]].fingerprint() == ImageFiles(paths[1:3]).fingerprint()
@@ -409,7 +409,16 @@ def test_fingerprint_tells_files_apart_without_reading_them(tmp_path, monkeypatc
     others = [X[[1, 0, 2, 3]], X[[0, 1, 2, 2]], X[:3], ImageFiles(paths, dtype="float32")]
     others += [ImageFiles(paths, size=6), ImageFiles(paths, channels=1)]
     others += [ImageFiles(paths, transform=np.flip)]
+    (tmp_path / "moved").mkdir()
+    for path in paths:
+        shutil.copy(path, tmp_path / "moved")
     os.utime(paths[0], ns=(1, 1))
+    moved = ImageFiles([tmp_path / "moved" / path.name for path in paths])
+    assert first == ImageFiles(paths).fingerprint() == moved.fingerprint()
+    status = os.stat(paths[0])
+    np.save(paths[0], np.full((6, 6), 9, dtype=np.uint8))
+    os.utime(paths[0], ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert os.stat(paths[0]).st_size == status.st_size
     found = [first, ImageFiles(paths).fingerprint(), *(other.fingerprint() for other in others)]
     assert all(one != other for i, one in enumerate(found) for other in found[:i])
 
