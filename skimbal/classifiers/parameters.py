@@ -11,7 +11,7 @@ from typing import Protocol
 
 import torch
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions, make_constraint
-from skorch.callbacks import Callback
+from skorch.callbacks import Callback, InputShapeSetter
 from torch import nn
 
 from skimbal.augmentation import AugmentSpec, CenterCrop
@@ -447,6 +447,13 @@ def _check_callbacks(estimator: CNNClassifier) -> None:
                 "a list of skorch callbacks or (name, callback) pairs",
                 estimator.callbacks,
                 f"Its entry {entry!r} is neither.",
+            )
+        if isinstance(callback, InputShapeSetter) or callback is InputShapeSetter:
+            raise ParameterError(
+                "callbacks",
+                "callbacks without InputShapeSetter",
+                entry,
+                "The classifier passes in_channels and n_classes to the factory of module.",
             )
     if estimator.train_split is not None:
         return

@@ -276,6 +276,12 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
         self, X: tuple[ImageDataset, ImageDataset | None], y: object = None, **fit_params: object
     ) -> tuple[ImageDataset, ImageDataset | None]:
         """Return the pair that the classifier has split."""
+        if not isinstance(X, tuple) or len(X) != 2 or not isinstance(X[0], ImageDataset):
+            raise TypeError(
+                "X must be the pair of data sets that the classifier makes; got an object of the "
+                f"type {type(X).__name__}. Call fit of the classifier: this net cannot be trained "
+                "without it, so SkorchDoctor does not apply."
+            )
         return X
 
     def get_iterator(self, dataset: ImageDataset, training: bool = False) -> Iterable[epoch.Pair]:
