@@ -17,6 +17,7 @@ from unittest import mock
 
 import nibabel
 import numpy as np
+import tifffile
 import zarr
 from PIL import Image
 from torch import nn
@@ -37,7 +38,13 @@ from skimbal.images import ImageFiles
 from skimbal.training import ImageDataset, TrainIterator
 
 #: Of the files whose reading is timed: number, and shape of an image.
-TIMED = {"PNG": (200, (512, 512)), "NIfTI": (40, (96, 96, 96))}
+TIMED = {
+    "PNG": (200, (512, 512)),
+    "TIFF": (200, (512, 512)),
+    "NIfTI": (40, (96, 96, 96)),
+}
+#: Ends of the names of the files.
+_SUFFIXES = {"PNG": ".png", "TIFF": ".tif", "NIfTI": ".nii.gz"}
 WORKERS = (0, 1, 2)
 BATCH_SIZE = 10
 N_FILES = 20_000
@@ -55,19 +62,25 @@ def blocks(rng: np.random.Generator, shape: tuple[int, ...], noise: int = 8) -> 
 
 def write(kind: str, folder: Path, n: int, shape: tuple[int, ...]) -> list[str]:
     rng = np.random.default_rng(0)
-    paths = [str(folder / f"{i}{'.png' if kind == 'PNG' else '.nii.gz'}") for i in range(n)]
+    paths = [str(folder / f"{i}{_SUFFIXES[kind]}") for i in range(n)]
     for path in paths:
-        if kind == "PNG":
+        if kind == "TIFF":  # as scanners and ImageJ write them, pixels in strips
+            tifffile.imwrite(path, blocks(rng, shape), compression="zlib")
+        elif kind == "PNG":
             Image.fromarray(blocks(rng, shape)).save(path)
         else:
             nibabel.save(nibabel.Nifti1Image(blocks(rng, shape), np.eye(4)), path)
     return paths
 
 
-def plain_loop(kind: str, paths: list[str]) -> Callable[[], None]:
+def plain_loop(library: str, paths: list[str]) -> Callable[[], None]:
+    """Open each file with pillow, tifffile or nibabel, and make an array of it."""
+
     def read() -> None:
         for path in paths:
-            if kind == "PNG":
+            if library == "tifffile":
+                tifffile.imread(path)
+            elif library == "pillow":
                 with Image.open(path) as picture:
                     np.asarray(picture)
             else:
@@ -100,7 +113,8 @@ def reading(kind: str, paths: list[str], cache: str, rounds: int) -> dict[str, d
     X = ImageFiles(paths)
     half = tuple(n // 2 for n in X.shape[1:])
     contestants = {
-        "plain loop": plain_loop(kind, paths),
+        "plain loop": plain_loop("nibabel" if kind == "NIfTI" else "pillow", paths),
+        **({"plain loop of tifffile": plain_loop("tifffile", paths)} if kind == "TIFF" else {}),
         **{f"batches, num_workers={n}": batches(X, n) for n in WORKERS},
         **({"batches, without isal": without_isal(batches(X))} if kind == "NIfTI" else {}),
         "resampled to half the size": batches(ImageFiles(paths, size=half)),
@@ -132,7 +146,7 @@ def waiting(kind: str, paths: list[str], rounds: int) -> dict[str, dict[str, flo
     whole = ImageFiles(paths).shape[1:]
     X = ImageFiles(paths, size=tuple(n // 4 for n in whole), dtype="float32")
     y = np.arange(len(paths)) % 2
-    make = CNN2DClassifier if kind == "PNG" else CNN3DClassifier
+    make = CNN3DClassifier if kind == "NIfTI" else CNN2DClassifier
     found: dict[str, list[tuple[float, float]]] = {}
     for _ in range(rounds):
         for n in WORKERS:
@@ -274,8 +288,9 @@ def main() -> None:
     notes = [
         "Medians of the rounds, with the quartiles of the ratios. The ways take turns. All files "
         "are in the memory of the operating system. The plain loop opens each file with pillow or "
-        "nibabel and makes an array of it, without a check. Batches of .nii.gz are inflated by "
-        "isal, or without it by zlib, and the checksum is compared.",
+        "nibabel and makes an array of it, without a check. The TIFF files are compressed by "
+        "deflate. skimbal reads them with tifffile, and the plain loop with pillow. Batches of "
+        ".nii.gz are inflated by isal, or without it by zlib, and the checksum is compared.",
         "An epoch trains the built-in network with width 16 on images that are resampled to a "
         "quarter of their size along each axis, with one thread of torch.",
         "Other work was running on the machine, which disturbs the times, above all the times "

@@ -20,7 +20,7 @@ def killed_after(n_epochs):
 
     def end(self, net):
         ended(self, net)
-        if len(net.history) - net.epochs_.start == n_epochs:
+        if len(net.history) - net.epochs_.start >= n_epochs:
             raise Killed
 
     with mock.patch.object(Resumption, "epoch_ended", end):

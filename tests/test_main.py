@@ -47,7 +47,7 @@ class StubClassifier(CNN2DClassifier):
     """Takes the brightness of an image for its class; `fits` holds what was fitted."""
 
     fits: list
-    n_epochs_ = 1
+    n_epochs_ = n_steps_ = 1
     history_ = History()
     history_.new_epoch()
     history_.record("train_batch_count", 1)
@@ -923,7 +923,7 @@ def test_labels_that_a_table_spells_as_missing(capsys, fits, folder):
     argv += ["--size", "8", "--cv", "2", "--splits", "none"]
     err = check_refused(capsys, *argv)
     assert "'none', which stands for a missing value" in err
-    assert "missing_values is --missing-values" in err
+    assert "pass --missing-values ''" in err
     assert main([*argv, "--missing-values", ""]) == 0
     assert set(fits[-1][2]) == {"none", "high"}
     capsys.readouterr()

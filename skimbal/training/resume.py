@@ -31,9 +31,9 @@ from skimbal.training.processes import Processes
 from skimbal.training.state import Packed, StateMismatchError, has_state, pack, unpack
 from skimbal.typing import PathLike
 
-__all__ = ["Resumption"]
+__all__ = ["Resumption", "decode", "seal", "write_state"]
 
-_MAGIC, _SUFFIX = b"skimbal resume 1", ".resume"
+_MAGIC, _SUFFIX = b"skimbal resume 1 ", ".resume"
 #: Writing takes this share of the time of a fit, and so many seconds besides.
 _SHARE, _ALLOWANCE = 0.01, 0.25
 #: Errors of torch for a file that another program has written.
@@ -123,7 +123,7 @@ class Resumption:
         self.path = Path(folder, f"{key}{'' if is_seed_fixed else f'-{seed:08x}'}{_SUFFIX}")
         found = self._find(Path(folder), is_seed_fixed) if processes.is_first else None
         self.path, data = processes.broadcast((self.path, found))
-        self._saved = None if data is None else _decoded(data)
+        self._saved = None if data is None else decode(data)
         if self._saved is not None:
             self.seed = self._saved.head.seed
 
@@ -163,7 +163,7 @@ class Resumption:
         for path in filter(Path.is_file, paths):
             try:
                 data = path.read_bytes()
-                saved = _decoded(data)
+                saved = decode(data)
             except _FOREIGN as error:
                 _warn(
                     f"{path} cannot be used, so the fit begins anew. The file is damaged, or is "
@@ -250,7 +250,7 @@ class Resumption:
             new = net.history[len(self._lines) :]
             self._lines += [json.dumps(row, default=_plain) for row in new]
             try:
-                _write(self.path, head, self._lines, pack(_common(net)), own)
+                write_state(self.path, head, self._lines, pack(_common(net)), own)
             except OSError as error:
                 self._stop(error)
         self._written = time.perf_counter()
@@ -317,18 +317,22 @@ def _plain(value: Any) -> object:
     return value.tolist() if isinstance(value, np.generic | np.ndarray | Tensor) else str(value)
 
 
-def _write(path: Path, head: _Head, history: list[str], common: Packed, own: list[Packed]) -> None:
+def write_state(
+    path: Path, head: _Head, history: list[str], common: Packed, own: list[Packed]
+) -> None:
+    """Write the state of a fit to its file."""
     blob = io.BytesIO()
     parts = [vars(packed) for packed in (common, *own)]
     torch.save({"history": f"[{','.join(history)}]", "parts": parts}, blob)
     body = b"\n" + json.dumps(asdict(head)).encode() + b"\n" + blob.getbuffer()
-    write_file(path, _MAGIC, b" ", _checksum(body), body)
+    write_file(path, seal(body), body)
 
 
-def _decoded(data: bytes) -> _Saved:
+def decode(data: bytes) -> _Saved:
+    """Return the contents of a file, or raise one of many errors."""
     start, _, rest = data.partition(b"\n")
     body = memoryview(data)[len(start) :]
-    if start != _MAGIC + b" " + _checksum(body):
+    if start != seal(body):
         raise ValueError("its checksum is another")
     line, _, blob = rest.partition(b"\n")
     head = _Head(**json.loads(line))
@@ -337,8 +341,9 @@ def _decoded(data: bytes) -> _Saved:
     return _Saved(head, json.loads(content["history"]), common, own)
 
 
-def _checksum(data: bytes | memoryview) -> bytes:
-    return hashlib.blake2b(data, digest_size=16).hexdigest().encode()
+def seal(body: bytes | memoryview) -> bytes:
+    """Return the first line of a file, with a checksum of all other lines."""
+    return _MAGIC + hashlib.blake2b(body, digest_size=16).hexdigest().encode()
 
 
 def _warn(text: str) -> None:

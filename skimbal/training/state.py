@@ -87,7 +87,9 @@ def unpack(packed: Packed, live: object, device: str) -> Callable[[], None]:
     unpacker = _Unpacker(packed.tensors, device)
     try:
         unpacker.restored(json.loads(packed.text), live, "")
-    except (LookupError, TypeError, AttributeError, RuntimeError) as error:
+    except StateMismatchError:
+        raise
+    except (LookupError, ValueError, TypeError, AttributeError, RuntimeError) as error:
         raise StateMismatchError(f"the state has another form ({error!r})") from error
 
     @torch.no_grad()
@@ -150,7 +152,8 @@ class _Packer:
         data = np.ascontiguousarray(value).reshape(-1).view(np.uint8)
         self.tensors.append(torch.from_numpy(data.copy()))
         tag = "number" if isinstance(value, np.generic) else "array"
-        return [tag, shape, len(self.tensors) - 1, value.dtype.str]
+        dtype = value.dtype.str if value.dtype.names is None else value.dtype.descr
+        return [tag, shape, len(self.tensors) - 1, dtype]
 
     def _pack_generator(self, value: Any, path: str) -> Node:
         return ["generator", _name(value), self.pack(_get_state(value), path)]
@@ -268,8 +271,8 @@ class _Unpacker:
         self.actions.append(lambda: live.copy_(tensor))
         return live  # type: ignore[no-any-return]
 
-    def _array(self, shape: list[int], i: int, dtype: str, live: Any, path: str) -> np.ndarray:
-        value: np.ndarray = self._tensors[i].numpy().view(np.dtype(dtype)).reshape(shape)
+    def _array(self, shape: list[int], i: int, dtype: Node, live: Any, path: str) -> np.ndarray:
+        value: np.ndarray = self._tensors[i].numpy().view(_dtype(dtype)).reshape(shape)
         if not isinstance(live, np.ndarray) or not live.flags.writeable:
             return value
         if (live.shape, live.dtype) != (value.shape, value.dtype):
@@ -277,8 +280,8 @@ class _Unpacker:
         self.actions.append(lambda: np.copyto(live, value))
         return live
 
-    def _number(self, shape: list[int], i: int, dtype: str, live: Any, path: str) -> Any:
-        return self._tensors[i].numpy().view(np.dtype(dtype))[0]
+    def _number(self, shape: list[int], i: int, dtype: Node, live: Any, path: str) -> Any:
+        return self._tensors[i].numpy().view(_dtype(dtype))[0]
 
     def _objects(self, shape: list[int], node: Node, live: Any, path: str) -> np.ndarray:
         items = self.restored(node, _MISSING, path)
@@ -331,6 +334,11 @@ def has_state(value: object) -> bool:
 def _has_state_dict(value: object) -> bool:
     names = ("state_dict", "load_state_dict")
     return not isinstance(value, type) and all(callable(getattr(value, n, None)) for n in names)
+
+
+def _dtype(text: Node) -> np.dtype[Any]:
+    """Return a dtype of numpy by its text, or by the names and texts of its fields."""
+    return np.dtype(text if isinstance(text, str) else [tuple(field) for field in text])
 
 
 def _name(value: object) -> str:
