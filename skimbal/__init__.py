@@ -1,5 +1,9 @@
 """scikit-learn compatible CNN classifiers for imbalanced 2D and 3D images."""
 
+from skimbal.signals import end_at_once_while_loading
+
+end_at_once_while_loading()
+
 from skimbal import (
     augmentation,
     callbacks,

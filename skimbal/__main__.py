@@ -53,6 +53,7 @@ from skimbal.options import (
 )
 from skimbal.progress import Bar
 from skimbal.sampling import STRATEGIES, check_sampler
+from skimbal.signals import Signals, as_interruptions, code_of
 from skimbal.study import PAPER_LOSSES, LossStudy, compare_losses
 from skimbal.study.scores import SCORES
 from skimbal.wording import agree, plural
@@ -69,20 +70,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        Exit code: 0, 1 if a fit or the writing of a result fails, 130 after Ctrl-C, or 141 if the
-        output is closed before its end. 2 if ``skimbal info`` lists reasons to refuse the data.
+        Exit code: 0, 1 if a fit or the writing of a result fails, 128 and the number of the signal
+        after Ctrl-C (130), SIGTERM (143) or SIGHUP (129), or 141 if the output is closed before its
+        end. 2 if ``skimbal info`` lists reasons to refuse the data.
         Any other refusal before a fit raises ``SystemExit`` with 2 instead. ``--help`` and
         ``--version`` raise it with 0.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
-    commands: dict[str, Callable[[Sequence[str]], int]] = {"compare": _compare, "info": _info}
     try:
-        command = commands[argv.pop(0)] if argv and argv[0] in commands else _default
-        code = command(argv)
-        sys.stdout.flush()
-        return code
-    except KeyboardInterrupt:
-        return 130
+        with as_interruptions() as signals:
+            commands: dict[str, Callable[[Sequence[str]], int]] = {
+                "compare": partial(_compare, signals),
+                "info": _info,
+            }
+            is_named = bool(argv) and argv[0] in commands
+            command = commands[argv.pop(0)] if is_named else partial(_default, signals)
+            code = command(argv)
+            sys.stdout.flush()
+        return signals.code or code
+    except KeyboardInterrupt as interrupt:
+        return code_of(interrupt)
     except BrokenPipeError:
         # The reader of the output, such as head, has closed it. Python flushes the rest at its end,
         # which must not fail again.
@@ -93,7 +100,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 # The three forms -----------------------------------------------------------------------------
 
 
-def _default(argv: Sequence[str]) -> int:
+def _default(signals: Signals, argv: Sequence[str]) -> int:
     """Fit the losses of the paper as they were proposed, and judge them on the test split."""
     parser = Parser(
         "skimbal",
@@ -126,10 +133,10 @@ def _default(argv: Sequence[str]) -> int:
         n_repeats=args.n_repeats,
         random_state=0,
     )
-    return _run(parser, args.data, compare, note=note, csv=args.output)
+    return _run(parser, args.data, compare, signals, note=note, csv=args.output)
 
 
-def _compare(argv: Sequence[str]) -> int:
+def _compare(signals: Signals, argv: Sequence[str]) -> int:
     """Run a study on the data of the user."""
     parser = Parser(
         "skimbal compare",
@@ -169,7 +176,7 @@ def _compare(argv: Sequence[str]) -> int:
         estimator=_estimator(parser, args, data),
         **{name: getattr(args, name) for name in options if name != "test"},
     )
-    return _run(parser, args.data, compare, note=note, csv=args.csv, html=args.html)
+    return _run(parser, args.data, compare, signals, note=note, csv=args.csv, html=args.html)
 
 
 def _info(argv: Sequence[str]) -> int:
@@ -226,7 +233,7 @@ _PLAIN = CNN2DClassifier(module="small", augment=None, max_epochs=8, batch_size=
 _AUTO = {"type": partial(auto_or, count), "metavar": "N|auto"}
 _RATE = {"type": partial(auto_or, positive), "metavar": "X|auto"}
 
-_INTERRUPT = "Ctrl-C prints the finished part."
+_INTERRUPT = "Ctrl-C, SIGTERM and SIGHUP end it and print the finished part."
 _DATA = (
     "digits (8 x 8, in scikit-learn), a MedMNIST name such as pneumoniamnist or vesselmnist3d_64 "
     "(downloaded unless it is in a folder of the environment variable SKIMBAL_DATA), or an .npz "
@@ -601,6 +608,7 @@ def _run(
     parser: Parser,
     data: str,
     compare: Callable[[], LossStudy],
+    signals: Signals,
     *,
     note: str,
     csv: Path | None,
@@ -613,14 +621,17 @@ def _run(
             warnings.simplefilter("always", CollapseWarning)
             warnings.showwarning = partial(_show_once, set(), parser)
             study = compare()
+        signals.postpone()
     except (Exception, KeyboardInterrupt) as error:
+        signals.postpone()
         if not hasattr(error, "study"):
             if not isinstance(error, OSError | ValueError):
                 raise
             parser.refuse(error, data, data)
-        study, code = error.study, 130
-        if not isinstance(error, KeyboardInterrupt):
-            code = 1
+        study, code = error.study, 1
+        if isinstance(error, KeyboardInterrupt):
+            code = code_of(error)
+        else:
             kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
             print(f"skimbal: error: {kind}{one_line(error)}", file=sys.stderr)
         for remark in getattr(error, "__notes__", ()):
@@ -628,7 +639,7 @@ def _run(
     if not study.fits:
         return code
     study.splitting += note
-    print(study.summary())
+    # First of all the files: the reader of the output may be gone.
     for path, write in ((csv, study.to_csv), (html, study.to_html)):
         try:
             if path is not None:
@@ -636,6 +647,7 @@ def _run(
         except OSError as error:
             print(f"skimbal: error: {path}: {one_line(error)}", file=sys.stderr)
             code = code or 1
+    print(study.summary())
     return code
 
 

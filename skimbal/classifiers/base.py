@@ -59,6 +59,7 @@ from skimbal.training import (
     ImageDataset,
     TrainingNet,
     draw_seed,
+    end_with_parent,
     isolated_random_state,
     join,
     log_softmax,
@@ -513,6 +514,7 @@ class BaseCNNClassifier(
             If batches are too small to hold every class and loss or sampler needs every class, or
             if a splitter or callable as ``train_split`` puts groups on both sides.
         """
+        end_with_parent()
         with (
             trainable_torch(),
             _rolled_back_on_error(self),
@@ -559,6 +561,7 @@ class BaseCNNClassifier(
             If ``classes`` is missing in the first call or differs later, a label is not among
             them, or a parameter or the data cannot be used.
         """
+        end_with_parent()
         with (
             trainable_torch(),
             _rolled_back_on_error(self),
@@ -732,7 +735,7 @@ class BaseCNNClassifier(
     @property
     def n_steps_(self) -> int:
         """Number of steps that the present history covers."""
-        return sum(row.get("train_batch_count", 0) for row in self.net_.history)
+        return sum(row.get("train_batch_count", 0) for row in self.history_)
 
     @property
     def batch_size_(self) -> int:

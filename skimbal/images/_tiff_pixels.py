@@ -47,8 +47,8 @@ DEFLATE, LZMA, PILLOW_BYTES, PILLOW_PAGES = (8, 32946), (34925,), (5, 32773, 500
 _AT_ONCE = 2**24
 #: Number of values of a tile that may be larger than its page.
 _LARGE_TILE = 2**24
-#: Every TIFF begins with so many bytes that are no pixels. Some programs leave out empty tiles, and
-#: give 0 as their place.
+#: Every TIFF begins with so many bytes that are not pixels. Some programs leave out empty tiles,
+#: and give 0 as their place.
 _HEADER_BYTES = 8
 _REVERSED_BITS = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 REMEDY = "Pass a reader= that knows this kind of TIFF"

@@ -18,6 +18,7 @@ from skimbal.training.optimizers import (
     is_like_adam,
     takes_several_gradients,
 )
+from skimbal.training.orphans import end_with_parent
 from skimbal.training.prediction import Change
 from skimbal.training.processes import Alone, Processes, Together, join
 from skimbal.training.random_state import draw_seed, isolated_random_state
@@ -53,6 +54,7 @@ __all__ = [
     "default_rate",
     "device_type",
     "draw_seed",
+    "end_with_parent",
     "is_being_saved",
     "is_copied",
     "is_cuda",

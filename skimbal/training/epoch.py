@@ -14,6 +14,7 @@ from skimbal.training.dataset import Batch, BatchImages
 from skimbal.training.fine_tuning import check_something_trains, unfreeze_when_due
 from skimbal.training.gradient import TrainableNet, compute_gradient, no_logits, step_optimizer
 from skimbal.training.optimizers import takes_one_gradient
+from skimbal.training.orphans import end_if_orphaned
 from skimbal.training.processes import Processes
 from skimbal.training.schedules import SCHEDULES
 
@@ -174,6 +175,7 @@ def _keep_progress(net: EpochNet, iterator: Iterable[Pair]) -> Iterator[Pair]:
         # Under the name that the schedulers of torch use, so that a checkpoint has it, too.
         rates = [(group, group.setdefault("initial_lr", group["lr"])) for group in groups]
     for i, batch in enumerate(iterator):
+        end_if_orphaned()
         # Half, where the number of batches is not known.
         net.progress_ = progress = min(i / n_batches, 1.0) if n_batches else 0.5
         if factor_at is not None:
