@@ -301,6 +301,12 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
         self, X: tuple[ImageDataset, ImageDataset | None], y: object = None, **fit_params: object
     ) -> tuple[ImageDataset, ImageDataset | None]:
         """Return the pair that the classifier has split."""
+        if not isinstance(X, tuple) or len(X) != 2 or not isinstance(X[0], ImageDataset):
+            raise TypeError(
+                "X must be the pair of data sets that the classifier makes; got an object of the "
+                f"type {type(X).__name__}. Call fit of the classifier: this net cannot be trained "
+                "without it, so SkorchDoctor does not apply."
+            )
         return X
 
     def get_iterator(self, dataset: ImageDataset, training: bool = False) -> Iterable[epoch.Pair]:
@@ -326,6 +332,15 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
             # The batches have drawn their seed, which is the same in all processes.
             self.processes_.seed_apart()
         return iterator
+
+    def initialize_optimizer(self, *args: object, **kwargs: object) -> "TrainingNet":
+        """Make the optimizer, and name it in an error."""
+        try:
+            super().initialize_optimizer(*args, **kwargs)
+        except (ValueError, TypeError) as error:
+            error.add_note(f"optimizer={self.optimizer.__name__} was made for these weights.")
+            raise
+        return self
 
     def get_params_for_optimizer(
         self, prefix: str, named_parameters: Iterable[tuple[str, nn.Parameter]]
