@@ -61,7 +61,7 @@ class ParameterError(ValueError):
         message : str
             The error in words.
         """
-        return f"{name} must be {self.expected}; got {self.got!r}. {self.remedy}".rstrip()
+        return f"{name} must be {self.expected}; got {_shown(self.got)}. {self.remedy}".rstrip()
 
     def within(self, name: str) -> "ParameterError":
         """Return the error as a caller sees it, for whom this parameter is a part of another.
@@ -96,6 +96,14 @@ class _Shown:
 
     def __repr__(self) -> str:
         return self.text
+
+
+def _shown(value: object) -> str:
+    """Return the ``repr`` of a value, or its type if the value has no ``repr`` that works."""
+    try:
+        return repr(value)
+    except Exception:
+        return f"an object of the type {type(value).__name__}"
 
 
 class CollapseWarning(UserWarning):

@@ -1078,7 +1078,15 @@ def get_loss(spec: LossSpec, class_counts: ArrayLike | None = None) -> MixedLoss
         return MixedLoss(LossMix.from_expression(spec), class_counts)
     if isinstance(spec, LossMix):
         return MixedLoss(spec, class_counts)  # type: ignore[arg-type]
-    module: object = spec() if isinstance(spec, type) and issubclass(spec, nn.Module) else spec
+    module: object = spec
+    if isinstance(spec, type) and issubclass(spec, nn.Module):
+        try:
+            module = spec()
+        except TypeError as error:
+            raise TypeError(
+                f"loss must be a class that needs no arguments, or an instance; got {spec!r} "
+                f"({error})."
+            ) from error
     if isinstance(module, nn.Module):
         module = copy.deepcopy(module)
         return module if isinstance(module, MixedLoss | ModuleLoss) else ModuleLoss(module)

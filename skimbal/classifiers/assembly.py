@@ -148,7 +148,8 @@ def _make_net(estimator: CNNClassifier, plan: Plan) -> TrainingNet:
         lr_schedule=_schedule(estimator, plan),
         max_epochs=plan.settings.epochs,
         batch_size=plan.settings.batch_size,
-        micro_batch_size=estimator.micro_batch_size,
+        # An integer of numpy has a range.
+        micro_batch_size=estimator.micro_batch_size and int(estimator.micro_batch_size),
         autocast=autocast,
         compiled=estimator.compile,
         feature_layer=estimator.feature_layer,

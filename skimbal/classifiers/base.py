@@ -825,7 +825,7 @@ class BaseCNNClassifier(
         if tau:
             if self._known_tau not in (None, tau):
                 warn_of_late_correction(self)
-            shift = torch.from_numpy(tau * log_prior(self.class_prior_))
+            shift = torch.from_numpy(float(tau) * log_prior(self.class_prior_))
             of_logits = function
 
             def function(logits: torch.Tensor) -> torch.Tensor:

@@ -8,7 +8,7 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 
 from skimbal.classifiers.inputs import Rows
-from skimbal.classifiers.parameters import CNNClassifier, find_optimizer, is_auto
+from skimbal.classifiers.parameters import CNNClassifier, check_device, find_optimizer, is_auto
 from skimbal.classifiers.settings import Settings, find_alpha
 from skimbal.exceptions import CollapseWarning, ParameterError
 from skimbal.generators import GeneratorStates, generator_states, restore
@@ -150,25 +150,40 @@ def check_loss(
             "Moving statistics count a batch once, but the optimizer computes the loss of a batch "
             "several times in a step. Use LossMix(..., statistics='batch') or another optimizer.",
         )
-    if estimator.micro_batch_size is not None and not loss.factors:
-        _try_gradient(estimator, settings, loss, train)
+    if not loss.factors:
+        _try_loss(estimator, settings, loss, train)
 
 
-def _try_gradient(
+def _try_loss(
     estimator: CNNClassifier, settings: Settings, loss: MixedLoss | ModuleLoss, train: Rows
 ) -> None:
-    """Try a loss module by itself: in micro-batches it does not see the network."""
-    y = torch.from_numpy(train.data.y[: settings.batch_size])
-    logits = torch.zeros(len(y), len(train.labels), requires_grad=True)
-    weights = {} if train.weight is None else {"sample_weight": torch.ones(len(y))}
+    """Try a loss module on logits, alone: in micro-batches it does not see the network."""
+    device = check_device(estimator.device)
+    loss = copy.deepcopy(loss).to(device, torch.float32)
+    y = torch.from_numpy(train.data.y[: settings.batch_size]).to(device)
+    logits = torch.zeros(len(y), len(train.labels), requires_grad=True, device=device)
+    weights = {}
+    if train.weight is not None:
+        weights["sample_weight"] = torch.ones(len(y), device=device)
+    if estimator.micro_batch_size is None:
+        with isolated_random_state(0, device):
+            try:
+                loss(logits, y, **weights)
+            except Exception as error:
+                raise ValueError(
+                    "loss must be a module that maps (logits, target), here of shapes "
+                    f"{tuple(logits.shape)} and {tuple(y.shape)}, to a scalar; got {loss.name}, "
+                    f"which failed in a trial ({error})."
+                ) from error
+        return
     expected = (
         "loss must be differentiable by the logits alone with "
         f"micro_batch_size={estimator.micro_batch_size}; got {loss.name}, which "
     )
     remedy = "Let its forward compute a scalar of (logits, target), or set micro_batch_size=None."
-    with isolated_random_state(0, "cpu"):
+    with isolated_random_state(0, device):
         try:
-            value = copy.deepcopy(loss)(logits, y, **weights)
+            value = loss(logits, y, **weights)
         except Exception as error:
             raise ValueError(f"{expected}failed in a trial ({error}). {remedy}") from error
     if not isinstance(value, torch.Tensor) or value.numel() != 1 or not value.requires_grad:

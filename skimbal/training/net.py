@@ -302,6 +302,15 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
             self.processes_.seed_apart()
         return iterator
 
+    def initialize_optimizer(self, *args: object, **kwargs: object) -> "TrainingNet":
+        """Make the optimizer, and name it in an error."""
+        try:
+            super().initialize_optimizer(*args, **kwargs)
+        except (ValueError, TypeError) as error:
+            error.add_note(f"optimizer={self.optimizer.__name__} was made for these weights.")
+            raise
+        return self
+
     def get_params_for_optimizer(
         self, prefix: str, named_parameters: Iterable[tuple[str, nn.Parameter]]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:

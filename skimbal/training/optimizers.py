@@ -17,13 +17,14 @@ __all__ = [
     "takes_several_gradients",
 ]
 
-#: The optimizers of torch by their names in lower case.
+#: The optimizers of torch by their names in lower case. Networks have no sparse gradients.
 OPTIMIZERS = {
     name.lower(): optimizer
     for name, optimizer in vars(torch.optim).items()
     if isinstance(optimizer, type)
     and issubclass(optimizer, Optimizer)
     and optimizer is not Optimizer
+    and not issubclass(optimizer, torch.optim.SparseAdam)
 }
 #: Optimizers of which torch has a kernel that updates all parameters at once.
 _FUSED = (Adam, AdamW, SGD)

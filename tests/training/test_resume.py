@@ -3,12 +3,14 @@
 import errno
 import os
 import pickle
+import warnings
 from contextlib import contextmanager
 from unittest import mock
 
 import pytest
 import torch
 from skorch.callbacks import Callback
+from torch import nn
 
 from skimbal.callbacks import Resume
 from skimbal.training import Resumption, epoch, resume
@@ -108,6 +110,27 @@ class TestDamage:
         narrow = resume.decode(interrupted(tmp_path / "b", net={"module__width": 4}).read_bytes())
         resume.write_state(file, head, ["{}", "{}"], narrow.common, narrow.own)
         fit_anew(tmp_path, whole, "begins anew: .* has no weights of shape")
+
+
+def test_a_network_with_other_weights_begins_anew(tmp_path):
+    torch.save(nn.Linear(36, 2).state_dict(), tmp_path / "weights.pt")
+    runs = tmp_path / "runs"
+
+    def network(n_channels, n_classes):
+        linear = nn.Linear(36, n_classes)
+        linear.load_state_dict(torch.load(tmp_path / "weights.pt", weights_only=True))
+        return nn.Sequential(nn.Flatten(), linear)
+
+    interrupted(runs, module=network, net=None)
+    torch.save(nn.Linear(36, 2).state_dict(), tmp_path / "weights.pt")
+    whole = small(batch_size=15, module=network, net=None).fit(X, Y)
+    with warnings.catch_warnings(record=True) as caught, counted_epochs() as epochs:
+        warnings.simplefilter("always")
+        clf = make(runs, module=network, net=None).fit(X, Y)
+    assert len(epochs) == 4
+    assert_same_fit(clf, whole)
+    # A checksum of code may know the files that it reads, and then this is another fit.
+    assert all("begins with other weights" in str(warning.message) for warning in caught)
 
 
 class TestFolder:
