@@ -225,7 +225,7 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
                 id(rows): kept_features.as_features(self, rows) for rows in (train, valid) if rows
             }
         try:
-            self._run_or_resume((train, valid), epochs)
+            _run_or_resume(self, (train, valid), epochs)
         except KeyboardInterrupt:
             if self.due_ != _STOP:
                 raise
@@ -234,16 +234,6 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
             self._features, self.weights_ = {}, None
             self.notify("on_train_end", X=train, y=train.y)
         _copy_from_first(self)
-
-    def _run_or_resume(self, rows: tuple[ImageDataset, ImageDataset | None], epochs: int) -> None:
-        """Run the epochs that a file does not hold already, or all if the file cannot be used."""
-        n_done = 0 if self._resumption is None else self._resumption.n_done
-        before = generator_states(self.device)
-        try:
-            self.fit_loop(rows, epochs=epochs - n_done)
-        except StateMismatchError:
-            restore(before, self.device)
-            self.fit_loop(rows, epochs=epochs)
 
     def notify(self, method_name: str, **cb_kwargs: object) -> None:
         """Call the callbacks. A callback that raises ``KeyboardInterrupt`` ends all processes."""
@@ -490,6 +480,19 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
     def slice_weights_of_rows(self, dataset: ImageDataset) -> np.ndarray:
         """Compute the weights of the slices of each row, where the network has such weights."""
         return prediction.slice_weights_of_rows(self, dataset)
+
+
+def _run_or_resume(
+    net: TrainingNet, rows: tuple[ImageDataset, ImageDataset | None], epochs: int
+) -> None:
+    """Run the epochs that a file does not hold already, or all if the file cannot be used."""
+    n_done = 0 if net._resumption is None else net._resumption.n_done
+    before = generator_states(net.device)
+    try:
+        net.fit_loop(rows, epochs=epochs - n_done)
+    except StateMismatchError:
+        restore(before, net.device)
+        net.fit_loop(rows, epochs=epochs)
 
 
 def _copy_from_first(net: TrainingNet) -> None:
