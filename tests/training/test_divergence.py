@@ -15,7 +15,7 @@ from torch import nn
 from skimbal import LossMix
 from skimbal.exceptions import DivergenceError
 from skimbal.losses import TERMS
-from skimbal.training.divergence import not_finite, trace_of
+from skimbal.training.divergence import EpochWatch, not_finite, trace_of
 from tests.plain import plain
 
 
@@ -336,3 +336,60 @@ def test_gradients_that_are_never_finite_end_the_fit():
     never = type("Never", (NaNGradient,), {"bad_step": property(lambda self: self.step)})
     with pytest.raises(DivergenceError, match="not finite in float16 at any scale"):
         quick(dtype="float16", module=never, net={}, max_epochs=100).fit(*draw())
+
+
+# Interrupts within a step --------------------------------------------------------------------
+
+
+def interrupted(owner, name, after, monkeypatch, **params):
+    """Fit until a function is called for the second time, before or after its work."""
+    real, calls = getattr(owner, name), []
+
+    def function(*args, **kwargs):
+        calls.append(name)
+        if len(calls) == 2 and not after:
+            raise KeyboardInterrupt
+        result = real(*args, **kwargs)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return result
+
+    clf = quick(**params)
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, function)
+        with pytest.raises(KeyboardInterrupt):
+            clf.fit(*draw())
+    return clf
+
+
+POINTS = [
+    (torch.Tensor, "backward"),
+    (torch.optim.Adam, "_init_group"),
+    (torch.amp.GradScaler, "scale"),
+    (torch.amp.GradScaler, "unscale_"),
+    (torch.amp.GradScaler, "step"),
+    (torch.amp.GradScaler, "update"),
+    (EpochWatch, "add"),
+    (EpochWatch, "read"),
+]
+
+
+@pytest.mark.parametrize("callbacks", [None, [Steps()]], ids=["lean", "skorch"])
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize(("owner", "name"), POINTS, ids=lambda value: str(value).split(".")[-1])
+def test_an_interrupted_float16_fit_can_be_copied(owner, name, after, callbacks, monkeypatch):
+    X, y = draw()
+    clf = interrupted(owner, name, after, monkeypatch, dtype="float16", callbacks=callbacks)
+    expected = clf.predict_proba(X)
+    for other in (pickle.loads(pickle.dumps(clf)), copy.copy(clf), copy.deepcopy(clf)):
+        assert np.array_equal(other.predict_proba(X), expected)
+        other.partial_fit(X, y)
+        assert np.isfinite(other.predict_proba(X)).all()
+
+
+def test_state_of_the_optimizer_that_is_half_made_is_made_anew():
+    clf = quick().fit(*draw())
+    state = next(iter(clf.net_.optimizer_.state.values()))
+    del state["exp_avg_sq"]  # as after an interrupt between two entries
+    clf.partial_fit(*draw())
+    assert next(iter(clf.net_.optimizer_.state.values()))["step"] == 3
