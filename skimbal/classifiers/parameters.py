@@ -11,12 +11,12 @@ from typing import Protocol
 
 import torch
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions, make_constraint
-from skorch.callbacks import Callback
+from skorch.callbacks import Callback, InputShapeSetter
 from torch import nn
 
 from skimbal.augmentation import AugmentSpec, CenterCrop
 from skimbal.exceptions import ParameterError
-from skimbal.losses import LossSpec
+from skimbal.losses import LARGEST_FACTOR, LossSpec
 from skimbal.networks import BUILT_IN, ModuleSpec, NetworkSpec
 from skimbal.sampling import SamplerSpec, is_uniform
 from skimbal.training import (
@@ -104,6 +104,16 @@ class _AtLeast(Interval):  # type: ignore[misc]
         return f"{kind} {'of at least' if self.closed == 'left' else 'above'} {self.left}"
 
 
+class _Strength(Interval):  # type: ignore[misc]
+    """Numbers from 0 to a bound, without True and False."""
+
+    def is_satisfied_by(self, value: object) -> bool:
+        return is_number(value) and bool(super().is_satisfied_by(value))
+
+    def __str__(self) -> str:
+        return f"a finite number of at least {self.left} and at most {self.right:g}"
+
+
 class _Share(Interval):  # type: ignore[misc]
     """Numbers above 0 and below 1."""
 
@@ -143,7 +153,7 @@ _NAMES_OF_NETWORKS = _OneOf(BUILT_IN.keys())
 #: The constraints of scikit-learn. Losses, samplers and augmentation check their specifications
 #: themselves, and the checks of the data refuse the rest.
 CONSTRAINTS: dict[str, list[object]] = {
-    "logit_adjustment": [_AtLeast(Real, 0)],
+    "logit_adjustment": [_Strength(Real, 0, LARGEST_FACTOR, closed="both")],
     "epoch_length": [None, _OneOf({"uniform"}), _POSITIVE],
     "n_tta": [_OneOf({"auto": None, "flips": None}.keys()), _POSITIVE],
     "train_split": [None, _SHARE, _FOLDS, _Splitter("split"), callable, list, tuple, Iterator],
@@ -447,6 +457,13 @@ def _check_callbacks(estimator: CNNClassifier) -> None:
                 "a list of skorch callbacks or (name, callback) pairs",
                 estimator.callbacks,
                 f"Its entry {entry!r} is neither.",
+            )
+        if isinstance(callback, InputShapeSetter) or callback is InputShapeSetter:
+            raise ParameterError(
+                "callbacks",
+                "callbacks without InputShapeSetter",
+                entry,
+                "The classifier passes in_channels and n_classes to the factory of module.",
             )
     if estimator.train_split is not None:
         return

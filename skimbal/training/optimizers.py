@@ -12,6 +12,7 @@ __all__ = [
     "OPTIMIZERS",
     "can_be_fused",
     "default_rate",
+    "drop_half_made_state",
     "is_like_adam",
     "takes_one_gradient",
     "takes_several_gradients",
@@ -67,3 +68,14 @@ def default_rate(optimizer: type[Optimizer]) -> float | None:
 def can_be_fused(optimizer: type[Optimizer], device: str) -> bool:
     """Tell whether torch has a kernel for a device that updates all parameters at once."""
     return optimizer in _FUSED and device_type(device) in ("cpu", "cuda")
+
+
+def drop_half_made_state(optimizer: Optimizer) -> None:
+    """Drop the state of parameters that an interrupt has left without some of its entries.
+
+    An optimizer makes the whole state of a parameter where there is none, and adds nothing to it.
+    """
+    names = {parameter: set(state) for parameter, state in optimizer.state.items()}
+    for parameter, mine in names.items():
+        if any(mine < others for others in names.values()):
+            optimizer.state[parameter] = {}
