@@ -94,6 +94,7 @@ def test_other_threads_leave_the_handlers():
         (["-m"], ["python", "-m", "mine"], False),
         (["/bin/skimbal", "info"], ["python", "/bin/skimbal", "info"], True),
         (["/bin/skimbal", "info"], ["python", "-m", "joblib.worker", "--pipe", "3"], False),
+        (["/bin/skimbal", *"abcdef"], ["python", "-m", "joblib.worker"], False),
         (["mine.py"], ["python", "mine.py"], False),
         ([""], ["python"], False),
         (["-c"], ["python", "-c", "import skimbal"], False),

@@ -1,5 +1,6 @@
 """Trials before training: network, augmentation, loss."""
 
+import collections
 import pickle
 import re
 import warnings
@@ -7,6 +8,7 @@ import warnings
 import numpy as np
 import pytest
 from imblearn.over_sampling import RandomOverSampler
+from skorch.callbacks import InputShapeSetter
 from torch import nn
 
 from skimbal import CollapseWarning, LossMix
@@ -290,3 +292,34 @@ def test_correction_between_calls_of_partial_fit():
     clf.set_params(logit_adjustment=1.0)
     assert not told_of_corrections(lambda: clf.partial_fit(X, y))
     assert told_of_corrections(lambda: clf.predict(X))
+
+
+class Auxiliary(nn.Module):
+    """A network that returns more than logits, in training only."""
+
+    Outputs = collections.namedtuple("Outputs", ["logits", "aux_logits"])
+
+    def __init__(self, in_channels, n_classes):
+        super().__init__()
+        self.network = nn.Sequential(nn.Flatten(), nn.LazyLinear(n_classes))
+
+    def forward(self, X):
+        logits = self.network(X)
+        return self.Outputs(logits, logits) if self.training else logits
+
+
+def test_outputs_of_training_that_are_not_logits():
+    words = "module must return a tensor of logits in training, too; got .* Outputs.*aux_logits"
+    with pytest.raises(TypeError, match=words):
+        tiny(module=Auxiliary, net=None).fit(noise(), Y)
+
+
+def test_tools_of_skorch_that_do_not_apply(refused):
+    clf = tiny(callbacks=[InputShapeSetter()])
+    refused(lambda: clf.fit(noise(), Y), "callbacks must be ", "InputShapeSetter", "in_channels")
+
+
+def test_the_net_is_trained_by_the_classifier_alone():
+    clf = tiny().fit(noise(), Y)
+    with pytest.raises(TypeError, match=r"X must be the pair .* got .* ndarray.*SkorchDoctor"):
+        clf.net_.fit(noise()[:, None], Y)

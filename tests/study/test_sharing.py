@@ -172,9 +172,7 @@ def test_threads_that_start_together_share(tmp_path, threads):
         assert results == [ALL] * 4
         assert sorted(made) == KEYS
         assert lines
-        assert all(
-            re.fullmatch(r"Waiting for [123] fits? of other processes: .*", line) for line in lines
-        )
+        assert all(re.fullmatch(r"Waiting for the fits of process .*", line) for line in lines)
 
 
 def test_a_fit_that_fails_is_tried_by_the_others(tmp_path, threads):
@@ -264,8 +262,30 @@ def test_the_line_about_others_is_for_those_who_want_lines(small, tmp_path, caps
         elsewhere.join()
         assert str(study) == str(expected)
         err = capsys.readouterr().err
-        line = "Waiting for 1 fit of other processes: process 7 on elsewhere."
-        assert (line in err) == bool(verbose)
+        line = "Waiting for the fits of process 7 on elsewhere."
+        assert err.count(line) == verbose
+
+
+def test_a_damaged_file_that_another_process_replaces_is_waited_for(tmp_path):
+    run(tmp_path, [], KEYS[:1])
+    (file,) = tmp_path.glob("fit-*")
+    whole, claim = file.read_bytes(), tmp_path / file.name.replace("fit", "claim")
+    file.write_bytes(whole[:-1])
+    foreign = {"host": "elsewhere", "machine": "0" * 16, "pid": 7, "started": 1}
+    claim.write_bytes(seal({**foreign, "run": "", "token": ""}))
+
+    def replace():
+        time.sleep(1)
+        file.write_bytes(whole)
+        claim.unlink()
+
+    lines, other = [], threading.Thread(target=replace)
+    other.start()
+    with Drive(tmp_path).installed() as drive, pytest.warns(UserWarning, match="file is damaged"):
+        assert run(tmp_path, [], KEYS[:1], say=lines.append) == {KEYS[0]: ALL[KEYS[0]]}
+    other.join()
+    assert len(lines) == 1
+    assert len(drive.seen) < 300  # it looks now and then
 
 
 @pytest.mark.slow

@@ -241,7 +241,8 @@ def weights_of(clf):
 def results_of(clf):
     """Return what is to be the same, as arrays."""
     # Only the last epoch has the number of predicted classes.
-    names = sorted({*clf.history_[0], "predicted_class_count"} - {"batches", "dur"})
+    of_last = {"predicted_class_count", "constant_batch_count"}
+    names = sorted({*clf.history_[0], *of_last} - {"batches", "dur"})
     history = [[epoch.get(name, -1) for name in names] for epoch in clf.history_]
     batches = [
         (batch[name], batch["train_batch_size"])
@@ -567,8 +568,10 @@ def test_a_batch_costs_two_messages(processes):
             ("ce+focal", [gradients]),
         ]:
             sent = arrays[f"sent for {name}"]
-            # Beside them a number before and after the epoch, and the classes that it predicted.
-            assert sent.tolist() == [1, *of_batch * n_batches, n_classes, 1], name
+            # Beside them a number before the epoch and two after it, and its predictions: which
+            # classes they are, and three numbers for each batch.
+            predictions = n_classes + 3 * n_batches
+            assert sent.tolist() == [1, *of_batch * n_batches, predictions, 1, 1], name
 
 
 def test_first_process_writes_for_all(processes):
