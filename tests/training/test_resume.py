@@ -233,6 +233,9 @@ class TestEnd:
         with failing(FloatingPointError, at=3):
             make(tmp_path).fit(X, Y)
         assert [*tmp_path.iterdir()] == []
+        with pytest.raises(FloatingPointError):
+            make(tmp_path, lr=1e30).fit(X, Y)
+        assert [*tmp_path.iterdir()] == []
 
     def test_a_fit_that_a_callback_ends_removes_its_file(self, tmp_path):
         class Stop(Callback):
