@@ -1236,7 +1236,7 @@ def _unknown_term(name: str) -> str:
 
 #: Largest factor of a term, strength or margin. The square of a gradient must fit into float32.
 LARGEST_FACTOR = 1e18
-#: The least that the largest factor of a mix may be.
+#: The least that the largest factor of a mix may be, beside the constant 1e-8 of Adam.
 _LEAST_FACTOR = 1e-9
 #: Parameters of terms of LossMix, numbers of at least 0, and all parameters that are not factors.
 _OF_TERMS = ("focal_gamma", "label_smoothing", "la_tau", "ldam_margin")
@@ -1281,20 +1281,12 @@ def _factors(mix: LossMix) -> dict[str, float]:
         if name not in TERMS and given[name]:
             raise ParameterError("loss", "a mix of known terms", mix, _unknown_term(name))
     factors = {name: _number(name, given.get(name, 0.0)) for name in TERMS}
-    if not any(factors.values()):
+    if max(factors.values()) < _LEAST_FACTOR:
         raise ParameterError(
             "loss",
-            "a mix with a factor above 0, as there is nothing to minimise otherwise",
+            f"a mix with a factor above 0, at least {_LEAST_FACTOR:g}, as nothing trains otherwise",
             mix,
             f"Give at least one of {', '.join(TERMS)} a factor, as in LossMix(ce=1, mcc=1).",
-        )
-    name = max(factors, key=lambda term: factors[term])
-    if factors[name] < _LEAST_FACTOR:
-        raise ParameterError(
-            name,
-            f"at least {_LEAST_FACTOR:g} where no other term has a larger factor",
-            getattr(mix, name),
-            "The gradients would vanish beside the constant 1e-8 of Adam, or become 0.",
         )
     return {name: factor for name, factor in factors.items() if factor}
 

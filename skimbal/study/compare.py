@@ -110,9 +110,10 @@ def compare_losses(
         checked.
     cache_dir : str or path-like, default=None
         Folder that keeps every finished fit. A study of the same data, estimator and versions goes
-        on there, also with further losses, samplers or repeats. Any other study is refused. Image
-        files are told apart by :meth:`~skimbal.images.ImageFiles.fingerprint`. Processes that run
-        the same study with the same folder share the fits, also on several machines.
+        on there, also with further losses, samplers or repeats. Any other study is refused.
+        Code counts as it runs and files by their contents, and the error names the part that
+        differs. Processes that run the same study with the same folder share the fits, also on
+        several machines.
     check_copies : bool, default=True
         Whether images are looked for that occur more than once, with equal pixels. Copies in
         training and test rows, in two classes or in two groups are a warning and the first

@@ -216,7 +216,7 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
         self.notify("on_train_begin", X=train, y=train.y)
         if self.optimizer_.param_groups is not groups:
             epoch.start_from_rates(self, rates)
-        self._copy_from_first()
+        _copy_from_first(self)
         self.epochs_ = range(len(self.history), len(self.history) + epochs)
         self.weights_ = Weights(self)
         if kept_features.are_kept(self):
@@ -225,7 +225,7 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
                 id(rows): kept_features.as_features(self, rows) for rows in (train, valid) if rows
             }
         try:
-            self._run_or_resume((train, valid), epochs)
+            _run_or_resume(self, (train, valid), epochs)
         except KeyboardInterrupt:
             if self.due_ != _STOP:
                 raise
@@ -233,28 +233,7 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
         finally:
             self._features, self.weights_ = {}, None
             self.notify("on_train_end", X=train, y=train.y)
-        self._copy_from_first()
-
-    def _run_or_resume(self, rows: tuple[ImageDataset, ImageDataset | None], epochs: int) -> None:
-        """Run the epochs that a file does not hold already, or all if the file cannot be used."""
-        n_done = 0 if self._resumption is None else self._resumption.n_done
-        before = generator_states(self.device)
-        try:
-            self.fit_loop(rows, epochs=epochs - n_done)
-        except StateMismatchError:
-            restore(before, self.device)
-            self.fit_loop(rows, epochs=epochs)
-
-    def _copy_from_first(self) -> None:
-        """Copy the state of the first process, where a callback may have loaded a checkpoint."""
-        if self.processes_.n_processes == 1:
-            return
-        parts = {"module": self.module_.state_dict(), "optimizer": self.optimizer_.state_dict()}
-        first = self.processes_.broadcast({**parts, "history": self.history})
-        if not self.processes_.is_first:
-            self.module_.load_state_dict(first["module"])
-            self.optimizer_.load_state_dict(first["optimizer"])
-            self.history = first["history"]
+        _copy_from_first(self)
 
     def notify(self, method_name: str, **cb_kwargs: object) -> None:
         """Call the callbacks. A callback that raises ``KeyboardInterrupt`` ends all processes."""
@@ -501,6 +480,31 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
     def slice_weights_of_rows(self, dataset: ImageDataset) -> np.ndarray:
         """Compute the weights of the slices of each row, where the network has such weights."""
         return prediction.slice_weights_of_rows(self, dataset)
+
+
+def _run_or_resume(
+    net: TrainingNet, rows: tuple[ImageDataset, ImageDataset | None], epochs: int
+) -> None:
+    """Run the epochs that a file does not hold already, or all if the file cannot be used."""
+    n_done = 0 if net._resumption is None else net._resumption.n_done
+    before = generator_states(net.device)
+    try:
+        net.fit_loop(rows, epochs=epochs - n_done)
+    except StateMismatchError:
+        restore(before, net.device)
+        net.fit_loop(rows, epochs=epochs)
+
+
+def _copy_from_first(net: TrainingNet) -> None:
+    """Copy the state of the first process, where a callback may have loaded a checkpoint."""
+    if net.processes_.n_processes == 1:
+        return
+    parts = {"module": net.module_.state_dict(), "optimizer": net.optimizer_.state_dict()}
+    first = net.processes_.broadcast({**parts, "history": net.history})
+    if not net.processes_.is_first:
+        net.module_.load_state_dict(first["module"])
+        net.optimizer_.load_state_dict(first["optimizer"])
+        net.history = first["history"]
 
 
 def _can_be_saved(value: object) -> bool:
