@@ -36,7 +36,7 @@ __all__ = ["Resumption", "decode", "seal", "write_state"]
 
 _MAGIC, _SUFFIX = b"skimbal resume 1 ", ".resume"
 #: Writing takes this share of the time of a fit, and so many seconds besides.
-_SHARE, _ALLOWANCE = 0.01, 0.25
+_SHARE, _ALLOWANCE = 0.01, 1.0
 #: Errors of torch for a file that another program has written.
 _FOREIGN = (
     *(OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, EOFError),
