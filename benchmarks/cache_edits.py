@@ -17,7 +17,7 @@ import types
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +84,8 @@ def judge(edit: Edit, with_truth: bool = False) -> Outcome:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
         run = _in_processes if edit.how == "process" else _in_this_process
-        return run(edit, home, str(Path(folder, "cache")), with_truth)
+        outcome = run(edit, home, str(Path(folder, "cache")), with_truth)
+        return replace(outcome, words=outcome.words.replace(folder + os.sep, ""))
 
 
 def _in_this_process(edit: Edit, home: Path, cache: str, with_truth: bool) -> Outcome:

@@ -30,8 +30,7 @@ class Resume(Callback):  # type: ignore[misc]
         Where the files are. It is made if it is missing.
     seconds : float or None, default=None
         Least time between two writes, in seconds. 0 writes after every epoch. None writes after
-        every epoch as long as all writes took less than a quarter of a second and 1 % of the time
-        of the fit.
+        every epoch as long as all writes took less than one second and 1 % of the time of the fit.
 
     Raises
     ------

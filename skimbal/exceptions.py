@@ -4,9 +4,18 @@ import importlib
 import inspect
 import pickle
 import warnings
+from collections.abc import Mapping, Sequence
 from types import ModuleType
+from typing import Any
 
-__all__ = ["CollapseWarning", "ParameterError", "import_optional", "warn_caller"]
+__all__ = [
+    "CollapseWarning",
+    "DivergenceError",
+    "NonFinitePredictionError",
+    "ParameterError",
+    "import_optional",
+    "warn_caller",
+]
 
 #: Packages whose frames lie between a line of the user and this package.
 _BETWEEN = ("skimbal", "skorch", "sklearn", "imblearn", "torch", "contextlib")
@@ -61,7 +70,7 @@ class ParameterError(ValueError):
         message : str
             The error in words.
         """
-        return f"{name} must be {self.expected}; got {self.got!r}. {self.remedy}".rstrip()
+        return f"{name} must be {self.expected}; got {_shown(self.got)}. {self.remedy}".rstrip()
 
     def within(self, name: str) -> "ParameterError":
         """Return the error as a caller sees it, for whom this parameter is a part of another.
@@ -80,12 +89,128 @@ class ParameterError(ValueError):
 
     def __reduce__(self) -> tuple[type["ParameterError"], tuple[str, str, object, str]]:
         """Return the parts, which an exception from another process is made of."""
-        got = self.got
-        try:
-            pickle.dumps(got)
-        except Exception:  # such as a lambda or a generator. The message must arrive in any case.
-            got = _Shown(repr(got))
-        return type(self), (self.parameter, self.expected, got, self.remedy)
+        return type(self), (self.parameter, self.expected, _picklable(self.got), self.remedy)
+
+
+class DivergenceError(FloatingPointError):
+    """Training has met a number that is not finite, so the network learns nothing more.
+
+    Found at the end of the epoch: a loss, logits, weights, moving statistics or the state of the
+    optimizer that are NaN or infinite, or gradients that float16 cannot hold. Validation sets and
+    their loss count, too. The estimator stays as after an interrupt in this epoch.
+
+    Parameters
+    ----------
+    cause : str
+        The number that is not finite, and where it was found.
+    epoch : int
+        Number of the epoch, from 1.
+    loss : str
+        Name of the loss.
+    lr : float
+        Largest learning rate of the training, dimensionless.
+    remedy : str
+        Advice, in whole sentences.
+    history : sequence of dict, default=()
+        The record of each epoch, the last one included.
+
+    Attributes
+    ----------
+    cause, epoch, loss, lr, remedy, history
+        As given. ``history`` is the :class:`skorch.history.History` of the training.
+
+    Notes
+    -----
+    A search with ``error_score=np.nan``, which is the default of scikit-learn, ranks the candidate
+    last and says why in a ``FitFailedWarning``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skimbal import CNN2DClassifier
+    >>> from skimbal.exceptions import DivergenceError
+    >>> X, y = np.eye(64).reshape(64, 8, 8), np.arange(64) % 2
+    >>> try:
+    ...     CNN2DClassifier(lr=1e30, module="small", max_epochs=3, random_state=0).fit(X, y)
+    ... except DivergenceError as error:
+    ...     print(error.epoch, error.lr, len(error.history))
+    1 1e+30 1
+    """
+
+    def __init__(
+        self,
+        cause: str,
+        epoch: int,
+        loss: str,
+        lr: float,
+        remedy: str,
+        history: Sequence[Mapping[str, Any]] = (),
+    ) -> None:
+        self.cause, self.epoch, self.loss, self.lr = cause, epoch, loss, lr
+        self.remedy, self.history = remedy, history
+        super().__init__(
+            f"The training diverged in epoch {epoch} with loss {loss!r} and lr={lr:g}: {cause}. "
+            f"{remedy}"
+        )
+
+    def __reduce__(self) -> tuple[type["DivergenceError"], tuple[object, ...], dict[str, object]]:
+        """Return the parts, which an exception from another process is made of."""
+        history = _picklable(self.history)
+        if isinstance(history, _Shown):  # for a record of a callback of the user
+            history = [
+                {name: _picklable(value) for name, value in epoch.items()} for epoch in self.history
+            ]
+        parts = (self.cause, self.epoch, self.loss, self.lr, self.remedy, history)
+        return type(self), parts, {"__notes__": list(getattr(self, "__notes__", []))}
+
+
+class NonFinitePredictionError(FloatingPointError):
+    """The network gives NaN or infinity for an image.
+
+    Parameters
+    ----------
+    message : str
+        The error in words.
+    rows : sequence of int
+        Numbers of the rows of ``X`` without a finite prediction.
+
+    Attributes
+    ----------
+    rows : list of int
+        As given.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skimbal import CNN2DClassifier
+    >>> from skimbal.exceptions import NonFinitePredictionError
+    >>> X, y = np.eye(64).reshape(64, 8, 8), np.arange(64) % 2
+    >>> clf = CNN2DClassifier(module="small", max_epochs=1, dtype="float32", random_state=0)
+    >>> clf = clf.fit(X, y)
+    >>> X[3] *= 1e38
+    >>> try:
+    ...     clf.predict(X)
+    ... except NonFinitePredictionError as error:
+    ...     print(error.rows)
+    [3]
+    """
+
+    def __init__(self, message: str, rows: Sequence[int] = ()) -> None:
+        self.rows = list(rows)
+        super().__init__(message)
+
+    def __reduce__(self) -> tuple[type["NonFinitePredictionError"], tuple[str, list[int]]]:
+        """Return the parts, which an exception from another process is made of."""
+        return type(self), (str(self), self.rows)
+
+
+def _picklable(value: Any) -> Any:
+    """Return a value, or its text, as a message must arrive from another process."""
+    try:
+        pickle.dumps(value)
+    except Exception:  # such as a lambda or a generator
+        return _Shown(repr(value))
+    return value
 
 
 class _Shown:
@@ -96,6 +221,14 @@ class _Shown:
 
     def __repr__(self) -> str:
         return self.text
+
+
+def _shown(value: object) -> str:
+    """Return the ``repr`` of a value, or its type if the value has no ``repr`` that works."""
+    try:
+        return repr(value)
+    except Exception:
+        return f"an object of the type {type(value).__name__}"
 
 
 class CollapseWarning(UserWarning):

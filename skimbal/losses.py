@@ -42,6 +42,7 @@ from skimbal.soft_metrics import (
 from skimbal.typing import ArrayLike, is_number
 
 __all__ = [
+    "LARGEST_FACTOR",
     "TERMS",
     "BatchLoss",
     "CollapseWarning",
@@ -394,8 +395,9 @@ class MixedLoss(nn.Module):
     Raises
     ------
     ValueError
-        If a factor is negative, not a finite number, or all are zero, if a term is unknown, if an
-        option is out of range, or if a term needs ``class_counts`` and they are missing.
+        If a factor is negative, not a finite number or above 1e18, if all are zero or below 1e-9,
+        if a term is unknown, if an option is out of range, or if a term needs ``class_counts`` and
+        they are missing.
 
     Notes
     -----
@@ -1063,8 +1065,9 @@ def get_loss(spec: LossSpec, class_counts: ArrayLike | None = None) -> MixedLoss
     Raises
     ------
     ValueError
-        If a term is unknown or named twice, the expression is malformed, a factor is negative or
-        not finite, all factors are zero, an option is out of range, or class counts are missing.
+        If a term is unknown or named twice, the expression is malformed, a factor is negative, not
+        finite or above 1e18, all factors are zero or below 1e-9, an option is out of range, or
+        class counts are missing.
     TypeError
         If ``spec`` has another type.
 
@@ -1078,7 +1081,15 @@ def get_loss(spec: LossSpec, class_counts: ArrayLike | None = None) -> MixedLoss
         return MixedLoss(LossMix.from_expression(spec), class_counts)
     if isinstance(spec, LossMix):
         return MixedLoss(spec, class_counts)  # type: ignore[arg-type]
-    module: object = spec() if isinstance(spec, type) and issubclass(spec, nn.Module) else spec
+    module: object = spec
+    if isinstance(spec, type) and issubclass(spec, nn.Module):
+        try:
+            module = spec()
+        except TypeError as error:
+            raise TypeError(
+                f"loss must be a class that needs no arguments, or an instance; got {spec!r} "
+                f"({error})."
+            ) from error
     if isinstance(module, nn.Module):
         module = copy.deepcopy(module)
         return module if isinstance(module, MixedLoss | ModuleLoss) else ModuleLoss(module)
@@ -1223,6 +1234,10 @@ def _unknown_term(name: str) -> str:
     return f"There is no term {name!r}. {_known_terms()} {_ADD_EVERYWHERE}"
 
 
+#: Largest factor of a term, strength or margin. The square of a gradient must fit into float32.
+LARGEST_FACTOR = 1e18
+#: The least that the largest factor of a mix may be, beside the constant 1e-8 of Adam.
+_LEAST_FACTOR = 1e-9
 #: Parameters of terms of LossMix, numbers of at least 0, and all parameters that are not factors.
 _OF_TERMS = ("focal_gamma", "label_smoothing", "la_tau", "ldam_margin")
 _OPTIONS = (*_OF_TERMS, "statistics", "horizon", "warmup_epochs")
@@ -1266,10 +1281,10 @@ def _factors(mix: LossMix) -> dict[str, float]:
         if name not in TERMS and given[name]:
             raise ParameterError("loss", "a mix of known terms", mix, _unknown_term(name))
     factors = {name: _number(name, given.get(name, 0.0)) for name in TERMS}
-    if not any(factors.values()):
+    if max(factors.values()) < _LEAST_FACTOR:
         raise ParameterError(
             "loss",
-            "a mix with a factor above 0, as there is nothing to minimise otherwise",
+            f"a mix with a factor above 0, at least {_LEAST_FACTOR:g}, as nothing trains otherwise",
             mix,
             f"Give at least one of {', '.join(TERMS)} a factor, as in LossMix(ce=1, mcc=1).",
         )
@@ -1304,6 +1319,7 @@ def _number(name: str, value: object) -> float:
         result = float(value) if isinstance(value, SupportsFloat) else float("nan")
     except (TypeError, ValueError):
         result = float("nan")
-    if not np.isfinite(result) or result < 0:
-        raise ParameterError(name, "a finite number of at least 0", value)
+    if not 0 <= result <= LARGEST_FACTOR:
+        expected = f"a finite number of at least 0 and at most {LARGEST_FACTOR:g}"
+        raise ParameterError(name, expected, value)
     return result

@@ -100,11 +100,12 @@ def end_at_once_while_loading() -> None:
 def _is_command_line() -> bool:
     """Tell whether this program is ``skimbal`` or ``python -m skimbal``, and no worker of it."""
     arguments, all_arguments = sys.argv, sys.orig_argv
-    program = all_arguments[len(all_arguments) - len(arguments)] if arguments else ""
-    if arguments and arguments[0] == "-m":  # while Python looks for the module
+    if not 0 < len(arguments) < len(all_arguments):  # a worker has the arguments of its parent
+        return False
+    program = all_arguments[-len(arguments)]
+    if arguments[0] == "-m":  # while Python looks for the module
         return program.removeprefix("-m") in ("skimbal", "skimbal.__main__")
-    names = ("skimbal", "skimbal-script")
-    return bool(arguments) and program == arguments[0] and PurePath(program).stem in names
+    return program == arguments[0] and PurePath(program).stem in ("skimbal", "skimbal-script")
 
 
 def _end_at_once(number: int, frame: FrameType | None) -> None:

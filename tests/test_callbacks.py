@@ -8,6 +8,7 @@ import pytest
 import torch
 from imblearn.over_sampling import RandomOverSampler
 from imblearn.under_sampling import RandomUnderSampler
+from PIL import Image
 from skorch.callbacks import (
     Callback,
     EarlyStopping,
@@ -22,6 +23,7 @@ from torch.utils.data import DataLoader, WeightedRandomSampler
 
 from skimbal import CNN2DClassifier, CNN3DClassifier, LossMix, Pretrained, SliceNet
 from skimbal.augmentation import RECIPES
+from skimbal.images import ImageFiles
 from skimbal.losses import TERMS
 from skimbal.sampling import STRATEGIES
 from tests.classifiers.data import images, small
@@ -259,6 +261,40 @@ def check_case(params, folder):
 @pytest.mark.parametrize("name", CASES)
 def test_three_epochs_and_three_are_six(name, tmp_path):
     check_case(CASES[name], tmp_path)
+
+
+def test_files(tmp_path):
+    X, y = images(24)
+    paths = [tmp_path / f"{i}.png" for i in range(24)]
+    for path, image in zip(paths, X, strict=True):
+        Image.fromarray((40 * image + 100).clip(0, 255).astype(np.uint8)).save(path)
+    folder = tmp_path / "runs"
+    folder.mkdir()
+
+    def new():
+        params = {"sampler": "balanced", "epoch_length": 2, "batch_size": 7, "train_split": 0.3}
+        net = {"module__width": 8, "iterator_train__num_workers": 2}
+        return small(augment="light", max_epochs=6, **{**params, "net": net})
+
+    files = ImageFiles(paths)
+    whole = new().fit(files, y)
+    again, n_epochs = fit_in_two(new, folder, files, y)
+    assert_same_fit(again, whole)
+    assert n_epochs == 3
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+@pytest.mark.parametrize("share", [0, 0.5])
+def test_on_a_device(dtype, share, tmp_path, monkeypatch):
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+    try:
+        net = {"module__width": 8, "iterator_train__memory_share": share}
+        params = {"device": "cuda", "dtype": dtype, "augment": "paper", "net": net}
+        check_case(lambda: params, tmp_path)
+    finally:
+        torch.use_deterministic_algorithms(False)
 
 
 def all_cases():

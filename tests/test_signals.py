@@ -94,6 +94,7 @@ def test_other_threads_leave_the_handlers():
         (["-m"], ["python", "-m", "mine"], False),
         (["/bin/skimbal", "info"], ["python", "/bin/skimbal", "info"], True),
         (["/bin/skimbal", "info"], ["python", "-m", "joblib.worker", "--pipe", "3"], False),
+        (["/bin/skimbal", *"abcdef"], ["python", "-m", "joblib.worker"], False),
         (["mine.py"], ["python", "mine.py"], False),
         ([""], ["python"], False),
         (["-c"], ["python", "-c", "import skimbal"], False),
@@ -155,7 +156,7 @@ def test_signal_while_modules_load(tmp_path, number, delay):
 
 
 def compare(tmp_path, *options, **popen):
-    """Start a study of six fits, and wait until the first is in the cache."""
+    """Start a study of six fits, and wait until two are in the cache: then the study has one."""
     cache = tmp_path / "cache"
     process = start(
         *[
@@ -174,7 +175,7 @@ def compare(tmp_path, *options, **popen):
         *["--csv", str(tmp_path / "table.csv"), *options],
         **popen,
     )
-    wait_until(lambda: n_fits(cache) >= 1 or process.poll() is not None, seconds=180)
+    wait_until(lambda: n_fits(cache) >= 2 or process.poll() is not None, seconds=180)
     return process
 
 

@@ -30,6 +30,7 @@ from skimbal.training import (
     StandardizedModule,
     TrainingNet,
     TrainIterator,
+    broken_weights,
     can_be_fused,
     channel_statistics,
     check_unfreezing,
@@ -89,6 +90,14 @@ class WarmNet(NewNet):
     def net(self, estimator: CNNClassifier, plan: Plan) -> TrainingNet:
         """Return the net to train."""
         assert self.previous is not None
+        broken = broken_weights(self.previous.module_)
+        if broken:
+            raise ParameterError(
+                "warm_start",
+                "False after a fit that diverged",
+                True,
+                f"{broken}, and the fit would go on from there. Lower lr as well.",
+            )
         net = super().net(estimator, plan)
         try:
             net.module_.load_state_dict(self.previous.module_.state_dict())
@@ -111,6 +120,13 @@ class SameNet(NewNet):
         """Return the net to train."""
         net = self.previous
         assert net is not None
+        broken = broken_weights(net.module_)
+        if broken:
+            raise ValueError(
+                "partial_fit must go on from weights that are finite; got a network after a "
+                f"training that diverged. {broken}. Call fit, or partial_fit of a clone, with a "
+                "smaller lr."
+            )
         if plan.crop_size != net.module_.crop_size:
             raise ParameterError(
                 "crop_size",
@@ -148,7 +164,8 @@ def _make_net(estimator: CNNClassifier, plan: Plan) -> TrainingNet:
         lr_schedule=_schedule(estimator, plan),
         max_epochs=plan.settings.epochs,
         batch_size=plan.settings.batch_size,
-        micro_batch_size=estimator.micro_batch_size,
+        # An integer of numpy has a range.
+        micro_batch_size=estimator.micro_batch_size and int(estimator.micro_batch_size),
         autocast=autocast,
         compiled=estimator.compile,
         feature_layer=estimator.feature_layer,

@@ -41,9 +41,9 @@ from skimbal.classifiers.trials import (
     check_loss,
     check_processes,
     corrects_by_default,
+    judge_training,
     warn_of_known_trouble,
     warn_of_late_correction,
-    warn_of_one_class,
     warn_of_two_corrections,
     warn_of_untrained,
 )
@@ -271,7 +271,11 @@ class BaseCNNClassifier(
         Losses, scores and durations of each epoch, and the number of its batches that lacked a
         class (``incomplete_batch_count``) or held a single class (``one_class_batch_count``). Also
         the learning rate at the end of an epoch (``event_lr``) and, of the last epoch, the number
-        of classes that the network predicted for its training rows (``predicted_class_count``).
+        of classes that the network predicted for its training rows (``predicted_class_count``)
+        and of batches for whose rows it predicted one class (``constant_batch_count``).
+        With ``dtype="float16"`` also the steps of an epoch that left the weights as they were,
+        because scaled gradients overflowed (``skipped_step_count``). They count as steps of
+        ``lr_schedule``.
     n_epochs_ : int
         Number of epochs in the history.
     n_steps_ : int
@@ -503,13 +507,22 @@ class BaseCNNClassifier(
         ValueError
             If a parameter or the data cannot be used, or ``groups`` leave no split with every class
             on both sides. The error comes before any training.
+        DivergenceError
+            If a loss, logits, weights, moving statistics or the state of the optimizer were NaN or
+            infinite at the end of an epoch, or all steps in float16 were skipped (see
+            :class:`~skimbal.exceptions.DivergenceError`). The estimator is then as after an
+            interrupt in this epoch.
 
         Warns
         -----
         CollapseWarning
             If the loss is soft MCC, soft F1 or both, without a term that is a mean over rows.
         sklearn.exceptions.ConvergenceWarning
-            If the network predicted one class for all training rows of the last epoch.
+            If the training has learned nothing: in the last epoch, the network predicted one class
+            for all training rows or for all rows of each batch, or no weight has changed. Also if
+            the training loss rose from each epoch to the next, over at least three epochs and by
+            more than 10 %, or ended at more than 100 times the loss of the first batch. Epochs of a
+            warm-up do not count.
         UserWarning
             If batches are too small to hold every class and loss or sampler needs every class, or
             if a splitter or callable as ``train_split`` puts groups on both sides.
@@ -559,7 +572,15 @@ class BaseCNNClassifier(
         ------
         ValueError
             If ``classes`` is missing in the first call or differs later, a label is not among
-            them, or a parameter or the data cannot be used.
+            them, a parameter or the data cannot be used, or the weights are not finite after a call
+            that diverged.
+        DivergenceError
+            As for ``fit``.
+
+        Warns
+        -----
+        sklearn.exceptions.ConvergenceWarning
+            If all steps of the call were skipped with ``dtype="float16"``.
         """
         end_with_parent()
         with (
@@ -810,8 +831,7 @@ class BaseCNNClassifier(
             valid_data = None if valid is None else valid.data
             with _explained_out_of_memory(self), resumption or nullcontext():
                 net.train_epochs(train.data, valid_data, plan.n_epochs, processes, resumption)
-        if whole:
-            warn_of_one_class(net)
+        judge_training(net, whole)
         return self
 
     def _predict(
@@ -825,7 +845,7 @@ class BaseCNNClassifier(
         if tau:
             if self._known_tau not in (None, tau):
                 warn_of_late_correction(self)
-            shift = torch.from_numpy(tau * log_prior(self.class_prior_))
+            shift = torch.from_numpy(float(tau) * log_prior(self.class_prior_))
             of_logits = function
 
             def function(logits: torch.Tensor) -> torch.Tensor:

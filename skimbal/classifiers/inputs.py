@@ -7,10 +7,9 @@ import zlib
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from numbers import Real
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
-import torch
 from sklearn.utils import (
     assert_all_finite,
     check_array,
@@ -21,6 +20,7 @@ from sklearn.utils import (
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
+from skimbal.classifiers.containers import as_array, column_of_text, refuse_without_order
 from skimbal.classifiers.parameters import CNNClassifier
 from skimbal.exceptions import ParameterError
 from skimbal.images import ImageArray, ImageFiles, guess_axes
@@ -28,7 +28,7 @@ from skimbal.images.form import FileForm
 from skimbal.images.intensity import scale_of_dtype
 from skimbal.losses import inverse_frequency
 from skimbal.training import ImageDataset
-from skimbal.typing import ArrayLike, ArraySource, ClassWeight, ImagesLike, PathLike, is_integer
+from skimbal.typing import ArrayLike, ClassWeight, ImagesLike, PathLike, is_integer
 
 __all__ = [
     "InputClassifier",
@@ -121,7 +121,9 @@ def check_rows(
     if len(labels) < 2:
         raise ValueError(
             f"y must hold at least 2 classes for {type(estimator).__name__} to tell apart; got "
-            f"{len(labels)} class: {labels.tolist()}."
+            f"{len(labels)} class: {labels.tolist()}. A part of the rows, such as a fold or a bag, "
+            "may lack a class that is rare. Draw it by class, as StratifiedKFold and "
+            "BalancedBaggingClassifier do."
         )
     _refuse_unknown_labels(targets[rows], labels)
     encoded = np.searchsorted(labels, targets)
@@ -152,7 +154,7 @@ def check_images(
 ) -> tuple[np.ndarray, tuple[int, ...]]:
     """Check the images or rows, and return them as they are, with the shape of an image."""
     form = None if reset else estimator.file_form_
-    images = _as_array(from_paths(X, form))
+    images = as_array(from_paths(X, form), "X")
     # Not np.ndim, which containers that are not arrays may refuse.
     if (images.ndim if hasattr(images, "ndim") else np.asarray(images).ndim) <= 2:
         images = validate_data(estimator, images, dtype="numeric", reset=reset)
@@ -190,35 +192,12 @@ def from_paths(X: ImagesLike, form: FileForm | None = None) -> ImagesLike:
             f"X must be a list of paths, one for each image; got {os.fspath(X)!r}. Pass [path] for "
             "one image. skimbal.datasets.load_image_folder finds the images of a folder."
         )
+    refuse_without_order(X)
     entries: Collection[PathLike] | np.ndarray | None
-    entries = X if isinstance(X, list | tuple) else _column_of_text(X)
+    entries = X if isinstance(X, list | tuple) else column_of_text(X)
     if entries is None or not any(isinstance(entry, str | os.PathLike) for entry in entries):
         return X
     return ImageFiles(entries) if form is None else form.read(entries)
-
-
-def _column_of_text(X: ImagesLike) -> np.ndarray | None:
-    """Return the entries of an array or a table of one column, unless they are numbers."""
-    shape = tuple(getattr(X, "shape", ()))
-    # Tables have no dtype.
-    kind = getattr(X.dtype, "kind", "") if hasattr(X, "dtype") else "O"
-    if len(shape) not in (1, 2) or shape[1:] not in ((), (1,)) or kind not in ("O", "U", "T"):
-        return None
-    column: np.ndarray = np.asarray(X).reshape(-1)
-    return column
-
-
-def _as_array(data: ImagesLike | ArrayLike) -> Any:
-    """Bring a tensor of any device to numpy, and leave all else, without reading it.
-
-    Arrays of zarr and h5py are files, which ``np.asarray`` would read as a whole.
-    """
-    if isinstance(data, torch.Tensor):
-        return (data.float() if data.dtype == torch.bfloat16 else data).numpy(force=True)
-    is_known = isinstance(data, np.ndarray | ImageArray)
-    if not is_known and getattr(data, "ndim", 0) > 2 and isinstance(data, ArraySource):
-        return ImageArray(data)
-    return data
 
 
 def _check_image_array(
@@ -283,7 +262,8 @@ def _shape_of_images(
         if shape != expected:
             raise ValueError(
                 f"X has sample shape {shape}, but {name} is expecting sample shape {expected} as "
-                "input."
+                f"input{', as input_shape says' if reset else ''}."
+                f"{_advice_on_shape(images.shape, expected)}"
             )
     elif not knows_axes and guess_axes(images.shape, n_axes).surely_channels_last:
         raise ValueError(
@@ -293,6 +273,16 @@ def _shape_of_images(
             + f", or say that the axes are right with input_shape={shape}."
         )
     return shape
+
+
+def _advice_on_shape(shape: tuple[int, ...], expected: tuple[int, ...]) -> str:
+    """Return the remedy for images whose channels come last, and for an image that is alone."""
+    if shape[1:] == (*expected[1:], expected[0]):
+        back = ", ".join(str(axis) for axis in range(1, len(shape) - 1))
+        return f" Its channels come last. Use X.transpose(0, {len(shape) - 1}, {back})."
+    if shape in (expected, (*expected[1:], expected[0])):
+        return " It looks like a single image. Use X[np.newaxis], with its channels first."
+    return ""
 
 
 def _check_axes_of_files(name: str, n_axes: int, images: ImageFiles) -> None:
@@ -370,7 +360,7 @@ def _check_targets(estimator: CNNClassifier, images: np.ndarray, y: ArrayLike) -
     name = type(estimator).__name__
     if y is None:
         raise ValueError(f"{name} requires y to be passed, but the target y is None.")
-    given = _as_array(y)
+    given = as_array(y, "y")
     if np.asarray(given).ndim > 1 and np.asarray(given).shape[1] > 1:
         raise ValueError("Multilabel and multioutput targets are not supported.")
     targets = column_or_1d(given, warn=True)
@@ -386,7 +376,7 @@ def _check_weight(images: np.ndarray, sample_weight: ArrayLike | None) -> np.nda
     if sample_weight is None:
         return None
     weight: np.ndarray = _check_sample_weight(
-        _as_array(sample_weight), images, dtype=np.float64, ensure_non_negative=True
+        as_array(sample_weight, "sample_weight"), images, dtype=np.float64, ensure_non_negative=True
     )
     if not weight.any():
         raise ValueError(
@@ -399,7 +389,7 @@ def _check_weight(images: np.ndarray, sample_weight: ArrayLike | None) -> np.nda
 def _check_groups(images: np.ndarray, groups: ArrayLike | None) -> np.ndarray | None:
     if groups is None:
         return None
-    of_rows: np.ndarray = np.asarray(_as_array(groups))
+    of_rows: np.ndarray = np.asarray(as_array(groups, "groups"))
     if of_rows.dtype.kind == "U":
         # Among text in a list, numpy makes text of missing entries.
         of_rows = np.asarray(groups, dtype=object)

@@ -11,12 +11,12 @@ from typing import Protocol
 
 import torch
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions, make_constraint
-from skorch.callbacks import Callback
+from skorch.callbacks import Callback, InputShapeSetter
 from torch import nn
 
 from skimbal.augmentation import AugmentSpec, CenterCrop
 from skimbal.exceptions import ParameterError
-from skimbal.losses import LossSpec
+from skimbal.losses import LARGEST_FACTOR, LossSpec
 from skimbal.networks import BUILT_IN, ModuleSpec, NetworkSpec
 from skimbal.sampling import SamplerSpec, is_uniform
 from skimbal.training import (
@@ -94,11 +94,37 @@ class _AtLeast(Interval):  # type: ignore[misc]
         super().__init__(kind, bound, None, closed="neither" if open_end else "left")
 
     def is_satisfied_by(self, value: object) -> bool:
-        return is_number(value) and bool(super().is_satisfied_by(value))
+        # Not as scikit-learn does it, which takes no fraction.
+        if not is_number(value) or not isinstance(value, self.type):
+            return False
+        return bool(value > self.left if self.closed == "neither" else value >= self.left)
 
     def __str__(self) -> str:
         kind = "an integer" if self.type is Integral else "a finite number"
         return f"{kind} {'of at least' if self.closed == 'left' else 'above'} {self.left}"
+
+
+class _Strength(Interval):  # type: ignore[misc]
+    """Numbers from 0 to a bound, without True and False."""
+
+    def is_satisfied_by(self, value: object) -> bool:
+        return is_number(value) and bool(super().is_satisfied_by(value))
+
+    def __str__(self) -> str:
+        return f"a finite number of at least {self.left} and at most {self.right:g}"
+
+
+class _Share(Interval):  # type: ignore[misc]
+    """Numbers above 0 and below 1."""
+
+    def __init__(self) -> None:
+        super().__init__(Real, 0, 1, closed="neither")
+
+    def is_satisfied_by(self, value: object) -> bool:
+        return is_number(value) and 0 < value < 1
+
+    def __str__(self) -> str:
+        return "a share above 0 and below 1"
 
 
 class _OneOf(StrOptions):  # type: ignore[misc]
@@ -121,13 +147,13 @@ class _Splitter(HasMethods):  # type: ignore[misc]
 _POSITIVE = _AtLeast(Integral, 1)
 _AUTO = _OneOf({"auto"})
 _FOLDS = _AtLeast(Integral, 2)
-_SHARE = Interval(Real, 0, 1, closed="neither")
+_SHARE = _Share()
 _NAMES_OF_NETWORKS = _OneOf(BUILT_IN.keys())
 
 #: The constraints of scikit-learn. Losses, samplers and augmentation check their specifications
 #: themselves, and the checks of the data refuse the rest.
 CONSTRAINTS: dict[str, list[object]] = {
-    "logit_adjustment": [_AtLeast(Real, 0)],
+    "logit_adjustment": [_Strength(Real, 0, LARGEST_FACTOR, closed="both")],
     "epoch_length": [None, _OneOf({"uniform"}), _POSITIVE],
     "n_tta": [_OneOf({"auto": None, "flips": None}.keys()), _POSITIVE],
     "train_split": [None, _SHARE, _FOLDS, _Splitter("split"), callable, list, tuple, Iterator],
@@ -149,7 +175,6 @@ CONSTRAINTS: dict[str, list[object]] = {
 }
 #: Constraints whose words differ from the words of scikit-learn.
 _WORDS: dict[object, str] = {
-    _SHARE: "a share above 0 and below 1",
     "boolean": "True or False",
     callable: "a callable",
     Iterator: "an iterator",
@@ -294,13 +319,15 @@ def find_optimizer(optimizer: str | type[torch.optim.Optimizer]) -> type[torch.o
         isinstance(optimizer, type)
         and issubclass(optimizer, torch.optim.Optimizer)
         and optimizer is not torch.optim.Optimizer
+        and not issubclass(optimizer, torch.optim.SparseAdam)
     ):
         return optimizer
     raise ParameterError(
         "optimizer",
         f"a torch.optim.Optimizer class or one of {sorted(OPTIMIZERS)}",
         optimizer,
-        "Options are set through net, such as net={'optimizer__weight_decay': 1e-4}.",
+        "Options are set through net, such as net={'optimizer__weight_decay': 1e-4}. SparseAdam "
+        "needs sparse gradients, which no layer for images has.",
     )
 
 
@@ -431,6 +458,13 @@ def _check_callbacks(estimator: CNNClassifier) -> None:
                 estimator.callbacks,
                 f"Its entry {entry!r} is neither.",
             )
+        if isinstance(callback, InputShapeSetter) or callback is InputShapeSetter:
+            raise ParameterError(
+                "callbacks",
+                "callbacks without InputShapeSetter",
+                entry,
+                "The classifier passes in_channels and n_classes to the factory of module.",
+            )
     if estimator.train_split is not None:
         return
     for name, monitor in _monitors(estimator):
@@ -463,7 +497,7 @@ def check_device(device: object) -> str:
     try:
         known = torch.device("" if device is None else device)  # type: ignore[call-overload]
         torch.empty(1, device=known).cpu()
-    except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
+    except (RuntimeError, AssertionError, TypeError, ValueError, NotImplementedError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ParameterError(
             "device",

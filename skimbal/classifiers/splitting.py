@@ -32,14 +32,15 @@ def split_rows(estimator: InputClassifier, rows: Rows, seed: int) -> tuple[Rows,
         raise
     except (TypeError, ValueError) as error:
         if isinstance(split, Real) and rows.group_of_row is None:
-            raise ParameterError(
-                "train_split",
-                "a share or a number of folds that suits the rows of each class",
-                split,
-                f"scikit-learn says: {error}",
-            ) from error
+            expected = "a share or a number of folds that suits the rows of each class"
+            remedy = f"scikit-learn says: {error}"
+            raise ParameterError("train_split", expected, split, remedy) from error
         error.add_note(f"train_split={split!r} failed to split {len(rows.data)} rows.")
         raise
+    except (AttributeError, IndexError) as error:
+        expected = "a splitter, pairs of row numbers or a callable that splits the rows"
+        remedy = f"It failed with {type(error).__name__}: {error}."
+        raise ParameterError("train_split", expected, split, remedy) from error
     if not isinstance(pair, tuple | list) or len(pair) != 2:
         raise ParameterError(
             "train_split",

@@ -1,6 +1,8 @@
 """Trials of the network, the augmentation and the loss on the training rows, before training."""
 
 import copy
+import itertools
+import math
 import warnings
 
 import numpy as np
@@ -8,7 +10,7 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 
 from skimbal.classifiers.inputs import Rows
-from skimbal.classifiers.parameters import CNNClassifier, find_optimizer, is_auto
+from skimbal.classifiers.parameters import CNNClassifier, check_device, find_optimizer, is_auto
 from skimbal.classifiers.settings import Settings, find_alpha
 from skimbal.exceptions import CollapseWarning, ParameterError
 from skimbal.generators import GeneratorStates, generator_states, restore
@@ -18,6 +20,7 @@ from skimbal.training import (
     ImageDataset,
     TrainingNet,
     device_type,
+    diverged,
     isolated_random_state,
     takes_several_gradients,
 )
@@ -27,11 +30,11 @@ __all__ = [
     "check_loss",
     "check_processes",
     "corrects_by_default",
+    "judge_training",
     "try_augmentation",
     "try_network",
     "warn_of_known_trouble",
     "warn_of_late_correction",
-    "warn_of_one_class",
     "warn_of_two_corrections",
     "warn_of_untrained",
 ]
@@ -150,25 +153,40 @@ def check_loss(
             "Moving statistics count a batch once, but the optimizer computes the loss of a batch "
             "several times in a step. Use LossMix(..., statistics='batch') or another optimizer.",
         )
-    if estimator.micro_batch_size is not None and not loss.factors:
-        _try_gradient(estimator, settings, loss, train)
+    if not loss.factors:
+        _try_loss(estimator, settings, loss, train)
 
 
-def _try_gradient(
+def _try_loss(
     estimator: CNNClassifier, settings: Settings, loss: MixedLoss | ModuleLoss, train: Rows
 ) -> None:
-    """Try a loss module by itself: in micro-batches it does not see the network."""
-    y = torch.from_numpy(train.data.y[: settings.batch_size])
-    logits = torch.zeros(len(y), len(train.labels), requires_grad=True)
-    weights = {} if train.weight is None else {"sample_weight": torch.ones(len(y))}
+    """Try a loss module on logits, alone: in micro-batches it does not see the network."""
+    device = check_device(estimator.device)
+    loss = copy.deepcopy(loss).to(device, torch.float32)
+    y = torch.from_numpy(train.data.y[: settings.batch_size]).to(device)
+    logits = torch.zeros(len(y), len(train.labels), requires_grad=True, device=device)
+    weights = {}
+    if train.weight is not None:
+        weights["sample_weight"] = torch.ones(len(y), device=device)
+    if estimator.micro_batch_size is None:
+        with isolated_random_state(0, device):
+            try:
+                loss(logits, y, **weights)
+            except Exception as error:
+                raise ValueError(
+                    "loss must be a module that maps (logits, target), here of shapes "
+                    f"{tuple(logits.shape)} and {tuple(y.shape)}, to a scalar; got {loss.name}, "
+                    f"which failed in a trial ({error})."
+                ) from error
+        return
     expected = (
         "loss must be differentiable by the logits alone with "
         f"micro_batch_size={estimator.micro_batch_size}; got {loss.name}, which "
     )
     remedy = "Let its forward compute a scalar of (logits, target), or set micro_batch_size=None."
-    with isolated_random_state(0, "cpu"):
+    with isolated_random_state(0, device):
         try:
-            value = copy.deepcopy(loss)(logits, y, **weights)
+            value = loss(logits, y, **weights)
         except Exception as error:
             raise ValueError(f"{expected}failed in a trial ({error}). {remedy}") from error
     if not isinstance(value, torch.Tensor) or value.numel() != 1 or not value.requires_grad:
@@ -278,20 +296,87 @@ def warn_of_late_correction(estimator: CNNClassifier) -> None:
         )
 
 
-def warn_of_one_class(net: TrainingNet) -> None:
-    """Warn if the network predicted one class for all rows of the last epoch, as if it knew none.
+def judge_training(net: TrainingNet, is_whole: bool) -> None:
+    """Warn of a training that has learned nothing, and refuse a fit whose steps all were skipped.
 
-    This holds for NaN as well, of which the first is the largest.
+    A call of ``partial_fit`` is a small part of a training, of which only the last case is told.
     """
-    if len(net.history) and net.history[-1].get("predicted_class_count") == 1:
-        warnings.warn(
-            "The network predicted one class for all training rows of the last epoch, so it has "
-            "learned nothing, or no more than the class proportions. Train for more steps "
-            "(max_epochs), balance the classes (sampler='balanced'), or look at train_loss in "
-            "history_: change lr if it did not fall.",
-            ConvergenceWarning,
-            stacklevel=4,
+    if not len(net.history):
+        return
+    found = [_skipped_steps(net, is_whole)]
+    if is_whole:
+        found += [_one_class(net), _rising_loss(net), _no_change(net)]
+    for text in filter(None, found):
+        warnings.warn(text, ConvergenceWarning, stacklevel=4)
+
+
+def _skipped_steps(net: TrainingNet, is_whole: bool) -> str:
+    epochs = net.history if is_whole else net.history[-1:]
+    n_steps = sum(epoch["train_batch_count"] for epoch in epochs)
+    if sum(epoch.get("skipped_step_count", 0) for epoch in epochs) < max(1, n_steps):
+        return ""
+    text = f"all {n_steps} steps were skipped, as their scaled gradients overflowed float16"
+    if is_whole:
+        raise diverged(
+            net, text, "Train for more steps (max_epochs), as each skip halves the scale"
         )
+    return f"The network has learned nothing: {text}. The scale is lower in the next call."
+
+
+def _one_class(net: TrainingNet) -> str:
+    """Tell of a network that predicted one class for all rows of the last epoch."""
+    last = net.history[-1]
+    one_by_one = last.get("one_class_batch_count", math.inf)
+    is_constant = last.get("constant_batch_count") == last["train_batch_count"] > one_by_one
+    if last.get("predicted_class_count") != 1 and not is_constant:
+        return ""
+    rows = "all rows of each batch" if is_constant else "all training rows"
+    return (
+        f"The network predicted one class for {rows} of the last epoch, so it has "
+        "learned nothing, or no more than the class proportions. Train for more steps "
+        "(max_epochs), balance the classes (sampler='balanced'), or look at train_loss in "
+        "history_: change lr if it did not fall."
+    )
+
+
+def _rising_loss(net: TrainingNet) -> str:
+    """Tell of a training loss that rose in every epoch, or far above its first value."""
+    shares = [
+        net.criterion_.ce_share(net.epochs_before_ + i, net.max_epochs)
+        for i in range(len(net.history))
+    ]
+    # A warm-up minimises another loss, whose values do not compare.
+    losses = [
+        epoch["train_loss"]
+        for epoch, share in zip(net.history, shares, strict=True)
+        if not share and "train_loss" in epoch
+    ]
+    rises = [after > before for before, after in itertools.pairwise(losses)]
+    is_clear = len(rises) > 1 and losses[-1] - losses[0] > 0.1 * abs(losses[0])
+    remedy = "The network has learned nothing. Lower lr, or clip the gradients."
+    if all(rises) and is_clear:
+        return (
+            f"The training loss rose in every epoch, from {losses[0]:.4g} to {losses[-1]:.4g}. "
+            f"{remedy}"
+        )
+    batches = net.history[0]["batches"]
+    first = batches[0]["train_loss"] if batches and not any(shares) else 0.0
+    if losses and losses[-1] > 100 * first > 0:
+        return (
+            f"The training loss of the last epoch, {losses[-1]:.4g}, is far above the loss before "
+            f"the training, {first:.4g}. {remedy}"
+        )
+    return ""
+
+
+def _no_change(net: TrainingNet) -> str:
+    """Tell of a training that has changed no weight."""
+    if not net.stands_still_:
+        return ""
+    return (
+        "The training has changed no weight of the network, so it has learned nothing. Raise lr, "
+        "or look at train_loss in history_: a loss of 0 has no gradient."
+    )
 
 
 def warn_of_untrained() -> None:

@@ -28,7 +28,7 @@ __all__ = [
 
 #: A property tells a class if this share of the class has it, and the others almost never.
 _SHARE = 0.9
-#: Fewest images of which such a share is no accident.
+#: Fewest images of which such a share is not an accident.
 _FEWEST = 10
 #: Bright images of one scale have at most so many times the greatest number of dark images.
 _MOST_OF_A_SCALE = 5.0

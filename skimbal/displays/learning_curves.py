@@ -33,7 +33,7 @@ __all__ = ["LearningCurvesDisplay"]
 
 #: Records of skorch that are neither losses nor scores.
 _BOOKKEEPING = re.compile(
-    r"epoch|dur|batches|event_.*|.*_batch_count|predicted_class_count|.*_best"
+    r"epoch|dur|batches|event_.*|.*_batch_count|predicted_class_count|skipped_step_count|.*_best"
 )
 _LOSSES = ("train_loss", "valid_loss")
 

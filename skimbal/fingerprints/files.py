@@ -12,7 +12,7 @@ __all__ = ["content_of", "folder_content", "folder_of", "joined"]
 _KNOWN: dict[str, tuple[tuple[int, ...], str]] = {}
 #: Changes of a file within this time may leave the same times, in nanoseconds.
 _CLOCK_STEP = 2 * 10**9
-#: Texts of so many characters are not names. Names are joined so often to a path.
+#: Longer texts cannot be names. So many names are joined to a path at most.
 _LONGEST_NAME, _DEPTH = 256, 3
 
 

@@ -21,7 +21,8 @@ def may_be_edited(value: object) -> bool:
     if isinstance(value, types.FunctionType):
         return installed_version(value.__globals__.get("__file__")) is None
     if isinstance(value, type):
-        return version_of_module(sys.modules.get(value.__module__)) is None
+        is_of_user = version_of_module(sys.modules.get(value.__module__)) is None
+        return is_of_user or bool(edited_attributes(value))
     return type(value) in PLAIN
 
 

@@ -16,7 +16,7 @@ from sklearn.base import BaseEstimator
 from skimbal.fingerprints.arrays import are_images, digest
 from skimbal.fingerprints.code import code_parts, is_importable
 from skimbal.fingerprints.files import content_of, folder_content
-from skimbal.fingerprints.patches import PACKAGES
+from skimbal.fingerprints.patches import PACKAGES, edited_attributes
 from skimbal.fingerprints.versions import version_of_module
 from skimbal.typing import Fingerprinted
 
@@ -144,7 +144,8 @@ def _describe_code(value: Any, name: str) -> Any:
     named = value if is_named else type(value)
     title = f"{named.__module__}.{named.__qualname__}"
     root = str(named.__module__).partition(".")[0]
-    if is_named and root in _COMPARED and is_importable(named):
+    is_edited = isinstance(named, type) and bool(edited_attributes(named))
+    if is_named and root in _COMPARED and is_importable(named) and not is_edited:
         return title
     checksum, parts_of = code_parts(value, title if is_named else name or title)
     kind = "code" if is_named else "object"

@@ -18,11 +18,13 @@ from skimbal.study.plan import (
     cv_splits,
     derive_seed,
     describe_splitting,
+    final_step,
     study_seed,
 )
 from skimbal.study.results import LossStudy
 from skimbal.study.runs import run_fits
 from skimbal.study.scores import Scorer, check_scoring
+from skimbal.study.sharing import check_alone
 from skimbal.typing import ArrayLike, Classifier, ImagesLike, PathLike, RandomState, is_integer
 
 __all__ = ["compare_losses"]
@@ -107,9 +109,11 @@ def compare_losses(
         Groups of the fixed test set. They must differ from ``groups``. If None, this is not
         checked.
     cache_dir : str or path-like, default=None
-        Folder to which every finished fit is appended. A study of the same data, estimator and
-        versions goes on there, also with further losses, samplers or repeats. Any other study is
-        refused. Image files are told apart by :meth:`~skimbal.images.ImageFiles.fingerprint`.
+        Folder that keeps every finished fit. A study of the same data, estimator and versions goes
+        on there, also with further losses, samplers or repeats. Any other study is refused.
+        Code counts as it runs and files by their contents, and the error names the part that
+        differs. Processes that run the same study with the same folder share the fits, also on
+        several machines.
     check_copies : bool, default=True
         Whether images are looked for that occur more than once, with equal pixels. Copies in
         training and test rows, in two classes or in two groups are a warning and the first
@@ -132,13 +136,16 @@ def compare_losses(
         - A group is on both sides of a split.
         - ``train_split`` needs groups, and a resampler of the pipeline makes rows without groups.
         - ``cache_dir`` belongs to another study or holds other files.
+        - ``cache_dir`` is given, and several processes train one network with ``distributed=True``.
     OSError
-        If ``cache_dir`` cannot be made or written to.
+        If ``cache_dir`` cannot be made, read or written to. After the first fit this is a warning.
 
     Warns
     -----
     UserWarning
-        If the same picture is in training and test rows, in two classes or in two groups.
+        If the same picture is in training and test rows, in two classes or in two groups. If a file
+        of ``cache_dir`` is damaged, so that its fit is done again, or if ``cache_dir`` cannot be
+        written any more, so that fits are kept in memory only.
 
     Notes
     -----
@@ -186,6 +193,8 @@ def compare_losses(
     scorers = check_scoring(scoring, data.y, data.classes)
     _check_numbers(n_repeats, verbose)
     cache = None if cache_dir is None else FitCache(cache_dir)
+    if cache is not None:
+        check_alone(final_step(estimator), cache)
     seed = study_seed(random_state)
     if cache is not None and random_state is None:
         seed = cache.agree_on_seed(seed)

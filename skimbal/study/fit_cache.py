@@ -93,6 +93,7 @@ class FitCache:
         self._study = ""
         self._known_damage: set[str] = set()
         self._has_warned = False
+        self._said = ""
         #: Which call it is. Claims have it, so that a call gives back the claims of its workers.
         self._run = secrets.token_hex(8)
         description = self._read_description()
@@ -312,29 +313,37 @@ class FitCache:
     def wait(self, keys: Sequence[str], say: Callable[[str], None]) -> None:
         """Wait until one of the fits, at which other processes are, is finished or free."""
         pause, some = _FIRST_LOOK, itertools.cycle(keys)
-        while not self._has_news(keys, list(itertools.islice(some, min(_MOST_LOOKS, len(keys))))):
-            if pause == _FIRST_LOOK:
-                say(self._who(keys))
+        known = self._files()  # damaged ones among them, which are being replaced
+        while not self._has_news(keys, known, itertools.islice(some, min(_MOST_LOOKS, len(keys)))):
+            line = self._who(keys) if pause == _FIRST_LOOK else self._said
+            if line != self._said:
+                self._said = line
+                say(line)
             time.sleep(pause)
             pause = min(_LAST_LOOK, 1.5 * pause)
 
-    def _has_news(self, keys: Sequence[str], some: Sequence[str]) -> bool:
-        """Tell whether a fit is finished, a claim was given back, or one of some is abandoned."""
+    def _files(self) -> set[str]:
         try:
-            there = set(os.listdir(self.folder))
-            for key in keys:
-                fit, claim = os.path.basename(self._fit(key)), os.path.basename(self._claim(key))
-                if fit in there or claim not in there:
-                    return True
-            return any(is_free(self._claim(key)) for key in some)
+            return set(os.listdir(self.folder))
         except OSError:  # the next fit will meet the error, and warn
+            return set()
+
+    def _has_news(self, keys: Sequence[str], known: set[str], some: Iterable[str]) -> bool:
+        """Tell whether a fit is finished, a claim was given back, or one of some is abandoned."""
+        there = self._files()
+        for key in keys:
+            fit, claim = os.path.basename(self._fit(key)), os.path.basename(self._claim(key))
+            if claim not in there or (fit in there and fit not in known):
+                return True
+        try:
+            return any(is_free(self._claim(key)) for key in some)
+        except OSError:
             return True
 
     def _who(self, keys: Sequence[str]) -> str:
         found = (holder_of(self._claim(key)) for key in keys)
         names = {f"process {h.process.pid} on {h.process.host}" for h in found if h is not None}
-        fits = "1 fit" if len(keys) == 1 else f"{len(keys)} fits"
-        return f"Waiting for {fits} of other processes: {_listed(sorted(names))}."
+        return f"Waiting for the fits of {_listed(sorted(names))}."
 
     def give_back(self) -> None:
         """Give back all claims of this call, also of workers that are not there any more."""

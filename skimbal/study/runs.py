@@ -27,6 +27,7 @@ from skimbal.fingerprints import (
     identity,
     package_version,
     patches,
+    text_digest,
 )
 from skimbal.images import FORMATS, ImageFiles
 from skimbal.images.cache import decoder_versions
@@ -220,8 +221,9 @@ def study_fingerprint(
 
 
 def _describe_settings(classifier: Classifier) -> dict[str, str]:
-    """Describe the settings of the process: kinds of numbers and of the device."""
+    """Describe the settings of the process: defaults, kinds of numbers and of the device."""
     return {
+        "values of auto": text_digest(repr((IMAGES, FINE_TUNING, BARE_ROWS))),
         "default dtype": str(torch.get_default_dtype()),
         "precision of float32": torch.get_float32_matmul_precision(),
         "device": device_type(check_device(classifier.get_params(deep=False)["device"])),

@@ -1,16 +1,20 @@
 """Fits that several workers and processes share."""
 
 import multiprocessing
+import os
 import warnings
 from collections.abc import Callable, Generator, Mapping
 from typing import NamedTuple, TypeAlias, TypeVar
 
+import torch.distributed as dist
 from joblib import Parallel, delayed
 
+from skimbal.exceptions import ParameterError
 from skimbal.study.fit_cache import FitCache
 from skimbal.study.scores import Fit
+from skimbal.typing import Classifier
 
-__all__ = ["Caught", "Outcome", "Task", "recorded", "share"]
+__all__ = ["Caught", "Outcome", "Task", "check_alone", "recorded", "share"]
 
 #: Makes a fit, in this process or a worker.
 Task: TypeAlias = Callable[[], Fit]
@@ -75,6 +79,20 @@ def share(
         if cache is not None:
             cache.give_back()
         raise
+
+
+def check_alone(classifier: Classifier, cache: FitCache) -> None:
+    """Refuse a cache for processes that train one network, as each would claim other fits."""
+    n_processes = int(os.environ.get("WORLD_SIZE", 1))
+    if dist.is_available() and dist.is_initialized():
+        n_processes = dist.get_world_size()
+    if n_processes > 1 and classifier.get_params(deep=False)["distributed"]:
+        raise ParameterError(
+            "cache_dir",
+            f"None with distributed=True in {n_processes} processes",
+            str(cache.folder),
+            "Set distributed=False. The processes then share the fits of the folder.",
+        )
 
 
 def _make_parallel(n_jobs: int | None) -> Parallel:

@@ -8,6 +8,7 @@ from skimbal.training.callbacks import LOGGERS, EpochProgress, IncompleteBatches
 from skimbal.training.contrast import PixelSample
 from skimbal.training.dataset import Batch, DeviceDataset, ImageDataset
 from skimbal.training.devices import device_type, is_cuda, release_memory
+from skimbal.training.divergence import broken_weights, diverged
 from skimbal.training.fine_tuning import check_unfreezing
 from skimbal.training.forward import log_softmax, softmax
 from skimbal.training.net import TrainingNet
@@ -48,11 +49,13 @@ __all__ = [
     "TrainIterator",
     "TrainingNet",
     "batches_in_epoch",
+    "broken_weights",
     "can_be_fused",
     "channel_statistics",
     "check_unfreezing",
     "default_rate",
     "device_type",
+    "diverged",
     "draw_seed",
     "end_with_parent",
     "is_being_saved",

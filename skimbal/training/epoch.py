@@ -1,5 +1,6 @@
 """An epoch of training and an epoch of validation."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import Protocol, TypeAlias
 
@@ -11,11 +12,17 @@ from torch import Tensor
 from skimbal.training.batches import TrainIterator, closed_at_end
 from skimbal.training.callbacks import may_stop
 from skimbal.training.dataset import Batch, BatchImages
+from skimbal.training.divergence import (
+    DivergingNet,
+    EpochWatch,
+    find_loss,
+    not_finite,
+    read_losses,
+)
 from skimbal.training.fine_tuning import check_something_trains, unfreeze_when_due
-from skimbal.training.gradient import TrainableNet, compute_gradient, no_logits, step_optimizer
+from skimbal.training.gradient import compute_gradient, no_logits, step_optimizer
 from skimbal.training.optimizers import takes_one_gradient
 from skimbal.training.orphans import end_if_orphaned
-from skimbal.training.processes import Processes
 from skimbal.training.schedules import SCHEDULES
 
 __all__ = [
@@ -37,7 +44,7 @@ Step: TypeAlias = dict[str, Tensor]
 Loop: TypeAlias = Callable[[Iterable[Pair], Callable[[Pair], Step]], None]
 
 
-class EpochNet(TrainableNet, Protocol):
+class EpochNet(DivergingNet, Protocol):
     """The parts of a :class:`~skimbal.training.TrainingNet` that run an epoch."""
 
     callbacks_: list[tuple[str, Callback]]
@@ -70,30 +77,35 @@ def train(
     """Train for an epoch, in the loop of skorch only where single batches matter to somebody."""
     unfreeze_when_due(net)
     check_something_trains(net)
-    predicted = _PredictedClasses() if _may_be_last(net) else None
+    is_last = _may_be_last(net)
+    watch = net.watch_ = EpochWatch(net, is_last)
 
     def step_and_look(pair: Pair) -> Step:
         found = step(pair)
-        if predicted is not None:
-            predicted.add(found["y_pred"])
+        watch.add(found["y_pred"])
         return found
 
     try:
         with closed_at_end(_keep_progress(net, iterator)) as batches:
             if only_epochs_matter(net):
-                _train_lean(net, batches, prefix, predicted)
+                _train_lean(net, batches, prefix, watch)
             else:
                 loop(batches, step_and_look)
+                watch.read([])
     finally:
+        net.watch_ = None
         # The loops record the number at the end of an epoch, which a callback may not wait for.
         steps = [row for row in net.history[-1]["batches"] if f"{prefix}_batch_size" in row]
         net.history.record(f"{prefix}_batch_count", len(steps))
         if isinstance(iterator, TrainIterator):
             net.history.record("incomplete_batch_count", iterator.n_incomplete)
             net.history.record("one_class_batch_count", iterator.n_of_one_class)
-    if predicted is not None:
-        net.history.record("predicted_class_count", predicted.count(net.processes_))
+    if is_last:
+        watch.record_predictions()
     net.processes_.share_buffers(net.module_)
+    net.divergence_ = find_loss(net) or net.divergence_
+    if net.processes_.all_reduce_max(int(net.divergence_ != "")) and not net.divergence_:
+        net.divergence_ = "logits in another process are not finite"
 
 
 def validate(
@@ -118,8 +130,13 @@ def validate(
     with closed_at_end(iterator) as blocks:
         loop(blocks, step_and_keep)
     X = {"sample_weight": torch.cat(weights)} if weights else None
+    y_pred = torch.cat(logits)
     with torch.no_grad():
-        loss = net.get_loss(torch.cat(logits), torch.cat(labels), X=X).item()
+        found = net.get_loss(y_pred, torch.cat(labels), X=X)
+    loss, trace = torch.stack([found.reshape(()), not_finite(y_pred)]).tolist()
+    if not math.isfinite(loss + trace) and not net.divergence_:
+        what = "logits of validation rows are not finite"
+        net.divergence_ = what if math.isnan(trace) else f"the validation loss was {loss}"
     # skorch averages over blocks, which is another loss where it is a function of the set.
     for block in net.history[-1]["batches"]:
         if f"{prefix}_loss" in block:
@@ -193,38 +210,6 @@ def _may_be_last(net: EpochNet) -> bool:
     return stops_early or len(net.history) == net.epochs_.stop
 
 
-class _PredictedClasses:
-    """The classes that the network predicts for the rows of an epoch, found on their device."""
-
-    def __init__(self) -> None:
-        self._logits: list[Tensor] = []
-        self._is_predicted: Tensor | None = None
-
-    def add(self, logits: Tensor) -> None:
-        """Add the logits of a batch."""
-        self._logits.append(logits.detach())
-        if len(self._logits) == 256:  # batches at once, as each operation takes its time
-            self._look()
-
-    def _look(self) -> None:
-        logits = torch.cat(self._logits)
-        self._logits.clear()
-        if self._is_predicted is None:
-            self._is_predicted = logits.new_zeros(logits.shape[1], dtype=torch.bool)
-        self._is_predicted.index_fill_(0, logits.argmax(1), True)
-
-    def count(self, processes: Processes) -> int:
-        """Return their number, in the rows of all processes."""
-        if self._logits:
-            self._look()
-        if self._is_predicted is None:
-            return 0
-        n_parts = self._is_predicted.float()
-        if processes.sum_over_parts is not None:
-            n_parts = processes.sum_over_parts(n_parts)
-        return int(n_parts.count_nonzero())
-
-
 def only_epochs_matter(net: EpochNet) -> bool:
     """Tell whether nothing follows single batches, nor changes how they are trained on."""
     return (
@@ -234,9 +219,7 @@ def only_epochs_matter(net: EpochNet) -> bool:
     )
 
 
-def _train_lean(
-    net: EpochNet, batches: Iterable[Pair], prefix: str, predicted: _PredictedClasses | None
-) -> None:
+def _train_lean(net: EpochNet, batches: Iterable[Pair], prefix: str, watch: EpochWatch) -> None:
     """Train as skorch does, but prepare, record and read losses once an epoch, not once a batch.
 
     The losses stay on the device until the epoch has ended: to read one waits for all that has been
@@ -245,7 +228,8 @@ def _train_lean(
     net.set_training(True)
     groups = net.optimizer_.param_groups
     parameters = [parameter for group in groups for parameter in group["params"]]
-    losses, sizes = [], []
+    steps: list[tuple[Tensor, int]] = []  # in one list, as an interrupt may come between two
+    read = read_losses
     try:
         for pair in batches:
             batch = Batch(unpack_data(pair))
@@ -253,13 +237,12 @@ def _train_lean(
                 parameter.grad = None
             step = compute_gradient(net, batch)
             step_optimizer(net)
-            losses.append(step["loss"].detach())
-            sizes.append(len(batch.labels))
-            if predicted is not None:
-                predicted.add(step["y_pred"])
+            steps.append((step["loss"].detach(), len(batch.labels)))
+            watch.add(step["y_pred"])
+        read = watch.read
     finally:  # an interrupt loses no batch of the history
-        values = torch.stack(losses).tolist() if losses else []
+        values = read([loss for loss, _ in steps])
         net.history[-1]["batches"] += [
             {f"{prefix}_loss": loss, f"{prefix}_batch_size": size}
-            for loss, size in zip(values, sizes, strict=True)
+            for loss, (_, size) in zip(values, steps, strict=True)
         ]

@@ -54,6 +54,12 @@ def compute_logits(net: Net, images: Tensor, **fit_params: object) -> Tensor:
     with _precision(net):
         logits: Tensor = net.module_(images, **fit_params)
     # A network may return something else, which is refused later.
+    if net.module_.training and not isinstance(logits, Tensor):
+        raise TypeError(
+            "module must return a tensor of logits in training, too; got an object of the type "
+            f"{type(logits).__name__}. Switch further outputs of the network off, such as with "
+            "aux_logits=False, or wrap it in a module that returns the logits alone."
+        )
     is_low = net.autocast is not None and isinstance(logits, Tensor)
     return logits.float() if is_low else logits
 

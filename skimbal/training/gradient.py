@@ -100,12 +100,17 @@ def no_logits(net: TrainableNet) -> Tensor:
 
 
 def make_scaler(net: TrainableNet) -> torch.amp.GradScaler | None:
-    """Return a scaler that keeps small gradients of float16 from becoming zero, if needed."""
+    """Return a scaler that keeps small gradients of float16 from becoming zero, if needed.
+
+    It is at the beginning of a step, and has the scale of the scaler that the net has.
+    """
     if net.autocast is not torch.float16:
         return None
-    # An interrupt may have left an old scaler in the middle of a step, so only its scale is kept.
-    scale = 2.0**16 if net.scaler_ is None else net.scaler_.get_scale()
-    return torch.amp.GradScaler(device_type(net.device), init_scale=scale)
+    scaler = torch.amp.GradScaler(device_type(net.device))
+    if net.scaler_ is not None:
+        # Not the old one, which an interrupt may have left in the middle of a step.
+        scaler.load_state_dict(net.scaler_.state_dict())
+    return scaler
 
 
 def step_optimizer(net: TrainableNet) -> None:

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import skorch
 import torch
+from skorch.callbacks import Callback
 from skorch.dataset import unpack_data
-from skorch.utils import get_map_location
+from skorch.utils import FirstStepAccumulator, get_map_location
 from torch import Tensor, nn
 
 from skimbal.augmentation import mirrored_axes
@@ -28,6 +29,14 @@ from skimbal.training import (
 from skimbal.training.batches import BlockIterator, TrainIterator
 from skimbal.training.callbacks import WRITERS, EpochProgress, is_signal
 from skimbal.training.dataset import Batch, BatchImages, ImageDataset, images_of, weight_of
+from skimbal.training.divergence import (
+    EpochWatch,
+    StopAtDivergence,
+    WatchedSteps,
+    Weights,
+    check_after_stop,
+)
+from skimbal.training.optimizers import drop_half_made_state
 from skimbal.training.processes import Alone, Processes
 from skimbal.training.resume import Resumption
 from skimbal.training.state import StateMismatchError
@@ -123,7 +132,18 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
         #: Keeps small gradients of float16 from becoming zero.
         self.scaler_: torch.amp.GradScaler | None = None
         self.scaler_ = gradient.make_scaler(self)
+        #: The number that has stopped being finite, in words, if there is one.
+        self.divergence_ = ""
+        #: Whether the last training has changed no weight.
+        self.stands_still_ = False
+        #: The weights of the present training, as they were before it.
+        self.weights_: Weights | None = None
+        self.watch_: EpochWatch | None = None
         return self
+
+    @property
+    def _default_callbacks(self) -> list[tuple[str, Callback]]:
+        return [*super()._default_callbacks, ("divergence", StopAtDivergence())]
 
     def compile_module(self) -> None:
         """Let torch compile the network when it is first called, if ``compiled`` is True."""
@@ -134,12 +154,14 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
     def __getstate__(self) -> dict[str, Any]:
         """Return the state, with all that holds tensors in one piece that torch can move."""
         of_fit = {"processes_": Alone(), "_features": {}, "iterators_": {}, "_resumption": None}
-        state = {**vars(self), **of_fit}
+        state = {**vars(self), **of_fit, **dict.fromkeys(("weights_", "watch_"))}
+        if "scaler_" in state:
+            state["scaler_"] = gradient.make_scaler(self)
         prefixes = tuple(self.cuda_dependent_attributes_)
         if self.augmentation and _can_be_saved(self.augmentation):
             # If it cannot, this is for a copy: there is no pickle to load on another machine.
             prefixes += ("augmentation",)
-        with_tensors = {name: state.pop(name) for name in vars(self) if name.startswith(prefixes)}
+        with_tensors = {name: state.pop(name) for name in list(state) if name.startswith(prefixes)}
         return {**state, "with_tensors": saving.to_bytes(self, with_tensors)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -179,7 +201,8 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
         if not self.processes_.is_first:
             self.verbose = 0
         self.scaler_ = gradient.make_scaler(self)
-        self.due_ = _GO_ON
+        drop_half_made_state(self.optimizer_)
+        self.due_, self.divergence_, self.stands_still_ = _GO_ON, "", False
         try:
             self._run_epochs(train, valid, epochs)
         finally:
@@ -193,43 +216,24 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
         self.notify("on_train_begin", X=train, y=train.y)
         if self.optimizer_.param_groups is not groups:
             epoch.start_from_rates(self, rates)
-        self._copy_from_first()
+        _copy_from_first(self)
         self.epochs_ = range(len(self.history), len(self.history) + epochs)
+        self.weights_ = Weights(self)
         if kept_features.are_kept(self):
             # Not in place of the images, of which callbacks may ask predictions.
             self._features = {
                 id(rows): kept_features.as_features(self, rows) for rows in (train, valid) if rows
             }
         try:
-            self._run_or_resume((train, valid), epochs)
+            _run_or_resume(self, (train, valid), epochs)
         except KeyboardInterrupt:
             if self.due_ != _STOP:
                 raise
+            check_after_stop(self)
         finally:
-            self._features = {}
+            self._features, self.weights_ = {}, None
             self.notify("on_train_end", X=train, y=train.y)
-        self._copy_from_first()
-
-    def _run_or_resume(self, rows: tuple[ImageDataset, ImageDataset | None], epochs: int) -> None:
-        """Run the epochs that a file does not hold already, or all if the file cannot be used."""
-        n_done = 0 if self._resumption is None else self._resumption.n_done
-        before = generator_states(self.device)
-        try:
-            self.fit_loop(rows, epochs=epochs - n_done)
-        except StateMismatchError:
-            restore(before, self.device)
-            self.fit_loop(rows, epochs=epochs)
-
-    def _copy_from_first(self) -> None:
-        """Copy the state of the first process, where a callback may have loaded a checkpoint."""
-        if self.processes_.n_processes == 1:
-            return
-        parts = {"module": self.module_.state_dict(), "optimizer": self.optimizer_.state_dict()}
-        first = self.processes_.broadcast({**parts, "history": self.history})
-        if not self.processes_.is_first:
-            self.module_.load_state_dict(first["module"])
-            self.optimizer_.load_state_dict(first["optimizer"])
-            self.history = first["history"]
+        _copy_from_first(self)
 
     def notify(self, method_name: str, **cb_kwargs: object) -> None:
         """Call the callbacks. A callback that raises ``KeyboardInterrupt`` ends all processes."""
@@ -276,6 +280,12 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
         self, X: tuple[ImageDataset, ImageDataset | None], y: object = None, **fit_params: object
     ) -> tuple[ImageDataset, ImageDataset | None]:
         """Return the pair that the classifier has split."""
+        if not isinstance(X, tuple) or len(X) != 2 or not isinstance(X[0], ImageDataset):
+            raise TypeError(
+                "X must be the pair of data sets that the classifier makes; got an object of the "
+                f"type {type(X).__name__}. Call fit of the classifier: this net cannot be trained "
+                "without it, so SkorchDoctor does not apply."
+            )
         return X
 
     def get_iterator(self, dataset: ImageDataset, training: bool = False) -> Iterable[epoch.Pair]:
@@ -301,6 +311,15 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
             # The batches have drawn their seed, which is the same in all processes.
             self.processes_.seed_apart()
         return iterator
+
+    def initialize_optimizer(self, *args: object, **kwargs: object) -> "TrainingNet":
+        """Make the optimizer, and name it in an error."""
+        try:
+            super().initialize_optimizer(*args, **kwargs)
+        except (ValueError, TypeError) as error:
+            error.add_note(f"optimizer={self.optimizer.__name__} was made for these weights.")
+            raise
+        return self
 
     def get_params_for_optimizer(
         self, prefix: str, named_parameters: Iterable[tuple[str, nn.Parameter]]
@@ -351,6 +370,10 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
         # Callbacks score it with the labels of the whole batch.
         logits = self.processes_.gather_rows(step["y_pred"], len(batch[1]))
         return {**step, "y_pred": logits}
+
+    def get_train_step_accumulator(self) -> FirstStepAccumulator:
+        """Return an object that keeps the first step of an optimizer on a batch."""
+        return FirstStepAccumulator() if self.watch_ is None else WatchedSteps(self.watch_)
 
     def validation_step(self, batch: epoch.Pair, **fit_params: object) -> dict[str, Tensor]:
         """Compute logits and loss of a block."""
@@ -457,6 +480,31 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
     def slice_weights_of_rows(self, dataset: ImageDataset) -> np.ndarray:
         """Compute the weights of the slices of each row, where the network has such weights."""
         return prediction.slice_weights_of_rows(self, dataset)
+
+
+def _run_or_resume(
+    net: TrainingNet, rows: tuple[ImageDataset, ImageDataset | None], epochs: int
+) -> None:
+    """Run the epochs that a file does not hold already, or all if the file cannot be used."""
+    n_done = 0 if net._resumption is None else net._resumption.n_done
+    before = generator_states(net.device)
+    try:
+        net.fit_loop(rows, epochs=epochs - n_done)
+    except StateMismatchError:
+        restore(before, net.device)
+        net.fit_loop(rows, epochs=epochs)
+
+
+def _copy_from_first(net: TrainingNet) -> None:
+    """Copy the state of the first process, where a callback may have loaded a checkpoint."""
+    if net.processes_.n_processes == 1:
+        return
+    parts = {"module": net.module_.state_dict(), "optimizer": net.optimizer_.state_dict()}
+    first = net.processes_.broadcast({**parts, "history": net.history})
+    if not net.processes_.is_first:
+        net.module_.load_state_dict(first["module"])
+        net.optimizer_.load_state_dict(first["optimizer"])
+        net.history = first["history"]
 
 
 def _can_be_saved(value: object) -> bool:

@@ -12,18 +12,20 @@ __all__ = [
     "OPTIMIZERS",
     "can_be_fused",
     "default_rate",
+    "drop_half_made_state",
     "is_like_adam",
     "takes_one_gradient",
     "takes_several_gradients",
 ]
 
-#: The optimizers of torch by their names in lower case.
+#: The optimizers of torch by their names in lower case. Networks have no sparse gradients.
 OPTIMIZERS = {
     name.lower(): optimizer
     for name, optimizer in vars(torch.optim).items()
     if isinstance(optimizer, type)
     and issubclass(optimizer, Optimizer)
     and optimizer is not Optimizer
+    and not issubclass(optimizer, torch.optim.SparseAdam)
 }
 #: Optimizers of which torch has a kernel that updates all parameters at once.
 _FUSED = (Adam, AdamW, SGD)
@@ -66,3 +68,14 @@ def default_rate(optimizer: type[Optimizer]) -> float | None:
 def can_be_fused(optimizer: type[Optimizer], device: str) -> bool:
     """Tell whether torch has a kernel for a device that updates all parameters at once."""
     return optimizer in _FUSED and device_type(device) in ("cpu", "cuda")
+
+
+def drop_half_made_state(optimizer: Optimizer) -> None:
+    """Drop the state of parameters that an interrupt has left without some of its entries.
+
+    An optimizer makes the whole state of a parameter where there is none, and adds nothing to it.
+    """
+    names = {parameter: set(state) for parameter, state in optimizer.state.items()}
+    for parameter, mine in names.items():
+        if any(mine < others for others in names.values()):
+            optimizer.state[parameter] = {}

@@ -15,10 +15,11 @@ from skorch.utils import to_tensor
 from torch import Tensor, nn
 
 from skimbal.augmentation import CenterCrop, alike
-from skimbal.exceptions import ParameterError
+from skimbal.exceptions import NonFinitePredictionError, ParameterError
 from skimbal.training.batches import closed_at_end
 from skimbal.training.dataset import Batch, BatchImages, ImageDataset
 from skimbal.training.devices import device_type
+from skimbal.training.divergence import broken_weights, trace_of
 from skimbal.training.forward import Net, augmented, fast_inference, infer_with
 from skimbal.training.random_state import seed_all
 
@@ -190,14 +191,14 @@ def predict_rows(
     with torch.inference_mode():
         infer = fast_inference(net) if pays else net.infer
     if not changes:
-        return in_blocks(net, dataset, lambda images: function(infer(images)))
+        return in_blocks(net, dataset, infer, function)
 
     def mean_of_passes(images: Tensor) -> Tensor:
         others = (infer(change(images)) for change in changes)
         log_proba = torch.stack([infer(images), *others]).log_softmax(-1)  # (n_passes, n_rows, K)
         return log_proba.logsumexp(0) - math.log(len(log_proba))
 
-    return in_blocks(net, dataset, lambda images: function(mean_of_passes(images)))
+    return in_blocks(net, dataset, mean_of_passes, function)
 
 
 def random_passes(net: PredictingNet, seeds: Iterable[int]) -> list[Change]:
@@ -281,22 +282,69 @@ def slice_weights_of_rows(net: PredictingNet, dataset: ImageDataset) -> np.ndarr
 
 
 def in_blocks(
-    net: PredictingNet, dataset: ImageDataset, compute: Callable[[Tensor], Tensor]
+    net: PredictingNet,
+    dataset: ImageDataset,
+    compute: Callable[[Tensor], Tensor],
+    function: Callable[[Tensor], Tensor] | None = None,
 ) -> np.ndarray:
-    """Compute something of the images of each block, and join the results in one array."""
-    result, start = None, 0
+    """Compute something of the images of each block, and join the results in one array.
+
+    Refuse rows of which it is not finite, even if a ``function`` of it would hide that.
+    """
+    result, traces, start = None, None, 0
     iterator = net.get_iterator(dataset, training=False)
     with torch.inference_mode(), closed_at_end(iterator) as pairs:
         for pair in pairs:
-            block = compute(Batch(unpack_data(pair)).images)
-            if result is None:
-                # It stays on the device, which would else have to wait after each block.
+            images = Batch(unpack_data(pair)).images
+            computed = compute(images)
+            block = computed if function is None else function(computed)
+            trace = trace_of(computed)
+            if block is not computed and block.is_floating_point():
+                trace = trace + trace_of(block)
+            if images.dtype.itemsize >= 4:  # narrower numbers stay within the range of any dtype
+                trace = trace + _trace_of_input(net, images)
+            if result is None or traces is None:
+                # They stay on the device, which would else have to wait after each block.
                 result = block.new_empty((len(dataset), *block.shape[1:]))
+                traces = trace.new_empty(len(dataset))
             result[start : start + len(block)] = block
+            traces[start : start + len(block)] = trace
             start += len(block)
-    if result is None or start != len(dataset):
+    if result is None or traces is None or start != len(dataset):
         raise ValueError(
             f"iterator_valid must give all {len(dataset)} rows to predict, in order; got {start} "
             "rows. Set drop_last=False and shuffle=False."
         )
+    is_bad = np.isnan(traces.numpy(force=True))
+    if is_bad.any():
+        raise _not_finite(net, dataset, np.flatnonzero(is_bad))
     return result.numpy(force=True)
+
+
+def _trace_of_input(net: PredictingNet, images: Tensor) -> Tensor:
+    """Return NaN for rows with a pixel that overflows, which an activation may hide."""
+    prepared = net.module_.prepare(to_tensor(images, device=net.device))
+    return trace_of(prepared if net.autocast is None else prepared.to(net.autocast))
+
+
+def _not_finite(
+    net: PredictingNet, dataset: ImageDataset, rows: np.ndarray
+) -> NonFinitePredictionError:
+    """Return the error about rows whose prediction is not finite, with its likely cause."""
+    others = f" and {len(rows) - 1} other rows" if len(rows) > 1 else ""
+    found = f"The network gives NaN or infinity for row {rows[0]}{others}."
+    weights = broken_weights(net.module_)
+    if weights:
+        cause = (
+            f"{weights}, as after a training that diverged. Fit again with a smaller lr, or with "
+            "clipped gradients."
+        )
+    else:
+        pixels = dataset.batch(rows[:1]).images.double()
+        dtype = net.module_.dtype if net.autocast is None else net.autocast
+        cause = (
+            f"The pixels of row {rows[0]} are from {pixels.min():g} to {pixels.max():g}, and "
+            f"numbers that the network computes of them in {dtype} are not finite. Look at this "
+            "image, scale X down, or fit with a wider dtype."
+        )
+    return NonFinitePredictionError(f"{found} {cause}", rows.tolist())

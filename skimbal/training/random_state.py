@@ -31,7 +31,7 @@ def draw_seed(random_state: RandomState) -> int:
         return int(np.random.default_rng().integers(2**31 - 1))
     try:
         generator = check_random_state(random_state)
-    except ValueError:
+    except Exception:  # scikit-learn shows the value, which may fail by itself
         raise ParameterError(
             "random_state",
             "None, an integer from 0 to 2**32 - 1 or a numpy.random.RandomState",

@@ -24,6 +24,7 @@ from tqdm.auto import tqdm
 
 from skimbal.atomic import ProcessIdentity, remove_leftovers, write_file
 from skimbal.exceptions import ParameterError
+from skimbal.fingerprints import digest
 from skimbal.generators import GeneratorStates, generator_states, restore
 from skimbal.training.callbacks import LOGGERS
 from skimbal.training.epoch import EpochNet
@@ -35,7 +36,7 @@ __all__ = ["Resumption", "decode", "seal", "write_state"]
 
 _MAGIC, _SUFFIX = b"skimbal resume 1 ", ".resume"
 #: Writing takes this share of the time of a fit, and so many seconds besides.
-_SHARE, _ALLOWANCE = 0.01, 0.25
+_SHARE, _ALLOWANCE = 0.01, 1.0
 #: Errors of torch for a file that another program has written.
 _FOREIGN = (
     *(OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, EOFError),
@@ -62,6 +63,8 @@ class _Head:
     n_done: int
     n_epochs: int
     first_epoch: int
+    #: Checksum of the weights with which the network began.
+    start: str | None
     writer: dict[str, Any]
 
     def is_of_running_fit(self, path: Path) -> bool:
@@ -118,6 +121,7 @@ class Resumption:
         self._writes = processes.is_first
         self._began = self._written = time.perf_counter()
         self._spent = self._last = 0.0
+        self._start: str | None = None
         #: The lines of the history that will not change any more.
         self._lines: list[str] = []
         self.path = Path(folder, f"{key}{'' if is_seed_fixed else f'-{seed:08x}'}{_SUFFIX}")
@@ -190,6 +194,8 @@ class Resumption:
         if len(net.history) > net.epochs_.start:
             return
         _check_iterator(net.iterators_["iterator_train"])
+        weights = net.module_.network.state_dict().values()
+        self._start = digest(*(tensor.float().numpy(force=True) for tensor in weights))
         if self._saved is None:
             return
         head, saved = self._saved.head, self._saved
@@ -208,6 +214,8 @@ class Resumption:
         """Return functions that change the net, or refuse the state in all processes."""
         mismatch, actions = None, []
         try:
+            if saved.head.start != self._start:
+                raise StateMismatchError("the network begins with other weights than it had")
             actions.append(unpack(saved.common, _common(net), net.device))
             actions.append(unpack(saved.own[self._processes.rank], own, net.device))
         except StateMismatchError as error:
@@ -246,7 +254,7 @@ class Resumption:
         if self._processes.is_first:
             writer = asdict(ProcessIdentity.current())
             n_epochs, first = len(net.epochs_), net.epochs_.start
-            head = _Head(self._key, self.seed, n_done, n_epochs, first, writer)
+            head = _Head(self._key, self.seed, n_done, n_epochs, first, self._start, writer)
             new = net.history[len(self._lines) :]
             self._lines += [json.dumps(row, default=_plain) for row in new]
             try:

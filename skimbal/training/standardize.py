@@ -67,6 +67,11 @@ class StandardizedModule(nn.Module):
                 "module must make a torch.nn.Module when called as f(in_channels, n_classes); got "
                 f"{self.network!r}. Return the network from the factory."
             )
+        if next(self.network.parameters(), None) is None:
+            raise ValueError(
+                "module must make a network with weights, which training changes; got "
+                f"{self.network!r}, which has none."
+            )
         self.dtype, self.crop_size = dtype, crop_size
         self.mean: Tensor | None
         self.std: Tensor | None

@@ -609,7 +609,7 @@ def test_fitted_net_predicts_encoded_labels():
     assert_array_equal(clf.classes_[clf.net_.predict(X[:, None])], clf.predict(X))
     assert_allclose(clf.net_.predict_proba(X[:, None]), clf.predict_proba(X), rtol=1e-6)
     for fit in (clf.net_.fit, clf.net_.partial_fit):
-        with pytest.raises(ValueError, match="unpack"):
+        with pytest.raises(TypeError, match="Call fit of the classifier"):
             fit(X[:, None], y)
 
 

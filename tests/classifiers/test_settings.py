@@ -511,12 +511,6 @@ def test_predicted_classes_are_those_of_all_batches(n_batches):
     assert clf.history_[-1, "predicted_class_count"] == n_found
 
 
-def test_weights_that_are_not_numbers_count_as_one_class():
-    X, y = images()
-    with pytest.warns(ConvergenceWarning):
-        small(lr=1e30, loss="ce").fit(X, y)
-
-
 # Passes of a prediction ----------------------------------------------------------------------
 
 

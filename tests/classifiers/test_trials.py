@@ -1,5 +1,6 @@
 """Trials before training: network, augmentation, loss."""
 
+import collections
 import pickle
 import re
 import warnings
@@ -7,10 +8,14 @@ import warnings
 import numpy as np
 import pytest
 from imblearn.over_sampling import RandomOverSampler
+from sklearn.exceptions import ConvergenceWarning
+from skorch.callbacks import InputShapeSetter
 from torch import nn
 
 from skimbal import CollapseWarning, LossMix
 from skimbal.augmentation import RandomFlip
+from skimbal.classifiers.trials import judge_training
+from skimbal.exceptions import ParameterError
 from skimbal.losses import FocalLoss, MixedLoss, SoftF1Loss, SoftMCCLoss
 from tests.classifiers.data import (
     CLASSIFIERS,
@@ -290,3 +295,104 @@ def test_correction_between_calls_of_partial_fit():
     clf.set_params(logit_adjustment=1.0)
     assert not told_of_corrections(lambda: clf.partial_fit(X, y))
     assert told_of_corrections(lambda: clf.predict(X))
+
+
+class Auxiliary(nn.Module):
+    """A network that returns more than logits, in training only."""
+
+    Outputs = collections.namedtuple("Outputs", ["logits", "aux_logits"])
+
+    def __init__(self, in_channels, n_classes):
+        super().__init__()
+        self.network = nn.Sequential(nn.Flatten(), nn.LazyLinear(n_classes))
+
+    def forward(self, X):
+        logits = self.network(X)
+        return self.Outputs(logits, logits) if self.training else logits
+
+
+def test_outputs_of_training_that_are_not_logits():
+    words = "module must return a tensor of logits in training, too; got .* Outputs.*aux_logits"
+    with pytest.raises(TypeError, match=words):
+        tiny(module=Auxiliary, net=None).fit(noise(), Y)
+
+
+def test_tools_of_skorch_that_do_not_apply(refused):
+    clf = tiny(callbacks=[InputShapeSetter()])
+    refused(lambda: clf.fit(noise(), Y), "callbacks must be ", "InputShapeSetter", "in_channels")
+
+
+def test_the_net_is_trained_by_the_classifier_alone():
+    clf = tiny().fit(noise(), Y)
+    with pytest.raises(TypeError, match=r"X must be the pair .* got .* ndarray.*SkorchDoctor"):
+        clf.net_.fit(noise()[:, None], Y)
+
+
+# Trainings that have learned nothing ---------------------------------------------------------
+
+
+def history_of(losses, first=None, **params):
+    """Make a fitted classifier whose training loss went like this."""
+    clf = small(max_epochs=len(losses), **params).fit(*images())
+    for epoch, loss in zip(clf.history_, losses, strict=True):
+        epoch["train_loss"] = loss
+        epoch["predicted_class_count"], epoch["constant_batch_count"] = 2, 0
+    clf.history_[0]["batches"][0]["train_loss"] = losses[0] if first is None else first
+    return clf.net_
+
+
+@pytest.mark.parametrize(
+    ("losses", "params", "message"),
+    [
+        ([1.0, 1.1, 1.2], {"loss": "ce"}, "rose in every epoch, from 1 to 1.2"),
+        ([-2.0, -1.5, -1.0], {"loss": "ce"}, "rose in every epoch"),
+        ([1.0, 1.04, 1.09], {"loss": "ce"}, None),
+        ([1.0, 1.5], {"loss": "ce"}, None),
+        ([1.0, 1.5, 1.4, 2.0], {"loss": "ce"}, None),
+        ([1e9, 1e8, 1e7], {"loss": "ce", "first": 0.7}, "far above the loss before"),
+        ([60.0], {"loss": "ce", "first": 0.7}, None),
+        # The warm-up takes two of four epochs.
+        ([0.5, 0.7, 0.9, 0.8], {"loss": "mcc"}, None),
+        ([0.5, 0.6, 0.7, 0.8, 0.9, 1.0], {"loss": "mcc"}, "rose in every epoch, from 0.8 to 1"),
+    ],
+)
+def test_a_loss_that_rises_is_told(losses, params, message):
+    net = history_of(losses, **params)
+    log = caught(lambda: judge_training(net, True), ConvergenceWarning)
+    assert len(log) == (message is not None)
+    assert message is None or message in str(log[0].message)
+    assert not caught(lambda: judge_training(net, False), ConvergenceWarning)
+
+
+def test_a_training_that_changes_no_weight_is_told():
+    X, y = images()
+    with pytest.warns(ConvergenceWarning, match="changed no weight"):
+        small(lr=1e-300).fit(X, y)
+    assert not caught(lambda: small().fit(X, y), ConvergenceWarning)
+
+
+@pytest.mark.parametrize(("of_one_class", "is_told"), [(0, True), (2, True), (3, False)])
+def test_one_predicted_class_in_each_batch_is_told(of_one_class, is_told):
+    net = history_of([1.0, 0.9], batch_size=32)
+    assert net.history[-1, "train_batch_count"] == 3
+    net.history[-1].update(constant_batch_count=3, one_class_batch_count=of_one_class)
+    log = caught(lambda: judge_training(net, True), ConvergenceWarning)
+    assert ["all rows of each batch" in str(item.message) for item in log] == [True] * is_told
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"loss": LossMix(ce=1e308)}, r"ce must be .* at most 1e\+18"),
+        ({"loss": LossMix(ce=1, mcc=1e300)}, r"mcc must be .* at most 1e\+18"),
+        ({"loss": LossMix(la=1, la_tau=1e300)}, "la_tau must be"),
+        ({"loss": LossMix(ldam=1, ldam_margin=1e300)}, "ldam_margin must be"),
+        ({"loss": LossMix(ce=1e-300)}, r"factor above 0, at least 1e-09.*ce=1e-300"),
+        ({"loss": "1e-30*ce"}, "factor above 0, at least 1e-09"),
+        ({"logit_adjustment": 1e300}, r"logit_adjustment must be .* at most 1e\+18"),
+    ],
+    ids=str,
+)
+def test_factors_out_of_range_are_refused(params, message):
+    with pytest.raises(ParameterError, match=message):
+        small(**params).fit(*images())

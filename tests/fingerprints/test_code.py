@@ -335,6 +335,42 @@ def test_most_harmless_edits_are_not_seen():
     assert sum(is_seen for *_, is_seen in HARMLESS) <= 0.2 * len(HARMLESS)
 
 
+def test_the_environment_under_another_name_counts(monkeypatch):
+    module = load("from os import environ as e\ndef reader(x):\n    return e['SKIMBAL_TEST_SCALE']")
+    digests = []
+    for name, value in (("SCALE", "1"), ("SCALE", "2"), ("OTHER", "3")):
+        monkeypatch.setenv(f"SKIMBAL_TEST_{name}", value)
+        digests.append(code_digest(module.reader, "reader"))
+    assert digests[0] != digests[1] == digests[2]
+
+
+def test_arguments_of_the_program_that_code_reads_count(monkeypatch):
+    module = load("import sys\ndef reader(x):\n    return sys.argv[1]")
+    digests = set()
+    for value in ("1", "2"):
+        monkeypatch.setattr(sys, "argv", ["program", value])
+        digests.add(code_digest(module.reader, "reader"))
+    assert len(digests) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "read"), [("__doc__", '"""{}"""'), ("__annotations__", ""), ("x", "")]
+)
+def test_docstrings_and_annotations_count_if_code_reads_them(name, read):
+    source = (
+        f"def f(x: 'A'):\n    {read.format('A') or 'pass'}\ndef reader(x):\n    return f.{name}\n"
+    )
+    digests = [code_digest(load(source.replace("A", a)).reader, "reader") for a in "AB"]
+    assert (digests[0] != digests[1]) == (name != "x")
+
+
+def test_chains_of_functions_may_be_long():
+    lines = [f"def f{i}(x):\n    return f{i + 1}(x)" for i in range(2000)]
+    source = "\n".join([*lines, "def f2000(x):\n    return x * 2", "reader = f0"])
+    digest = code_digest(load(source).reader, "reader")
+    assert digest != code_digest(load(source.replace("x * 2", "x * 3")).reader, "reader")
+
+
 def test_values_that_change_while_a_program_runs_count():
     module = load(PLAIN)
     digests = {code_digest(module.reader, "reader")}
@@ -402,6 +438,10 @@ UNDESCRIBED = {
     "eval": ("def reader(x):\n    return eval('x')", r"global 'eval' of the reader .*by text"),
     "exec": ("def reader(x):\n    exec('x')", r"global 'exec'"),
     "globals": ("def reader(x):\n    return globals()['a']", r"global 'globals'"),
+    "modules": (
+        "import sys\ndef reader(x):\n    return sys.modules['a'].f(x)",
+        r"global 'sys' of the reader .*by text",
+    ),
     "import": (
         "import importlib\ndef reader(x):\n    return importlib.import_module(x)",
         "imports a module by text",

@@ -12,7 +12,7 @@ from skorch.callbacks import EarlyStopping
 from torch import nn
 
 from skimbal import CNN2DClassifier, LossMix
-from skimbal.fingerprints import UndescribedError, describe, digest
+from skimbal.fingerprints import UndescribedError, describe, differences, digest, identity
 from skimbal.images import ImageArray
 
 
@@ -132,3 +132,79 @@ def test_digest_is_of_the_contents():
         np.array(["b", None], dtype=object)
     )
     assert digest(X, None) != digest(None, X)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (1, True),
+        (1, 1.0),
+        ((1, 2), [1, 2]),
+        ({1: 2}, {"1": 2}),
+        (torch.tensor([2**53]), torch.tensor([2**53 + 1])),
+        (np.ma.array([1, 2], mask=[0, 1]), np.ma.array([1, 2], mask=[1, 0])),
+        ({"a": {"x": 1, "y": 2}}, {"a": {"y": 2, "x": 1}}),
+        (np.random.RandomState(0), np.random.RandomState(1)),
+        (pd.DataFrame({"a": [1, 2]}), pd.DataFrame({"a": [1, 3]})),
+        ({}, None),
+    ],
+)
+def test_values_that_look_alike_have_other_identities(first, second):
+    assert identity(describe(first)) == identity(describe(first))
+    assert identity(describe(first)) != identity(describe(second))
+
+
+def test_networks_count_with_their_whole_state():
+    def changed(change):
+        torch.manual_seed(0)
+        net = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
+        change(net)
+        return identity(describe(net))
+
+    changes = [
+        lambda net: None,
+        lambda net: net.register_buffer("offset", torch.zeros(1), persistent=False),
+        lambda net: setattr(net, "scale", 2),
+        lambda net: net[0].weight.requires_grad_(False),
+        lambda net: net[0].register_forward_hook(make(1)),
+        lambda net: net[1].eval(),
+        lambda net: setattr(net[1], "momentum", 0.2),
+    ]
+    assert len({changed(change) for change in changes}) == len(changes)
+    # The number of a hook counts all hooks of the program.
+    assert changed(changes[4]) == changed(changes[4])
+
+
+def test_parameters_without_effect_and_their_order_do_not_count():
+    first = CNN2DClassifier(verbose=0, class_weight={0: 1, 1: 2}, net={"a": 1, "b": 2})
+    second = CNN2DClassifier(verbose=1, class_weight={1: 2, 0: 1}, net={"b": 2, "a": 1})
+    assert identity(describe(first)) == identity(describe(second))
+    assert differences(describe(first), describe(second)) == []
+
+
+def test_differences_name_the_deepest_parts():
+    def described(source):
+        space = {"__name__": "edited"}
+        exec(source, space)
+        return json.loads(json.dumps({"seed": 1, "net": describe(space["make"])}))
+
+    first = described(NETWORK)
+    assert differences(first, first) == []
+    assert differences(first, described(NETWORK.replace("SCALE = 1", "SCALE = 5"))) == [
+        "global 'SCALE' of attribute 'forward' of base 'Base' of global 'Net' of net "
+        "(1 there, 5 now)"
+    ]
+    assert differences(first, described(NETWORK.replace("x.flatten(1)", "x.flatten(1) * 5"))) == [
+        "code of global 'pool' of attribute 'forward' of base 'Base' of global 'Net' of net "
+        "(edited)"
+    ]
+    assert differences(first, {"seed": 2, "net": "auto"}) == [
+        "seed (1 there, 2 now)",
+        "net (edited.make there, auto now)",
+    ]
+    assert differences({"net": None}, {"net": {"a": 1}}) == ["net (None there, other values now)"]
+    assert differences({"net": {}}, {"net": {"a": 1}}) == ["net.a (not there)"]
+    assert differences({"net": {"a": 1}}, {"net": {}}) == ["net.a (there only)"]
+    assert differences({"X": "0123456789abcdef"}, {"X": "0123456789abcdee"}) == [
+        "X (other contents)"
+    ]

@@ -1,5 +1,7 @@
 """Packages have facts that change when they are installed anew."""
 
+import base64
+import hashlib
 import os
 import sys
 import threading
@@ -42,3 +44,25 @@ def test_sources_have_a_digest(tmp_path):
     assert source_digest(str(tmp_path)) == first
     (tmp_path / "a.py").write_text("2")
     assert source_digest(str(tmp_path)) != first
+
+
+def test_a_file_that_was_edited_after_its_installation_counts(tmp_path, monkeypatch):
+    site = tmp_path / "site-packages"
+    folder, info = site / "labcode", site / "labcode-1.0.dist-info"
+    folder.mkdir(parents=True)
+    info.mkdir()
+    file, record = folder / "__init__.py", info / "RECORD"
+    file.write_text("A = 1\n")
+    (info / "METADATA").write_text("Name: labcode\nVersion: 1.0\n")
+    checksum = base64.urlsafe_b64encode(hashlib.sha256(file.read_bytes()).digest()).decode()
+    line = f"labcode/__init__.py,sha256={checksum.rstrip('=')},6\n"
+    record.write_text(line + "labcode-1.0.dist-info/RECORD,,\n")
+    monkeypatch.syspath_prepend(str(site))
+    found = []
+    now = record.stat().st_mtime
+    for text, time in (("A = 1\n", now), ("A = 1\n", now + 60), ("A = 2\n", now + 60)):
+        file.write_text(text)
+        os.utime(file, (time, time))
+        package_version.cache_clear()
+        found.append(package_version("labcode"))
+    assert found[0] == found[1] != found[2]

@@ -7,6 +7,7 @@ from sklearn.model_selection import (
 )
 from torch import nn
 
+from skimbal.exceptions import DivergenceError, NonFinitePredictionError
 from tests.study.data import PAIR, compare, made_up, quick
 
 
@@ -71,8 +72,10 @@ class Diverged(nn.Module):
 
 
 def test_diverged_networks_are_named(small):
-    with pytest.raises(ValueError, match=r"finite probabilities.*diverged"):
+    with pytest.raises(NonFinitePredictionError, match=r"NaN or infinity for row 0"):
         compare(*small, losses=["ce"], estimator=quick(module=Diverged))
+    with pytest.raises(DivergenceError, match=r"epoch 1 with loss 'ce' and lr=1e\+30"):
+        compare(*small, losses=["ce"], estimator=quick(lr=1e30), n_jobs=2)
 
 
 def test_unknown_score_lists_known_ones():

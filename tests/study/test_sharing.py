@@ -12,11 +12,15 @@ from itertools import product
 
 import pytest
 
+from benchmarks import kill_study
+from skimbal import CNN2DClassifier
+from skimbal.exceptions import ParameterError
 from skimbal.study import sharing
 from skimbal.study.fit_cache import FitCache
-from skimbal.study.sharing import share
+from skimbal.study.sealed import seal
+from skimbal.study.sharing import check_alone, share
 from tests.faults import Drive, Killed, broken, full, killed
-from tests.study.data import fit_of
+from tests.study.data import compare, fit_of
 
 FINGERPRINT = {"seed": 0, "data": {"X": "1", "y": "2"}}
 KEYS = ["a", "b", "c"]
@@ -168,9 +172,7 @@ def test_threads_that_start_together_share(tmp_path, threads):
         assert results == [ALL] * 4
         assert sorted(made) == KEYS
         assert lines
-        assert all(
-            re.fullmatch(r"Waiting for [123] fits? of other processes: .*", line) for line in lines
-        )
+        assert all(re.fullmatch(r"Waiting for the fits of process .*", line) for line in lines)
 
 
 def test_a_fit_that_fails_is_tried_by_the_others(tmp_path, threads):
@@ -221,3 +223,108 @@ def test_claims_of_workers_are_given_back_as_well(tmp_path):
         assert is_ours
         cache.give_back()
         assert len(list(tmp_path.glob("claim-*"))) == 1
+
+
+def test_several_processes_that_train_one_network_have_no_cache(tmp_path, monkeypatch):
+    cache = FitCache(tmp_path)
+    check_alone(CNN2DClassifier(distributed=True), cache)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    check_alone(CNN2DClassifier(), cache)
+    with pytest.raises(
+        ParameterError, match="cache_dir must be None with distributed=True in 2 pr"
+    ):
+        check_alone(CNN2DClassifier(distributed=True), cache)
+
+
+def test_the_line_about_others_is_for_those_who_want_lines(small, tmp_path, capsys):
+    """Another machine is at the first fit, and finishes it."""
+    expected = compare(*small, cache_dir=tmp_path / "expected")
+    compare(*small, cache_dir=tmp_path / "runs")
+    first, other = sorted((tmp_path / "runs").glob("fit-*"))
+    claim = first.with_name(first.name.replace("fit", "claim"))
+    foreign = {"host": "elsewhere", "machine": "0" * 16, "pid": 7, "started": 1}
+
+    def finish(kept):
+        while not other.exists():
+            time.sleep(0.01)
+        time.sleep(0.3)
+        first.write_bytes(kept)
+        claim.unlink()
+
+    for verbose in (0, 1):
+        kept = first.read_bytes()
+        first.unlink()
+        other.unlink()
+        claim.write_bytes(seal({**foreign, "run": "", "token": ""}))
+        elsewhere = threading.Thread(target=finish, args=(kept,))
+        elsewhere.start()
+        study = compare(*small, cache_dir=tmp_path / "runs", verbose=verbose)
+        elsewhere.join()
+        assert str(study) == str(expected)
+        err = capsys.readouterr().err
+        line = "Waiting for the fits of process 7 on elsewhere."
+        assert err.count(line) == verbose
+
+
+def test_a_damaged_file_that_another_process_replaces_is_waited_for(tmp_path):
+    run(tmp_path, [], KEYS[:1])
+    (file,) = tmp_path.glob("fit-*")
+    whole, claim = file.read_bytes(), tmp_path / file.name.replace("fit", "claim")
+    file.write_bytes(whole[:-1])
+    foreign = {"host": "elsewhere", "machine": "0" * 16, "pid": 7, "started": 1}
+    claim.write_bytes(seal({**foreign, "run": "", "token": ""}))
+
+    def replace():
+        time.sleep(1)
+        file.write_bytes(whole)
+        claim.unlink()
+
+    lines, other = [], threading.Thread(target=replace)
+    other.start()
+    with Drive(tmp_path).installed() as drive, pytest.warns(UserWarning, match="file is damaged"):
+        assert run(tmp_path, [], KEYS[:1], say=lines.append) == {KEYS[0]: ALL[KEYS[0]]}
+    other.join()
+    assert len(lines) == 1
+    assert len(drive.seen) < 300  # it looks now and then
+
+
+@pytest.mark.slow
+def test_workers_share_as_well(tmp_path):
+    """Workers of one call, and of a second call that starts meanwhile."""
+    log = tmp_path / "log"
+    tasks = {f"{i}": partial(kill_study.fake_fit, log, f"{i}") for i in range(30)}
+    results = []
+
+    def one():
+        cache = FitCache(tmp_path / "runs")
+        cache.open({"seed": 0}, tasks)
+        outcomes = list(sharing.share(tasks, cache, n_jobs=2, say=len))
+        results.append(sorted(o.key for o in outcomes if o.fit is not None))
+
+    second = threading.Thread(target=one)
+    second.start()
+    one()
+    second.join()
+    assert results == [sorted(tasks)] * 2
+    assert sorted(log.read_text().split()) == sorted(tasks)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n_processes", [2, 4])
+def test_processes_that_start_together_share(tmp_path, n_processes):
+    counts = kill_study.start_many(10, n_processes, tmp_path)
+    counts.pop("seconds")
+    assert counts.pop("starts") == 10
+    assert set(counts.values()) == {0}
+
+
+@pytest.mark.slow
+def test_a_study_that_is_killed_loses_nothing(tmp_path):
+    """``python -m benchmarks.kill_study`` kills 100 studies."""
+    trials = kill_study.kill_many(5, tmp_path)["trials"]
+    assert sum(trial["killed"] for trial in trials) >= 4
+    for trial in trials:
+        assert trial["finished after"] == kill_study.N_FITS
+        counts = ("lost", "done twice", "different tables", "failed", "left over")
+        assert [trial[name] for name in counts] == [0] * 5, trial
+        assert trial["warnings"] == [], trial

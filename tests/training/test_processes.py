@@ -38,10 +38,12 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader
 
 from skimbal import CollapseWarning, LossMix
+from skimbal.callbacks import Resume
 from skimbal.losses import TERMS, Term, get_loss
 from skimbal.training import Together, join
 from skimbal.training.processes import SumOverProcesses
 from tests.plain import plain
+from tests.resuming import Killed, counted_epochs, killed_after
 
 #: Longest time for what takes some 20 seconds on two cores, in seconds.
 TIMEOUT = 120
@@ -173,6 +175,13 @@ ALIKE = {
 #: Cases in which a third process may do something else.
 OF_PARTS = [name for name in OF_SETS if name != "resnet"]
 OF_PARTS += ["one pass, weights", "loss of a user", "batch normalisation"]
+#: Cases that go on from the file of the first process.
+RESUMED = {
+    "moving, warm-up": CASES["moving, warm-up"],
+    "validation": {**ALIKE["batch normalisation"], "micro_batch_size": 4},
+    "dropout": {"module": partial(Net, dropout=0.5)},
+    "float16, augmented": {"dtype": "float16", "augment": "flip"},
+}
 #: Number of processes, number of epochs and cases of each run.
 RUNS = {
     "pair": (2, 2, [*CASES, *ALIKE]),
@@ -232,7 +241,8 @@ def weights_of(clf):
 def results_of(clf):
     """Return what is to be the same, as arrays."""
     # Only the last epoch has the number of predicted classes.
-    names = sorted({*clf.history_[0], "predicted_class_count"} - {"batches", "dur"})
+    of_last = {"predicted_class_count", "constant_batch_count"}
+    names = sorted({*clf.history_[0], *of_last} - {"batches", "dur"})
     history = [[epoch.get(name, -1) for name in names] for epoch in clf.history_]
     batches = [
         (batch[name], batch["train_batch_size"])
@@ -342,6 +352,18 @@ def work(folder, rank, world, n_epochs, names):
         interrupted = fit({"max_epochs": 3}, Interrupts(event))
         sums[f"epochs of {event}"] = interrupted.n_epochs_
         sums[f"steps of {event}"] = interrupted.n_steps_
+
+    for name in RESUMED:
+        options = {**RESUMED[name], "max_epochs": 3}
+        resume = Resume(folder / "runs", seconds=0)
+        sums[f"{name}/whole"] = weights_of(fit(options))
+        with killed_after(2), pytest.raises(Killed):
+            fit(options, resume)
+        sums[f"{name}/files"] = len(list((folder / "runs").iterdir())) if rank == 0 else 1
+        with counted_epochs() as epochs:
+            sums[f"{name}/resumed"] = weights_of(fit(options, resume))
+        sums[f"{name}/epochs"] = len(epochs)
+    sums["files left"] = len(list((folder / "runs").iterdir())) if rank == 0 else 0
 
     clf = plain(module=Net, sampler="balanced", distributed=True)
     with pytest.raises(ValueError, match="same in all processes") as caught:
@@ -546,8 +568,10 @@ def test_a_batch_costs_two_messages(processes):
             ("ce+focal", [gradients]),
         ]:
             sent = arrays[f"sent for {name}"]
-            # Beside them a number before and after the epoch, and the classes that it predicted.
-            assert sent.tolist() == [1, *of_batch * n_batches, n_classes, 1], name
+            # Beside them a number before the epoch and two after it, and its predictions: which
+            # classes they are, and three numbers for each batch.
+            predictions = n_classes + 3 * n_batches
+            assert sent.tolist() == [1, *of_batch * n_batches, predictions, 1, 1], name
 
 
 def test_first_process_writes_for_all(processes):
@@ -565,6 +589,15 @@ def test_a_checkpoint_of_the_first_process_is_loaded_in_all(processes):
         for key in ("n_epochs", "loaded", "n_epochs_again", "again"):
             assert np.array_equal(arrays[key], first[key]), key
     assert not np.array_equal(first["again"], first["loaded"])
+
+
+@pytest.mark.parametrize("name", RESUMED)
+def test_a_fit_goes_on_in_all(processes, name):
+    for arrays in processes.arrays:
+        assert arrays[f"{name}/files"] == 1
+        assert arrays[f"{name}/epochs"] == 1
+        assert (arrays[f"{name}/resumed"] == arrays[f"{name}/whole"]).all()
+        assert arrays["files left"] == 0
 
 
 @pytest.mark.parametrize("event", ["on_epoch_end", "on_batch_end", "on_grad_computed"])

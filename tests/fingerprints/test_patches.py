@@ -1,0 +1,60 @@
+"""Functions that a program puts into installed packages are found."""
+
+import functools
+
+import numpy as np
+import sklearn.utils
+import torch
+from torch import nn
+from torch.nn import functional
+
+from skimbal.fingerprints import code_digest, describe, patches
+from skimbal.fingerprints.patches import edited_attributes
+
+
+class Relu:
+    def __call__(self, x, inplace=False):
+        return x
+
+
+class Layer(nn.Linear):
+    pass
+
+
+def double(self, x):
+    return 2 * functional.linear(x, self.weight, self.bias)
+
+
+def test_a_program_without_patches_has_none():
+    assert dict(patches()) == {}
+
+
+def test_functions_methods_objects_and_classes_are_found(monkeypatch):
+    monkeypatch.setattr(nn.Linear, "forward", double)
+    monkeypatch.setattr(nn.Conv2d, "extra_repr", property(double))
+    monkeypatch.setattr(functional, "relu", Relu())
+    monkeypatch.setattr(functional, "gelu", functools.partial(double, 1))
+    monkeypatch.setattr(nn, "Linear", Layer)
+    monkeypatch.setattr(np, "load", lambda path: 1)
+    monkeypatch.setattr(sklearn.utils, "shuffle", np.sin)  # of an installed package
+    assert set(dict(patches())) == {
+        "torch.nn.modules.linear.Linear.forward",
+        "torch.nn.modules.conv.Conv2d.extra_repr",
+        "torch.nn.functional.relu",
+        "torch.nn.functional.gelu",
+        "torch.nn.Linear",
+        "numpy.load",
+    }
+
+
+def test_a_class_of_a_package_counts_with_its_patches(monkeypatch):
+    def net(x):
+        return nn.Linear(1, 1)(x)
+
+    before = code_digest(net, "net"), describe(nn.Linear), describe(torch.optim.SGD)
+    assert edited_attributes(nn.Linear) == []
+    monkeypatch.setattr(nn.Linear, "forward", double)
+    assert [name for name, _ in edited_attributes(nn.Linear)] == ["forward"]
+    assert code_digest(net, "net") != before[0]
+    assert describe(nn.Linear) != before[1]
+    assert describe(torch.optim.SGD) == before[2]
