@@ -25,6 +25,7 @@ from skimbal.classifiers.parameters import CNNClassifier
 from skimbal.exceptions import ParameterError
 from skimbal.images import ImageArray, ImageFiles, guess_axes
 from skimbal.images.form import FileForm
+from skimbal.images.intensity import scale_of_dtype
 from skimbal.losses import inverse_frequency
 from skimbal.training import ImageDataset
 from skimbal.typing import ArrayLike, ClassWeight, ImagesLike, PathLike, is_integer
@@ -169,7 +170,7 @@ def check_images(
         )
     scale = images.scale if isinstance(images, ImageFiles) else None
     if not reset:
-        _warn_of_another_scale(estimator, scale)
+        _warn_of_another_scale(estimator, images)
     if reset:
         estimator.input_shape_ = shape
         estimator.file_form_ = FileForm.of(images) if isinstance(images, ImageFiles) else None
@@ -320,14 +321,18 @@ def _moved_to_front(n_axes: int) -> str:
     return f"X.transpose(0, {n_axes - 1}, {back})"
 
 
-def _warn_of_another_scale(estimator: InputClassifier, scale: str | None) -> None:
-    """Warn of files whose numbers mean something else than those of the fit."""
+def _warn_of_another_scale(estimator: InputClassifier, images: np.ndarray | ImageArray) -> None:
+    """Warn of files or bytes whose numbers mean something else than those of the files of fit."""
     fitted = getattr(estimator, "_scale", None)
+    if isinstance(images, ImageFiles):
+        scale, remedy = images.scale, ", or intensity='stored' if the scales agree"
+    else:
+        scale, remedy = scale_of_dtype(images.dtype), ", or scale the array as they were"
     if None not in (scale, fitted) and scale != fitted:
         warnings.warn(
             f"X holds {scale}, and {type(estimator).__name__} was fitted to {fitted}. The same "
             "image looks different to the network. Give ImageFiles the intensity= and transform= "
-            "that the training images had, or intensity='stored' if the scales agree.",
+            f"that the training images had{remedy}.",
             UserWarning,
             stacklevel=4,
         )

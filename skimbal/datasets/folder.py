@@ -1,8 +1,10 @@
 """Folders of image files with their labels."""
 
+import itertools
 import os
+import re
 import warnings
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Unpack
 
@@ -25,9 +27,16 @@ from skimbal.exceptions import ParameterError
 from skimbal.images import ImageFiles, ImageOptions, find_images
 from skimbal.images.formats import advice_on
 from skimbal.typing import PathLike
-from skimbal.wording import plural
+from skimbal.wording import agree, plural
 
 __all__ = ["list_rows", "load_image_folder"]
+
+#: The name of a mask beside its image, such as "benign (1)_mask_1" and "scan-seg".
+_MASK = re.compile(
+    r"(.+)[ _.-](?:masks?|seg|segmentation|annotation|label|labels|gt|groundtruth|roi)"
+    r"(?:[ _.-]?\d+)?",
+    re.IGNORECASE | re.DOTALL,
+)
 
 
 def load_image_folder(
@@ -250,6 +259,7 @@ def _bunch_of_rows(
     notes += check_classes_of_parts({name: y[part] for name, part in parts.items()}, str(root))
     if groups is not None:
         notes += missing.notes(groups.tolist(), "groups")
+        notes += _notes_on_shared_groups({name: groups[part] for name, part in parts.items()})
     data.card = DataCard.from_labels(
         {name or "all": y[part] for name, part in parts.items()},
         image_shape=X.shape[1:],
@@ -259,6 +269,20 @@ def _bunch_of_rows(
         else {name or "all": groups[part] for name, part in parts.items()},
     )
     return data, notes
+
+
+def _notes_on_shared_groups(groups: Mapping[str, np.ndarray]) -> list[str]:
+    """Return a note on each two parts of a split that share groups."""
+    notes = []
+    for one, other in itertools.combinations(groups, 2):
+        shared = sorted(set(groups[one].tolist()) & set(groups[other].tolist()))
+        if shared:
+            notes.append(
+                f"{plural(len(shared), 'group')}, such as {shared[0]!r}, "
+                f"{agree(len(shared), 'is', 'are')} in {one} and in {other}. Scores on {other} "
+                "will be too high."
+            )
+    return notes
 
 
 def _list_folders(
@@ -284,6 +308,13 @@ def _list_folders(
             unusable[path] = reason
         else:
             rows.append(FolderRow(path, read[0], None, read[1], path))
+    masks = _masks(images)
+    for name, picture in masks.items():
+        unusable[str(root / name)] = (
+            f"a file that is called the mask of {picture} beside it. If it is an image, list it in "
+            "a table, labels="
+        )
+    rows = [row for row in rows if row.path not in unusable]
     for name in others:
         if os.path.islink(root / name) and not os.path.exists(root / name):
             unusable[str(root / name)] = "a link that leads nowhere"
@@ -296,6 +327,23 @@ def _list_folders(
     repeated = find_repeated(rows)
     rows = [row for row in rows if row.place not in repeated]
     return Listing(rows, {**unusable, **repeated}, list(layout.notes))
+
+
+def _masks(names: Iterable[str]) -> dict[str, str]:
+    """Return the names of files that are called the mask of another file in their folder."""
+    known = {_stem(name): name for name in names}
+    masks = {}
+    for stem, name in known.items():
+        found = _MASK.fullmatch(stem)
+        if found and found[1] in known:
+            masks[name] = Path(known[found[1]]).name
+    return masks
+
+
+def _stem(name: str) -> str:
+    """Return a path without its extension, also of two parts."""
+    path = os.path.splitext(name)[0]
+    return path[:-4] if path.endswith(".nii") else path
 
 
 def _empty_folders(root: Path, layout: Layout, names: set[str]) -> Reasons:

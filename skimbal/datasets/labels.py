@@ -20,12 +20,17 @@ MISSING = frozenset(
 _DOUBTFUL = frozenset(
     ("unknown", "unk", "unkn", "unspecified", "undetermined", "unassigned", "unlabeled")
     + ("unlabelled", "not available", "not applicable", "not known", "not stated", "not specified")
+    + ("not recorded", "not assessed", "not measured", "not determined", "not reported")
+    + ("missing data", "missing value", "nul", "void", "pending", "k.a.", "fehlend")
+    + ("不明", "未知", "欠損", "缺失", "неизвестно", "inf", "-inf")
     + ("not done", "no label", "no data", "no value", "n.d.", "n.k.", "n.n.", "nd", "n/d", "n/k")
     + ("blank", "empty", "tbd", "to do", "todo", "(none)", "(null)", "(blank)", "[null]")
     + ("unbekannt", "fehlt", "leer", "inconnu", "desconocido")
 )
+_LETTERS_OF_MISSING = {"na", "nan", "nanind", "null"}
 #: Codes that tables of numbers write for a missing value.
-_NINES = re.compile(r"-?(?:1|9+)")
+_CODES = re.compile(r"-?(?:1|7+|8+|9+)")
+_LEAST_CODE = 77
 #: A code above all others by this factor is not the next of them.
 _FAR = 10
 #: Letters of other alphabets that look like Latin letters, in lower case.
@@ -89,21 +94,43 @@ def _is_doubtful(name: str) -> bool:
     if plain == "none":  # a folder of images without a finding
         return False
     has_letters = any(c.isalnum() for c in plain)
-    return not has_letters or plain in MISSING or plain.replace("_", " ") in _DOUBTFUL
+    letters = re.sub(r"[\s./\\()_-]", "", plain)
+    words = plain.replace("_", " ")
+    # "N.A" and "na." are "n/a" as well, and "missing/NA" says it twice.
+    parts = re.findall(r"[^\s/_-]+", plain)
+    return (
+        not has_letters
+        or letters in _LETTERS_OF_MISSING
+        or plain in MISSING
+        or words in _DOUBTFUL
+        or all(part in MISSING or part in _DOUBTFUL for part in parts)
+    )
 
 
 def _doubtful_codes(names: Iterable[str]) -> list[str]:
-    """Return codes such as -1, -9 or 999 beside other numbers that are not their neighbours."""
-    numbers = {name: number for name in names if (number := _number(name)) is not None}
+    """Return codes such as -1, -9 or 999 beside numbers that are not their neighbours, or words."""
+    known = list(names)
+    numbers = {name: number for name in known if (number := _number(name)) is not None}
     found = []
     for name, number in numbers.items():
         others = {n for n in numbers.values() if n != number}
-        is_code = number.adjusted() < _FAR and _NINES.fullmatch(f"{number:f}")
+        is_small = number.adjusted() < _FAR
+        is_code = is_small and _CODES.fullmatch(f"{number.normalize():f}")
+        if number == 0 or is_code:
+            is_alone = not others and (number < 1 or number >= _LEAST_CODE)
+            if is_alone and _are_words(name, known):
+                found.append(name)
         if not is_code or len(others) < 2 or min(others) < 0:
             continue
-        if number < 0 or (number >= 99 and number / _FAR > max(others)):
+        if number < 0 or (number >= _LEAST_CODE and number / _FAR > max(others)):
             found.append(name)
     return found
+
+
+def _are_words(name: str, names: Collection[str]) -> bool:
+    """Tell whether all other names, at least two, begin with a letter."""
+    others = [other for other in names if other != name]
+    return len(others) > 1 and all(other[:1].isalpha() for other in others)
 
 
 def sorted_names(names: Iterable[str]) -> list[str]:

@@ -1,7 +1,7 @@
 """The levels of a folder tree: folders of classes, and of a split above or below them."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path, PurePath
 from typing import NamedTuple
 
@@ -15,6 +15,7 @@ __all__ = ["Layout", "list_folders", "read_layout", "refuse_deeper_splits"]
 #: Names of folders that tell kinds of files apart, in small letters.
 _KINDS_OF_FILES = {"images", "image", "imgs", "img", "data", "masks", "mask", "labels", "label"}
 _KINDS_OF_FILES |= {"annotations", "annotation", "segmentations", "segmentation", "groundtruth"}
+_KINDS_OF_FILES |= {"gt", "gts", "seg", "segs", "roi", "rois", "json", "xml", "txt"}
 _ALL_ARE_CLASSES = "If all of these folders are classes, pass splits={}."
 
 
@@ -144,13 +145,24 @@ def _refuse_unclear(where: Path, names: Iterable[str], parts: Mapping[str, str])
 
 def _refuse_kinds_of_files(root: Path, below: Mapping[str, list[str]]) -> None:
     """Refuse folders such as images and masks, which are not classes."""
-    kinds = {"".join(c for c in name.casefold() if c.isalpha()) for name in below}
-    if len(below) > 1 and kinds <= _KINDS_OF_FILES:
+    for name, inner in below.items():
+        if _are_kinds_of_files(inner):
+            raise ValueError(
+                f"{root / name} must hold images of a class; got {listed(inner)}, which look like "
+                "kinds of files. Move the others elsewhere, or list the images in a table, "
+                f"labels=. {_ALL_ARE_CLASSES}"
+            )
+    if _are_kinds_of_files(below):
         raise ValueError(
             f"{root} must hold folders of classes; got {listed(below)}, which look like kinds of "
             "files. Pass the folder of the images, and the classes in a table, labels=. "
             f"{_ALL_ARE_CLASSES}"
         )
+
+
+def _are_kinds_of_files(names: Collection[str]) -> bool:
+    kinds = {"".join(c for c in name.casefold() if c.isalpha()) for name in names}
+    return len(names) > 1 and kinds <= _KINDS_OF_FILES
 
 
 def _notes_on_equal_folders(below: Mapping[str, list[str]]) -> tuple[str, ...]:

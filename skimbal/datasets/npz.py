@@ -21,7 +21,7 @@ from skimbal.datasets.arrays import (
 )
 from skimbal.datasets.bunch import make_bunch
 from skimbal.datasets.labels import Missing
-from skimbal.datasets.splits import SPLITS, check_classes_of_parts
+from skimbal.datasets.splits import SPLITS, check_classes_of_parts, part_of_value
 from skimbal.exceptions import ParameterError
 from skimbal.images import ReadRequest
 from skimbal.images.npy import entry_names, read_entry, stated_size
@@ -270,6 +270,30 @@ class _FormError(ValueError):
     """The names of the arrays of a file are not those of a data set."""
 
 
+def _unknown_parts(names: list[str]) -> list[str]:
+    """Return the arrays that are images with labels, or called so, of a part of another name."""
+    strange = []
+    for form in _OF_SPLITS:
+        words = {
+            word
+            for name in names
+            for pattern in form[:2]
+            if (word := _word_at(pattern, name)) and word not in SPLITS
+        }
+        for word in sorted(words):
+            pair = [name for name in form.of(word)[:2] if name in names]
+            if len(pair) == 2 or part_of_value(word):
+                strange += [name for name in pair if name not in strange]
+    return strange
+
+
+def _word_at(pattern: str, name: str) -> str | None:
+    """Return what stands in a name in place of the part, or None."""
+    before, after = pattern.split("{split}")
+    fits = name.startswith(before) and name.endswith(after)
+    return name[len(before) : len(name) - len(after)] if fits else None
+
+
 def _find_parts(path: Path, names: list[str], groups: str) -> dict[str, _Form]:
     """Return the names of the arrays of each part, or refuse a file that is not clear."""
     found: list[dict[str, _Form]] = []
@@ -283,6 +307,12 @@ def _find_parts(path: Path, names: list[str], groups: str) -> dict[str, _Form]:
         if "train" not in parts:
             lacking += form.of("train")[:2]
         found.append(parts)
+    strange = _unknown_parts(names)
+    if strange and (found or lacking):
+        raise _FormError(
+            f"{path} must hold the parts {', '.join(SPLITS)}; got {', '.join(strange)} too. Rename "
+            "these arrays, or write a file without them."
+        )
     found += [{"": f.of("", groups)} for f in _PLAIN if {f.images, f.labels} <= set(names)]
     if len(found) == 1 and not lacking:
         return found[0]

@@ -2,6 +2,7 @@
 
 import difflib
 import re
+import unicodedata
 from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple, TypeAlias
 
@@ -28,9 +29,19 @@ SPLITS = ("train", "val", "test")
 SplitNames: TypeAlias = Mapping[str, str | None]
 
 _SPELLINGS = {
-    "train": ("train", "training"),
-    "val": ("val", "valid", "validate", "validation"),
-    "test": ("test", "testing"),
+    "train": (
+        *("train", "training", "trainings", "entrenamiento", "treino", "treinamento"),
+        *("apprentissage", "entrainement", "addestramento", "обучение", "训练", "訓練", "学習"),
+        *("학습", "훈련"),
+    ),
+    "val": (
+        *("val", "valid", "validate", "validation", "validierung", "validierungs", "validacion"),
+        *("validacao", "validazione", "валидация", "验证", "驗證", "検証", "검증"),
+    ),
+    "test": (
+        *("test", "testing", "prueba", "pruebas", "teste", "testes", "тест", "测试", "測試"),
+        *("テスト", "테스트"),
+    ),
 }
 #: Names that mean a part among other parts, and may mean anything else without them.
 _SHORT = {
@@ -42,8 +53,15 @@ _SHORT = {
 _DOUBTFUL = ("eval", "evaluation", "evaluate", "development", "tune", "tuning", "unseen")
 #: Words around the name of a part, as in "train_set", "images_train", "imagesTr" and "train2017".
 _BEFORE = r"(?:images?|imgs?|data|pictures?|scans?|split)?"
-_AFTER = r"(?:images?|imgs?|data|set|dataset|pictures?|scans?|split|part|folder)*\d*"
+_AFTER = r"(?:images?|imgs?|data|daten|set|dataset|pictures?|scans?|split|part|folder|集)*\d*"
 _FOLD = re.compile(r"(?:fold|cv|kfold|split)\d+")
+
+
+#: Words by their letters in the order of the alphabet.
+_OF_LETTERS = {
+    "".join(sorted(word)): word
+    for word in ("train", "training", "valid", "validation", "test", "testing")
+}
 
 
 def split_key(name: str, split: str) -> str:
@@ -63,8 +81,9 @@ class ReadNames(NamedTuple):
 
 
 def _letters(name: str) -> str:
-    """Reduce a name to its letters and digits, in one case."""
-    return "".join(c for c in name.casefold() if c.isalnum())
+    """Reduce a name to its letters and digits, in one case and without accents."""
+    plain = unicodedata.normalize("NFKD", name.casefold())
+    return unicodedata.normalize("NFKC", "".join(c for c in plain if c.isalnum()))
 
 
 def _part(name: str, spellings: Mapping[str, Iterable[str]]) -> str | None:
@@ -78,6 +97,8 @@ def _part(name: str, spellings: Mapping[str, Iterable[str]]) -> str | None:
 def _words(name: str) -> set[str]:
     """Return the parts that single words of a name spell, as in "stage1_train"."""
     words = re.findall(r"[A-Z]?[a-z]+|[A-Z]+", name)
+    # "trian" beside "tset" are slips of the same fingers.
+    words += [_OF_LETTERS.get("".join(sorted(word.casefold())), "") for word in words]
     return {part for part in (_part(word, _SPELLINGS) for word in words) if part}
 
 

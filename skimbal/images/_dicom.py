@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from skimbal.images._dicom_file import DicomFile, has_dicom_mark, integer, open_dicom, tag
+from skimbal.images._dicom_file import DicomFile, has_dicom_mark, integer, open_dicom, tag, text
 from skimbal.images._dicom_pixels import PixelModule, check_length, decode, pixel_module
 from skimbal.images._dicom_series import (
     Stack,
@@ -46,7 +46,8 @@ def read_dicom(path: str, request: ReadRequest) -> DecodedImage:
         if stack is not None:
             pixels = stack.arranged(pixels)
     n_spatial = 2 if stack is None else 3
-    return DecodedImage(pixels, n_spatial, spacing, scale.full_range, scale.unit)
+    doubt = _doubt(file, scale)
+    return DecodedImage(pixels, n_spatial, spacing, scale.full_range, scale.unit, doubt)
 
 
 def read_series(paths: list[str], request: ReadRequest) -> DecodedImage:
@@ -85,7 +86,19 @@ def read_series(paths: list[str], request: ReadRequest) -> DecodedImage:
                 padding[..., place, :, :] = is_padding
         pixels = np.flip(_without_padding(pixels, padding), stack.flips)
     spacing = _volume_spacing(stack, pixel_spacing(slices[0]))
-    return DecodedImage(pixels, 3, spacing, full_range, unit)
+    return DecodedImage(pixels, 3, spacing, full_range, unit, _doubt(files[0], parts[0][2]))
+
+
+def _doubt(file: DicomFile, scale: ValueScale) -> str | None:
+    """Say that the numbers of a CT may not be the Hounsfield units that all expect."""
+    dataset = file.dataset
+    is_grey = integer(dataset, "SamplesPerPixel") == 1 and scale.table is None
+    if text(dataset, "Modality") != "CT" or not is_grey or scale.is_rescaled:
+        return None
+    return (
+        f"it is a CT without {tag('RescaleSlope')} and {tag('RescaleIntercept')}, so its numbers "
+        "are not known to be Hounsfield units, which a window in intensity= supposes"
+    )
 
 
 @contextmanager

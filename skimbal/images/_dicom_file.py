@@ -47,6 +47,8 @@ _BAD_VALUE = (ValueError, TypeError, AttributeError, OverflowError, NotImplement
 
 def has_dicom_mark(path: str) -> bool:
     """Recognise a DICOM file by its first bytes."""
+    if not os.path.isfile(path):  # a pipe would be waited for
+        return False
     with suppress(OSError), open(path, "rb") as file:
         head = file.read(132)
         return head[128:] == b"DICM" or _begins_with_a_tag(head)

@@ -31,6 +31,8 @@ __all__ = [
 
 #: Tags that are equal in all slices of a series.
 _OF_A_SERIES = (
+    "PatientID",
+    "StudyInstanceUID",
     "SeriesInstanceUID",
     "Modality",
     "Rows",
@@ -38,11 +40,24 @@ _OF_A_SERIES = (
     "SamplesPerPixel",
     "PhotometricInterpretation",
     "FrameOfReferenceUID",
+    "PatientPosition",
     "ImageOrientationPatient",
     "PixelSpacing",
 )
-#: Tags of which a volume has one value, and then tags that differ between images at one position.
-_OF_A_VOLUME = ("TemporalPositionIdentifier", "DiffusionBValue", "EchoNumbers", "StackID")
+#: Tags of which a volume has one value: the kind of measurement, and its settings.
+_OF_A_VOLUME = (
+    "TemporalPositionIdentifier",
+    "DiffusionBValue",
+    "EchoNumbers",
+    "StackID",
+    "ImageType",
+    "EchoTime",
+    "InversionTime",
+    "FlipAngle",
+    "KVP",
+    "ConvolutionKernel",
+)
+#: Tags that differ between images at one position.
 _OF_AN_IMAGE = (
     "EchoTime",
     "InversionTime",
@@ -123,15 +138,28 @@ def check_same_series(paths: list[str], slices: "list[Dataset]") -> None:
         for name, expected in of_first.items():
             got = _of_slice(dataset, name)
             if not _is_equal_but_for_rounding(got, expected):
+                # Messages end in logs, where the names of patients must not be.
+                one, other = ("one", "another") if name == "PatientID" else (expected, got)
                 raise ValueError(
-                    f"the slices of a folder must be one series, with one {name}; got {expected} "
-                    f"in {paths[0]} and {got} in {path}. Put each series in a separate folder, "
+                    f"the slices of a folder must be one series, with one {name}; got {one} "
+                    f"in {paths[0]} and {other} in {path}. Put each series in a separate folder, "
                     "without localizers"
                 )
     for name in _OF_A_VOLUME:
-        values = list(dict.fromkeys(text(dataset, name) for dataset in slices))
+        values = list(dict.fromkeys(_setting(dataset, name) for dataset in slices))
         if len(values) > 1:
             raise ValueError(f"{tag(name)} has {len(values)} values, {_listed(values)}. {_SPLIT}")
+
+
+def _setting(dataset: "Dataset", name: str) -> str:
+    """Return a tag of a measurement as text, with numbers in one spelling."""
+    value = text(dataset, name)
+    if name == "ImageType":  # the first two values say whether an image was derived
+        return "\\".join(value.split("\\")[2:])
+    try:
+        return f"{float(value):.4g}"
+    except ValueError:
+        return value
 
 
 def _listed(values: Sequence[object]) -> str:
@@ -201,7 +229,9 @@ def series_stack(paths: list[str], slices: "list[Dataset]") -> Stack:
         raise ValueError(
             f"slices must have {tag('ImagePositionPatient')} and {tag('ImageOrientationPatient')}, "
             f"which state their order; got {lacking} without them. Numbers and names of files are "
-            "no proof of it. Pass a reader= that knows the order"
+            "no proof of it. If these files are single images, such as radiographs, name each in "
+            "a table, labels=, or put them into the folders of the classes. Else pass a reader= "
+            "that knows the order"
         )
     stack = _stack(orientation, [p for p in positions if p is not None], paths, slices)
     if len(slices) > 1:

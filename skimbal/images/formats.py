@@ -259,7 +259,9 @@ def _read_folder(path: str, request: ReadRequest) -> DecodedImage:
     if row is not None:
         return row.read(path, request)
     with os.scandir(path) as entries:
-        files = sorted(entry.path for entry in entries if entry.is_file())
+        files = sorted(
+            entry.path for entry in entries if entry.is_file() and not is_system_name(entry.name)
+        )
     formats = [_file_format(file) for file in files]
     for row in FORMATS.values():
         slices = [file for file, known in zip(files, formats, strict=True) if known is row]

@@ -1,5 +1,6 @@
 """The size, spacing, channels and scale of numbers that images are brought to."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias, TypeVar
@@ -269,13 +270,35 @@ class ImageSpec:
                     self.spacing,
                     _OR_LEAVE_OUT,
                 )
-            shape = tuple(
-                max(1, round(n * old / new))
-                for n, old, new in zip(
-                    shape, spacing, _per_axis(self.spacing, n_spatial), strict=True
+            shape = self._at_spacing(shape, spacing, path)
+        size = None if self.size is None else _per_axis(self.size, n_spatial)
+        for form in {shape, size or shape}:
+            n_pixels = math.prod((*lead, *form))
+            if n_pixels > self.max_pixels and form != image.pixels.shape[cut:]:
+                raise ParameterError(
+                    "max_pixels",
+                    f"at least {n_pixels} for {path}, which gets the shape {(*lead, *form)}",
+                    self.max_pixels,
+                    f"Check size=, and spacing= against the voxels of the file, {spacing} mm.",
                 )
+        return lead, shape, size
+
+    def _at_spacing(
+        self, shape: tuple[int, ...], spacing: tuple[float, ...], path: str
+    ) -> tuple[int, ...]:
+        """Return the shape at the asked spacing, or refuse a spacing that leaves no voxel."""
+        asked = _per_axis(self.spacing or 1.0, len(shape))
+        lengths = [n * old / new for n, old, new in zip(shape, spacing, asked, strict=True)]
+        # A single slice stays one, however thin it is.
+        if any(length < 0.5 and n > 1 for length, n in zip(lengths, shape, strict=True)):
+            raise ParameterError(
+                "spacing",
+                f"less than the extent of the image along each axis, also for {path} of shape "
+                f"{shape}, whose voxels are {spacing} mm by its header",
+                self.spacing,
+                "Check the unit of the file.",
             )
-        return lead, shape, None if self.size is None else _per_axis(self.size, n_spatial)
+        return tuple(max(1, round(length)) for length in lengths)
 
 
 def _read_by(reader: Reader, path: str) -> DecodedImage:

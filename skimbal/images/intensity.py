@@ -3,9 +3,10 @@
 from typing import TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from skimbal.exceptions import ParameterError
-from skimbal.images._reading import DecodedImage
+from skimbal.images._reading import DecodedImage, range_of_dtype
 from skimbal.typing import is_number
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "refuse_mixed_scales",
     "require_full_range",
     "scale_in_words",
+    "scale_of_dtype",
     "scaled",
 ]
 
@@ -77,9 +79,12 @@ def _words(image: DecodedImage) -> str:
     if image.unit is not None:
         return f"numbers in {image.unit}"
     if image.full_range is not None:
-        least, greatest = image.full_range
-        return f"numbers from {least:g} to {greatest:g}"
+        return _range_in_words(image.full_range)
     return f"{image.pixels.dtype} numbers without a stated range"
+
+
+def _range_in_words(full_range: tuple[float, float]) -> str:
+    return f"numbers from {full_range[0]:g} to {full_range[1]:g}"
 
 
 def scale_in_words(intensity: Intensity, image: DecodedImage) -> str | None:
@@ -91,6 +96,12 @@ def scale_in_words(intensity: Intensity, image: DecodedImage) -> str | None:
     if image.unit is None and image.full_range is None:
         return "numbers without a stated range"
     return _words(image)
+
+
+def scale_of_dtype(dtype: npt.DTypeLike) -> str | None:
+    """Say which scale numbers of a dtype have, or None if pictures do not have this dtype."""
+    full_range = range_of_dtype(dtype)
+    return None if full_range is None else _range_in_words(full_range)
 
 
 def require_full_range(image: DecodedImage, path: str) -> tuple[float, float]:

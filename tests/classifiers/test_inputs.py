@@ -1038,12 +1038,34 @@ def test_files_of_another_scale_than_those_of_the_fit_are_a_warning(
     assert all(re.search(words, message) for message in found)
 
 
-def test_arrays_have_no_scale_that_could_differ(tmp_path):
+def test_bytes_of_another_scale_than_the_files_of_the_fit_are_a_warning(tmp_path):
     files = save_grey(tmp_path, "uint8")
-    clf = tiny(CNN2DClassifier).fit(ImageFiles(files, intensity="full_range"), [0, 1] * 3)
+    X = ImageFiles(files, intensity="full_range")
+    clf = tiny(CNN2DClassifier).fit(X, [0, 1] * 3)
+    with pytest.warns(UserWarning, match="0 to 255, and .*full_range.*or scale the array"):
+        clf.predict(np.asarray(ImageFiles(files)))
+    with warnings.catch_warnings():  # other dtypes state no scale
+        warnings.simplefilter("error")
+        clf.predict(np.asarray(X))
+        clf.predict(np.asarray(X).astype(np.float64))
+        clf.predict(np.zeros((2, 8, 8), np.int64))
+
+
+@pytest.mark.parametrize(("dtype", "n_warnings"), [("u1", 0), ("u2", 1), ("f4", 0)])
+def test_arrays_for_a_classifier_of_pictures(tmp_path, dtype, n_warnings):
+    files = save_grey(tmp_path, "uint8")
+    clf = tiny(CNN2DClassifier).fit(files, [0, 1] * 3)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        clf.predict(np.asarray(ImageFiles(files)).astype(dtype))
+    assert sum("fitted to" in str(w.message) for w in caught) == n_warnings
+
+
+def test_a_fit_to_arrays_knows_no_scale(tmp_path):
+    clf = tiny(CNN2DClassifier).fit(np.zeros((6, 8, 8), np.uint8), [0, 1] * 3)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        clf.predict(np.asarray(ImageFiles(files)))
+        clf.predict(np.zeros((2, 8, 8), np.uint16))
 
 
 @pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode])

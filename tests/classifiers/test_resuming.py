@@ -88,7 +88,18 @@ class TestSame:
             {"callbacks": [GradientNormClipping(1.0)]},
             {"callbacks": [GradientNormClipping]},
             {"callbacks": [EpochScoring("accuracy")]},
-            {"callbacks": [Checkpoint(monitor=None, f_params=None, load_best=False)]},
+            {
+                "callbacks": [
+                    Checkpoint(
+                        monitor=None,
+                        f_params=None,
+                        f_optimizer=None,
+                        f_criterion=None,
+                        f_history=None,
+                        load_best=False,
+                    )
+                ]
+            },
             {"X": X + 1e-6},
             {"X": X.astype(np.float64)},
             {"y": 1 - Y},

@@ -259,6 +259,14 @@ UNDERSTOOD = {
     "nnU-Net": (("imagesTr", "imagesTs"), ("train", "test")),
     "COCO": (("train2017", "val2017"), ("train", "val")),
     "holdout": (("train", "holdout"), ("train", "test")),
+    "Spanish": (("Entrenamiento", "Validación", "Prueba"), SPLITS),
+    "Portuguese": (("treino", "validacao", "teste"), SPLITS),
+    "German": (("Trainingsdaten", "Testdaten"), ("train", "test")),
+    "French": (("apprentissage", "validation", "test"), SPLITS),
+    "Chinese": (("训练集", "验证集", "测试集"), SPLITS),
+    "Japanese": (("学習", "検証", "テスト"), SPLITS),
+    "Korean": (("학습", "검증", "테스트"), SPLITS),
+    "Russian": (("обучение", "тест"), ("train", "test")),
     "train alone": (("train",), ("train",)),
 }
 
@@ -288,6 +296,7 @@ REFUSED = {
     "parts in numbers": (tree("train1", "train2", "test"), "'train1', 'train2'.*all mean train"),
     "an unclear part": (tree("train", "eval"), "'train'.*beside 'eval'"),
     "unclear parts": (tree("train_A", "test_A"), "'test_A', 'train_A'.*unknown parts"),
+    "slips of the fingers": (tree("trian", "tset"), "'trian', 'tset'.*unknown parts"),
     "folds": (tree("fold1", "fold_2"), "'fold1', 'fold_2'.*unknown parts"),
     "imagesTr beside extra": (tree("imagesTr", "extra"), "'imagesTr'.*beside 'extra'"),
     "train beside bus": (["train/1.npy", "bus/2.npy"], "'train'.*'bus'"),
@@ -300,6 +309,11 @@ REFUSED = {
     "splits within splits": (["train/train/a/1.npy", "test/test/a/2.npy"], "like a split"),
     "classes below sites": (tree("x/train", "y/train"), "'glioma'|'none'"),
     "images and masks": (["images/1.npy", "masks/2.npy"], "kinds of files"),
+    "image and gt": (["image/1.npy", "gt/2.npy"], "kinds of files"),
+    "masks in a class": (
+        ["a/img/1.npy", "a/seg/1.npy", "b/img/2.npy", "b/seg/2.npy"],
+        "a must hold images of a class; got 'img', 'seg'",
+    ),
     "YOLO": (["images/train/1.npy", "labels/train/2.npy"], "kinds of files"),
 }
 
@@ -323,12 +337,49 @@ def test_trees_that_may_be_splits_are_refused(kind, tmp_path):
         ["detrained/1.npy", "trained/2.npy"],
         ["invalid/1.npy", "good/2.npy"],
         ["a/p1/1.npy", "b/p1/1.npy"],
+        ["rain/1.npy", "rest/2.npy"],
+        ["with_mask/with_mask_1.npy", "without_mask/without_mask_1.npy"],
     ],
 )
 def test_classes_that_are_not_a_split(names, tmp_path):
     data = load_image_folder(write_images(tmp_path, names))
     assert data.target_names == sorted({name.split("/")[0] for name in names})
     assert "X" in data
+
+
+@pytest.mark.parametrize(
+    ("image", "mask"),
+    [
+        ("benign (1).npy", "benign (1)_mask.npy"),
+        ("benign (1).npy", "benign (1)_mask_1.npy"),
+        ("p7.npy", "p7-Segmentation.npy"),
+        ("scan.x.npy", "scan.x.seg.npy"),
+    ],
+)
+def test_masks_beside_images_are_no_images(image, mask, tmp_path):
+    root = write_images(tmp_path, [f"a/{image}", f"a/{mask}", "b/1.npy", "b/2_mask.npy"])
+    with pytest.raises(ValueError, match=re.escape(f"{mask}: a file that is called the mask of")):
+        load_image_folder(root)
+    with pytest.warns(UserWarning, match="skipped 1 file"):
+        data = load_image_folder(root, on_error="skip")
+    assert list(data.skipped) == [str(root / "a" / mask)]
+    assert data.y.tolist() == ["a", "b", "b"]
+
+
+def test_groups_on_both_sides_of_a_split_are_told(tmp_path):
+    root = write_images(tmp_path, [f"{i}.npy" for i in range(6)])
+    rows = [f"{i}.npy,{'ab'[i % 2]},p{i % 4},{'train' if i < 4 else 'test'}" for i in range(6)]
+    table = write_table(root, *rows)
+    columns = {"labels": table, "group_column": "patient"}
+    with pytest.warns(UserWarning, match="2 groups, such as 'p0', are in train and in test"):
+        load_image_folder(root, split_column="part", **columns)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    root = write_images(tmp_path, ["a/1.npy", "b/2.npy"])
+    os.mkfifo(root / "a" / "pipe")
+    with pytest.raises(ValueError, match="pipe: a file that is not an image"):
+        load_image_folder(root)
 
 
 def test_folders_with_the_same_folders_are_told(tmp_path):

@@ -65,6 +65,14 @@ def test_names_that_differ(names):
 DOUBTFUL = ["-", "---", "?", "??", "*", "\u2013", "unknown", "UNKNOWN", "Unk", "not_available"]
 DOUBTFUL += ["n.d.", "unlabeled", "blank", "NA", "nan", "\uff1f", "NaN\u200b", "#N/A", "missing"]
 
+DOUBTFUL += ["N.A", "na.", "n\\a", "k.A.", "missing/NA", "NA NA", "not recorded", "inf"]
+DOUBTFUL += ["-nan(ind)", "fehlend", "\u4e0d\u660e", "void", "not assessed", "pending"]
+
+
+@pytest.mark.parametrize("text", ["no", "n", "a", "k", "not", "N1", "Na+", "none", "NAD", "nana"])
+def test_names_that_are_only_like_a_missing_value(text):
+    assert Missing(None).doubts([text, "yes"], "classes") == []
+
 
 @pytest.mark.parametrize("text", DOUBTFUL, ids=ascii)
 def test_names_that_may_stand_for_a_missing_value(text):
@@ -81,7 +89,15 @@ def test_names_that_may_stand_for_a_missing_value(text):
         (["0", "1", "-9"], ["-9"]),
         (["0", "1", "2", "99"], ["99"]),
         (["0", "1", "999"], ["999"]),
-        (["0", "1", "-999.0"], []),
+        (["0", "1", "-999.0"], ["-999.0"]),
+        (["0", "1", "2", "77"], ["77"]),
+        (["0", "1", "88.0"], ["88.0"]),
+        (["p1", "p2", "-1"], ["-1"]),
+        (["p1", "p2", "0"], ["0"]),
+        (["p1", "p2", "999"], ["999"]),
+        (["p1", "p2", "1"], []),
+        (["0a", "0b", "0"], []),
+        (["1", "2a", "2b"], []),
         (["-1", "1"], []),
         (["0", "1", "9"], []),
         (["97", "98", "99"], []),

@@ -72,6 +72,20 @@ def test_npz_with_several_sets_of_images_is_refused(make_npz, names):
         load_npz(make_npz(**make_arrays(), X=images, y=labels))
 
 
+@pytest.mark.parametrize(
+    ("strange", "names"),
+    [
+        ("valid", ("valid_images", "valid_labels")),
+        ("extra", ("extra_images", "extra_labels")),
+        ("validation", ("validation_images",)),
+    ],
+)
+def test_npz_with_parts_of_other_names_is_refused(make_npz, strange, names):
+    arrays = {name: np.zeros((2, 6, 5)) if "images" in name else np.array([0, 1]) for name in names}
+    with pytest.raises(ValueError, match=f"train, val, test; got {strange}_images.* too. Rename"):
+        load_npz(make_npz(**make_arrays(), **arrays))
+
+
 def test_npz_class_names_stay_text(make_npz):
     rare = np.array([["naevus"]] * 6 + [["melanoma"]] * 2)
     labels = {f"{split}_labels": rare for split in SPLITS}

@@ -159,7 +159,7 @@ REFUSED = {
     "echoes": (
         [0, 0, 5, 5],
         {"EchoTime": [4, 9, 4, 9]},
-        r"one position. They differ in \(0018,0081\) EchoTime: 4.0, 9.0",
+        r"\(0018,0081\) EchoTime has 2 values, 4, 9. A volume must have one",
     ),
     "times": ([0, 0, 5, 5], {"AcquisitionTime": ["10", "20", "10", "20"]}, r"\(0008,0032\)"),
     "time points": (
@@ -175,6 +175,18 @@ REFUSED = {
         "one ImageOrientationPatient; got .* in .*42. Put .* without localizers",
     ),
     "two series": ([0, 5], {"SeriesInstanceUID": ["1.2", "1.3"]}, "SeriesInstanceUID; got 1.2 in"),
+    "two patients": ([0, 5], {"PatientID": ["p1", "p2"]}, "PatientID; got one .* another in"),
+    "two studies": ([0, 5], {"StudyInstanceUID": ["1.2", "1.3"]}, "StudyInstanceUID; got 1.2 in"),
+    "two postures": ([0, 5], {"PatientPosition": ["HFS", "FFS"]}, "PatientPosition; got HFS in"),
+    "magnitude and phase": (
+        [0, 5],
+        {"ImageType": [["ORIGINAL", "PRIMARY", "M"], ["ORIGINAL", "PRIMARY", "P"]]},
+        r"\(0008,0008\) ImageType has 2 values, M, P",
+    ),
+    "two kernels": ([0, 5], {"ConvolutionKernel": ["B30f", "B70f"]}, "ConvolutionKernel has 2"),
+    "two energies": ([0, 5], {"KVP": [80, 140]}, r"\(0018,0060\) KVP has 2 values, 80, 140"),
+    "two inversions": ([0, 5], {"InversionTime": [100, 900]}, "InversionTime has 2 values"),
+    "two flip angles": ([0, 5], {"FlipAngle": [5, 26]}, "FlipAngle has 2 values"),
     "two spacings": ([0, 5], {"PixelSpacing": [[2, 3], [2, 4]]}, r"PixelSpacing; got \(2.0, 3.0\)"),
     "two modalities": ([0, 5], {"Modality": ["CT", "RTSTRUCT"]}, "Modality; got CT in .* RTSTRUCT"),
     "two frames of reference": ([0, 5], {"FrameOfReferenceUID": ["1.2", "1.3"]}, "FrameOfRef"),
@@ -195,6 +207,42 @@ REFUSED = {
     "off the line": ([0, 5, [9, 0, 10], 15], {}, r"on a line; got .*mm beside it, by \(0020,0032"),
     "no pixels": ([0, 5], {"PixelData": None}, r"series/00: it is a DICOM file without an image"),
 }
+
+
+@pytest.mark.parametrize(
+    "tags",
+    [
+        {"EchoTime": ["4.601", "4.6010001"]},
+        {"ImageType": [["ORIGINAL", "PRIMARY", "AXIAL"], ["DERIVED", "PRIMARY", "AXIAL"]]},
+        {"AcquisitionNumber": [1, 2], "XRayTubeCurrent": [100, 230]},
+    ],
+)
+def test_what_may_differ_in_a_series(tags, tmp_path):
+    assert ImageFiles([save_slices(tmp_path / "series", [0, 5], **tags)]).shape == (1, 2, 4, 5)
+
+
+def test_hidden_files_in_a_series_are_left_out(tmp_path):
+    folder = save_slices(tmp_path / "series", [0, 5])
+    (folder / "._00.dcm").write_bytes(b"\0\5\x16\7" + bytes(100))  # as macOS writes them
+    (folder / "Thumbs.db").write_bytes(b"\xd0\xcf")
+    assert ImageFiles([folder]).shape == (1, 2, 4, 5)
+
+
+def test_single_images_in_a_folder_are_refused_with_a_way_out(tmp_path):
+    folder = save_slices(
+        tmp_path / "patient", [0], ImagePositionPatient=None, ImageOrientationPatient=None
+    )
+    with pytest.raises(ValueError, match=r"single images, such as radiographs, .* in a table"):
+        ImageFiles([folder])
+
+
+def test_a_ct_without_hounsfield_units_is_a_warning(tmp_path):
+    stored = {"RescaleSlope": None, "RescaleIntercept": None}
+    series = save_slices(tmp_path / "series", [0, 5], **stored)
+    for path in (series, series / "00"):
+        with pytest.warns(UserWarning, match="CT without .* not known to be Hounsfield units"):
+            X = ImageFiles([path], intensity=(-160, 240))
+        assert X.shape[0] == 1
 
 
 @pytest.mark.parametrize("case", REFUSED)

@@ -6,6 +6,7 @@ import scipy.ndimage
 from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 
+from skimbal.exceptions import ParameterError
 from skimbal.images import ImageFiles
 from tests.images.data import read_one
 
@@ -81,6 +82,40 @@ def test_one_number_is_the_spacing_of_all_axes(tmp_path):
     X = ImageFiles([tmp_path / "a.npy"], spacing=1, reader=read)
     assert X.shape == (1, 8, 6, 4)
     assert_array_equal(X, ImageFiles([tmp_path / "a.npy"], spacing=(1, 1, 1), reader=read))
+
+
+@pytest.mark.parametrize(
+    ("mm", "options", "message"),
+    [
+        (1000.0, {"spacing": 0.5}, r"max_pixels must be at least .*a\.npy, .*1000"),
+        (1.0, {"size": 100_000}, r"max_pixels must be at least .*a\.npy"),
+        (0.001, {"spacing": 1}, r"spacing must be less than the extent .*a\.npy .*0\.001"),
+        (0.001, {"spacing": 1, "size": 4, "resize": "crop"}, r"spacing must be less"),
+    ],
+)
+def test_sizes_of_results_are_checked_before_memory_is_taken(mm, options, message, tmp_path):
+    """Tests a file whose header states a wrong unit."""
+    np.save(tmp_path / "a.npy", np.zeros((4, 6, 8)))
+    np.save(tmp_path / "b.npy", np.zeros((4, 6, 8)))
+
+    def read(path):
+        return np.load(path), (mm if path.endswith("a.npy") else 1.0,) * 3
+
+    with pytest.raises(ParameterError, match=message):
+        ImageFiles([tmp_path / "a.npy"], reader=read, **options)
+    if mm != 1:
+        paths = [tmp_path / "a.npy", tmp_path / "b.npy"]
+        with pytest.warns(UserWarning, match="skipped 1 of 2"):
+            X = ImageFiles(paths, reader=read, on_error="skip", **options)
+        assert X.kept.tolist() == [1]
+
+
+def test_one_slice_stays_one_at_any_spacing(tmp_path):
+    np.save(tmp_path / "a.npy", np.zeros((1, 6, 8)))
+    X = ImageFiles(
+        [tmp_path / "a.npy"], spacing=(9, 1, 1), reader=lambda path: (np.load(path), (1, 1, 1))
+    )
+    assert X.shape == (1, 1, 6, 8)
 
 
 @pytest.mark.parametrize(
