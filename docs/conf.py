@@ -56,6 +56,8 @@ html_sidebars = {
             "image_formats",
             "study",
             "command_line",
+            "failures",
+            "resuming",
             "choosing",
             "losses",
             "small_batches",
