@@ -56,6 +56,8 @@ html_sidebars = {
             "image_formats",
             "study",
             "command_line",
+            "failures",
+            "resuming",
             "choosing",
             "losses",
             "small_batches",
@@ -80,6 +82,7 @@ numpydoc_show_inherited_class_members = dict.fromkeys(
         "skimbal.SliceNet",
         "skimbal.NDSampler",
         "skimbal.augmentation.CenterCrop",
+        "skimbal.callbacks.Resume",
         "skimbal.datasets.Finding",
         "skimbal.augmentation.OneOf",
         "skimbal.augmentation.PerSample",
@@ -91,6 +94,8 @@ numpydoc_show_inherited_class_members = dict.fromkeys(
         "skimbal.augmentation.RandomGaussianBlur",
         "skimbal.augmentation.RandomSigmoidContrast",
         "skimbal.augmentation.RandomSymmetry",
+        "skimbal.exceptions.DivergenceError",
+        "skimbal.exceptions.NonFinitePredictionError",
         "skimbal.exceptions.ParameterError",
         "skimbal.images.DecodedImage",
         "skimbal.images.GuessedAxes",
@@ -130,6 +135,7 @@ numpydoc_validation_checks = {
 numpydoc_validation_exclude = {
     r"Classifier\.\w+$",
     r"(DataCard|DataInspection|Finding|ReadRequest)\.\w+$",
+    r"callbacks\.Resume\.\w+$",
     r"ImageArray\.\w+$",
     r"ImageFiles\.\w+$",
     r"Loss\.\w+$",
@@ -149,7 +155,7 @@ numpydoc_validation_exclude = {
     r"(ACSConv3d|CNN|GridPool|Net|ResidualBlock)\.\w+$",
     r"Display\.\w+$",
     r"ParameterError\.\w+$",
-    r"(AugmentSpec|BUILT_IN|FORMATS|PAPER_LOSSES|LossSpec|ModuleSpec|RECIPES|SCHEDULES|STRATEGIES|SamplerSpec|TERMS)$",
+    r"(AugmentSpec|BUILT_IN|FORMATS|LARGEST_FACTOR|LossSpec|PAPER_LOSSES|ModuleSpec|RECIPES|SCHEDULES|STRATEGIES|SamplerSpec|TERMS)$",
 }
 
 
@@ -235,6 +241,7 @@ sphinx_gallery_conf = {
 PUBLIC_MODULES = [
     "skimbal",
     "skimbal.augmentation",
+    "skimbal.callbacks",
     "skimbal.datasets",
     "skimbal.displays",
     "skimbal.exceptions",

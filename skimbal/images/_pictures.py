@@ -88,6 +88,8 @@ def read_picture(path: str, request: ReadRequest) -> DecodedImage:
             return DecodedImage(
                 header_array((n, *size) if n > 1 else size, dtype), 2, None, full_range
             )
+        if kind == "PNG":
+            _check_sums(path)
         if request.channels == 1 and picture.mode == "RGB" and samples == Samples(3, 3):
             pixels = np.asarray(picture.convert("L"))[None]
         else:
@@ -234,6 +236,24 @@ def _orientation_in_header(path: str, picture: "ImageFile") -> int:
     # The metadata of a PNG may stand behind its pixels. To ask the reader of PNGs decodes them.
     with _open(io.BytesIO(_png_without_pixels(path)), "PNG") as bare:
         return _orientation(import_reader("PIL.Image", "pillow").Image.getexif(bare))
+
+
+def _check_sums(path: str) -> None:
+    """Refuse a PNG whose pixels do not have their checksums.
+
+    Pillow stops at the last pixel, before it has compared the last one.
+    """
+    with BoundedFile(path) as file:
+        file.seek(8)
+        while len(head := file.read(8)) == 8:
+            length, name = struct.unpack(">I4s", head)
+            if name != b"IDAT":
+                file.seek(length + 4, io.SEEK_CUR)
+                continue
+            data, stated = file.read(length), file.read(4)
+            # Pillow tells whether pixels are missing in a file that is cut short.
+            if len(stated) == 4 and stated != struct.pack(">I", zlib.crc32(name + data)):
+                raise ValueError("its pixels do not have their checksum. The file is damaged")
 
 
 def _png_without_pixels(path: str) -> bytes:

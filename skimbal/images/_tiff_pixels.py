@@ -45,6 +45,8 @@ COMPRESSIONS = {
 DEFLATE, LZMA, PILLOW_BYTES, PILLOW_PAGES = (8, 32946), (34925,), (5, 32773, 50000), (2, 3, 4, 6, 7)
 #: Number of bytes of strips that pillow unfolds at once.
 _AT_ONCE = 2**24
+#: Number of bytes that are unfolded behind a strip, to find its checksum.
+_MOST_BEHIND_STRIP = 2**16
 #: Number of values of a tile that may be larger than its page.
 _LARGE_TILE = 2**24
 #: Every TIFF begins with so many bytes that are not pixels. Some programs leave out empty tiles,
@@ -189,7 +191,7 @@ def _unfold(stored: list[bytes], lengths: list[int], compression: int) -> Iterat
     if compression == 1:
         yield from stored
     elif compression in DEFLATE:
-        yield from (zlib.decompressobj().decompress(data, length) for data, length in parts)
+        yield from (_inflate(data, length) for data, length in parts)
     elif compression in LZMA:
         for data, length in parts:
             yield lzma.LZMADecompressor(memlimit=2**28).decompress(data, length)
@@ -202,6 +204,17 @@ def _unfold(stored: list[bytes], lengths: list[int], compression: int) -> Iterat
                 yield from (
                     unfolded[k : k + length] for k in range(0, len(unfolded), max(1, length))
                 )
+
+
+def _inflate(data: bytes, length: int) -> bytes:
+    """Decompress a strip or tile, and compare the checksum behind it."""
+    stream = zlib.decompressobj()
+    unfolded = stream.decompress(data, length)
+    if not stream.eof:  # some programs fill the last strip up
+        behind = stream.decompress(stream.unconsumed_tail, _MOST_BEHIND_STRIP)
+        if not stream.eof and len(behind) < _MOST_BEHIND_STRIP and len(unfolded) == length:
+            raise ValueError("a strip or tile must end with its checksum. The file is damaged")
+    return unfolded
 
 
 def _unfold_by_pillow(datas: list[bytes], length: int, compression: int) -> bytes:

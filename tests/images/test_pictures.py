@@ -159,6 +159,23 @@ def test_png_of_any_size(tmp_path_factory, cell, size, interlaced, seed):
     assert_array_equal(read_file(path).pixels, shown if len(shown) > 1 else shown[0])
 
 
+@pytest.mark.parametrize("mode", ["L", "RGB", "P", "I;16"])
+def test_a_damaged_png_is_refused_to_its_last_byte(mode, tmp_path, rng):
+    """Tests that pixels of which pillow does not compare the checksum are no pixels."""
+    path = tmp_path / "a.png"
+    picture = Image.fromarray(rng.integers(0, 256, (24, 24), dtype=np.uint8)).convert("RGB")
+    if mode == "I;16":
+        picture = Image.fromarray(rng.integers(0, 2**16, (24, 24), dtype=np.uint16))
+    (picture if mode == "I;16" else picture.convert(mode)).save(path)
+    whole, data = read_one(path), path.read_bytes()
+    for place in range(data.index(b"IDAT") + 4, len(data) - 16):
+        path.write_bytes(data[:place] + bytes([data[place] ^ 4]) + data[place + 1 :])
+        with pytest.raises(ValueError, match=r"cannot read .*a\.png"):
+            read_one(path)
+    path.write_bytes(data[:-12])  # the end alone is missing
+    assert_array_equal(read_one(path), whole)
+
+
 def test_one_transparent_colour_of_a_palette(tmp_path):
     picture = Image.new("P", (4, 3), 1)
     picture.putpalette([10, 20, 30, 40, 50, 60])
