@@ -42,8 +42,8 @@ class Resume(Callback):  # type: ignore[misc]
     Warns
     -----
     UserWarning
-        If a file is damaged or comes from another program, and the fit begins anew. If the folder cannot be
-        written to, and the fit goes on without it.
+        If a file is damaged or comes from another program, and the fit begins anew. If the folder
+        cannot be written to, and the fit goes on without it.
 
     See Also
     --------
