@@ -66,7 +66,7 @@ def test_ct_series(rng):
     names = run_example("CT series")
     X = names["data"].X
     assert X.shape == (10, 4, 8, 8)
-    assert X.scale == "numbers scaled by intensity=(-160.0, 240.0)"
+    assert X.scale == "numbers in HU, scaled by intensity=(-160.0, 240.0)"
     assert len(names["scores"]) == 5
     assert any(Path("ct-cache").iterdir())
 

@@ -91,6 +91,9 @@ def scale_in_words(intensity: Intensity, image: DecodedImage) -> str | None:
     """Say which scale the numbers of a set have, or None if the user vouches for them."""
     if intensity == "stored":
         return None
+    if isinstance(intensity, tuple):  # in units of the pixels
+        unit = "without a unit" if image.unit is None else f"in {image.unit}"
+        return f"numbers {unit}, scaled by intensity={intensity!r}"
     if intensity is not None:
         return f"numbers scaled by intensity={intensity!r}"
     if image.unit is None and image.full_range is None:

@@ -59,7 +59,7 @@ def _parent_of_worker() -> int | None:
     process, parent = multiprocessing.current_process(), multiprocessing.parent_process()
     # Daemons are workers of a pool. By their name they end with their parent.
     is_worker = process.daemon or type(process).__module__.endswith("loky.backend.process")
-    if parent is None or parent.pid is None or not is_worker or sys.platform == "win32":
+    if not is_worker or parent is None or parent.pid is None or sys.platform == "win32":
         return None
     # A server that forks is the parent in the eyes of the system.
     is_child = os.getppid() == parent.pid or not _exists(parent.pid)

@@ -25,7 +25,7 @@ from skorch.helper import predefined_split
 from torch.utils.data import Subset
 
 from skimbal import CNN2DClassifier, CNN3DClassifier
-from skimbal.images import ImageFiles
+from skimbal.images import DecodedImage, ImageFiles
 from tests.cases import quick_and_all
 from tests.classifiers.data import CLASSIFIERS, OUTPUTS, N, Y, logits, noise, tiny
 
@@ -1019,7 +1019,7 @@ def half(image):
         ("uint16", {}, "X holds numbers from 0 to 65535, and .* fitted to numbers from 0 to 255"),
         ("float32", {}, "X holds numbers without a stated range, and .* from 0 to 255"),
         ("uint8", {"intensity": "full_range"}, "X holds numbers scaled by intensity='full_range'"),
-        ("uint8", {"intensity": (0, 100)}, r"X holds numbers scaled by intensity=\(0.0, 100.0\)"),
+        ("uint8", {"intensity": (0, 100)}, r"without a unit, scaled by intensity=\(0.0, 100.0\)"),
         ("uint8", {"transform": half}, "X holds numbers from 0 to 255, through transform="),
         ("uint16", {"intensity": "stored"}, None),
     ],
@@ -1036,6 +1036,25 @@ def test_files_of_another_scale_than_those_of_the_fit_are_a_warning(
     found = [str(w.message) for w in caught if "fitted to" in str(w.message)]
     assert len(found) == (words is not None)
     assert all(re.search(words, message) for message in found)
+
+
+def test_a_window_is_in_the_unit_of_the_files(tmp_path):
+    def read(unit):
+        def reader(path):
+            pixels = np.load(path)[None]
+            return DecodedImage(pixels, n_spatial=2, unit=unit)
+
+        return reader
+
+    paths = []
+    for i in range(6):
+        paths.append(str(tmp_path / f"{i}.npy"))
+        np.save(paths[-1], np.random.default_rng(i).integers(0, 99, (8, 8)).astype(np.float32))
+    window = {"intensity": (0, 100)}
+    clf = tiny(CNN2DClassifier).fit(ImageFiles(paths, reader=read("HU"), **window), [0, 1] * 3)
+    words = r"without a unit, scaled by .*fitted to numbers in HU, scaled by"
+    with pytest.warns(UserWarning, match=words):
+        clf.predict(ImageFiles(paths, reader=read(None), **window))
 
 
 def test_bytes_of_another_scale_than_the_files_of_the_fit_are_a_warning(tmp_path):

@@ -46,7 +46,7 @@ WORDS = {
     "one weight": r"parameter 'weight' of module '2' of global 'NET' of .* \(edited\)",
     "weights in a file": r"file '.*first.pt' of global 'PATH' of estimator.module \(edited\)",
     "one pixel": r"data.X \(other contents\)",
-    "a method of torch is replaced": r"patches.torch.*linear.Linear.forward \(not there\)",
+    "a method of torch is replaced": r".*patches.torch.*linear.Linear.forward \(not there\)",
 }
 
 
