@@ -336,11 +336,13 @@ def _one_class(net: TrainingNet) -> str:
     if not (is_one or is_constant):
         return ""
     rows = "all training rows" if is_one else "all rows of each batch"
+    is_balanced = net.get_params_for("iterator_train").get("sampler") == "balanced"
+    balance = "" if is_balanced else ", balance the classes (sampler='balanced')"
     return (
         f"The network predicted one class for {rows} of the last epoch, so it has "
         "learned nothing, or no more than the class proportions. Train for more steps "
-        "(max_epochs), balance the classes (sampler='balanced'), or look at train_loss in "
-        "history_: change lr if it did not fall."
+        f"(max_epochs){balance}, or look at train_loss in history_: if it did not fall, change lr, "
+        f"which is {net.lr:g}."
     )
 
 

@@ -273,12 +273,13 @@ def diverged(net: DivergingNet, cause: str, remedy: str = "") -> DivergenceError
     dtype = low.get(net.autocast) if net.autocast is not None else None
     if dtype is None and net.module_.dtype != torch.float64:
         dtype = "'float64'"
+    # Standardised pixels are small already.
+    scale = ", scale X down (standardize=True)" if net.module_.mean is None else ""
     remedy = remedy or (
-        "Lower lr, clip the gradients (skorch's GradientNormClipping among the callbacks), scale X "
-        "down if it has large pixels (standardize=True)"
+        f"Lower lr, clip the gradients (skorch's GradientNormClipping among the callbacks){scale}"
     )
     if cause.endswith("in the first batch, before any step"):
-        remedy = "lr is not the cause. Look at the loss, scale X down (standardize=True)"
+        remedy = f"lr is not the cause. Look at the loss{scale}"
     remedy += f", or set dtype to {dtype}." if dtype else ", or look at the network."
     epoch = net.epochs_before_ + len(net.history)
     return DivergenceError(cause, epoch, net.criterion_.name, net.lr, remedy, net.history)
