@@ -21,6 +21,7 @@ _REPLACED = PACKAGES - {"numpy"}
 #: Modules that put functions of their own in the place of others.
 _LEFT_OUT = re.compile(r"torch$|sklearn\.externals\b")
 _KNOWN = PACKAGES | sys.stdlib_module_names
+_LRU_CACHE = type(functools.lru_cache(len))
 _HOOKS = ("torch.nn.modules.module", "torch.optim.optimizer")
 #: Modules of classes that other modules define.
 _NAMESPACES = ("torch.nn", "torch.nn.modules", "torch.optim")
@@ -47,7 +48,7 @@ def edited_attributes(kind: type) -> list[tuple[str, object]]:
 
 
 def patches() -> Iterator[tuple[str, object]]:
-    """Yield what a program has put into installed packages, by its names.
+    """Yield patches of installed packages by their names.
 
     Code that runs in a fit may call it although no code of the user names it: functions and classes
     of the user, functions and classes of a package in the place of others, and hooks of all modules
@@ -131,7 +132,7 @@ def _is_of_user(value: object) -> bool:
         return _is_of_user(value.func)
     if isinstance(value, types.MethodType):
         return _is_of_user(value.__func__) or _is_of_user(value.__self__)
-    if isinstance(value, functools._lru_cache_wrapper):
+    if isinstance(value, _LRU_CACHE):
         return _is_of_user(value.__wrapped__)
     if not isinstance(value, types.FunctionType):
         return _is_module_of_user(type(value).__module__)
