@@ -637,6 +637,8 @@ def _run(
         for remark in getattr(error, "__notes__", ()):
             print(f"skimbal: {one_line(remark)}", file=sys.stderr)
     if not study.fits:
+        if code:
+            print("skimbal: The run ended before its first fit was finished.", file=sys.stderr)
         return code
     study.splitting += note
     # First of all the files: the reader of the output may be gone.
@@ -644,11 +646,22 @@ def _run(
         try:
             if path is not None:
                 write(path)
+                if code:
+                    _say_incomplete(path)
         except OSError as error:
             print(f"skimbal: error: {path}: {one_line(error)}", file=sys.stderr)
             code = code or 1
     print(study.summary())
     return code
+
+
+def _say_incomplete(path: Path) -> None:
+    """Say that a file has a part of the study, as the same command refuses to overwrite it."""
+    print(
+        f"skimbal: {path} has the finished fits only. Remove or rename it before you run the same "
+        "command again.",
+        file=sys.stderr,
+    )
 
 
 def _show_once(

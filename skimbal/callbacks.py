@@ -15,14 +15,14 @@ class Resume(Callback):  # type: ignore[misc]
 
     The state of the fit is written to a file after an epoch. The next ``fit`` of the same estimator
     to the same data goes on from the file, in this process or in another. Its result equals the
-    result of a fit without a stop, bit for bit on the CPU. The file is removed when the fit ends.
-    An interrupted fit, a fit that failed and a killed fit leave it.
+    result of a fit without a stop, bit for bit on the CPU. The file is removed when the fit ends
+    or diverges. It stays after an interrupt, a kill or another error.
 
     *The same* means equal parameters, images, labels, weights, groups and versions, and unchanged
     code of your modules, losses, augmentations and other functions. Each fit has a file of its own,
     named by a checksum of these, so searches, cross-validations and studies can share a folder. The
-    parameters ``verbose``, ``warm_start`` and ``callbacks`` of loggers do not count. A file is data
-    only: nothing of it is run.
+    parameters ``verbose``, ``warm_start`` and ``callbacks`` of loggers do not count. A file holds
+    data only, and no code from it is run.
 
     Parameters
     ----------
@@ -30,7 +30,7 @@ class Resume(Callback):  # type: ignore[misc]
         Where the files are. It is made if it is missing.
     seconds : float or None, default=None
         Least time between two writes, in seconds. 0 writes after every epoch. None writes after
-        every epoch as long as all writes took less than one second and 1 % of the time of the fit.
+        every epoch as long as all writes take at most one second plus 1 % of the time of the fit.
 
     Raises
     ------
@@ -42,8 +42,8 @@ class Resume(Callback):  # type: ignore[misc]
     Warns
     -----
     UserWarning
-        If a file is damaged or of another program, and the fit begins anew. If the folder cannot be
-        written to, and the fit goes on without it.
+        If a file is damaged or comes from another program, and the fit begins anew. If the folder
+        cannot be written to, and the fit goes on without it.
 
     See Also
     --------

@@ -654,7 +654,9 @@ def test_interrupt_in_the_first_fit(capsys, ended, tmp_path):
     ended(KeyboardInterrupt(), at=1)
     output = tmp_path / "table.csv"
     assert main(["--output", str(output)]) == 130
-    assert capsys.readouterr().out == ""
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "skimbal: The run ended before its first fit was finished.\n" in err
     assert not output.exists()
 
 
@@ -685,13 +687,17 @@ def test_error_in_a_fit_keeps_what_is_done(capsys, ended, own, tmp_path, error, 
     assert "Not complete: 2 of 10 fits are done." in out
     assert len(read_csv(tmp_path / "t.csv")) == 2
     assert "Not complete: 2 of 10 fits are done." in report.read_text(encoding="utf-8")
+    for path in (tmp_path / "t.csv", report):
+        assert f"skimbal: {path} has the finished fits only. Remove or rename it before" in err
 
 
 def test_real_error_in_a_fit(capsys, own):
     assert main(["compare", own, *PAIR, "--lr", "1e30", "--epochs", "2", "--cv", "2"]) == 1
     out, err = capsys.readouterr()
     assert out == ""
-    assert "skimbal: error: the fitted network must predict finite probabilities" in err
+    assert "skimbal: error: DivergenceError: The training" in err
+    assert "lr=1e+30" in err
+    assert "skimbal: The run ended before its first fit was finished.\n" in err
 
 
 def test_output_that_becomes_unwritable(capsys, fits, own, tmp_path, monkeypatch):

@@ -840,7 +840,7 @@ class BaseCNNClassifier(
         check_is_fitted(self, "net_")
         check_constraints(self, ["logit_adjustment"])
         tau = self.logit_adjustment
-        if self._epochs_before + self.n_epochs_ == 0:
+        if self._epochs_before == 0 == self.n_steps_:
             warn_of_untrained()
         if tau:
             if self._known_tau not in (None, tau):

@@ -75,8 +75,8 @@ class Settings:
         return (
             f"module={module}, sampler={self.sampler!r}, augment={self.augment!r}, "
             f"standardize={self.standardize}, lr={self.lr:g}, batch_size={self.batch_size}, "
-            f"max_epochs={self.epochs} of {self.n_batches} steps, in all "
-            f"{self.epochs * self.n_batches} steps"
+            f"max_epochs={self.epochs} with {self.n_batches} steps each, "
+            f"{self.epochs * self.n_batches} steps in all"
         )
 
 

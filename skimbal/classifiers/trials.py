@@ -312,7 +312,7 @@ def judge_training(net: TrainingNet, is_whole: bool) -> None:
 
 def _skipped_steps(net: TrainingNet, is_whole: bool) -> str:
     epochs = net.history if is_whole else net.history[-1:]
-    n_steps = sum(epoch["train_batch_count"] for epoch in epochs)
+    n_steps = sum(epoch.get("train_batch_count", 0) for epoch in epochs)
     if sum(epoch.get("skipped_step_count", 0) for epoch in epochs) < max(1, n_steps):
         return ""
     text = f"all {n_steps} steps were skipped, as their scaled gradients overflowed float16"
@@ -324,13 +324,18 @@ def _skipped_steps(net: TrainingNet, is_whole: bool) -> str:
 
 
 def _one_class(net: TrainingNet) -> str:
-    """Tell of a network that predicted one class for all rows of the last epoch."""
-    last = net.history[-1]
-    one_by_one = last.get("one_class_batch_count", math.inf)
-    is_constant = last.get("constant_batch_count") == last["train_batch_count"] > one_by_one
-    if last.get("predicted_class_count") != 1 and not is_constant:
+    """Tell of a network that predicted one class for all rows of the last whole epoch."""
+    # A callback may have ended the training before, in or after the last epoch.
+    whole = [epoch for epoch in net.history if "predicted_class_count" in epoch]
+    if not whole:
         return ""
-    rows = "all rows of each batch" if is_constant else "all training rows"
+    last = whole[-1]
+    one_by_one = last.get("one_class_batch_count", math.inf)
+    is_constant = last["constant_batch_count"] == last["train_batch_count"] > one_by_one
+    is_one = last["predicted_class_count"] == 1
+    if not (is_one or is_constant):
+        return ""
+    rows = "all training rows" if is_one else "all rows of each batch"
     return (
         f"The network predicted one class for {rows} of the last epoch, so it has "
         "learned nothing, or no more than the class proportions. Train for more steps "
@@ -360,7 +365,7 @@ def _rising_loss(net: TrainingNet) -> str:
             f"{remedy}"
         )
     batches = net.history[0]["batches"]
-    first = batches[0]["train_loss"] if batches and not any(shares) else 0.0
+    first = batches[0].get("train_loss", 0.0) if batches and not any(shares) else 0.0
     if losses and losses[-1] > 100 * first > 0:
         return (
             f"The training loss of the last epoch, {losses[-1]:.4g}, is far above the loss before "
@@ -382,8 +387,8 @@ def _no_change(net: TrainingNet) -> str:
 def warn_of_untrained() -> None:
     """Warn of a prediction by a network that was not trained."""
     warnings.warn(
-        "The network is not trained, as max_epochs=0, so it predicts by chance. Use transform, or "
-        "fit with max_epochs of at least 1.",
+        "The network is not trained, so it predicts by chance. Use transform, or fit with "
+        "max_epochs of at least 1.",
         ConvergenceWarning,
         stacklevel=4,
     )

@@ -129,7 +129,8 @@ class ImageFiles(ImageArray):
     cache : {"memory"}, str or path-like, default=None
         Where images are kept that have been read and resized: in the memory of each process, or as
         ``.npy`` files in a folder, which is made. A file that changes is read again, and so are
-        all files if the code of the reader changes. A folder that cannot be written is a warning.
+        all files if the code of the reader changes. A folder that cannot be written causes a
+        warning.
     cache_bytes : int, default=2**30
         Size of the cache, in bytes. A full cache keeps its images, as each epoch asks for every
         image once. In a folder, images that this program does not use are removed first.

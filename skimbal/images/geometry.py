@@ -122,6 +122,12 @@ class ImageSpec:
             f"given for images of different shapes ({path} has {shape}, {other} has {other_shape})"
         )
         if shape[-axes:] == other_shape[-axes:] or len(shape) != len(other_shape):
+            # Spatial axes may be those of a size that was only tried.
+            counts = [_channels_of(each, axes) for each in (shape, other_shape)]
+            differ = (
+                f"given for images of different numbers of channels ({path} has {counts[0]}, "
+                f"{other} has {counts[1]})"
+            )
             remedy = "It gives all images the same number of channels."
             return ParameterError("channels", differ, self.channels, remedy)
         remedy = "It brings all images to one shape, by resize='resample' or resize='crop'."
@@ -428,3 +434,8 @@ def axis_numbers(
 def _per_axis(value: Number | tuple[Number, ...], n_axes: int) -> tuple[Number, ...]:
     """Repeat a number for each axis, unless there is one for each."""
     return value if isinstance(value, tuple) else (value,) * n_axes
+
+
+def _channels_of(shape: tuple[int, ...], n_spatial: int) -> str:
+    """Return the number of channels for an error."""
+    return " x ".join(map(str, shape[:-n_spatial])) or "no axis of channels"

@@ -116,7 +116,7 @@ def compare_losses(
         several machines.
     check_copies : bool, default=True
         Whether images are looked for that occur more than once, with equal pixels. Copies in
-        training and test rows, in two classes or in two groups are a warning and the first
+        training and test rows, in two classes or in two groups cause a warning and are the first
         conclusions of the study. All images are read once for it, files too.
     verbose : int or bool, default=1
         1 and True show a progress bar over the fits, 0 and False none.

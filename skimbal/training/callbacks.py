@@ -51,11 +51,18 @@ class EpochProgress(Callback):  # type: ignore[misc]
         """Open the bar."""
         self.bar_ = Bar(total=self.total, unit="epoch")
 
+    def on_epoch_begin(self, net: _Net, **kwargs: object) -> None:
+        """Move the bar to the first epoch of a fit that goes on from a file."""
+        n_done = len(net.history) - 1 - net.epochs_.start
+        if n_done > self.bar_.n:
+            # The rate counts the epochs of this run only.
+            self.bar_.initial = self.bar_.n = self.bar_.last_print_n = n_done
+            self.bar_.refresh()
+
     def on_epoch_end(self, net: _Net, **kwargs: object) -> None:
         """Advance the bar."""
         losses = {name: net.history[-1].get(name) for name in ("train_loss", "valid_loss")}
         self.bar_.set_postfix({name: f"{v:.3g}" for name, v in losses.items() if v is not None})
-        # A fit that goes on from a file begins in the middle.
         self.bar_.update(len(net.history) - net.epochs_.start - self.bar_.n)
 
     def on_train_end(self, net: _Net, **kwargs: object) -> None:

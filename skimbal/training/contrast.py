@@ -60,8 +60,10 @@ class PixelSample:
             taken = taken[batch.weight.numpy()[taken] > 0]
         if self._is_needed and len(taken):
             pixels = batch.images.numpy().reshape(len(batch.labels), batch.images.shape[1], -1)
+            # Integers as they are: float64 does not tell large ones apart.
+            kind = np.float64 if pixels.dtype.kind == "f" else pixels.dtype
             of_images = pixels[taken[:, None], :, self._places]
-            self._parts.append(of_images.transpose(0, 2, 1).astype(np.float64, order="C"))
+            self._parts.append(of_images.transpose(0, 2, 1).astype(kind, order="C"))
 
     def check(self, mean: np.ndarray, std: np.ndarray, dtype: torch.dtype) -> None:
         """Refuse images that mostly become constant when they are standardised."""
@@ -100,12 +102,13 @@ class PixelSample:
         converted: np.ndarray,
         dtype: torch.dtype,
     ) -> str:
-        low, high = float(pixels.min()), float(pixels.max())
+        low, high = pixels.min().item(), pixels.max().item()
         if len(pixels) > 1 and np.ptp(converted) == 0:
+            other = "" if dtype == torch.float64 else ", or pass dtype='float64'"
             return (
                 f"the pixels of X must differ in {dtype}, the dtype of the network; got channel "
                 f"{channel}, in which {images} become constant, as their pixels lie between "
-                f"{low!r} and {high!r}. Subtract an offset from X, or pass dtype='float64'."
+                f"{low!r} and {high!r}. Subtract an offset from X{other}."
             )
         remedy = " ImageFiles clips pixels by intensity='percentiles' or a window."
         return (
@@ -130,10 +133,12 @@ class PixelSample:
 
 def _count_levels(pixels: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
     """Count the numbers of each row, sorted, that differ by more than a rounding error."""
-    least = 0.0
+    lower, upper = pixels[..., :-1], pixels[..., 1:]
+    is_step = upper > lower
     if dtype.kind == "f":
-        size = np.maximum(np.abs(pixels[..., 1:]), np.abs(pixels[..., :-1]))
         with np.errstate(over="ignore"):
-            least = size * (_ROUNDING * float(np.finfo(dtype).eps))
-    levels: np.ndarray = 1 + np.count_nonzero(np.diff(pixels) > least, axis=-1)
+            least = np.maximum(np.abs(upper), np.abs(lower))
+            least *= _ROUNDING * float(np.finfo(dtype).eps)
+            is_step = upper - lower > least
+    levels: np.ndarray = 1 + np.count_nonzero(is_step, axis=-1)
     return levels

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import skorch
 import torch
-from skorch.callbacks import Callback
+from skorch.callbacks import Callback, PrintLog
 from skorch.dataset import unpack_data
 from skorch.utils import FirstStepAccumulator, get_map_location
 from torch import Tensor, nn
@@ -40,6 +40,7 @@ from skimbal.training.optimizers import drop_half_made_state
 from skimbal.training.processes import Alone, Processes
 from skimbal.training.resume import Resumption
 from skimbal.training.state import StateMismatchError
+from skimbal.training.surroundings import trainable_torch
 
 __all__ = ["TrainingNet"]
 
@@ -143,7 +144,10 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
 
     @property
     def _default_callbacks(self) -> list[tuple[str, Callback]]:
-        return [*super()._default_callbacks, ("divergence", StopAtDivergence())]
+        # The table of skorch has the columns of the first epoch. This number comes later.
+        log = PrintLog(keys_ignored="predicted_class_count")
+        defaults = [*super()._default_callbacks, ("divergence", StopAtDivergence())]
+        return [(name, log if name == "print_log" else callback) for name, callback in defaults]
 
     def compile_module(self) -> None:
         """Let torch compile the network when it is first called, if ``compiled`` is True."""
@@ -169,7 +173,8 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
         state = dict(state)
         location = get_map_location(state["device"])
         state["device"] = self._check_device(state["device"], location)
-        state.update(saving.from_bytes(self, state.pop("with_tensors"), location))
+        with trainable_torch():  # tensors of inference mode would not train afterwards
+            state.update(saving.from_bytes(self, state.pop("with_tensors"), location))
         self.__dict__.update(state)
 
     # Training --------------------------------------------------------------------------------

@@ -477,7 +477,7 @@ def test_verbosity(capsys):
     assert "train_loss" in bar.err
     assert bar.out == (
         "CNN2DClassifier: module='small', sampler='uniform', augment=None, standardize=True, "
-        "lr=0.005, batch_size=32, max_epochs=4 of 3 steps, in all 12 steps\n"
+        "lr=0.005, batch_size=32, max_epochs=4 with 3 steps each, 12 steps in all\n"
     )
     for value, same in ((True, bar), (np.True_, bar), (False, silent)):
         small(verbose=value).fit(X, y)

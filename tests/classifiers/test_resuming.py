@@ -328,6 +328,7 @@ class TestWords:
         if verbose == 1:
             assert "4/4" in found.err
             assert "5/4" not in found.err
+            assert "| 3/4" in found.err  # before an epoch of this run has ended
             assert "1/4" not in found.err
 
     def test_a_state_that_is_left_out_is_a_warning(self, tmp_path):

@@ -423,7 +423,7 @@ def test_no_epochs_make_a_network_whose_features_can_be_used():
     assert (clf.n_epochs_, clf.n_steps_, len(clf.history_)) == (0, 0, 0)
     features = clf.transform(X)
     for method in ("predict", "predict_proba", "decision_function"):
-        with pytest.warns(ConvergenceWarning, match="not trained, as max_epochs=0"):
+        with pytest.warns(ConvergenceWarning, match="not trained, so it predicts by chance"):
             getattr(clf, method)(X)
     trained = small(max_epochs=1).fit(X, y)
     assert not caught(lambda: trained.predict(X))
@@ -560,7 +560,7 @@ def test_flips_that_training_did_not_see_are_refused_at_prediction():
 
 def test_axes_of_size_one_are_not_mirrored():
     X, y = images()
-    clf = small(CNN3DClassifier, augment="flip").fit(X[:, None], y)
+    clf = small(CNN3DClassifier, augment="flip", input_shape=(1, 1, 6, 6)).fit(X[:, None], y)
     assert clf.net_.mirrored_axes(clf.input_shape_[1:]) == [1, 2]
 
 

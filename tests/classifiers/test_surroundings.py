@@ -1,6 +1,8 @@
 """A fit depends on no setting of the caller, and leaves nothing behind."""
 
+import copy
 import os
+import pickle
 import subprocess
 import sys
 import threading
@@ -127,6 +129,16 @@ def test_a_loss_that_was_made_without_gradients_trains(surrounding):
     X, y = images(n=24)
     with surrounding():
         tiny(loss=nn.CrossEntropyLoss(weight=torch.ones(2))).fit(X, y)
+
+
+@pytest.mark.parametrize("make", [lambda clf: pickle.loads(pickle.dumps(clf)), copy.deepcopy])
+def test_a_copy_that_was_made_without_gradients_trains(make):
+    X, y = images(n=24)
+    clf = tiny().fit(X, y)
+    with torch.inference_mode():
+        copied = make(clf)
+    expected = clf.partial_fit(X, y).predict_proba(X)
+    assert_array_equal(copied.partial_fit(X, y).predict_proba(X), expected)
 
 
 # Threads, files, the start method -------------------------------------------------------------

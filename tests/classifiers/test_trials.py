@@ -8,8 +8,9 @@ import warnings
 import numpy as np
 import pytest
 from imblearn.over_sampling import RandomOverSampler
+from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
-from skorch.callbacks import InputShapeSetter
+from skorch.callbacks import Callback, InputShapeSetter
 from torch import nn
 
 from skimbal import CollapseWarning, LossMix
@@ -31,6 +32,7 @@ from tests.classifiers.data import (
     tiny,
     too_many_outputs,
 )
+from tests.plain import plain
 
 
 def own_generator():
@@ -396,3 +398,78 @@ def test_one_predicted_class_in_each_batch_is_told(of_one_class, is_told):
 def test_factors_out_of_range_are_refused(params, message):
     with pytest.raises(ParameterError, match=message):
         small(**params).fit(*images())
+
+
+# Callbacks that end a training ----------------------------------------------------------------
+
+
+class StopAt(Callback):
+    """Ends the training at a call of a hook."""
+
+    def __init__(self, hook, call):
+        self.hook, self.call, self.n_calls = hook, call, 0
+
+    def _count(self, hook):
+        self.n_calls += hook == self.hook
+        if hook == self.hook and self.n_calls == self.call:
+            raise KeyboardInterrupt
+
+    def on_epoch_begin(self, net, **kwargs):
+        self._count("on_epoch_begin")
+
+    def on_batch_begin(self, net, **kwargs):
+        self._count("on_batch_begin")
+
+    def on_grad_computed(self, net, **kwargs):
+        self._count("on_grad_computed")
+
+    def on_batch_end(self, net, **kwargs):
+        self._count("on_batch_end")
+
+    def on_epoch_end(self, net, **kwargs):
+        self._count("on_epoch_end")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("train_split", [None, 0.25])
+@pytest.mark.parametrize("call", [1, 2, 5])
+@pytest.mark.parametrize(
+    "hook", ["on_epoch_begin", "on_batch_begin", "on_grad_computed", "on_batch_end", "on_epoch_end"]
+)
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_a_callback_may_stop_at_any_hook(hook, call, train_split, dtype):
+    X, y = np.random.default_rng(0).normal(size=(24, 8, 8)).astype("f4"), np.arange(24) % 2
+    params = {"batch_size": 8, "dtype": dtype, "train_split": train_split, "random_state": 0}
+    clf = plain(callbacks=[StopAt(hook, call)], module="small", max_epochs=9, **params)
+    for fit in (clf.fit, clf.partial_fit):
+        assert fit(X, y) is clf
+        assert clf.n_epochs_ <= 9
+        copied = pickle.loads(pickle.dumps(clf))
+        assert np.isfinite(copied.predict_proba(X)).all()
+    first = clone(clf).set_params(callbacks=[StopAt(hook, call)])
+    first.partial_fit(X, y, classes=[0, 1])
+    assert first.n_epochs_ == 1
+
+
+def test_a_training_that_a_callback_stops_before_the_first_step_is_none(rng):
+    X, y = rng.normal(size=(24, 8, 8)), np.arange(24) % 2
+    clf = plain(callbacks=[StopAt("on_batch_begin", 1)], module="small", max_epochs=9)
+    clf.fit(X, y)
+    assert (clf.n_epochs_, clf.n_steps_) == (1, 0)
+    with pytest.warns(ConvergenceWarning, match="not trained, so it predicts by chance"):
+        clf.predict(X)
+
+
+def test_a_stop_between_epochs_judges_the_last_whole_epoch():
+    X, y = np.zeros((24, 8, 8)), np.arange(24) % 2  # without contents
+    clf = plain(callbacks=[StopAt("on_epoch_begin", 3)], module="small", max_epochs=9)
+    with pytest.warns(ConvergenceWarning, match="predicted one class for all"):
+        clf.set_params(random_state=0).fit(X, y)
+    assert clf.n_epochs_ == 3
+
+
+def test_the_table_of_epochs_has_a_number_for_each_column(capsys):
+    X, y = np.random.default_rng(0).normal(size=(24, 8, 8)), np.arange(24) % 2
+    plain(verbose=2, module="small", max_epochs=2, random_state=0).fit(X, y)
+    header, _, *rows = capsys.readouterr().out.partition("  epoch")[2].splitlines()
+    assert [len(row.split()) for row in rows] == [1 + len(header.split())] * 2

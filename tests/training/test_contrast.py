@@ -39,6 +39,16 @@ def test_one_pixel_that_makes_all_others_equal_is_named(rng, dtype, value):
         fit(X)
 
 
+@pytest.mark.parametrize("dtype", ["i8", "u8"])
+@pytest.mark.parametrize("of_network", ["float32", "float64"])
+def test_integers_that_no_float_tells_apart_are_named(rng, dtype, of_network):
+    X = pixels(rng, dtype) + np.array(2**62, dtype)  # numpy's float64 makes them equal, too
+    is_widest = of_network == "float64"
+    remedy = r"from X\." if is_widest else r"from X, or pass dtype='float64'\."
+    with pytest.raises(ValueError, match=rf"lie between 4611686018427387\d+ and .* {remedy}"):
+        fit(X, dtype=of_network)
+
+
 def test_numbers_beyond_the_squares_of_the_dtype_are_named(rng):
     X = pixels(rng, "f8")
     X[5, 1, 1] = -1e300
