@@ -9,7 +9,6 @@ from contextlib import suppress
 
 __all__ = [
     "codes_in",
-    "constants_in",
     "globals_in",
     "imports_in",
     "names_in",
@@ -17,6 +16,8 @@ __all__ = [
     "written_in",
 ]
 
+#: So many steps of the bytecode may be between a function and its second argument.
+_ARGUMENTS = 10
 #: Modes of files that are written, methods that write to their path, and to an argument.
 _MODES = {f"{mode}{kind}{plus}" for mode in "awx" for kind in ("", "b", "t") for plus in ("", "+")}
 _WRITING = {"write_text", "write_bytes", "touch"}
@@ -29,16 +30,6 @@ def codes_in(code: types.CodeType) -> Iterator[types.CodeType]:
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
             yield from codes_in(constant)
-
-
-def constants_in(code: types.CodeType) -> set[str]:
-    """Return the texts in a code and the functions in it."""
-    found: set[str] = set()
-    for part in codes_in(code):
-        for constant in part.co_consts:
-            items = constant if isinstance(constant, tuple | frozenset) else (constant,)
-            found |= {item for item in items if isinstance(item, str)}
-    return found
 
 
 def names_in(code: types.CodeType) -> frozenset[str]:
@@ -98,6 +89,12 @@ def passed_on(code: types.CodeType) -> set[str]:
     return found
 
 
+def _opens(steps: list[dis.Instruction], at: int) -> bool:
+    """Tell whether a text that may be a mode is an argument of a function that opens a file."""
+    names = (str(step.argval) for step in steps[max(0, at - _ARGUMENTS) : at])
+    return any("open" in name.lower() for name in names)
+
+
 def written_in(code: types.CodeType) -> frozenset[str]:
     """Return names of variables and attributes, and texts, of files that a code writes only."""
     found: set[str] = set()
@@ -105,7 +102,7 @@ def written_in(code: types.CodeType) -> frozenset[str]:
         steps = [s for s in dis.get_instructions(part) if s.opname[:5] in ("LOAD_", "CALL")]
         for i, step in enumerate(steps):
             before = [s for s in steps[max(0, i - 3) : i] if s.opname != "CALL"][-2:]
-            if step.opname == "LOAD_CONST" and step.argval in _MODES:
+            if step.opname == "LOAD_CONST" and step.argval in _MODES and _opens(steps, i):
                 if before and before[-1].argval == "open":  # a method of a path
                     before.pop()
                 found |= {str(s.argval) for s in before[-1:]}

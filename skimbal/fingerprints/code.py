@@ -19,14 +19,12 @@ import numpy as np
 import torch
 
 from skimbal.fingerprints.bytecode import (
-    constants_in,
     globals_in,
     imports_in,
     names_in,
     passed_on,
     written_in,
 )
-from skimbal.fingerprints.files import content_of, folder_of, joined
 from skimbal.fingerprints.objects import ValueChecksum
 from skimbal.fingerprints.parts import UndescribedError
 from skimbal.fingerprints.patches import edited_attributes, may_be_edited
@@ -41,6 +39,8 @@ __all__ = ["code_digest", "code_parts", "is_importable"]
 
 #: Built-in functions that run or find code by text, which nobody knows before.
 _DYNAMIC = {"eval", "exec", "globals", "__import__"}
+#: Functions that import a module by text, and the module with another one.
+_IMPORTING = {"import_module", "resolve_name", "run_module", "pydoc"}
 #: Names with which a function can read an attribute that its code does not name.
 _ANY_ATTRIBUTE = {"getattr", "vars", "__dict__", "attrgetter"}
 #: Names with which a function can read the names of its local variables.
@@ -60,8 +60,6 @@ _STATELESS: tuple[type, ...] = (
     type(threading.Lock()),
     type(threading.RLock()),
     weakref.WeakKeyDictionary,
-    weakref.WeakValueDictionary,
-    weakref.WeakSet,
 )
 _LRU_CACHE = type(functools.lru_cache(len))
 _C_DESCRIPTORS = (
@@ -101,11 +99,17 @@ def code_digest(value: object, name: str) -> str:
     return code_parts(value, name)[0]
 
 
-def code_parts(value: object, name: str) -> tuple[str, dict[str, str]]:
-    """Return the checksum of :func:`code_digest`, and texts or digits of parts by their names."""
+def code_parts(value: object, name: str, texts: Iterable[str] = ()) -> tuple[str, dict[str, str]]:
+    """Return the checksum of :func:`code_digest`, and texts or digits of parts by their names.
+
+    Other parameters may have texts with which the code finds a file.
+    """
     description = _Description((name,))
+    description.mentions.texts.update(texts)
     try:
         description.add(value)
+        description.add_waiting()
+        description.add_mentioned()
         return description.hexdigest(), description.parts
     except RecursionError as error:
         raise UndescribedError(f"{name} is nested too deeply to be described") from error
@@ -145,9 +149,6 @@ class _Description(ValueChecksum):
                     self._add_as_used(variable, value, names, written)
         if not is_installed:
             self._add_globals(function, names, written)
-            values = [*defaults, *(v for c in held.values() for v in c)]
-            values += [function.__globals__.get(name) for name in globals_in(code)]
-            self._add_files(constants_in(code) - written, values)
 
     def _add_texts(self, value: Any, names: frozenset[str]) -> None:
         """Add docstring and annotations if code with these names can read them."""
@@ -155,14 +156,6 @@ class _Description(ValueChecksum):
             self.write("docstring", str(getattr(value, "__doc__", None)))
         if names & _READS_ANNOTATIONS:
             self.write("annotations", repr(getattr(value, "__annotations__", None)))
-
-    def _add_files(self, names: Iterable[str], values: Iterable[object]) -> None:
-        """Add the contents of files that are named, in folders that are named or are a value's."""
-        names = sorted(names)
-        folders = {folder_of(value) for value in (*names, *values)} - {None}
-        for path in joined(sorted(map(str, folders)), names):
-            with self.within(f"file {os.path.basename(path)!r}"):
-                self.write(os.path.basename(path), content_of(path) or "")
 
     def _add_as_used(
         self, name: str, value: object, names: frozenset[str] | None, written: Set[str]
@@ -213,18 +206,23 @@ class _Description(ValueChecksum):
                     raise self.refuse(value, "which finds code by text when it runs")
                 if name == "__file__":  # the folder of the program may have another name
                     self.write(os.path.basename(str(value)))
+                    self.mentions.folders.add(os.path.dirname(os.path.abspath(str(value))))
                 elif name in space or name in built_in:
                     self.write(name)
                     used = None if name in passed else names
                     self._add_as_used(name, value, used, written)
-        if "import_module" in names:
-            raise self.refuse(function, "which imports a module by text when it runs")
+        self._refuse_dynamic(function, names)
         for name, variable in sorted(imports_in(function.__code__, space.get("__package__"))):
             with self.within(f"module {name!r}"):
                 self._add_import(name, None if variable in passed else names)
-        if reads_environment:
-            variables = sorted(filter(None, constants_in(function.__code__)))
-            self.add_named("variable", ((name, os.environ.get(name)) for name in variables))
+        self.mentions.reads_environment |= reads_environment
+
+    def _refuse_dynamic(self, function: object, names: frozenset[str]) -> None:
+        """Refuse a function that finds code which nothing names."""
+        if names & _IMPORTING:
+            raise self.refuse(function, "which imports a module by text when it runs")
+        if "__subclasses__" in names:
+            raise self.refuse(function, "which finds classes that no code names")
 
     def _add_import(self, name: str, names: frozenset[str] | None) -> None:
         parts = name.split(".")
@@ -266,6 +264,11 @@ class _Description(ValueChecksum):
             self.write(name)
             with self.within(f"{name!r}", value):
                 self._add_as_used(name, value, names, frozenset())
+        if module.__name__ == "builtins" and (names is None or names & _DYNAMIC):
+            raise self.refuse(module, "which finds code by text when it runs")
+        file = getattr(module, "__file__", None)
+        if not version and file:
+            self.mentions.folders.add(os.path.dirname(os.path.abspath(file)))
         if not version and is_extension(module):
             self.write(source_digest(str(module.__file__)))
 
@@ -378,6 +381,8 @@ _Description.kinds = (
     (_C_DESCRIPTORS, _Description._add_descriptor),
     ((property, staticmethod, classmethod, functools.cached_property), _Description._add_accessor),
     (_LRU_CACHE, _Description._add_accessor),
+    (weakref.WeakValueDictionary, lambda description, value: description.add(dict(value))),
+    (weakref.WeakSet, lambda description, value: description.add(set(value))),
     (types.MappingProxyType, lambda description, value: description.add(dict(value))),
     (enum.Enum, ValueChecksum.add_member),
     (PurePath, ValueChecksum.add_path),

@@ -2,18 +2,56 @@
 
 import hashlib
 import os
+import sys
 import time
+import types
 from collections.abc import Iterable, Iterator
-from pathlib import PurePath
+from pathlib import Path, PurePath
 
-__all__ = ["content_of", "folder_content", "folder_of", "joined"]
+from skimbal.fingerprints.versions import version_of_module
+
+__all__ = ["Mentions", "content_of", "folder_content"]
 
 #: Checksums by path, each with inode, size and times. Nobody can set the time of the status.
 _KNOWN: dict[str, tuple[tuple[int, ...], str]] = {}
 #: Changes of a file within this time may leave the same times, in nanoseconds.
 _CLOCK_STEP = 2 * 10**9
+#: torch.hub runs this file of a folder, and what it imports.
+_HUB = "hubconf.py"
 #: Longer texts cannot be names. So many names are joined to a path at most.
 _LONGEST_NAME, _DEPTH = 256, 3
+
+
+class Mentions:
+    """Texts of a program, any of which may name a folder, a file in it or a variable."""
+
+    def __init__(self) -> None:
+        self.texts: set[str] = set()
+        #: Folders of the modules of the program.
+        self.folders: set[str] = set()
+        self.reads_environment = False
+
+    def files(self) -> Iterator[str]:
+        """Yield the files that one text names in a folder that another text names."""
+        folders = {_folder_of(text) for text in self.texts} - {None}
+        modules = (sys.modules.get(text) for text in self.texts)
+        packages = {path for m in modules if m is not None for path in _folders_of_package(m)}
+        everywhere = sorted(map(str, folders | self.folders | packages))
+        for path in _joined(everywhere, self.texts | {_HUB}):
+            is_hub = os.path.basename(path) == _HUB
+            yield from map(str, sorted(Path(path).parent.rglob("*.py"))) if is_hub else [path]
+
+    def variables(self) -> Iterator[tuple[str, object]]:
+        """Yield variables of the environment with their values, if the program reads any."""
+        if self.reads_environment:
+            for name in sorted(self.texts & os.environ.keys()):
+                yield name, os.environ[name]
+
+
+def _folders_of_package(module: types.ModuleType) -> list[str]:
+    """Return the folders of a package of the user, in which it may have data."""
+    is_of_user = version_of_module(module) is None
+    return [str(path) for path in getattr(module, "__path__", ())] if is_of_user else []
 
 
 def content_of(path: str) -> str | None:
@@ -48,7 +86,7 @@ def folder_content(folder: str) -> str:
     return total.hexdigest()
 
 
-def folder_of(value: object) -> str | None:
+def _folder_of(value: object) -> str | None:
     """Return the folder that a path names, or the folder of the file that it names."""
     if not isinstance(value, str | PurePath) or not 0 < len(str(value)) < 4096:
         return None
@@ -56,7 +94,7 @@ def folder_of(value: object) -> str | None:
     return path if os.path.isdir(path) else os.path.dirname(path) if os.path.isfile(path) else None
 
 
-def joined(folders: Iterable[str], names: Iterable[str]) -> Iterator[str]:
+def _joined(folders: Iterable[str], names: Iterable[str]) -> Iterator[str]:
     """Yield the files in some folders that have one of the names, such as ``"weights/a.pt"``.
 
     A folder of one of the names is a folder, too. Names may begin with a separator, as a text has

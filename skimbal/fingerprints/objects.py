@@ -1,5 +1,6 @@
 """A checksum of data: numbers, texts, containers, arrays, networks and other objects."""
 
+import os
 import sys
 import types
 from collections.abc import Callable, Iterable, Mapping, Set
@@ -10,8 +11,8 @@ import numpy as np
 import torch
 
 from skimbal.fingerprints.arrays import are_images, digest
-from skimbal.fingerprints.files import content_of
-from skimbal.fingerprints.parts import PLAIN, PartedChecksum
+from skimbal.fingerprints.files import Mentions, content_of
+from skimbal.fingerprints.parts import PLAIN, PartedChecksum, Trail
 
 __all__ = ["ValueChecksum"]
 
@@ -23,6 +24,11 @@ class ValueChecksum(PartedChecksum):
     kinds: ClassVar[tuple[tuple[Any, Callable[[Any, Any], None]], ...]] = ()
     #: Names of files that the code here only writes.
     written: Set[str] = frozenset()
+
+    def __init__(self, trail: Trail, seen: dict[object, tuple[str, object]] | None = None) -> None:
+        super().__init__(trail, seen)
+        #: One function may name a folder, another a file in it, and a third one opens it.
+        self.mentions = Mentions()
 
     def add_module(self, value: types.ModuleType) -> None:
         """Add a module of which any attribute may be used."""
@@ -37,6 +43,7 @@ class ValueChecksum(PartedChecksum):
         if type(value) in PLAIN:
             self.write(type(value).__name__, repr(value))
             if type(value) is str and value not in self.written:
+                self.mentions.texts.add(value)
                 self.add_file(value)
         elif type(value) in (tuple, frozenset):  # constants: whether two are one is chance
             self.add_items(value)
@@ -68,6 +75,7 @@ class ValueChecksum(PartedChecksum):
                 if type(item) in PLAIN:
                     continue
                 single = self.apart()
+                single.mentions = self.mentions
                 single.add(item)
                 digests.append(single.hexdigest())
             self.write(*sorted(digests))
@@ -137,6 +145,13 @@ class ValueChecksum(PartedChecksum):
         if not any(getattr(home, value.__name__, None) is value for home in homes):
             raise self.refuse(value, "which hides the function that it calls")
         self.write("ufunc", value.__name__)
+
+    def add_mentioned(self) -> None:
+        """Add files in folders, and variables of the environment, that any part names."""
+        for path in self.mentions.files():
+            with self.within(f"file {os.path.basename(path)!r}"):
+                self.write(os.path.basename(path), content_of(path) or "")
+        self.add_named("variable", self.mentions.variables())
 
     def add_file(self, path: str) -> None:
         """Add the contents of a file that a text names."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Self, TypeAlias
 
-__all__ = ["PLAIN", "PartedChecksum", "UndescribedError"]
+__all__ = ["PLAIN", "PartedChecksum", "Trail", "UndescribedError"]
 
 #: Kinds of values that their text describes.
 PLAIN = (bool, int, float, complex, str, bytes, type(None), type(...), type(NotImplemented))
@@ -41,12 +41,18 @@ class PartedChecksum:
 
     def hexdigest(self) -> str:
         """Describe all that waits. Return the checksum of all parts."""
+        self.add_waiting()
+        return self._total.hexdigest()
+
+    def add_waiting(self) -> None:
+        """Describe all that waits."""
+        above = self._trail
         while self._waiting:
             trail, describe = self._waiting.popleft()
             self._trail = trail[:-1]
             with self.within(trail[-1]):
                 describe()
-        return self._total.hexdigest()
+        self._trail = above
 
     def write(self, *texts: str) -> None:
         """Add texts."""

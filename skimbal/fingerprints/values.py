@@ -8,6 +8,7 @@ import re
 import sys
 import types
 from collections.abc import Iterable, Iterator, Mapping
+from contextvars import ContextVar
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -31,6 +32,8 @@ _COMPARED = {*PACKAGES, "builtins"}
 #: Characters of a value in an error.
 _SHOWN = 80
 Path: TypeAlias = tuple[str, ...]
+#: Texts of all parameters of the estimator that is described. Code may find a file with them.
+_TEXTS: ContextVar[frozenset[str]] = ContextVar("texts", default=frozenset())
 
 
 def describe_images(images: Any) -> Any:
@@ -126,11 +129,25 @@ def _describe_estimator(value: BaseEstimator, name: str) -> Any:
     params = value.get_params(deep=False)
     if version_of_module(sys.modules.get(type(value).__module__)):
         params = {key: item for key, item in params.items() if key not in _WITHOUT_EFFECT}
-    described = {key: describe(item, _join(name, key)) for key, item in params.items()}
+    texts = _TEXTS.set(_TEXTS.get().union(_texts_in(params)))
+    try:
+        described = {key: describe(item, _join(name, key)) for key, item in params.items()}
+    finally:
+        _TEXTS.reset(texts)
     source = params.get("source")
     if isinstance(source, str | os.PathLike) and os.path.isdir(source):
         described["contents of source"] = folder_content(os.fspath(source))
     return {"class": describe(type(value)), **described}
+
+
+def _texts_in(value: object) -> Iterator[str]:
+    if isinstance(value, str | os.PathLike):
+        yield str(value)
+    elif isinstance(value, Mapping):
+        yield from _texts_in(list(value.values()))
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _texts_in(item)
 
 
 def _describe_code(value: Any, name: str) -> Any:
@@ -147,7 +164,7 @@ def _describe_code(value: Any, name: str) -> Any:
     is_edited = isinstance(named, type) and bool(edited_attributes(named))
     if is_named and root in _COMPARED and is_importable(named) and not is_edited:
         return title
-    checksum, parts_of = code_parts(value, title if is_named else name or title)
+    checksum, parts_of = code_parts(value, title if is_named else name or title, _TEXTS.get())
     kind = "code" if is_named else "object"
     return {kind: title, _CODE: checksum, _PARTS: parts_of}
 

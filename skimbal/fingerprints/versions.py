@@ -41,6 +41,9 @@ def version_of_module(module: types.ModuleType | None) -> str | None:
         is_python = root in sys.stdlib_module_names or root in sys.builtin_module_names
         # A folder without __init__.py has no code.
         paths = [] if is_python else list(getattr(module, "__path__", ()))
+        above = module.__name__.rpartition(".")[0]
+        if not paths and not is_python and above:  # compiled code makes it, such as torch._C._nn
+            return version_of_module(sys.modules.get(above))
         return sys.version if is_python else installed_version(paths[0] if paths else None)
     return installed_version(file)
 

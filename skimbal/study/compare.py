@@ -136,6 +136,7 @@ def compare_losses(
         - A group is on both sides of a split.
         - ``train_split`` needs groups, and a resampler of the pipeline makes rows without groups.
         - ``cache_dir`` belongs to another study or holds other files.
+        - A backend of joblib is set that returns no results one by one, as ``"multiprocessing"``.
         - ``cache_dir`` is given, and several processes train one network with ``distributed=True``.
     OSError
         If ``cache_dir`` cannot be made, read or written to. After the first fit this is a warning.

@@ -8,6 +8,7 @@ from typing import NamedTuple, TypeAlias, TypeVar
 
 import torch.distributed as dist
 from joblib import Parallel, delayed
+from joblib.parallel import get_active_backend
 
 from skimbal.exceptions import ParameterError
 from skimbal.study.fit_cache import FitCache
@@ -97,6 +98,14 @@ def check_alone(classifier: Classifier, cache: FitCache) -> None:
 
 def _make_parallel(n_jobs: int | None) -> Parallel:
     """Make the loop of joblib, and leave the start method of multiprocessing open if it is open."""
+    backend, _ = get_active_backend()
+    if not backend.supports_return_generator:
+        raise ParameterError(
+            "n_jobs",
+            "used with a backend of joblib that returns results one by one",
+            f"parallel_config(backend={type(backend).__name__})",
+            'Use backend="loky" or backend="threading".',
+        )
     is_open = multiprocessing.get_start_method(allow_none=True) is None
     # A batch of fits that others are at would grow, and then hold several long fits.
     parallel = Parallel(n_jobs=n_jobs, return_as="generator_unordered", batch_size=1)

@@ -335,6 +335,51 @@ def test_most_harmless_edits_are_not_seen():
     assert sum(is_seen for *_, is_seen in HARMLESS) <= 0.2 * len(HARMLESS)
 
 
+@pytest.mark.parametrize(
+    "source",
+    [
+        "NAME = 'SKIMBAL_TEST_SCALE'\ndef reader(x):\n    return os.environ.get(NAME)",
+        "def reader(x, name='SKIMBAL_TEST_SCALE'):\n    return os.environ[name]",
+        "def read(name):\n    return os.getenv(name)\n"
+        "def reader(x):\n    return read('SKIMBAL_TEST_SCALE')",
+        "class R:\n    name = 'SKIMBAL_TEST_SCALE'\n    def __call__(self, x):\n"
+        "        return os.environ[self.name]\nreader = R()",
+    ],
+)
+def test_environment_variables_count_wherever_they_are_named(monkeypatch, source):
+    module = load(f"import os\n{source}")
+    found = set()
+    for value in ("1", "2", None):
+        if value is None:
+            monkeypatch.delenv("SKIMBAL_TEST_SCALE")
+        else:
+            monkeypatch.setenv("SKIMBAL_TEST_SCALE", value)
+        found.add(code_digest(module.reader, "reader"))
+    assert len(found) == 3
+
+
+@pytest.mark.parametrize("name", ["F.gelu", "F.softplus", "torch.special.expit", "torch.fft.fft"])
+def test_functions_in_modules_that_compiled_code_makes_are_described(name):
+    source = f"import torch\nfrom torch.nn import functional as F\nf = {name}\n"
+    module = load(source + "def reader(x, act=f):\n    return f(x)")
+    assert code_digest(module.reader, "reader") != code_digest(load(source).f, "f")
+    other = load(source.replace(name, "F.elu_") + "def reader(x, act=f):\n    return f(x)")
+    assert code_digest(module.reader, "reader") != code_digest(other.reader, "reader")
+
+
+def test_classes_that_a_weak_registry_holds_count():
+    source = (
+        "import weakref\nTABLE = weakref.{kind}()\nclass A:\n    width = {width}\n{put}\n"
+        "def reader(x):\n    return TABLE"
+    )
+    puts = {"WeakValueDictionary": "TABLE['a'] = A", "WeakSet": "TABLE.add(A)"}
+    for kind, put in puts.items():
+        texts = [source.format(kind=kind, width=width, put=put) for width in (8, 4, 8)]
+        first, second, third = (code_digest(load(text).reader, "reader") for text in texts)
+        assert first != second
+        assert first == third
+
+
 def test_the_environment_under_another_name_counts(monkeypatch):
     module = load("from os import environ as e\ndef reader(x):\n    return e['SKIMBAL_TEST_SCALE']")
     digests = []
@@ -445,6 +490,16 @@ UNDESCRIBED = {
     "import": (
         "import importlib\ndef reader(x):\n    return importlib.import_module(x)",
         "imports a module by text",
+    ),
+    "name": ("import pkgutil as p\ndef reader(x):\n    return p.resolve_name(x)", "by text"),
+    "place": ("import pydoc\ndef reader(x):\n    return pydoc.locate(x)", "by text"),
+    "built-in": (
+        "import builtins\ndef reader(x):\n    return builtins.eval(x)",
+        "global 'builtins' of the reader .*by text",
+    ),
+    "subclasses": (
+        "class Base: pass\ndef reader(x):\n    return Base.__subclasses__()",
+        "classes that no code names",
     ),
     "generator": ("one = (i for i in 'a')\ndef reader(x):\n    return next(one)", "global 'one'"),
     "ufunc": (

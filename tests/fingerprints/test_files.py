@@ -5,7 +5,7 @@ import os
 import pytest
 
 from skimbal.fingerprints import code_digest
-from skimbal.fingerprints.files import content_of, folder_content, folder_of, joined
+from skimbal.fingerprints.files import Mentions, content_of, folder_content
 from tests.fingerprints.test_code import load
 
 
@@ -29,12 +29,26 @@ def test_folders_count_with_names_and_contents(tmp_path):
     first = folder_content(str(tmp_path))
     (tmp_path / "a" / "x.txt").rename(tmp_path / "a" / "y.txt")
     assert folder_content(str(tmp_path)) != first
-    assert folder_of(str(tmp_path)) == str(tmp_path)
-    assert folder_of(tmp_path / "a" / "y.txt") == str(tmp_path / "a")
-    assert folder_of("none") is folder_of(3) is None
-    found = {str(tmp_path / "a" / "y.txt")}
-    assert set(joined([str(tmp_path)], ["a", "y.txt", "none"])) == found
-    assert set(joined([str(tmp_path)], ["/a/y.txt"])) == found
+
+
+def test_files_are_found_by_texts_that_name_a_folder_and_a_file(tmp_path):
+    (tmp_path / "a").mkdir()
+    file = tmp_path / "a" / "y.txt"
+    file.write_text("1")
+    for texts in (
+        {str(tmp_path), "a", "y.txt", "none"},
+        {str(tmp_path), "/a/y.txt"},
+        {str(tmp_path / "a"), "y.txt"},
+        {str(file), "y.txt"},
+    ):
+        mentions = Mentions()
+        mentions.texts |= texts
+        assert set(mentions.files()) == {str(file)}
+    mentions = Mentions()
+    mentions.folders.add(str(tmp_path / "a"))
+    assert set(mentions.files()) == set()
+    mentions.texts.add("y.txt")
+    assert set(mentions.files()) == {str(file)}
 
 
 READING = {
@@ -47,6 +61,16 @@ READING = {
     "a join": "import os\nD = {folder!r}\ndef reader(x):\n    return len(os.path.join(D, 'w.txt'))",
     "an attribute": "class R:\n    def __init__(self):\n        self.path = {path!r}\n"
     "    def __call__(self, x):\n        return open(self.path).read()\nreader = R()",
+    "a helper": "import os\ndef read(folder, name):\n"
+    "    return open(os.path.join(folder, name)).read()\n"
+    "D, N = {folder!r}, 'w.txt'\ndef reader(x):\n    return read(D, N)['w']",
+    "an attribute of a class": "class R:\n    home = {folder!r}\n    def __call__(self, x):\n"
+    "        return open(self.home + '/w.txt').read()\nreader = R()",
+    "an entry": "D = dict(root={folder!r})\n"
+    "def reader(x):\n    return open(D['root'] + '/w.txt').read()",
+    "a parameter": "import functools\n"
+    "def read(folder, x):\n    return open(folder + '/w.txt').read()\n"
+    "reader = functools.partial(read, {folder!r})",
     "a closure": "def make(path):\n    return lambda x: open(path).read()\nreader = make({path!r})",
 }
 WRITING = {

@@ -7,6 +7,8 @@ import sklearn.utils
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.nn.modules.module import register_module_forward_hook
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from skimbal.fingerprints import code_digest, describe, patches
 from skimbal.fingerprints.patches import edited_attributes
@@ -58,3 +60,43 @@ def test_a_class_of_a_package_counts_with_its_patches(monkeypatch):
     assert code_digest(net, "net") != before[0]
     assert describe(nn.Linear) != before[1]
     assert describe(torch.optim.SGD) == before[2]
+
+
+class Relus:
+    def relu(self, x, inplace=False):
+        return x
+
+
+def test_functions_of_a_package_in_the_place_of_others_are_found(monkeypatch):
+    monkeypatch.setattr(nn.ReLU, "forward", nn.Tanh.forward)
+    monkeypatch.setattr(functional, "relu", functional.softplus)
+    monkeypatch.setattr(nn.BatchNorm1d, "forward", nn.Identity.forward, raising=False)
+    monkeypatch.setattr(nn, "GELU", nn.SiLU)
+    monkeypatch.setattr(functional, "silu", Relus().relu)
+    monkeypatch.setattr(functional, "hardtanh", functools.lru_cache(lambda x: x))
+    found = dict(patches())
+    assert set(found) == {
+        "torch.nn.modules.activation.ReLU.forward",
+        "torch.nn.functional.relu",
+        "torch.nn.functional.silu",
+        "torch.nn.functional.hardtanh",
+        "torch.nn.modules.batchnorm.BatchNorm1d.forward",
+        "torch.nn.GELU",
+    }
+    assert all(code_digest(value, name) for name, value in found.items())
+
+
+def test_hooks_of_all_modules_and_optimizers_are_found():
+    handles = [
+        register_module_forward_hook(double),
+        register_optimizer_step_pre_hook(double),
+    ]
+    try:
+        assert set(dict(patches())) == {
+            "torch.nn.modules.module._global_forward_hooks",
+            "torch.optim.optimizer._global_optimizer_pre_hooks",
+        }
+    finally:
+        for handle in handles:
+            handle.remove()
+    assert dict(patches()) == {}

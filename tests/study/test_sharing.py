@@ -11,6 +11,7 @@ from functools import partial
 from itertools import product
 
 import pytest
+from joblib import parallel_config
 
 from benchmarks import kill_study
 from skimbal import CNN2DClassifier
@@ -223,6 +224,18 @@ def test_claims_of_workers_are_given_back_as_well(tmp_path):
         assert is_ours
         cache.give_back()
         assert len(list(tmp_path.glob("claim-*"))) == 1
+
+
+@pytest.mark.parametrize("backend", ["threading", "multiprocessing"])
+def test_a_backend_of_joblib_works_or_is_refused(backend):
+    tasks = {str(i): partial(fit_of, str(i)) for i in range(3)}
+    with parallel_config(backend=backend):
+        outcomes = share(tasks, None, n_jobs=2, say=print)
+        if backend == "threading":
+            assert {outcome.key for outcome in outcomes} == set(tasks)
+            return
+        with pytest.raises(ParameterError, match=r"n_jobs must be used .*one by one.*Multiproc"):
+            next(outcomes)
 
 
 def test_several_processes_that_train_one_network_have_no_cache(tmp_path, monkeypatch):
