@@ -278,8 +278,7 @@ def _shape_of_images(
 def _advice_on_shape(shape: tuple[int, ...], expected: tuple[int, ...]) -> str:
     """Return the remedy for images whose channels come last, and for an image that is alone."""
     if shape[1:] == (*expected[1:], expected[0]):
-        back = ", ".join(str(axis) for axis in range(1, len(shape) - 1))
-        return f" Its channels come last. Use X.transpose(0, {len(shape) - 1}, {back})."
+        return f" Its channels come last. Use {_moved_to_front(len(shape))}."
     if shape in (expected, (*expected[1:], expected[0])):
         return " It looks like a single image. Use X[np.newaxis], with its channels first."
     return ""
