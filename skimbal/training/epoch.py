@@ -19,7 +19,11 @@ from skimbal.training.divergence import (
     not_finite,
     read_losses,
 )
-from skimbal.training.fine_tuning import check_something_trains, unfreeze_when_due
+from skimbal.training.fine_tuning import (
+    check_something_trains,
+    gradients_into_group_norms,
+    unfreeze_when_due,
+)
 from skimbal.training.gradient import compute_gradient, no_logits, step_optimizer
 from skimbal.training.optimizers import takes_one_gradient
 from skimbal.training.orphans import end_if_orphaned
@@ -86,7 +90,10 @@ def train(
         return found
 
     try:
-        with closed_at_end(_keep_progress(net, iterator)) as batches:
+        with (
+            gradients_into_group_norms(net.module_.network),
+            closed_at_end(_keep_progress(net, iterator)) as batches,
+        ):
             if only_epochs_matter(net):
                 _train_lean(net, batches, prefix, watch)
             else:

@@ -1,16 +1,23 @@
 """Learning rates by layer, and parts of a network that are frozen at first."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from skimbal.exceptions import ParameterError
 from skimbal.networks import LearningRateFactors, Unfreezable
 from skimbal.training.gradient import TrainableNet
 
-__all__ = ["check_something_trains", "check_unfreezing", "grouped_by_rate", "unfreeze_when_due"]
+__all__ = [
+    "check_something_trains",
+    "check_unfreezing",
+    "gradients_into_group_norms",
+    "grouped_by_rate",
+    "unfreeze_when_due",
+]
 
 
 def grouped_by_rate(
@@ -70,6 +77,33 @@ def check_something_trains(net: TrainableNet) -> None:
             f"{type(net.module_.network).__name__}, all of whose weights are frozen",
             "Leave the last layer to training. To compute features only, set max_epochs=0.",
         )
+
+
+@contextmanager
+def gradients_into_group_norms(network: nn.Module) -> Iterator[None]:
+    """Let each group normalisation that trains have a gradient of its input as well.
+
+    torch ends the process on a CPU if the channels come last in memory and the input has no
+    gradient, as behind a frozen convolution.
+    """
+    norms = [part for part in network.modules() if isinstance(part, nn.GroupNorm) and part.affine]
+    parameters = list(network.parameters())
+    is_first = bool(norms) and parameters[0] is norms[0].weight
+    may_lack_it = is_first or not all(parameter.requires_grad for parameter in parameters)
+    hooks = [part.register_forward_pre_hook(_with_gradient) for part in norms if may_lack_it]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _with_gradient(norm: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
+    (x,) = inputs
+    trains = any(parameter.requires_grad for parameter in norm.parameters())
+    if x.requires_grad or not trains or not torch.is_grad_enabled():
+        return None
+    return (x.detach().requires_grad_(),)
 
 
 def _due(unfreeze_at: float, max_epochs: int) -> float:

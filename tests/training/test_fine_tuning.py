@@ -13,7 +13,7 @@ from skorch.callbacks import Callback, EpochScoring, Freezer
 from torch import nn
 from torch.utils.data import DataLoader
 
-from skimbal import CNN2DClassifier, LossMix, Pretrained
+from skimbal import CNN2DClassifier, CNN3DClassifier, LossMix, Pretrained
 from skimbal.exceptions import ParameterError
 from skimbal.training import kept_features
 from skimbal.training.prediction import in_blocks
@@ -489,3 +489,32 @@ def test_processes_that_share_a_folder(tmp_path):
     for seed in range(4):
         assert_allclose(found[seed], write_features(tmp_path, seed), rtol=1e-5, atol=1e-6)
     assert len(list(tmp_path.iterdir())) == 2
+
+
+class NormFirst(nn.Sequential):
+    """A network that normalises the images by groups."""
+
+    def __init__(self, in_channels, n_classes):
+        norm = nn.GroupNorm(1, in_channels)
+        super().__init__(norm, nn.Flatten(), nn.Linear(64 * in_channels, n_classes))
+
+
+# torch ends the process if the input of a group normalisation has no gradient.
+@pytest.mark.parametrize("options", [{}, {"micro_batch_size": 3}, {"loss": "mcc"}])
+@pytest.mark.parametrize(
+    ("make", "module", "frozen", "shape"),
+    [
+        (CNN2DClassifier, "residual", "*stem.0*", (8, 8)),
+        (CNN2DClassifier, "residual", "*0*", (10, 10)),
+        (CNN2DClassifier, "small", "*weight", (8, 8)),
+        (CNN3DClassifier, "residual", "*stem.0*", (8, 8, 8)),
+        (CNN2DClassifier, NormFirst, None, (2, 8, 8)),
+    ],
+)
+def test_group_norms_behind_frozen_layers_train(make, module, frozen, shape, options):
+    X = np.random.default_rng(0).normal(size=(12, *shape)).astype(np.float32)
+    callbacks = None if frozen is None else [Freezer(frozen)]
+    clf = make(module=module, callbacks=callbacks, max_epochs=1, batch_size=6, random_state=0)
+    clf.set_params(**options).fit(X, Y)
+    assert not any(part._forward_pre_hooks for part in clf.net_.module_.network.modules())
+    assert np.isfinite(clf.predict_proba(X)).all()
