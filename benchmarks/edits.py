@@ -706,7 +706,7 @@ def _edits() -> list[Edit]:
     found += of(
         "harmless",
         WEIGHTS.replace("clf(net)", "clf(logged)"),
-        ("a log that the network writes", "", "open(LOG, 'a').write('edited')"),
+        ("a log that the network writes", "", "with open(LOG, 'a') as file: file.write('edited')"),
         how="run",
         **same,
     )
