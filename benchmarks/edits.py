@@ -421,6 +421,257 @@ STUDY = {"estimator": clf(linear)}
 """
 
 
+#: The end of a program whose network is the function ``net``.
+_END = '\nSTUDY = {"estimator": clf(net)}\n'
+#: Reads the width of the network from a file of a package.
+_PACKAGE = (("pack/__init__.py", ""), ("pack/width.json", '{"width": 8}'))
+_HUB = """
+import torch
+from torch import nn
+def tiny(c=1, k=3):
+    return nn.Sequential(nn.Flatten(), nn.Linear(64 * c, 8), nn.ReLU(), nn.Linear(8, k))
+"""
+#: Programs that find the width of their network in a file, by a folder and a name that stand apart.
+_READERS = {
+    "a helper gets folder and name": """
+def read(folder, name):
+    return json.loads(Path(folder, name).read_text())["width"]
+FOLDER, NAME = os.path.join(HERE, "pack"), "width.json"
+def net(c, k):
+    return linear(c, k, read(FOLDER, NAME))
+""",
+    "the folder is an attribute of a class": """
+class Reader:
+    home = Path(HERE, "pack")
+    def __call__(self, c, k):
+        return linear(c, k, json.loads((self.home / "width.json").read_text())["width"])
+net = Reader()
+""",
+    "the folder is an attribute of an object": """
+class Reader:
+    def __init__(self, home):
+        self.home = home
+    def __call__(self, c, k):
+        return linear(c, k, json.loads(Path(self.home, "width.json").read_text())["width"])
+net = Reader(os.path.join(HERE, "pack"))
+""",
+    "the folder is an argument of a partial": """
+def make(home, c, k):
+    return linear(c, k, json.loads(Path(home, "width.json").read_text())["width"])
+net = functools.partial(make, os.path.join(HERE, "pack"))
+""",
+    "the folder is an entry of a dict": """
+PLACES = {"home": os.path.join(HERE, "pack")}
+def net(c, k):
+    return linear(c, k, json.loads(Path(PLACES["home"], "width.json").read_text())["width"])
+""",
+    "a file of an imported package": """
+from importlib import resources
+def net(c, k):
+    text = resources.files("pack").joinpath("width.json").read_text()
+    return linear(c, k, json.loads(text)["width"])
+""",
+    "a file that pkgutil reads": """
+import pkgutil
+def net(c, k):
+    return linear(c, k, json.loads(pkgutil.get_data("pack", "width.json"))["width"])
+""",
+}
+#: Programs whose network has the width 88, which the edit makes 44.
+_FINDERS = {
+    "a cached property": """
+class Net:
+    @functools.cached_property
+    def width(self):
+        return 88
+    def __call__(self, c, k):
+        return linear(c, k, self.width)
+net = Net()
+""",
+    "a function by the type of its argument": """
+@functools.singledispatch
+def width(x):
+    return 160
+@width.register
+def _(x: int):
+    return 88
+def net(c, k):
+    return linear(c, k, width(c))
+""",
+    "a class that its base registers": """
+TABLE = {}
+class Base:
+    def __init_subclass__(cls, key=None):
+        TABLE[key] = cls
+class Narrow(Base, key="narrow"):
+    width = 88
+def net(c, k):
+    return linear(c, k, TABLE["narrow"].width)
+""",
+    "a class in a weak registry": """
+import weakref
+TABLE = weakref.WeakValueDictionary()
+class Narrow:
+    width = 88
+TABLE["narrow"] = Narrow
+def net(c, k):
+    return linear(c, k, TABLE["narrow"].width)
+""",
+    "a function that a decorator registers": """
+TABLE = {}
+def listed(function):
+    TABLE[function.__name__] = function
+    return function
+@listed
+def narrow(c, k):
+    return linear(c, k, 88)
+def net(c, k):
+    return TABLE["narrow"](c, k)
+""",
+    "a variable that a neighbour sets": """
+def make():
+    width = 160
+    def choose(value):
+        nonlocal width
+        width = value
+    def net(c, k):
+        return linear(c, k, width)
+    return net, choose
+net, choose = make()
+choose(88)
+""",
+    "a descriptor": """
+class Width:
+    def __get__(self, owner, kind):
+        return 88
+class Net:
+    width = Width()
+    def __call__(self, c, k):
+        return linear(c, k, self.width)
+net = Net()
+""",
+}
+#: Programs that find the width of their network in the environment.
+_ENVIRONMENTS = {
+    "a helper gets the name of a variable": """
+def read(name):
+    return os.environ.get(name, "8")
+def net(c, k):
+    return linear(c, k, int(read("LAB_WIDTH")))
+""",
+    "a global has the name of a variable": """
+NAME = "LAB_WIDTH"
+def net(c, k):
+    return linear(c, k, int(os.environ.get(NAME, "8")))
+""",
+    "an attribute has the name of a variable": """
+from os import environ as e
+class Net:
+    key = "LAB_WIDTH"
+    def __call__(self, c, k):
+        return linear(c, k, int(e.get(self.key, "8")))
+net = Net()
+""",
+}
+#: Changes of PyTorch while the program runs: a name, the change, and its end.
+_PATCHES = (
+    ("a method of another class of torch", "nn.ReLU.forward = nn.Tanh.forward"),
+    ("a method of an object", "F.relu = Double().relu"),
+    ("a function with a memory", "F.relu = functools.lru_cache(maxsize=0)(Double().relu)"),
+    ("a hook of all modules", "HOOK = on_forward(lambda module, inputs, output: output * 0.5)"),
+    ("a hook of all optimizers", "HOOK = on_step(lambda optimizer, *_: raise_rate(optimizer))"),
+)
+_PATCHED = """
+from torch.nn.modules.module import register_module_forward_hook as on_forward
+from torch.optim.optimizer import register_optimizer_step_pre_hook as on_step
+
+KEPT, RELU = nn.ReLU.forward, F.relu
+
+class Double:
+    def relu(self, x, inplace=False):
+        return 2 * x
+
+def raise_rate(optimizer):
+    for group in optimizer.param_groups:
+        group["lr"] = 0.5
+
+def restore():
+    nn.ReLU.forward, F.relu = KEPT, RELU
+    globals()["HOOK"].remove() if "HOOK" in globals() else None
+"""
+
+
+def _found_by_trial() -> list[Edit]:
+    """Return edits that an earlier description of code did not see."""
+    wide, narrow = '{"width": 8}', '{"width": 4}'
+    found = [
+        Edit(
+            name,
+            f"import json\n{source}{_END}",
+            f"Path(HERE, 'pack', 'width.json').write_text({wide!r})",
+            f"Path(HERE, 'pack', 'width.json').write_text({narrow!r})",
+            "files",
+            how="run",
+            files=_PACKAGE,
+        )
+        for name, source in _READERS.items()
+    ]
+    found += [
+        Edit(
+            "code of a folder of torch.hub",
+            "def net(c, k):\n"
+            "    return torch.hub.load(Path(HERE, 'hub'), 'tiny', source='local', c=c, k=k)" + _END,
+            "",
+            "path = Path(HERE, 'hub', 'hubconf.py')\n"
+            "path.write_text(path.read_text().replace('ReLU', 'Tanh'))",
+            "files",
+            how="run",
+            files=(("hub/hubconf.py", _HUB),),
+        )
+    ]
+    found += [
+        Edit(name, source + _END, "88", "44", "functions" if "function" in name else "classes")
+        for name, source in _FINDERS.items()
+    ]
+    found += [
+        Edit(name, source + _END, "", "environment LAB_WIDTH=4", "processes", how="process")
+        for name, source in _ENVIRONMENTS.items()
+    ]
+    found += [
+        Edit(name, _PATCHED, "restore()", change, "while it runs", how="run")
+        for name, change in _PATCHES
+    ]
+    filled = (
+        "@functools.lru_cache\ndef width(c):\n    return 8\n"
+        "def net(c, k):\n    return linear(c, k, width(c))"
+    )
+    logged = (
+        "import logging\nLOG = logging.getLogger('lab')\n"
+        "def net(c, k):\n    LOG.debug('made')\n    return linear(c, k)"
+    )
+    found += [
+        Edit(
+            "the memory of a function",
+            filled + _END,
+            "",
+            "width(7)",
+            "harmless",
+            how="run",
+            is_other=False,
+        ),
+        Edit(
+            "a logger in another process",
+            logged + _END,
+            "",
+            "environment OTHER=1",
+            "harmless",
+            how="process",
+            is_other=False,
+        ),
+    ]
+    return found
+
+
 def _edits() -> list[Edit]:
     def of(group: str, source: str, *rows: tuple[str, str, str], **more: object) -> list[Edit]:
         return [Edit(n, source, b, a, group, **more) for n, b, a in rows]  # type: ignore[arg-type]
@@ -736,4 +987,4 @@ def _edits() -> list[Edit]:
     return found
 
 
-EDITS = _edits()
+EDITS = _edits() + _found_by_trial()

@@ -145,6 +145,8 @@ def _texts_in(value: object) -> Iterator[str]:
         yield str(value)
     elif isinstance(value, Mapping):
         yield from _texts_in(list(value.values()))
+    elif isinstance(value, functools.partial):
+        yield from _texts_in([value.args, value.keywords])
     elif isinstance(value, list | tuple):
         for item in value:
             yield from _texts_in(item)
