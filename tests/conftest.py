@@ -4,6 +4,7 @@ import os
 
 os.environ["SCIPY_ARRAY_API"] = "1"
 
+import signal
 import sys
 import types
 from pathlib import Path
@@ -15,6 +16,9 @@ from hypothesis import settings
 from torch.utils._python_dispatch import TorchDispatchMode
 
 torch.set_num_threads(1)
+
+# A shell lets programs in its background ignore Ctrl-C, and their processes would, too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Beside a CPU build of torch, torchvision fails at import: this file of it registers the shapes of
 # compiled operators that are missing there. Networks need none of them.

@@ -789,7 +789,6 @@ def test_wrong_arguments(capsys, never, argv, said):
         (["--size", "8", "--encoding", "utf-16"], "{folder}.*|--labels must be .*UTF-16"),
         (["--size", "8", "--split-column", "site"], "error: --split-column .*grade.*'site'"),
         (["--size", "8", "--test", "--splits", "none"], "{folder} .*test split"),
-        (["--size", "8", "--split-column", "part", "--test"], "5.*group"),
         (["--size", "8", "--splits", "none", "--crop-size", "9"], "error: --crop-size .*9"),
         (
             ["--size", "8", "--splits", "none", "--crop-size", "4", "4", "4"],
@@ -801,6 +800,15 @@ def test_wrong_arguments(capsys, never, argv, said):
 def test_wrong_arguments_for_folders(capsys, never, folder, table, argv, said):
     err = check_refused(capsys, "compare", folder, *table, *argv)
     assert re.search(said.replace("{folder}", re.escape(folder)), err)
+
+
+def test_patients_on_both_sides_of_a_split_are_told_and_refused(capsys, never, folder, table):
+    argv = ["compare", folder, *table, "--size", "8", "--split-column", "part", "--test"]
+    with pytest.raises(SystemExit):
+        main(argv)
+    err = capsys.readouterr().err
+    assert re.search("^skimbal: UserWarning: .*5 groups", err, re.MULTILINE)
+    assert re.search("^skimbal: error: .*5 group", err, re.MULTILINE)
 
 
 def test_rows_that_a_user_added_to_the_tables_are_known(capsys, monkeypatch, own):

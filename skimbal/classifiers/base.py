@@ -509,9 +509,8 @@ class BaseCNNClassifier(
             on both sides. The error comes before any training.
         DivergenceError
             If a loss, logits, weights, moving statistics or the state of the optimizer were NaN or
-            infinite at the end of an epoch, or all steps in float16 were skipped (see
-            :class:`~skimbal.exceptions.DivergenceError`). The estimator is then as after an
-            interrupt in this epoch.
+            infinite at the end of an epoch (see :class:`~skimbal.exceptions.DivergenceError`). The
+            estimator is then as after an interrupt in this epoch.
 
         Warns
         -----
@@ -522,7 +521,7 @@ class BaseCNNClassifier(
             for all training rows or for all rows of each batch, or no weight has changed. Also if
             the training loss rose from each epoch to the next, over at least three epochs and by
             more than 10 %, or ended at more than 100 times the loss of the first batch. Epochs of a
-            warm-up do not count.
+            warm-up do not count. Also if all steps in float16 were skipped.
         UserWarning
             If batches are too small to hold every class and loss or sampler needs every class, or
             if a splitter or callable as ``train_split`` puts groups on both sides.

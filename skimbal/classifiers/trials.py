@@ -20,7 +20,6 @@ from skimbal.training import (
     ImageDataset,
     TrainingNet,
     device_type,
-    diverged,
     isolated_random_state,
     takes_several_gradients,
 )
@@ -297,15 +296,15 @@ def warn_of_late_correction(estimator: CNNClassifier) -> None:
 
 
 def judge_training(net: TrainingNet, is_whole: bool) -> None:
-    """Warn of a training that has learned nothing, and refuse a fit whose steps all were skipped.
+    """Warn of a training that has learned nothing.
 
     A call of ``partial_fit`` is a small part of a training, of which only the last case is told.
     """
     if not len(net.history):
         return
     found = [_skipped_steps(net, is_whole)]
-    if is_whole:
-        found += [_one_class(net), _rising_loss(net), _no_change(net)]
+    if is_whole and not any(found):
+        found = [_one_class(net), _rising_loss(net), _no_change(net)]
     for text in filter(None, found):
         warnings.warn(text, ConvergenceWarning, stacklevel=4)
 
@@ -315,12 +314,13 @@ def _skipped_steps(net: TrainingNet, is_whole: bool) -> str:
     n_steps = sum(epoch.get("train_batch_count", 0) for epoch in epochs)
     if sum(epoch.get("skipped_step_count", 0) for epoch in epochs) < max(1, n_steps):
         return ""
-    text = f"all {n_steps} steps were skipped, as their scaled gradients overflowed float16"
-    if is_whole:
-        raise diverged(
-            net, text, "Train for more steps (max_epochs), as each skip halves the scale"
-        )
-    return f"The network has learned nothing: {text}. The scale is lower in the next call."
+    remedy = "Train for more steps (max_epochs), as each skip halves the scale"
+    return (
+        f"The network has learned nothing: all {n_steps} steps were skipped, as their scaled "
+        "gradients overflowed float16. "
+        f"{remedy if is_whole else 'The scale is lower in the next call'}, or set "
+        "dtype='bfloat16' or 'float32'."
+    )
 
 
 def _one_class(net: TrainingNet) -> str:

@@ -20,6 +20,8 @@ PACKAGES = {"skimbal", "skorch", "sklearn", "imblearn", "numpy", "torch"}
 _REPLACED = PACKAGES - {"numpy"}
 #: Modules that put functions of their own in the place of others.
 _LEFT_OUT = re.compile(r"torch$|sklearn\.externals\b")
+#: Counts modules for compiled networks, and calls the method that it takes the place of.
+_COUNTER = "torch._dynamo.mutation_guard"
 _KNOWN = PACKAGES | sys.stdlib_module_names
 _LRU_CACHE = type(functools.lru_cache(len))
 _HOOKS = ("torch.nn.modules.module", "torch.optim.optimizer")
@@ -87,7 +89,11 @@ def _replaced(
                 yield from _replaced(f"{name}.{attribute}", module, vars(value), found)
         elif isinstance(space, dict) and (attribute[0] == "_" or not callable(value)):
             continue  # a package may import a private function where the library is older
-        elif value is not None and getattr(_innermost(value), "__code__", None) not in found:
+        elif (
+            value is not None
+            and getattr(_innermost(value), "__code__", None) not in found
+            and getattr(value, "__module__", None) != _COUNTER
+        ):
             yield f"{name}.{attribute}", value
     if isinstance(space, types.MappingProxyType):  # of a class, to which a function was added
         named = {name for code in codes for name in code.co_names}

@@ -22,9 +22,10 @@ from skimbal.images import ImageFiles
 from tests.cases import quick_and_all
 from tests.classifiers.data import BOTH, CLASSIFIERS, NDIdentity, images, noise, small, tiny
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:The network predicted one class:sklearn.exceptions.ConvergenceWarning"
-)
+pytestmark = [
+    pytest.mark.filterwarnings(f"ignore:The network {words}:sklearn.exceptions.ConvergenceWarning")
+    for words in ("predicted one class", "has learned nothing")
+]
 
 
 # Test-time augmentation ------------------------------------------------------------------------

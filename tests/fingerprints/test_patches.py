@@ -6,6 +6,7 @@ import numpy as np
 import sklearn.utils
 import torch
 from torch import nn
+from torch._dynamo.mutation_guard import install_generation_tagging_init
 from torch.nn import functional
 from torch.nn.modules.module import register_module_forward_hook
 from torch.optim.optimizer import register_optimizer_step_pre_hook
@@ -28,6 +29,15 @@ def double(self, x):
 
 
 def test_a_program_without_patches_has_none():
+    assert dict(patches()) == {}
+
+
+def test_the_counter_of_compiled_networks_is_no_patch(monkeypatch):
+    for name in ("__init__", "__setstate__"):  # restored at the end
+        monkeypatch.setattr(nn.Module, name, vars(nn.Module)[name])
+    monkeypatch.setattr(nn.Module, "___needs_generation_tag_patch", True, raising=False)
+    install_generation_tagging_init()
+    assert nn.Module.__init__.__module__ == "torch._dynamo.mutation_guard"
     assert dict(patches()) == {}
 
 
