@@ -856,6 +856,8 @@ def anything(draw):
     return shape, dtype, values, target, draw(st.integers(0, 2**32 - 1))
 
 
+@pytest.mark.filterwarnings("ignore:the (first|last) axis of the images in X:UserWarning")
+@pytest.mark.filterwarnings("ignore:The network:sklearn.exceptions.ConvergenceWarning")
 @given(anything())
 def test_right_answer_or_right_words(drawn):
     shape, dtype, values, target, seed = drawn
