@@ -108,7 +108,7 @@ class _Strength(Interval):  # type: ignore[misc]
     """Numbers from 0 to a bound, without True and False."""
 
     def is_satisfied_by(self, value: object) -> bool:
-        return is_number(value) and bool(super().is_satisfied_by(value))
+        return is_number(value) and self.left <= value <= self.right
 
     def __str__(self) -> str:
         return f"a finite number of at least {self.left} and at most {self.right:g}"

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from skimbal import CNN2DClassifier
+from skimbal.exceptions import DivergenceError
 from tests.cases import quick_and_all
 
 pytestmark = [
@@ -144,7 +145,8 @@ def check(name, value):
     """Fit and predict, or find the name of the parameter in the error."""
     params = {"max_epochs": 1, "random_state": 0, "module": "small", "batch_size": 8}
     # A factory of the user may fail in its own words, and a note names it.
-    refusals = (ValueError, TypeError, *([RuntimeError] if name == "module" else []))
+    further = {"module": [RuntimeError], "lr": [DivergenceError]}
+    refusals = (ValueError, TypeError, *further.get(name, []))
     try:
         CNN2DClassifier(**{**params, name: value}).fit(X, Y).predict_proba(X)
     except refusals as error:
@@ -153,6 +155,7 @@ def check(name, value):
             pytest.fail(f"{name} is not named: {text}")
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # torch's compiler itself
 @pytest.mark.parametrize(("name", "tag"), quick_and_all(dict.fromkeys(QUICK), CASES))
 def test_junk_is_taken_or_refused_by_name(name, tag, capsys):
     check(name, JUNK[tag])
