@@ -61,6 +61,7 @@ NOT_OURS = {
     "_forward_hooks",
     "_forward_pre_hooks",
     "_exit",
+    "___needs_generation_tag_patch",
 }
 
 
