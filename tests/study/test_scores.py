@@ -75,6 +75,12 @@ def test_diverged_networks_are_named(small):
     with pytest.raises(NonFinitePredictionError, match=r"NaN or infinity for row 0"):
         compare(*small, losses=["ce"], estimator=quick(module=Diverged))
     with pytest.raises(DivergenceError, match=r"epoch 1 with loss 'ce' and lr=1e\+30"):
+        compare(*small, losses=["ce"], estimator=quick(lr=1e30))
+
+
+@pytest.mark.slow
+def test_diverged_networks_of_workers_are_named(small):
+    with pytest.raises(DivergenceError, match=r"epoch 1 with loss 'ce' and lr=1e\+30"):
         compare(*small, losses=["ce"], estimator=quick(lr=1e30), n_jobs=2)
 
 

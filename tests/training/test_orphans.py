@@ -91,16 +91,9 @@ def look(connection):
     connection.send((signal.getsignal(signal.SIGURG) is not signal.SIG_DFL, codes))
 
 
-@pytest.mark.parametrize(
-    ("method", "daemon"),
-    [
-        ("spawn", True),
-        *(
-            pytest.param(*cell, marks=pytest.mark.slow)
-            for cell in [("spawn", False), ("forkserver", True), ("forkserver", False)]
-        ),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+@pytest.mark.parametrize("daemon", [True, False])
 def test_workers_of_pools_look_and_other_processes_do_not(method, daemon):
     context = multiprocessing.get_context(method)
     ours, theirs = context.Pipe()
