@@ -199,10 +199,6 @@ class NonFinitePredictionError(FloatingPointError):
         self.rows = list(rows)
         super().__init__(message)
 
-    def __reduce__(self) -> tuple[type["NonFinitePredictionError"], tuple[str, list[int]]]:
-        """Return the parts, which an exception from another process is made of."""
-        return type(self), (str(self), self.rows)
-
 
 def _picklable(value: Any) -> Any:
     """Return a value, or its text, as a message must arrive from another process."""

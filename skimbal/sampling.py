@@ -356,18 +356,14 @@ class BatchSampler:
         #: Row numbers of each class.
         self._classes = np.split(np.argsort(codes, kind="stable"), np.cumsum(counts)[:-1])
         seed = getattr(sampler, "random_state", None)
-        self._rng = _new_generator(random_state if seed is None else seed)
+        #: The generator of the draws, whose state decides about the next epochs.
+        self.generator = _new_generator(random_state if seed is None else seed)
         if self.strategy.count is None:
             # This draw also shows errors of an imbalanced-learn sampler before any training.
             self._n_rows = len(self._draw())
         else:
             self._n_rows = int(self.strategy.count(counts))
         self._n_batches = count_batches(self._n_rows, self.batch_size)
-
-    @property
-    def generator(self) -> np.random.Generator:
-        """The generator of the draws, whose state decides about the next epochs."""
-        return self._rng
 
     def __len__(self) -> int:
         """Return the number of batches in an epoch."""
@@ -381,7 +377,7 @@ class BatchSampler:
                 f"sampler={self.sampler!r} must draw as many rows in every epoch; got "
                 f"{self._n_rows}, then {len(rows)}. Correct its draw, or the count of its Strategy."
             )
-        batches = list(self.strategy.cut(rows, self._n_batches, self._rng))
+        batches = list(self.strategy.cut(rows, self._n_batches, self.generator))
         if len(batches) != self._n_batches or not all(map(len, batches)):
             raise ValueError(
                 f"sampler={self.sampler!r} must cut {len(rows)} rows into {self._n_batches} "
@@ -392,7 +388,7 @@ class BatchSampler:
 
     def _draw(self) -> np.ndarray:
         """Draw the rows of an epoch."""
-        drawn = self.strategy.draw(self._classes, self._rng)
+        drawn = self.strategy.draw(self._classes, self.generator)
         rows, n_rows = np.asarray(drawn), len(self.y)
         is_of_numbers = rows.ndim == 1 and rows.dtype.kind in "iu" and len(rows) > 0
         if not is_of_numbers or rows.min() < 0 or rows.max() >= n_rows:

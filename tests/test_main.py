@@ -533,7 +533,7 @@ def test_info_of_splits(capsys, never, split):
     out = capsys.readouterr().out
     assert out.splitlines()[-1].split() == ["groups", "20", "20", "11"]
     # Sites 7 to 17, all of which are training rows.
-    assert "- 11 groups, such as patients, are in train and in test." in out
+    assert "groups, such as '10', are in train and in test." in out
     assert main(["info", split(test_site=None), "--groups", "site"]) == 0
     out = capsys.readouterr().out
     assert out.splitlines()[-1].split() == ["groups", "20", "20", "0"]
@@ -548,7 +548,7 @@ def test_info_of_a_folder(capsys, never, folder, table):
     assert lines[0] == "images: 40 2D images of 2 classes"
     assert "size      8 x 8 (20), 10 x 10 (20)" in lines
     assert "used as   8 x 8, float32" in lines
-    assert "- 5 groups, such as patients, are in train and in test." in out
+    assert re.search("- 5 groups, such as 'p.', are in train and in test\\.", out)
     assert lines[-1].split() == ["groups", "10", "5", "5"]
     assert err == ""  # no bar without a terminal
 

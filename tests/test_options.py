@@ -37,7 +37,7 @@ def parser():
         ("split_column=, or", "--split-column, or"),
         ("give size= or spacing= three", "give --size or --spacing three"),
         ("splits={'a': ", "--splits{'a': "),
-        ("/tmp/size=3/a.png", "/tmp/size=3/a.png"),
+        ("/data/size=3/a.png", "/data/size=3/a.png"),
         ("labels.argmax(axis=1)", "labels.argmax(axis=1)"),
         ("np.array(labels, dtype=str)", None),
         ("see split_column", "see split_column Here, split_column is --split-column."),

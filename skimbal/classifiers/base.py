@@ -62,7 +62,6 @@ from skimbal.training import (
     end_with_parent,
     isolated_random_state,
     join,
-    log_softmax,
     plain_torch,
     release_memory,
     softmax,
@@ -645,7 +644,7 @@ class BaseCNNClassifier(
             Natural logarithms, dimensionless, in the order of ``classes_``. They are computed from
             the logits, so they are finite and exact where ``predict_proba`` underflows to 0.
         """
-        return self._predict(X, log_softmax)
+        return self._predict(X, lambda logits: logits.log_softmax(1))
 
     def predict(self, X: ImagesLike) -> np.ndarray:
         """Predict the most probable class.

@@ -87,44 +87,23 @@ class CNNClassifier(Protocol):
     verbose: int | bool
 
 
-class _AtLeast(Interval):  # type: ignore[misc]
-    """Numbers of a bound or more, without True and False, which Python counts as integers."""
+class _Number(Interval):  # type: ignore[misc]
+    """Numbers within bounds, without True and False, which Python counts as integers."""
+
+    def is_satisfied_by(self, value: object) -> bool:
+        # scikit-learn takes no fraction.
+        return is_number(value) and isinstance(value, self.type) and float(value) in self
+
+
+class _AtLeast(_Number):
+    """Numbers of a bound or more."""
 
     def __init__(self, kind: type, bound: int, *, open_end: bool = False) -> None:
         super().__init__(kind, bound, None, closed="neither" if open_end else "left")
 
-    def is_satisfied_by(self, value: object) -> bool:
-        # Not as scikit-learn does it, which takes no fraction.
-        if not is_number(value) or not isinstance(value, self.type):
-            return False
-        return bool(value > self.left if self.closed == "neither" else value >= self.left)
-
     def __str__(self) -> str:
         kind = "an integer" if self.type is Integral else "a finite number"
         return f"{kind} {'of at least' if self.closed == 'left' else 'above'} {self.left}"
-
-
-class _Strength(Interval):  # type: ignore[misc]
-    """Numbers from 0 to a bound, without True and False."""
-
-    def is_satisfied_by(self, value: object) -> bool:
-        return is_number(value) and self.left <= value <= self.right
-
-    def __str__(self) -> str:
-        return f"a finite number of at least {self.left} and at most {self.right:g}"
-
-
-class _Share(Interval):  # type: ignore[misc]
-    """Numbers above 0 and below 1."""
-
-    def __init__(self) -> None:
-        super().__init__(Real, 0, 1, closed="neither")
-
-    def is_satisfied_by(self, value: object) -> bool:
-        return is_number(value) and 0 < value < 1
-
-    def __str__(self) -> str:
-        return "a share above 0 and below 1"
 
 
 class _OneOf(StrOptions):  # type: ignore[misc]
@@ -147,13 +126,14 @@ class _Splitter(HasMethods):  # type: ignore[misc]
 _POSITIVE = _AtLeast(Integral, 1)
 _AUTO = _OneOf({"auto"})
 _FOLDS = _AtLeast(Integral, 2)
-_SHARE = _Share()
+_SHARE = _Number(Real, 0, 1, closed="neither")
+_STRENGTH = _Number(Real, 0, LARGEST_FACTOR, closed="both")
 _NAMES_OF_NETWORKS = _OneOf(BUILT_IN.keys())
 
 #: The constraints of scikit-learn. Losses, samplers and augmentation check their specifications
 #: themselves, and the checks of the data refuse the rest.
 CONSTRAINTS: dict[str, list[object]] = {
-    "logit_adjustment": [_Strength(Real, 0, LARGEST_FACTOR, closed="both")],
+    "logit_adjustment": [_STRENGTH],
     "epoch_length": [None, _OneOf({"uniform"}), _POSITIVE],
     "n_tta": [_OneOf({"auto": None, "flips": None}.keys()), _POSITIVE],
     "train_split": [None, _SHARE, _FOLDS, _Splitter("split"), callable, list, tuple, Iterator],
@@ -175,6 +155,8 @@ CONSTRAINTS: dict[str, list[object]] = {
 }
 #: Constraints whose words differ from the words of scikit-learn.
 _WORDS: dict[object, str] = {
+    _SHARE: "a share above 0 and below 1",
+    _STRENGTH: f"a finite number of at least 0 and at most {LARGEST_FACTOR:g}",
     "boolean": "True or False",
     callable: "a callable",
     Iterator: "an iterator",

@@ -11,6 +11,7 @@ from skimbal.classifiers.inputs import Rows
 from skimbal.classifiers.parameters import CNNClassifier
 from skimbal.exceptions import ParameterError
 from skimbal.fingerprints import (
+    PACKAGES,
     UndescribedError,
     code_digest,
     describe_images,
@@ -19,23 +20,26 @@ from skimbal.fingerprints import (
 )
 from skimbal.losses import TERMS
 from skimbal.networks import BUILT_IN
+from skimbal.networks.slices import POOLINGS
 from skimbal.sampling import STRATEGIES
-from skimbal.training import LOGGERS, SCHEDULES, Processes, Resumption, device_type
+from skimbal.training import (
+    LOGGERS,
+    OPTIMIZERS,
+    SCHEDULES,
+    Processes,
+    Resumption,
+    device_type,
+)
 from skimbal.typing import RandomState
 
-__all__ = ["prepare_resumption"]
+__all__ = ["TABLES", "prepare_resumption"]
 
 #: Parameters that change no result of a fit, or that have a description of their own.
 _APART = {"callbacks", "device", "random_state", "verbose", "warm_start"}
-#: Tables whose rows parameters may name. A user may put another row in place of one.
-_TABLES = {
-    "TERMS": TERMS,
-    "STRATEGIES": STRATEGIES,
-    "BUILT_IN": BUILT_IN,
-    "RECIPES": RECIPES,
-    "SCHEDULES": SCHEDULES,
-}
-_PACKAGES = ("torch", "numpy", "skorch", "sklearn", "imblearn")
+#: Tables whose rows parameters may name. A user may add rows, or put another row in place of one.
+TABLES: tuple[dict[str, Any], ...] = (
+    *(TERMS, STRATEGIES, BUILT_IN, RECIPES, SCHEDULES, OPTIMIZERS, POOLINGS),
+)
 
 
 class ResumableClassifier(CNNClassifier, Protocol):
@@ -115,9 +119,9 @@ def _key(
         "seed": seed,
         "processes": processes.n_processes,
         "device": device_type(estimator.device),
-        "versions": [package_version(package) for package in _PACKAGES],
+        "versions": [package_version(package) for package in sorted(PACKAGES)],
     }
-    values = {"estimator": type(estimator), **params, "tables": _TABLES}
+    values = {"estimator": type(estimator), **params, "tables": TABLES}
     values["callbacks"] = list(_described_callbacks(estimator))
     if start.previous is not None:
         weights = start.previous.module_.state_dict().values()

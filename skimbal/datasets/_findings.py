@@ -5,7 +5,6 @@ from collections import Counter
 from collections.abc import Hashable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields
-from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
@@ -14,16 +13,16 @@ from skimbal.datasets._measuring import Measured
 from skimbal.datasets._screen import format_number
 from skimbal.datasets.copies import spanning
 from skimbal.datasets.labels import Missing
-from skimbal.datasets.splits import SPLITS, check_classes_of_parts
+from skimbal.datasets.splits import check_classes_of_parts, order_of_parts, shared_groups
 from skimbal.wording import agree, plural
 
 __all__ = [
     "Finding",
     "InspectedImages",
     "doubts",
+    "groups_on_both_sides",
     "labels_of_parts",
     "notes_of",
-    "order_of_parts",
 ]
 
 #: A property tells a class if this share of the class has it, and the others almost never.
@@ -81,7 +80,7 @@ def doubts(
     """Return the reasons to doubt scores on these images, the worst first."""
     return [
         *_parts_of_copies(images, copies),
-        *_groups_on_both_sides(images),
+        *groups_on_both_sides(images),
         *_classes_of_copies(images, copies),
         *_groups_of_copies(images, copies),
         *_other_copies(images, copies),
@@ -123,29 +122,13 @@ def _parts_of_copies(images: InspectedImages, copies: list[list[int]]) -> list[F
     ]
 
 
-def order_of_parts(part: str) -> tuple[int, str]:
-    """Return a key that sorts the parts of a split: train, val, test, others."""
-    return SPLITS.index(part) if part in SPLITS else len(SPLITS), part
-
-
-def _groups_on_both_sides(images: InspectedImages) -> list[Finding]:
+def groups_on_both_sides(images: InspectedImages) -> list[Finding]:
+    """Find groups in two parts of a split."""
     members: dict[str, set[str]] = {}
     for group, split in zip(images.groups, images.splits, strict=True):
         if group is not None and split is not None:
             members.setdefault(split, set()).add(group)
-    findings = []
-    for one, other in combinations(sorted(members, key=order_of_parts), 2):
-        shared = sorted(members[one] & members[other])
-        if shared:
-            findings.append(
-                Finding(
-                    f"{plural(len(shared), 'group')}, such as patients, "
-                    f"{agree(len(shared), 'is', 'are')} in {one} and in {other}. Scores on "
-                    f"{other} will be too high.",
-                    tuple(shared),
-                )
-            )
-    return findings
+    return [Finding(text, tuple(shared)) for text, shared in shared_groups(members)]
 
 
 def _classes_of_copies(images: InspectedImages, copies: list[list[int]]) -> list[Finding]:

@@ -1,6 +1,5 @@
 """Folders of image files with their labels."""
 
-import itertools
 import os
 import re
 import warnings
@@ -20,6 +19,7 @@ from skimbal.datasets.splits import (
     SplitNames,
     check_classes_of_parts,
     check_split_names,
+    shared_groups,
     split_key,
 )
 from skimbal.datasets.tables import TableForm, list_table
@@ -27,7 +27,7 @@ from skimbal.exceptions import ParameterError
 from skimbal.images import ImageFiles, ImageOptions, find_images
 from skimbal.images.formats import advice_on
 from skimbal.typing import PathLike
-from skimbal.wording import agree, plural
+from skimbal.wording import plural
 
 __all__ = ["list_rows", "load_image_folder"]
 
@@ -259,30 +259,15 @@ def _bunch_of_rows(
     notes += check_classes_of_parts({name: y[part] for name, part in parts.items()}, str(root))
     if groups is not None:
         notes += missing.notes(groups.tolist(), "groups")
-        notes += _notes_on_shared_groups({name: groups[part] for name, part in parts.items()})
+        by_part = {name or "all": groups[part] for name, part in parts.items()}
+        notes += [text for text, _ in shared_groups({k: v.tolist() for k, v in by_part.items()})]
     data.card = DataCard.from_labels(
         {name or "all": y[part] for name, part in parts.items()},
         image_shape=X.shape[1:],
         dtype=str(X.dtype),
-        groups=None
-        if groups is None
-        else {name or "all": groups[part] for name, part in parts.items()},
+        groups=None if groups is None else by_part,
     )
     return data, notes
-
-
-def _notes_on_shared_groups(groups: Mapping[str, np.ndarray]) -> list[str]:
-    """Return a note on each two parts of a split that share groups."""
-    notes = []
-    for one, other in itertools.combinations(groups, 2):
-        shared = sorted(set(groups[one].tolist()) & set(groups[other].tolist()))
-        if shared:
-            notes.append(
-                f"{plural(len(shared), 'group')}, such as {shared[0]!r}, "
-                f"{agree(len(shared), 'is', 'are')} in {one} and in {other}. Scores on {other} "
-                "will be too high."
-            )
-    return notes
 
 
 def _list_folders(
@@ -342,8 +327,7 @@ def _masks(names: Iterable[str]) -> dict[str, str]:
 
 def _stem(name: str) -> str:
     """Return a path without its extension, also of two parts."""
-    path = os.path.splitext(name)[0]
-    return path[:-4] if path.endswith(".nii") else path
+    return os.path.splitext(name)[0].removesuffix(".nii")
 
 
 def _empty_folders(root: Path, layout: Layout, names: set[str]) -> Reasons:

@@ -20,9 +20,9 @@ from skimbal.datasets._findings import (
     Finding,
     InspectedImages,
     doubts,
+    groups_on_both_sides,
     labels_of_parts,
     notes_of,
-    order_of_parts,
 )
 from skimbal.datasets._measuring import N_SAMPLED, Measured, PixelKind, measure, pixel_kinds
 from skimbal.datasets._screen import draw_bars, format_number, listed, printable, trim_rows
@@ -31,7 +31,7 @@ from skimbal.datasets.copies import find_copies
 from skimbal.datasets.folder import list_rows, load_image_folder
 from skimbal.datasets.labels import Missing, sorted_names
 from skimbal.datasets.listing import FolderRow, Reasons
-from skimbal.datasets.splits import SplitNames, check_classes_of_parts, split_key
+from skimbal.datasets.splits import SplitNames, check_classes_of_parts, order_of_parts, split_key
 from skimbal.exceptions import ParameterError
 from skimbal.images import DecodedImage, ImageFiles, ImageOptions, ReadRequest
 from skimbal.images.axes import with_channels_first
@@ -372,7 +372,8 @@ def _remarks_of_loader(
 ) -> list[str]:
     """Return the warnings of a loader that an inspection does not find itself."""
     doubtful = {image.doubt for image in images.measured if image is not None and image.doubt}
-    known = {*doubtful, *notes, *notes_of(images, missing), "skipped"}
+    shared = [finding.text for finding in groups_on_both_sides(images)]
+    known = {*doubtful, *notes, *notes_of(images, missing), *shared, "skipped"}
     return [
         text for text in texts if text not in of_readers and not any(part in text for part in known)
     ]

@@ -61,10 +61,12 @@ class Missing:
 
     def doubts(self, names: Iterable[str], kind: str) -> list[str]:
         """Return a note on names that may stand for a missing value, unless the user stated all."""
+        if self.is_stated:
+            return []
         distinct = sorted(set(names))
         found = [name for name in distinct if _is_doubtful(name)]
         found += _doubtful_codes(name for name in distinct if name not in found)
-        if self.is_stated or not found:
+        if not found:
             return []
         return [
             f"these {kind} may stand for a missing value, and are taken for names: "

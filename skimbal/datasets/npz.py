@@ -1,6 +1,6 @@
 """Files of arrays with their labels."""
 
-import sys
+import math
 import warnings
 import zipfile
 from collections.abc import Collection
@@ -23,8 +23,7 @@ from skimbal.datasets.bunch import make_bunch
 from skimbal.datasets.labels import Missing
 from skimbal.datasets.splits import SPLITS, check_classes_of_parts, part_of_value
 from skimbal.exceptions import ParameterError
-from skimbal.images import ReadRequest
-from skimbal.images.npy import entry_names, read_entry, stated_size
+from skimbal.images.npy import entry_header, entry_names, read_entry
 from skimbal.typing import PathLike, is_integer
 
 __all__ = ["load_npz", "read_parts"]
@@ -232,13 +231,8 @@ def _read_arrays(
                 forms = _find_parts(path, list(entries), groups or "")
                 wanted = {name for form in forms.values() for name in form if name in entries}
                 for name in sorted(wanted):
-                    _refuse_large(path, name, *stated_size(archive, entries[name]), max_pixels)
-                # The reader refuses objects by itself.
-                request = ReadRequest(max_pixels=sys.maxsize)
-                arrays = {
-                    name: read_entry(archive, entries[name], request, kinds="biufcmMVSUO")
-                    for name in wanted
-                }
+                    _refuse_large(path, name, *entry_header(archive, entries[name]), max_pixels)
+                arrays = {name: read_entry(archive, entries[name]) for name in wanted}
         except ParameterError:
             raise
         except _FormError as error:
@@ -255,12 +249,16 @@ def _read_arrays(
     return forms, list(entries), arrays
 
 
-def _refuse_large(path: Path, name: str, n: int, words: str, max_pixels: int) -> None:
-    """Refuse an array of more numbers, or more text, than the limit."""
+def _refuse_large(
+    path: Path, name: str, shape: tuple[int, ...], dtype: np.dtype[Any], max_pixels: int
+) -> None:
+    """Refuse an array of more numbers than the limit, or of more characters if it is text."""
+    n = math.prod(shape) * (-(-dtype.itemsize // 4) if dtype.kind in "SUV" else 1)
     if n > max_pixels:
         raise ParameterError(
             "max_pixels",
-            f"at least {n} for {path}, whose array {name} has {words}",
+            f"at least {n} for {path}, whose array {name} has the shape {shape} and the dtype "
+            f"{dtype}",
             max_pixels,
             "Raise it if the file is right.",
         )

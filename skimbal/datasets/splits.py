@@ -1,6 +1,7 @@
 """The parts of a split: their keys, the spellings of their names, and the classes in each part."""
 
 import difflib
+import itertools
 import re
 import unicodedata
 from collections.abc import Collection, Iterable, Mapping
@@ -11,6 +12,7 @@ import numpy.typing as npt
 
 from skimbal.datasets.labels import listed
 from skimbal.exceptions import ParameterError
+from skimbal.wording import agree, plural
 
 __all__ = [
     "SPLITS",
@@ -19,8 +21,10 @@ __all__ = [
     "check_split_names",
     "guessed_part",
     "near_names",
+    "order_of_parts",
     "part_of_value",
     "read_split_names",
+    "shared_groups",
     "split_key",
 ]
 
@@ -67,6 +71,26 @@ _OF_LETTERS = {
 def split_key(name: str, split: str) -> str:
     """Return the key of an array of a split, or of all rows for ""."""
     return f"{name}_{split}" if split else name
+
+
+def order_of_parts(part: str) -> tuple[int, str]:
+    """Return a key that sorts the parts of a split: train, val, test, others."""
+    return SPLITS.index(part) if part in SPLITS else len(SPLITS), part
+
+
+def shared_groups(groups: Mapping[str, Collection[str]]) -> list[tuple[str, list[str]]]:
+    """Return a note on each two parts of a split that share groups, with these groups."""
+    found = []
+    for one, other in itertools.combinations(sorted(groups, key=order_of_parts), 2):
+        shared = sorted(set(groups[one]) & set(groups[other]))
+        if shared:
+            text = (
+                f"{plural(len(shared), 'group')}, such as {shared[0]!r}, "
+                f"{agree(len(shared), 'is', 'are')} in {one} and in {other}. Scores on {other} "
+                "will be too high."
+            )
+            found.append((text, shared))
+    return found
 
 
 class ReadNames(NamedTuple):

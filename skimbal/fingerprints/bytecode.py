@@ -1,6 +1,7 @@
 """Names and imports in the bytecode of functions."""
 
 import dis
+import functools
 import importlib.util
 import sys
 import types
@@ -8,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 __all__ = [
-    "codes_in",
     "globals_in",
     "imports_in",
     "names_in",
@@ -24,24 +24,24 @@ _WRITING = {"write_text", "write_bytes", "touch"}
 _SAVING = {"save", "savez", "savez_compressed", "savetxt", "to_csv", "save_file"}
 
 
-def codes_in(code: types.CodeType) -> Iterator[types.CodeType]:
+def _codes_in(code: types.CodeType) -> Iterator[types.CodeType]:
     """Yield a code and the codes of the functions in it."""
     yield code
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
-            yield from codes_in(constant)
+            yield from _codes_in(constant)
 
 
 def names_in(code: types.CodeType) -> frozenset[str]:
     """Return all names of globals and attributes in a code and the functions in it."""
-    return frozenset(name for part in codes_in(code) for name in part.co_names)
+    return frozenset(name for part in _codes_in(code) for name in part.co_names)
 
 
 def globals_in(code: types.CodeType) -> set[str]:
     """Return the names of the global variables that a code reads."""
     return {
         str(step.argval)
-        for part in codes_in(code)
+        for part in _codes_in(code)
         for step in dis.get_instructions(part)
         if step.opname
         in ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_CLASSDEREF", "LOAD_FROM_DICT_OR_GLOBALS")
@@ -51,7 +51,7 @@ def globals_in(code: types.CodeType) -> set[str]:
 def imports_in(code: types.CodeType, package: str | None) -> set[tuple[str, str]]:
     """Return modules that import statements name, each with the local variable that it gets."""
     found = set()
-    for part in codes_in(code):
+    for part in _codes_in(code):
         steps = list(dis.get_instructions(part))
         for i, step in enumerate(steps):
             if step.opname == "IMPORT_NAME":
@@ -74,7 +74,7 @@ def _variable_of(steps: list[dis.Instruction], at: int) -> str:
 def passed_on(code: types.CodeType) -> set[str]:
     """Return the variables that a code uses otherwise than for one of their attributes."""
     found: set[str] = set()
-    for part in codes_in(code):
+    for part in _codes_in(code):
         steps = list(dis.get_instructions(part))
         for step, following in zip(steps, [*steps[1:], None], strict=True):
             loads = step.opname.startswith("LOAD_") and step.opname not in (
@@ -95,10 +95,11 @@ def _opens(steps: list[dis.Instruction], at: int) -> bool:
     return any("open" in name.lower() for name in names)
 
 
+@functools.cache
 def written_in(code: types.CodeType) -> frozenset[str]:
     """Return names of variables and attributes, and texts, of files that a code writes only."""
     found: set[str] = set()
-    for part in codes_in(code):
+    for part in _codes_in(code):
         steps = [s for s in dis.get_instructions(part) if s.opname[:5] in ("LOAD_", "CALL")]
         for i, step in enumerate(steps):
             before = [s for s in steps[max(0, i - 3) : i] if s.opname != "CALL"][-2:]

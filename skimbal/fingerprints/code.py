@@ -27,7 +27,7 @@ from skimbal.fingerprints.bytecode import (
 )
 from skimbal.fingerprints.objects import ValueChecksum
 from skimbal.fingerprints.parts import UndescribedError
-from skimbal.fingerprints.patches import edited_attributes, may_be_edited
+from skimbal.fingerprints.patches import LRU_CACHE, edited_attributes, may_be_edited
 from skimbal.fingerprints.versions import (
     installed_version,
     is_extension,
@@ -61,7 +61,6 @@ _STATELESS: tuple[type, ...] = (
     type(threading.RLock()),
     weakref.WeakKeyDictionary,
 )
-_LRU_CACHE = type(functools.lru_cache(len))
 _C_DESCRIPTORS = (
     types.MethodDescriptorType,
     types.WrapperDescriptorType,
@@ -380,7 +379,7 @@ _Description.kinds = (
     ((types.BuiltinFunctionType, types.MethodWrapperType), _Description._add_built_in),
     (_C_DESCRIPTORS, _Description._add_descriptor),
     ((property, staticmethod, classmethod, functools.cached_property), _Description._add_accessor),
-    (_LRU_CACHE, _Description._add_accessor),
+    (LRU_CACHE, _Description._add_accessor),
     (weakref.WeakValueDictionary, lambda description, value: description.add(dict(value))),
     (weakref.WeakSet, lambda description, value: description.add(set(value))),
     (types.MappingProxyType, lambda description, value: description.add(dict(value))),

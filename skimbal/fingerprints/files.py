@@ -86,11 +86,10 @@ def folder_content(folder: str) -> str:
     return total.hexdigest()
 
 
-def _folder_of(value: object) -> str | None:
+def _folder_of(path: str) -> str | None:
     """Return the folder that a path names, or the folder of the file that it names."""
-    if not isinstance(value, str | PurePath) or not 0 < len(str(value)) < 4096:
+    if not 0 < len(path) < 4096:
         return None
-    path = str(value)
     return path if os.path.isdir(path) else os.path.dirname(path) if os.path.isfile(path) else None
 
 

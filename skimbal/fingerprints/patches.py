@@ -12,7 +12,7 @@ from typing import Any
 from skimbal.fingerprints.parts import PLAIN
 from skimbal.fingerprints.versions import installed_version, version_of_module
 
-__all__ = ["PACKAGES", "edited_attributes", "may_be_edited", "patches"]
+__all__ = ["LRU_CACHE", "PACKAGES", "edited_attributes", "may_be_edited", "patches"]
 
 #: Packages that train and judge, and the modules of torch that do.
 PACKAGES = {"skimbal", "skorch", "sklearn", "imblearn", "numpy", "torch"}
@@ -23,7 +23,7 @@ _LEFT_OUT = re.compile(r"torch$|sklearn\.externals\b")
 #: Counts modules for compiled networks, and calls the method that it takes the place of.
 _COUNTER = "torch._dynamo.mutation_guard"
 _KNOWN = PACKAGES | sys.stdlib_module_names
-_LRU_CACHE = type(functools.lru_cache(len))
+LRU_CACHE = type(functools.lru_cache(len))
 _HOOKS = ("torch.nn.modules.module", "torch.optim.optimizer")
 #: Modules of classes that other modules define.
 _NAMESPACES = ("torch.nn", "torch.nn.modules", "torch.optim")
@@ -138,7 +138,7 @@ def _is_of_user(value: object) -> bool:
         return _is_of_user(value.func)
     if isinstance(value, types.MethodType):
         return _is_of_user(value.__func__) or _is_of_user(value.__self__)
-    if isinstance(value, _LRU_CACHE):
+    if isinstance(value, LRU_CACHE):
         return _is_of_user(value.__wrapped__)
     if not isinstance(value, types.FunctionType):
         return _is_module_of_user(type(value).__module__)

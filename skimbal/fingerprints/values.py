@@ -88,7 +88,7 @@ def describe(value: object, name: str = "", *, in_mapping: bool = False) -> Any:
 
 
 def _join(name: str, key: object) -> str:
-    part = key if isinstance(key, str) else f"[{key!r}]"
+    part = _key_text(key)
     return f"{name}.{part}" if name and isinstance(key, str) else f"{name}{part}"
 
 

@@ -14,7 +14,13 @@ from skimbal.images._reading import (
     range_of_dtype,
 )
 from skimbal.images._zarr_chunks import refuse_large_chunks
-from skimbal.images.npy import checked_header, entry_names, read_entry, read_npy_header
+from skimbal.images.npy import (
+    checked_header,
+    entry_header,
+    entry_names,
+    read_entry,
+    read_npy_header,
+)
 
 __all__ = ["is_zarr", "read_npy", "read_npz", "read_zarr"]
 
@@ -46,7 +52,8 @@ def read_npz(path: str, request: ReadRequest) -> DecodedImage:
         if len(names) != 1:
             shown = ", ".join(names[:10]) + ", ..." * (len(names) > 10)
             raise ValueError(f"the file must hold one array; got {len(names)}: {shown}")
-        return _decoded(read_entry(archive, names[0], request))
+        header = checked_header(*entry_header(archive, names[0]), request)
+        return _decoded(header if request.header_only else read_entry(archive, names[0]))
 
 
 def _n_bytes(header: np.ndarray) -> int:

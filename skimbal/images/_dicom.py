@@ -138,7 +138,7 @@ def _volume_spacing(stack: Stack, plane: tuple[float, ...] | None) -> tuple[floa
 
 def _warn_if_sheared(path: str, stack: Stack, tilt: float, request: ReadRequest) -> None:
     # Headers are read once for each file, and pixels many times.
-    if not request.header_only or stack.distance is None or stack.is_single:
+    if not request.header_only or stack.distance is None or len(stack.order) < 2:
         return
     if stack.shear > _SHEAR:
         warnings.warn(

@@ -119,11 +119,6 @@ class Stack:
     distance: float | None = None
     shear: float = 0.0
 
-    @property
-    def is_single(self) -> bool:
-        """Whether there is one slice, whose neighbours are not known."""
-        return len(self.order) < 2
-
     def arranged(self, volume: np.ndarray) -> np.ndarray:
         """Return a volume, (..., slices, h, w), in order."""
         return np.flip(np.take(volume, self.order, axis=-3), self.flips)

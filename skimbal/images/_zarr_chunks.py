@@ -7,6 +7,7 @@ import os
 import struct
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 __all__ = ["refuse_large_chunks"]
@@ -60,9 +61,11 @@ def refuse_large_chunks(
         # Only the outermost compression can be looked at. zarr writes one.
         if len(compressed) > 1:
             raise ValueError(f"its chunks must be compressed once; got {', '.join(compressed)}")
+        if not compressed:
+            continue
         with open(file, "rb") as stream:
             data = stream.read()
-        for part in _parts(data, index, shard, chunk) if index else (data,):
+        for part in _parts(data, index, n_chunks) if index else (data,):
             for name in compressed:
                 found = _SIZES[name](part, limit)
                 if found > limit:
@@ -107,11 +110,8 @@ def _plain(codec: Mapping[str, Any]) -> dict[str, Any]:
     return {**(codec.get("configuration") or {}), "name": codec["name"].removeprefix("numcodecs.")}
 
 
-def _parts(
-    data: bytes, index: Mapping[str, Any], shard: Sequence[int], chunk: Sequence[int]
-) -> Iterator[bytes]:
+def _parts(data: bytes, index: Mapping[str, Any], n_chunks: int) -> Iterator[bytes]:
     """Yield the chunks of a shard."""
-    n_chunks = math.prod(-(-n // size) for n, size in zip(shard, chunk, strict=True))
     start = 0
     if index.get("index_location", "end") == "end":
         start = len(data) - 16 * n_chunks - index["tail"]
@@ -127,37 +127,14 @@ def _parts(
 # Formats of compression ----------------------------------------------------------------------
 
 
-def _size_of_zlib(data: bytes, limit: int) -> int:
-    found = 0
-    while data and found <= limit:
-        stream = zlib.decompressobj(wbits=47)  # zlib or gzip
-        try:
-            found += len(stream.decompress(data, limit + 1 - found))
-        except zlib.error:
-            break
-        if not stream.eof or stream.unused_data == data:
-            break
-        data = stream.unused_data
-    return found
-
-
-def _size_of_bz2(data: bytes, limit: int) -> int:
-    return _size_of_stream(bz2.BZ2Decompressor, data, limit)
-
-
-def _size_of_lzma(data: bytes, limit: int) -> int:
-    return _size_of_stream(lzma.LZMADecompressor, data, limit)
-
-
-def _size_of_stream(
-    make: Callable[[], bz2.BZ2Decompressor | lzma.LZMADecompressor], data: bytes, limit: int
-) -> int:
+def _size_of_stream(make: Callable[[], Any], data: bytes, limit: int) -> int:
+    """Inflate streams one behind the other, up to the limit, by a decompressor of the library."""
     found = 0
     while data and found <= limit:
         stream = make()
         try:
             found += len(stream.decompress(data, limit + 1 - found))
-        except (OSError, lzma.LZMAError):
+        except (OSError, lzma.LZMAError, zlib.error):
             break
         if not stream.eof:
             break
@@ -198,13 +175,14 @@ def _size_of_zstd(data: bytes, limit: int) -> int:
     return found
 
 
+_size_of_zlib_or_gzip = partial(_size_of_stream, partial(zlib.decompressobj, wbits=47))
 #: Codecs that compress, each with a function that returns the size of data, up to a limit.
 _SIZES: dict[str, Callable[[bytes, int], int]] = {
     "blosc": _size_of_blosc,
     "zstd": _size_of_zstd,
-    "gzip": _size_of_zlib,
-    "zlib": _size_of_zlib,
+    "gzip": _size_of_zlib_or_gzip,
+    "zlib": _size_of_zlib_or_gzip,
     "lz4": _size_of_lz4,
-    "bz2": _size_of_bz2,
-    "lzma": _size_of_lzma,
+    "bz2": partial(_size_of_stream, bz2.BZ2Decompressor),
+    "lzma": partial(_size_of_stream, lzma.LZMADecompressor),
 }

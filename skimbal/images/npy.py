@@ -1,6 +1,5 @@
 """Arrays in numpy's files: headers, and entries of archives."""
 
-import math
 import os
 import zipfile
 from pathlib import Path
@@ -10,7 +9,7 @@ import numpy as np
 
 from skimbal.images._reading import ReadRequest, header_array
 
-__all__ = ["checked_header", "entry_names", "read_entry", "read_npy_header", "stated_size"]
+__all__ = ["checked_header", "entry_header", "entry_names", "read_entry", "read_npy_header"]
 
 _READ_HEADER = {
     (1, 0): np.lib.format.read_array_header_1_0,
@@ -22,9 +21,9 @@ _READ_HEADER = {
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
-def read_npy_header(file: IO[bytes], request: ReadRequest, kinds: str = "biuf") -> np.ndarray:
+def read_npy_header(file: IO[bytes], request: ReadRequest) -> np.ndarray:
     """Return an array of the shape and dtype that a header of numpy states."""
-    return checked_header(*_parse(file), request, kinds)
+    return checked_header(*_parse(file), request)
 
 
 def _parse(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
@@ -35,22 +34,17 @@ def _parse(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
     return shape, dtype
 
 
-def stated_size(archive: zipfile.ZipFile, name: str) -> tuple[int, str]:
-    """Return the size of an array of an archive, by its header, and the size in words.
-
-    The size is in numbers, and in characters for text, which has entries of any length.
-    """
+def entry_header(archive: zipfile.ZipFile, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Return the shape and the dtype that the header of an array of an archive states."""
     with _opened(archive, name) as entry:
-        shape, dtype = _parse(entry)
-    n_characters = -(-dtype.itemsize // 4) if dtype.kind in "SUV" else 1
-    return math.prod(shape) * n_characters, f"the shape {shape} and the dtype {dtype}"
+        return _parse(entry)
 
 
 def checked_header(
-    shape: tuple[int, ...], dtype: np.dtype[Any], request: ReadRequest, kinds: str = "biuf"
+    shape: tuple[int, ...], dtype: np.dtype[Any], request: ReadRequest
 ) -> np.ndarray:
-    """Return an array of a shape and dtype that may be read. ``kinds`` are kinds of dtypes."""
-    if dtype.kind not in kinds:
+    """Return an array of a shape and dtype that an image may have."""
+    if dtype.kind not in "biuf":
         raise ValueError(f"the image must hold real numbers; got {dtype}")
     request.check_size(shape)
     return header_array(shape, dtype)
@@ -69,14 +63,8 @@ def entry_names(archive: zipfile.ZipFile) -> list[str]:
     return names
 
 
-def read_entry(
-    archive: zipfile.ZipFile, name: str, request: ReadRequest, kinds: str = "biuf"
-) -> np.ndarray:
-    """Read an array of an archive, or an array like it if the header is enough."""
-    with _opened(archive, name) as entry:
-        header = read_npy_header(entry, request, kinds)
-    if request.header_only:
-        return header
+def read_entry(archive: zipfile.ZipFile, name: str) -> np.ndarray:
+    """Read an array of an archive. Its size must have been checked by its header."""
     with _opened(archive, name) as entry:
         # As many bytes are inflated as the header states, and one more for the checksum.
         array: np.ndarray = np.lib.format.read_array(entry, allow_pickle=False)

@@ -219,13 +219,12 @@ class FitCache:
     def _check_same(self, description: dict[str, Any], fingerprint: dict[str, Any]) -> None:
         differing = differences(description, fingerprint)
         if differing:
-            more = f" and {len(differing) - 5} more" if len(differing) > 5 else ""
             raise ParameterError(
                 "cache_dir",
                 "a folder of the same study, as fits of different studies are never mixed",
                 str(self.folder),
-                f"The differences are {', '.join(differing[:5])}{more}. Give another folder, or "
-                "the arguments and the code of that study.",
+                f"The differences are {_listed(differing)}. Give another folder, or the arguments "
+                "and the code of that study.",
             )
 
     def _read_all(self, keys: Iterable[str]) -> dict[str, Fit]:

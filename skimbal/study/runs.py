@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from sklearn import config_context
 
-from skimbal.augmentation import RECIPES
 from skimbal.classifiers.parameters import check_device
+from skimbal.classifiers.resuming import TABLES
 from skimbal.classifiers.settings import BARE_ROWS, FINE_TUNING, IMAGES
 from skimbal.fingerprints import (
     PACKAGES,
@@ -31,11 +31,7 @@ from skimbal.fingerprints import (
 )
 from skimbal.images import FORMATS, ImageFiles
 from skimbal.images.cache import decoder_versions
-from skimbal.losses import TERMS
-from skimbal.networks import BUILT_IN
-from skimbal.networks.slices import POOLINGS
 from skimbal.progress import Bar
-from skimbal.sampling import STRATEGIES
 from skimbal.study.fit_cache import FitCache, naming_cache_dir
 from skimbal.study.plan import (
     Configuration,
@@ -48,15 +44,13 @@ from skimbal.study.plan import (
 from skimbal.study.results import LossStudy, package_versions
 from skimbal.study.scores import Fit, Scorer, judge
 from skimbal.study.sharing import Caught, Outcome, recorded, share
-from skimbal.training import OPTIMIZERS, SCHEDULES, device_type
+from skimbal.training import device_type
 from skimbal.typing import Classifier
 
-__all__ = ["run_fits", "study_fingerprint"]
+__all__ = ["run_fits"]
 
 #: Tables to which a user may add rows. Worker processes need these rows.
-_TABLES: tuple[dict[str, Any], ...] = (
-    *(TERMS, STRATEGIES, BUILT_IN, RECIPES, FORMATS, SCHEDULES, OPTIMIZERS, POOLINGS),
-)
+_TABLES = (*TABLES, FORMATS)
 
 
 def run_fits(
@@ -78,16 +72,16 @@ def run_fits(
     if cache is not None:
         with naming_cache_dir(cache):
             keys = _keys(splits, study.configurations, scorers)
-            fingerprint = study_fingerprint(data, study.estimator, splits, study.seed)
+            fingerprint = _study_fingerprint(data, study.estimator, splits, study.seed)
         done, told = recorded(lambda: cache.open(fingerprint, keys))
     tasks = {
         key: partial(_fit, study.estimator, configuration, split, data, scorers, _TABLES)
         for key, (split, configuration) in zip(keys, pairs, strict=True)
+        if key not in done
     }
     study.fits += done.values()
     bar = Bar(total=study.n_planned, initial=len(done), unit="fit", disable=not verbose)
-    left = {key: task for key, task in tasks.items() if key not in done}
-    outcomes = share(left, cache, n_jobs=n_jobs, say=partial(_say, bar))
+    outcomes = share(tasks, cache, n_jobs=n_jobs, say=partial(_say, bar))
     try:
         with bar, closing(outcomes):
             for _, fit, caught in chain([Outcome("", None, told)], outcomes):
@@ -101,7 +95,7 @@ def run_fits(
                         warnings.warn(text, category, stacklevel=3)
     except BaseException as error:
         error.study = study  # type: ignore[attr-defined]
-        if cache is not None and (n_kept := cache.count(tasks)):
+        if cache is not None and (n_kept := cache.count(keys)):
             error.add_note(
                 f"Finished fits, {n_kept} of them, are in {cache.folder}. The same call goes on "
                 "there."
@@ -189,7 +183,7 @@ def _fit(
     )
 
 
-def study_fingerprint(
+def _study_fingerprint(
     data: StudyData, estimator: Classifier, splits: list[Split], seed: int
 ) -> dict[str, Any]:
     """Describe a study. Fits belong together if the descriptions are equal. Errors show them."""

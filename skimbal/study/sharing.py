@@ -15,10 +15,10 @@ from skimbal.study.fit_cache import FitCache
 from skimbal.study.scores import Fit
 from skimbal.typing import Classifier
 
-__all__ = ["Caught", "Outcome", "Task", "check_alone", "recorded", "share"]
+__all__ = ["Caught", "Outcome", "check_alone", "recorded", "share"]
 
 #: Makes a fit, in this process or a worker.
-Task: TypeAlias = Callable[[], Fit]
+_Task: TypeAlias = Callable[[], Fit]
 #: Warnings, with their categories.
 Caught: TypeAlias = list[tuple[type[Warning], str]]
 
@@ -35,7 +35,7 @@ class Outcome(NamedTuple):
 
 
 def share(
-    tasks: Mapping[str, Task],
+    tasks: Mapping[str, _Task],
     cache: FitCache | None,
     *,
     n_jobs: int | None,
@@ -122,12 +122,12 @@ def recorded(function: Callable[[], _Result]) -> tuple[_Result, Caught]:
     return result, [(warning.category, str(warning.message)) for warning in caught]
 
 
-def _take_turn(key: str, task: Task, cache: FitCache | None) -> Outcome:
+def _take_turn(key: str, task: _Task, cache: FitCache | None) -> Outcome:
     fit, caught = recorded(lambda: _found_or_made(key, task, cache))
     return Outcome(key, fit, caught)
 
 
-def _found_or_made(key: str, task: Task, cache: FitCache | None) -> Fit | None:
+def _found_or_made(key: str, task: _Task, cache: FitCache | None) -> Fit | None:
     if cache is None:
         return task()
     found = cache.read(key)

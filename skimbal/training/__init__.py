@@ -10,7 +10,7 @@ from skimbal.training.dataset import Batch, DeviceDataset, ImageDataset
 from skimbal.training.devices import device_type, is_cuda, release_memory
 from skimbal.training.divergence import broken_weights, diverged
 from skimbal.training.fine_tuning import check_unfreezing
-from skimbal.training.forward import log_softmax, softmax
+from skimbal.training.forward import softmax
 from skimbal.training.net import TrainingNet
 from skimbal.training.optimizers import (
     OPTIMIZERS,
@@ -64,7 +64,6 @@ __all__ = [
     "is_like_adam",
     "isolated_random_state",
     "join",
-    "log_softmax",
     "pixel_range",
     "plain_torch",
     "release_memory",

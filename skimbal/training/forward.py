@@ -21,7 +21,6 @@ __all__ = [
     "compute_logits",
     "fast_inference",
     "infer_with",
-    "log_softmax",
     "softmax",
 ]
 
@@ -115,11 +114,6 @@ def infer_with(net: Net, network: Callable[[Tensor], Tensor]) -> Callable[[Tenso
 def softmax(logits: Tensor) -> Tensor:
     """Turn logits into probabilities, of shape (n_samples, n_classes)."""
     return logits.softmax(-1)
-
-
-def log_softmax(logits: Tensor) -> Tensor:
-    """Turn logits into logarithms of probabilities, of shape (n_samples, n_classes)."""
-    return logits.log_softmax(-1)
 
 
 def _precision(net: Net) -> AbstractContextManager[object]:

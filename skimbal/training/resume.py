@@ -1,14 +1,10 @@
 """The state of a fit in a file, from which an equal fit goes on."""
 
 import hashlib
-import inspect
 import io
 import json
-import os
 import pickle
-import sys
 import time
-import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -17,15 +13,14 @@ from types import TracebackType
 from typing import Any, Protocol
 
 import numpy as np
-import skorch
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from skimbal.atomic import ProcessIdentity, remove_leftovers, write_file
-from skimbal.exceptions import ParameterError
+from skimbal.exceptions import ParameterError, warn_caller
 from skimbal.fingerprints import digest
 from skimbal.generators import GeneratorStates, generator_states, restore
+from skimbal.progress import Bar
 from skimbal.training.callbacks import LOGGERS
 from skimbal.training.epoch import EpochNet
 from skimbal.training.processes import Processes
@@ -169,7 +164,7 @@ class Resumption:
                 data = path.read_bytes()
                 saved = decode(data)
             except _FOREIGN as error:
-                _warn(
+                warn_caller(
                     f"{path} cannot be used, so the fit begins anew. The file is damaged, or is "
                     f"not a file of skimbal ({type(error).__name__}: {error})."
                 )
@@ -222,7 +217,7 @@ class Resumption:
             mismatch = error
         if self._processes.all_reduce_max(int(mismatch is not None)):
             if self._processes.is_first:
-                _warn(f"{self.path} cannot be used, so the fit begins anew: {mismatch}.")
+                warn_caller(f"{self.path} cannot be used, so the fit begins anew: {mismatch}.")
             raise mismatch or StateMismatchError("another process has another state")
         return actions
 
@@ -231,11 +226,11 @@ class Resumption:
             return
         head = saved.head
         if self._is_verbose:
-            tqdm.write(f"Resumed at epoch {head.n_done + 1} of {head.n_epochs} from {self.path}")
+            Bar.write(f"Resumed at epoch {head.n_done + 1} of {head.n_epochs} from {self.path}")
         prefix = "['callbacks']"
         left_out = [name.removeprefix(prefix) for name in saved.own[0].left_out if prefix in name]
         if left_out:
-            _warn(
+            warn_caller(
                 f"The fit goes on from {self.path} without the state of {', '.join(left_out)}, "
                 "which is not data. Give the callback methods state_dict and load_state_dict, or "
                 "begin anew without the file."
@@ -274,7 +269,7 @@ class Resumption:
     def _stop(self, error: OSError) -> None:
         """Warn once that nothing is written any more."""
         self._writes = False
-        _warn(
+        warn_caller(
             f"The state of the fit cannot be written to {self.path} ({type(error).__name__}: "
             f"{error.strerror or error}). The fit goes on without it, and cannot be resumed from "
             "here on. Make room, or give Resume another folder."
@@ -352,12 +347,3 @@ def decode(data: bytes) -> _Saved:
 def seal(body: bytes | memoryview) -> bytes:
     """Return the first line of a file, with a checksum of all other lines."""
     return _MAGIC + hashlib.blake2b(body, digest_size=16).hexdigest().encode()
-
-
-def _warn(text: str) -> None:
-    """Warn at the line of the user, which is outside of this package and skorch."""
-    inner = tuple(os.path.dirname(str(m.__file__)) for m in (sys.modules["skimbal"], skorch, torch))
-    level, frame = 1, inspect.currentframe()
-    while frame is not None and frame.f_code.co_filename.startswith(inner):
-        level, frame = level + 1, frame.f_back
-    warnings.warn(text, UserWarning, stacklevel=level)

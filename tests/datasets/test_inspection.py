@@ -202,7 +202,8 @@ def test_leaks_of_a_table(save, folder, table):
     rows += [("b/4.png", "x", "p0", "test"), ("b/5.png", "y", "p9", "test")]
     params = table(rows)
     inspection = inspect_folder(folder, **params)
-    assert found(inspection.warnings, "such as patients, is in train and in test").places == ("p0",)
+    assert found(inspection.warnings, "such as 'p0', is in train and in test").places == ("p0",)
+    assert sum("is in train and in test. S" in text for text in texts(inspection.warnings)) == 1
     assert found(inspection.warnings, "two or more groups").places == (
         "a/0.png (p0) = a/3.png (p1)",
     )
