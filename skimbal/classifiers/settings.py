@@ -21,6 +21,7 @@ from skimbal.training import (
     takes_several_gradients,
 )
 from skimbal.typing import is_number
+from skimbal.wording import plural
 
 __all__ = ["BARE_ROWS", "FINE_TUNING", "IMAGES", "Defaults", "Settings", "find_alpha", "resolve"]
 
@@ -75,8 +76,8 @@ class Settings:
         return (
             f"module={module}, sampler={self.sampler!r}, augment={self.augment!r}, "
             f"standardize={self.standardize}, lr={self.lr:g}, batch_size={self.batch_size}, "
-            f"max_epochs={self.epochs} with {self.n_batches} steps each, "
-            f"{self.epochs * self.n_batches} steps in all"
+            f"max_epochs={self.epochs} with {plural(self.n_batches, 'step')} each, "
+            f"{plural(self.epochs * self.n_batches, 'step')} in all"
         )
 
 

@@ -12,6 +12,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
+import torch
 from imblearn.under_sampling import RandomUnderSampler
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV, cross_val_score
@@ -32,7 +33,7 @@ from skimbal.exceptions import ParameterError
 from skimbal.images import ImageArray
 from skimbal.losses import TERMS, Term
 from skimbal.study import compare_losses
-from skimbal.training import Resumption
+from skimbal.training import OPTIMIZERS, Resumption
 from tests.classifiers.data import images, small
 from tests.resuming import (
     Killed,
@@ -167,6 +168,13 @@ class Net(nn.Module):
             row = Term(score=lambda tp, predicted, true, factor=factor: factor * tp.sum())
             with mock.patch.dict(TERMS, {"own": row}):
                 keys.append(key_of(loss="ce+own"))
+        assert keys[0] != keys[1]
+
+    def test_an_optimizer_that_was_replaced(self):
+        keys = []
+        for optimizer in (torch.optim.Adam, torch.optim.SGD):
+            with mock.patch.dict(OPTIMIZERS, {"adam": optimizer}):
+                keys.append(key_of(optimizer="adam", lr=0.1))
         assert keys[0] != keys[1]
 
     def test_a_state_that_callbacks_collect_does_not_count(self, tmp_path):

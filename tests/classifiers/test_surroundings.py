@@ -146,7 +146,9 @@ def test_a_copy_that_was_made_without_gradients_trains(make):
 SCRIPT = """
 import multiprocessing, os, threading, warnings
 import numpy as np
+from skorch.callbacks import Callback
 from skimbal import CNN2DClassifier
+from skimbal.callbacks import Resume
 from skimbal.datasets import inspect_folder
 from skimbal.study import compare_losses
 from PIL import Image
@@ -163,6 +165,21 @@ clf = CNN2DClassifier(max_epochs=1, module="small", random_state=0)
 for verbose in (0, 1, 2, True):
     clf.set_params(verbose=verbose, loss="f1", batch_size=2).fit(X, y).predict(X)
     assert state() == before, verbose
+
+class Stop(Callback):
+    def on_epoch_end(self, net, **kwargs):
+        if len(net.history) == 2 and threading.current_thread().name == "stops":
+            raise RuntimeError
+
+resumed = CNN2DClassifier(max_epochs=3, module="small", random_state=0, verbose=1)
+resumed.callbacks = [Resume("runs", seconds=0), Stop()]
+for name in ("stops", "MainThread"):  # a name that no checksum of code sees
+    threading.current_thread().name = name
+    try:
+        resumed.fit(X, y)
+    except RuntimeError:
+        pass
+    assert state() == before, "Resume"
 clf.set_params(verbose=0)
 study = compare_losses(X, y, estimator=clf, losses=["ce"], samplers=["uniform"], cv=2)
 assert state() == before, "compare_losses"
@@ -185,6 +202,7 @@ def test_nothing_is_left_behind(tmp_path):
         [sys.executable, "-c", SCRIPT], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert run.stdout.endswith("done\n"), run.stderr
+    assert "Resumed at epoch 2 of 3" in run.stdout
 
 
 class Fails(Callback):
