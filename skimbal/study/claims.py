@@ -9,9 +9,10 @@ back when
   A claim that was not touched for :data:`TIMEOUT` seconds is given back. The folder's own clock
   measures this time, so the clocks of machines may differ.
 
-Taking over a claim renames it first, which one process can do. A network drive needs no locks for
-this. If a process that seemed dead goes on, such as after a suspension, the fit is done twice, with
-the same result.
+A process that takes over a claim first gives it a second name, a hard link that only one process
+can make, and then removes the first. A network drive needs no locks for this. If a process that
+seemed dead goes on, such as after a suspension, the fit is done twice, with the same result. So it
+may be on a drive without hard links.
 """
 
 import os
@@ -21,16 +22,18 @@ from contextlib import suppress
 from dataclasses import asdict
 from typing import NamedTuple
 
-from skimbal.atomic import ProcessIdentity, create_file, folder_time, part_path
+from skimbal.atomic import PART, ProcessIdentity, create_file, folder_time
 from skimbal.study.sealed import DamagedError, read_sealed, seal
 
-__all__ = ["BEAT", "TIMEOUT", "Claim", "Holder", "holder_of", "is_free"]
+__all__ = ["BEAT", "CLEARING", "TIMEOUT", "Claim", "Holder", "holder_of", "is_free"]
 
 #: A claim is touched so often while its fit runs, in seconds.
 BEAT = 15.0
 #: A claim that was not touched for this time is given back, in seconds. A network drive may show
 #: the time of a touch a minute late.
 TIMEOUT = 180.0
+#: Removing an abandoned claim takes less than this time, in seconds.
+CLEARING = 10.0
 
 #: Claims that this process holds. Any other claim of this process is left over.
 _HELD: set[str] = set()
@@ -83,6 +86,9 @@ class Claim:
         if _CAN_TOUCH_HANDLES:
             try:
                 self._touched = os.open(self._path, os.O_RDONLY)
+            except FileNotFoundError:  # a process without hard links looks at it
+                self.give_back()
+                return False
             except OSError:
                 self.give_back()
                 raise
@@ -90,16 +96,28 @@ class Claim:
         return True
 
     def _clear(self, found: Holder) -> bool:
-        """Remove an abandoned claim. Tell whether the path is free now."""
-        grave = part_path(os.path.dirname(self._path))
+        """Remove an abandoned claim, which one process does. Tell whether the path is free now."""
+        folder, name = os.path.split(self._path)
+        grave = os.path.join(folder, f"{PART}{name}-{found.token}")
+        is_linked = True
         try:
-            os.rename(self._path, grave)
+            os.link(self._path, grave)
         except FileNotFoundError:
             return True
-        is_right = holder_of(grave) == found
-        if not is_right:  # another process was faster, and holds the claim now
+        except FileExistsError:  # of a process that does it now, or has died on the way
             with suppress(OSError):
-                os.link(grave, self._path)
+                if folder_time(folder) - os.lstat(grave).st_ctime > CLEARING:
+                    os.unlink(grave)
+            return False
+        except OSError:  # a drive without hard links, or a folder in the place of the claim
+            os.rename(self._path, grave)
+            is_linked = False
+        is_right = holder_of(grave) == found
+        with suppress(OSError):
+            if is_right and is_linked:
+                os.unlink(self._path)
+            elif not is_right and not is_linked:  # another process was faster, and holds the claim
+                os.rename(grave, self._path)
         with suppress(OSError):
             os.rmdir(grave) if os.path.isdir(grave) else os.unlink(grave)
         return is_right

@@ -1,6 +1,7 @@
 """One process holds a claim, and the dead hold none."""
 
 import dataclasses
+import errno
 import os
 import threading
 import time
@@ -39,6 +40,14 @@ def taken(path):
     return is_taken
 
 
+def taken_now(path):
+    """Tell whether a claim that seems free can be taken, and give it back."""
+    claim = Claim(path, "mine")
+    is_taken = claim.take()
+    claim.give_back()
+    return is_taken
+
+
 def hearts():
     return [thread for thread in threading.enumerate() if thread.name == "skimbal-heart"]
 
@@ -68,6 +77,30 @@ def test_of_many_one_is_faster(path):
         for claim in several:
             claim.give_back()
     assert os.listdir(os.path.dirname(path)) == []
+
+
+def test_the_claim_of_a_faster_process_stays(path, monkeypatch):
+    written(path, DEAD)
+    looks = iter([holder_of(path)])
+    first, second = Claim(path, "1"), Claim(path, "2")
+    assert first.take()
+    # As if the second process had looked before the first one took the claim.
+    monkeypatch.setattr(claims, "holder_of", lambda path: next(looks, None) or holder_of(path))
+    assert not second.take()
+    assert holder_of(path)[:2] == (ME, "1")
+    first.give_back()
+    assert os.listdir(os.path.dirname(path)) == []
+
+
+def test_a_process_that_dies_while_it_takes_over_is_no_obstacle(path, monkeypatch):
+    written(path, DEAD)
+    grave = os.path.join(os.path.dirname(path), f"{PART}{os.path.basename(path)}-")
+    grave += holder_of(path).token
+    os.link(path, grave)
+    assert not taken_now(path)
+    monkeypatch.setattr(claims, "CLEARING", -1.0)
+    assert not taken_now(path)  # removes the link
+    assert taken_now(path)
 
 
 @pytest.mark.parametrize(
@@ -145,15 +178,19 @@ def test_who_was_taken_for_dead_does_not_disturb_the_next(path, monkeypatch):
     assert holder_of(path).process == FOREIGN
 
 
-def test_a_claim_that_was_taken_over_meanwhile_is_put_back(path, monkeypatch):
+@pytest.mark.parametrize("has_links", [True, False])
+def test_a_claim_that_was_taken_over_meanwhile_stays(path, monkeypatch, has_links):
     written(path, DEAD)
-    rename = os.rename
+    link = os.link
 
     def another_is_faster(source, target):
-        written(path, FOREIGN, "later")
-        rename(source, target)
+        if source == path:
+            written(path, FOREIGN, "later")
+        if not has_links:
+            raise OSError(errno.EPERM, "no links")
+        link(source, target)
 
-    monkeypatch.setattr(os, "rename", another_is_faster)
+    monkeypatch.setattr(os, "link", another_is_faster)
     assert not Claim(path, "").take()
     assert holder_of(path).token == "later"
     assert os.listdir(os.path.dirname(path)) == [os.path.basename(path)]
