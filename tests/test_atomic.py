@@ -123,6 +123,22 @@ def no_links(*args):
     raise OSError(errno.EPERM, "Operation not permitted")
 
 
+def test_without_links_a_target_half_written_is_removed(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "link", no_links)
+    write, calls = os.write, []
+
+    def fills_the_disk(handle, data):
+        calls.append(len(data))
+        if len(calls) == 2:
+            raise OSError(errno.ENOSPC, "full")
+        return write(handle, data)
+
+    monkeypatch.setattr(os, "write", fills_the_disk)
+    with pytest.raises(OSError, match="full"):
+        create_file(tmp_path / "a", b"new")
+    assert names(tmp_path) == []
+
+
 @pytest.mark.parametrize("links", [True, False])
 def test_one_of_many_creates_a_file(tmp_path, monkeypatch, links):
     if not links:

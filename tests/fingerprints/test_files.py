@@ -23,6 +23,17 @@ def test_contents_count_whatever_size_and_time_are(tmp_path):
         assert content_of(name) is None
 
 
+def test_an_edit_within_a_step_of_the_clock_is_noticed(tmp_path, monkeypatch):
+    path = tmp_path / "a"
+    path.write_text("one")
+    status = os.stat(path)
+    # The clock of a drive that counts in long steps, so that an edit leaves all times.
+    monkeypatch.setattr(os, "fstat", lambda handle: status)
+    first = content_of(str(path))
+    path.write_text("two")
+    assert content_of(str(path)) != first
+
+
 def test_folders_count_with_names_and_contents(tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "x.txt").write_text("1")

@@ -215,17 +215,17 @@ def test_zarr_with_broken_metadata(tmp_path):
     meta = json.loads(place.read_text())
     changes = [
         ({"shape": [10**6, 10**6]}, "at most 536870912 pixels"),
-        ({"shape": [-6, 7]}, "a.zarr"),
+        ({"shape": [-6, 7]}, ""),
         (
             {"chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [10**6, 10**6]}}},
             "at most 536870912 pixels",
         ),
-        ({"data_type": "tensor"}, "a.zarr"),
-        ({"node_type": "table"}, "a.zarr"),
+        ({"data_type": "tensor"}, ""),
+        ({"node_type": "table"}, ""),
     ]
     for change, message in changes:
         place.write_text(json.dumps(meta | change))
-        with pytest.raises(ValueError, match=rf"a\.zarr: .*{message}|a\.zarr"):
+        with pytest.raises(ValueError, match=rf"a\.zarr.*{message}"):
             ImageFiles([tmp_path / "a.zarr"])
     place.write_text("{")
     with pytest.raises(ValueError, match=r"a\.zarr"):
@@ -273,6 +273,72 @@ def refuse_bomb(folder):
         assert tracemalloc.get_traced_memory()[1] < SIZE / 2
     finally:
         tracemalloc.stop()
+
+
+#: Chunks whose files are not larger than a chunk may be.
+SMALL = {
+    "gzip": gzip.compress(bytes(2**16), 9) * 512,
+    "bz2": bz2.compress(bytes(2**16)) * 512,
+    "lzma": lzma.compress(bytes(2**16)) * 400,
+    "lz4": bytes(numcodecs.LZ4().encode(bytes(2**23))),
+}
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_small_files_of_many_parts_inflate_no_further(tmp_path, name):
+    assert len(SMALL[name]) < 2**16  # so that the size of the file says nothing
+    array = zarr.create_array(
+        tmp_path / "a.zarr",
+        shape=(8, 8),
+        chunks=(8, 8),
+        dtype="u1",
+        zarr_format=2,
+        compressors=numcodecs.get_codec({"id": name}),
+    )
+    array[...] = 1
+    (tmp_path / "a.zarr" / "0.0").write_bytes(SMALL[name])
+    refuse_bomb(tmp_path / "a.zarr")
+
+
+def test_raw_chunks_that_are_too_large_are_not_read(tmp_path):
+    array = zarr.create_array(tmp_path / "a.zarr", shape=(8, 8), dtype="u1", compressors=None)
+    array[...] = 1
+    (tmp_path / "a.zarr" / "c" / "0" / "0").write_bytes(bytes(SIZE))
+    refuse_bomb(tmp_path / "a.zarr")
+
+
+@pytest.mark.parametrize("endian", ["little", "big"])
+@pytest.mark.parametrize("place", ["start", "end"])
+def test_every_index_of_shards_is_looked_at(tmp_path, endian, place):
+    options = {"shape": (8, 8), "chunks": (4, 4), "shards": (8, 8), "dtype": "u1"}
+    zarr.create_array(tmp_path / "a.zarr", compressors=GzipCodec(), **options)[...] = 1
+    metadata = tmp_path / "a.zarr" / "zarr.json"
+    told = json.loads(metadata.read_text())
+    settings = told["codecs"][0]["configuration"]
+    settings["index_location"] = place
+    settings["index_codecs"] = [{"name": "bytes", "configuration": {"endian": endian}}]
+    metadata.write_text(json.dumps(told))
+    bomb = gzip.compress(bytes(2**23), 9)
+    index = np.full((4, 2), 2**64 - 1, ">u8" if endian == "big" else "<u8")
+    index[2] = 64 * (place == "start"), len(bomb)
+    parts = [bomb, index.tobytes()]
+    data = b"".join(parts[::-1] if place == "start" else parts)
+    (tmp_path / "a.zarr" / "c" / "0" / "0").write_bytes(data)
+    refuse_bomb(tmp_path / "a.zarr")
+
+
+def test_chunks_that_are_compressed_twice_are_refused(tmp_path):
+    array = zarr.create_array(
+        tmp_path / "a.zarr",
+        shape=(8, 8),
+        dtype="u1",
+        zarr_format=2,
+        filters=[numcodecs.Zlib()],
+        compressors=numcodecs.GZip(),
+    )
+    array[...] = 1
+    with pytest.raises(ValueError, match=r"must be compressed once; got zlib, gzip"):
+        np.asarray(ImageFiles([tmp_path / "a.zarr"]))
 
 
 @pytest.mark.parametrize("kind", STREAMS)

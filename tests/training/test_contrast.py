@@ -105,6 +105,21 @@ def test_rows_without_weight_do_not_count(rng):
         plain(CNN2DClassifier, max_epochs=1).fit(X, Y, sample_weight=weight)
 
 
+def test_classes_without_weight_do_not_count(rng):
+    X, y = pixels(rng), np.arange(N) % 4
+    X[y >= 2] = 5 + rng.random((N // 2, 8, 8), dtype=np.float32) * 1e-6
+    X[y == 3, 0, 0] = 1e9
+    clf = plain(CNN2DClassifier, max_epochs=1, module="small")
+    with pytest.raises(ValueError, match=r"1e\+09 in channel 0 of image 3, "):
+        clf.fit(X, y)
+    clf.set_params(class_weight={0: 1, 1: 1, 2: 0, 3: 0}).fit(X, y)
+
+
+def test_images_that_are_constant_but_for_rounding_are_taken(rng):
+    noise = rng.integers(0, 4, (N, 8, 8)) * np.finfo("f4").eps
+    fit((rng.random((N, 1, 1)) * (1 + noise)).astype("f4"))
+
+
 def test_an_offset_beyond_the_dtype_of_the_network(rng):
     X = pixels(rng, "f8") / 1000 + 1e8
     fit(X)  # in float64

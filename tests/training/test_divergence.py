@@ -128,6 +128,26 @@ class LossOnce(nn.Module):
         return loss + math.inf if self.n_calls == 5 else loss
 
 
+def test_logits_of_every_batch_are_looked_at():
+    # More batches than are looked at together.
+    module = type("Late", (InfiniteLogits,), {"bad_step": 100})
+    clf = quick(module=module, loss=OwnLoss, net={}, max_epochs=1, batch_size=1, lr=1e-3)
+    with pytest.raises(DivergenceError, match="logits of the network"):
+        clf.fit(*draw(n=300))
+
+
+class LossInFourth(LossOnce):
+    def forward(self, logits, target):
+        self.n_calls += self.training
+        loss = nn.functional.cross_entropy(logits, target)
+        return loss + math.inf if self.n_calls == 4 else loss
+
+
+def test_the_first_batch_of_a_later_epoch_may_be_due_to_the_rate():
+    with pytest.raises(DivergenceError, match=r"epoch 2 .*in batch 1\..*Lower lr"):
+        quick(module=Sound, loss=LossInFourth, net={}).fit(*draw())
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_traces_tell_finite_numbers_from_others(value):
     largest = torch.finfo(torch.float32).max

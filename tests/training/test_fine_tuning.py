@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 from skimbal import CNN2DClassifier, CNN3DClassifier, LossMix, Pretrained
 from skimbal.exceptions import ParameterError
 from skimbal.training import kept_features
+from skimbal.training.fine_tuning import gradients_into_group_norms
 from skimbal.training.prediction import in_blocks
 from tests.networks.pretrained_data import images, tiny_network
 
@@ -489,6 +490,12 @@ def test_processes_that_share_a_folder(tmp_path):
     for seed in range(4):
         assert_allclose(found[seed], write_features(tmp_path, seed), rtol=1e-5, atol=1e-6)
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_frozen_group_norm_gets_no_gradient():
+    network = nn.Sequential(nn.Conv2d(1, 4, 1), nn.GroupNorm(2, 4)).requires_grad_(False)
+    with gradients_into_group_norms(network):
+        assert not network(torch.ones(1, 1, 2, 2)).requires_grad
 
 
 class NormFirst(nn.Sequential):

@@ -1,6 +1,8 @@
 """The file of a fit: damage, other programs, full disks, and how often it is written."""
 
+import dataclasses
 import errno
+import json
 import os
 import pickle
 import warnings
@@ -251,6 +253,31 @@ class TestEnd:
         with mock.patch.object(resume, "write_file") as write:
             make(tmp_path).fit(X, Y)
         assert write.call_count == 3
+
+
+def rewritten(file, own=None, **changes):
+    """Write a file anew, with changes of its head or of the states of its processes."""
+    saved = resume.decode(file.read_bytes())
+    head = dataclasses.replace(saved.head, **changes)
+    history = [json.dumps(row) for row in saved.history]
+    resume.write_state(file, head, history, saved.common, own or saved.own)
+
+
+def test_a_file_of_another_machine_goes_on(tmp_path):
+    file = interrupted(tmp_path, random_state=None)
+    writer = resume.decode(file.read_bytes()).head.writer
+    rewritten(file, writer={**writer, "host": "elsewhere", "machine": "0" * 16})
+    with counted_epochs() as epochs:
+        make(tmp_path, random_state=None).fit(X, Y)
+    assert len(epochs) == 2
+
+
+def test_a_file_of_more_processes_is_not_taken(tmp_path):
+    file = interrupted(tmp_path)
+    rewritten(file, own=resume.decode(file.read_bytes()).own * 2)
+    with counted_epochs() as epochs:
+        make(tmp_path).fit(X, Y)
+    assert len(epochs) == 4
 
 
 class TestTime:
