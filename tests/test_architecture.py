@@ -25,13 +25,25 @@ MAY_IMPORT["fingerprints"] = {"exceptions", "typing"}
 GROUND = set(MAY_IMPORT)
 MAY_IMPORT["soft_metrics"] = GROUND
 MAY_IMPORT["losses"] = GROUND | {"soft_metrics"}
-for leaf in ("sampling", "augmentation", "networks", "images", "displays"):
+MAY_IMPORT["model_file"] = GROUND
+for leaf in ("sampling", "augmentation", "networks", "images", "thresholds"):
     MAY_IMPORT[leaf] = GROUND
 MAY_IMPORT["datasets"] = GROUND | {"images"}
 MAY_IMPORT["training"] = GROUND | {"losses", "sampling", "augmentation", "networks"}
 MAY_IMPORT["callbacks"] = GROUND | {"training"}
-MAY_IMPORT["classifiers"] = MAY_IMPORT["training"] | {"images", "training", "callbacks"}
+MAY_IMPORT["export"] = GROUND | {"training"}
+MAY_IMPORT["classifiers"] = MAY_IMPORT["training"] | {
+    "images",
+    "training",
+    "callbacks",
+    "export",
+    "model_file",
+}
+MAY_IMPORT["persistence"] = MAY_IMPORT["classifiers"] | {"classifiers"}
+MAY_IMPORT["explanation"] = MAY_IMPORT["classifiers"] | {"classifiers"}
+MAY_IMPORT["displays"] = GROUND | {"explanation"}
 MAY_IMPORT["study"] = MAY_IMPORT["classifiers"] | {"classifiers", "datasets", "displays"}
+MAY_IMPORT["evaluation"] = MAY_IMPORT["study"] | {"thresholds"}
 MAY_IMPORT["__main__"] = MAY_IMPORT["study"] - {"training", "callbacks", "displays"}
 MAY_IMPORT["options"] = GROUND | {"datasets"}
 MAY_IMPORT["__main__"] |= {"__init__", "options", "study"}
@@ -250,7 +262,16 @@ def test_every_imported_package_is_declared():
         return {re.match(r"[\w.-]+", text)[0].lower() for text in requirements}
 
     required = names(project["dependencies"])
-    of_users = ("data", "distributed", "io", "plot", "pretrained", "study")
+    of_users = (
+        "data",
+        "distributed",
+        "explain",
+        "io",
+        "onnx",
+        "plot",
+        "pretrained",
+        "study",
+    )
     extras = set().union(*(names(project["optional-dependencies"][extra]) for extra in of_users))
     distributions = packages_distributions()
     for file in FILES:
