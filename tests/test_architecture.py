@@ -45,7 +45,7 @@ MAY_IMPORT["displays"] = GROUND | {"explanation"}
 MAY_IMPORT["study"] = MAY_IMPORT["classifiers"] | {"classifiers", "datasets", "displays"}
 MAY_IMPORT["evaluation"] = MAY_IMPORT["study"] | {"thresholds"}
 MAY_IMPORT["__init__"] = MAY_IMPORT["study"] | {"study"}
-MAY_IMPORT["commands"] = MAY_IMPORT["study"] - {"training", "callbacks", "displays"}
+MAY_IMPORT["commands"] = MAY_IMPORT["study"] - {"callbacks", "displays"}
 MAY_IMPORT["commands"] |= {"__init__", "study"}
 MAY_IMPORT["__main__"] = {"commands", "signals"}
 
