@@ -250,7 +250,8 @@ class Evaluation:
             If pandas is missing: ``pip install "skimbal[study]"``.
         """
         pandas = import_optional("pandas", "to_frame", "study")
-        return pandas.DataFrame(self.scores, columns=ScoreEstimate._fields)
+        frame: pd.DataFrame = pandas.DataFrame([row._asdict() for row in self.scores])
+        return frame
 
     def to_csv(self, path: PathLike) -> None:
         """Write the table of :meth:`to_frame` as a csv file, without pandas.
@@ -268,7 +269,7 @@ class Evaluation:
         """
         stream = io.StringIO(newline="")
         writer = csv.writer(stream)
-        writer.writerow(ScoreEstimate._fields)
+        writer.writerow(self.scores[0]._asdict())
         for row in self.scores:
             writer.writerow("" if value != value else value for value in row)
         write_file(path, stream.getvalue().encode())
