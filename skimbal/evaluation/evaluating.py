@@ -342,7 +342,7 @@ def evaluate(
     >>> X_test = data.X_test.reshape(len(data.X_test), -1)
     >>> evaluation = evaluate(clf, X_test, data.y_test, n_bootstraps=100, random_state=0)
     >>> [row.class_name for row in evaluation.scores if row.score == "roc_auc"]
-    ['eight', 'nine', 'other']
+    ['0', '1', '2']
     """
     if not hasattr(clf, "predict_proba"):
         raise TypeError(f"clf must be a fitted classifier with predict_proba; got {clf!r}.")
