@@ -14,6 +14,7 @@ from skimbal.datasets.card import DataCard
 from skimbal.datasets.labels import Missing
 from skimbal.datasets.layout import Layout, list_folders, read_layout, refuse_deeper_splits
 from skimbal.datasets.listing import FolderRow, Listing, Reasons, find_repeated
+from skimbal.datasets.origin import Origin
 from skimbal.datasets.splits import (
     SPLITS,
     SplitNames,
@@ -184,11 +185,32 @@ def load_image_folder(
         warnings.warn(f"{root}: {note}", UserWarning, stacklevel=2)
     data.skipped = {**listing.unusable, **X.skipped}
     data.filename, data.name = str(root), root.resolve().name
+    data.origin = Origin.of_call(
+        load_image_folder,
+        root=root,
+        labels=None if labels is None else Path(labels),
+        **columns,
+        splits=splits,
+        missing_values=missing_values,
+        encoding=encoding,
+        on_error=on_error,
+        **_as_written(options),
+    )
     if missing_values is not None:
         data.missing_values = missing_values
     data.license = data.citation = "not stated in the folder"
     data.DESCR = f"{data.name}: {data.card}\nSource: {root}\n"
     return data
+
+
+def _as_written(options: ImageOptions) -> dict[str, object]:
+    """Return the options that were given, with the dtype as text and a folder as a path."""
+    written: dict[str, object] = dict(options)
+    if options.get("dtype") is not None:
+        written["dtype"] = np.dtype(options["dtype"]).name
+    if options.get("cache") not in (None, "memory"):
+        written["cache"] = Path(str(options["cache"]))
+    return {name: value for name, value in written.items() if value is not None}
 
 
 def list_rows(
