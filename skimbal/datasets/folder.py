@@ -5,7 +5,7 @@ import re
 import warnings
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-from typing import Unpack
+from typing import Any, Unpack
 
 import numpy as np
 from sklearn.utils import Bunch
@@ -164,15 +164,12 @@ def load_image_folder(
         "group_column": group_column,
         "split_column": split_column,
     }
-    listing = list_rows(
-        root,
-        labels,
-        columns,
-        options.get("reader") is not None,
-        splits=splits,
-        missing_values=missing_values,
-        encoding=encoding,
-    )
+    of_rows: dict[str, Any] = {
+        "splits": splits,
+        "missing_values": missing_values,
+        "encoding": encoding,
+    }
+    listing = list_rows(root, labels, columns, options.get("reader") is not None, **of_rows)
     _refuse_or_warn(listing.unusable, root, on_error)
     if not listing.rows:
         raise ValueError(f"{root} must hold images with labels; got none.")
@@ -185,17 +182,8 @@ def load_image_folder(
         warnings.warn(f"{root}: {note}", UserWarning, stacklevel=2)
     data.skipped = {**listing.unusable, **X.skipped}
     data.filename, data.name = str(root), root.resolve().name
-    data.origin = Origin.of_call(
-        load_image_folder,
-        root=root,
-        labels=None if labels is None else Path(labels),
-        **columns,
-        splits=splits,
-        missing_values=missing_values,
-        encoding=encoding,
-        on_error=on_error,
-        **_as_written(options),
-    )
+    more = {**columns, **of_rows, "on_error": on_error, **_as_written(options, labels)}
+    data.origin = Origin.of_call(load_image_folder, root=root, **more)
     if missing_values is not None:
         data.missing_values = missing_values
     data.license = data.citation = "not stated in the folder"
@@ -203,9 +191,11 @@ def load_image_folder(
     return data
 
 
-def _as_written(options: ImageOptions) -> dict[str, object]:
-    """Return the options that were given, with the dtype as text and a folder as a path."""
+def _as_written(options: ImageOptions, labels: PathLike | None) -> dict[str, object]:
+    """Return the options that were given, with the dtype as text and files as paths."""
     written: dict[str, object] = dict(options)
+    if labels is not None:
+        written["labels"] = Path(labels)
     if options.get("dtype") is not None:
         written["dtype"] = np.dtype(options["dtype"]).name
     if options.get("cache") not in (None, "memory"):

@@ -189,6 +189,7 @@ def test_conclusions_come_first_and_are_those_of_the_study(study, real_page):
         "Other scores",
         "Best configuration",
         "How it was computed",
+        "Train it and confirm it",
     ]
     sentences = study.conclusions()
     assert "luck" in sentences[-1]
