@@ -193,7 +193,7 @@ def test_conclusions_come_first_and_are_those_of_the_study(study, real_page):
     ]
     sentences = study.conclusions()
     assert "luck" in sentences[-1]
-    assert page.texts("li")[6 : 6 + len(sentences)] == sentences  # after the contents
+    assert page.texts("li")[7 : 7 + len(sentences)] == sentences  # after the contents
     assert page.texts("p")[0] == study.describe()
 
 
