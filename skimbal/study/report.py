@@ -1,14 +1,14 @@
 """A study as one HTML file that is complete in itself: no network, no scripts, no other files."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.resources import files
 from typing import Any
 
 import numpy as np
 
 from skimbal.reports import format_duration, new_page, render_page, require_packages
-from skimbal.study.code import write_code
+from skimbal.study.code import confirm_in_words, write_code
 from skimbal.study.pictures import draw_pictures
 from skimbal.study.words import (
     Study,
@@ -25,7 +25,7 @@ __all__ = ["write_report"]
 _MOST_CLASSES = 8
 
 
-def write_report(study: Study, path: PathLike) -> None:
+def write_report(study: Study, path: PathLike, *, commands: Sequence[str] = ()) -> None:
     """Write a study as one HTML file with tables, pictures and code.
 
     The file loads nothing from elsewhere and runs no scripts. The same study gives the same file
@@ -38,6 +38,8 @@ def write_report(study: Study, path: PathLike) -> None:
     path : str or path-like
         The file. An existing file is replaced when the new file is complete. It stays if writing
         fails.
+    commands : sequence of str, default=()
+        Commands of a shell that train the best configuration and judge it.
 
     Raises
     ------
@@ -70,7 +72,8 @@ def write_report(study: Study, path: PathLike) -> None:
         raise ValueError("no fit of this study is finished, so there is nothing to report yet.")
     with new_page(path) as stream:
         template = files("skimbal.study").joinpath("report.html.jinja").read_text("utf-8")
-        stream.write(render_page(template, study.versions["skimbal"], _context(study)))
+        context = _context(study) | {"commands": commands}
+        stream.write(render_page(template, study.versions["skimbal"], context))
 
 
 def _context(study: Study) -> dict[str, Any]:
@@ -97,6 +100,7 @@ def _context(study: Study) -> dict[str, Any]:
         "by_class": list(_class_tables(study, of_classes)),
         "best": (best.loss, best.sampler),
         "code": write_code(study, best.loss, best.sampler),
+        "confirm": confirm_in_words(study),
         "facts": _facts(study),
         "has_intervals": has_intervals,
         "has_test_set": study.has_test_set,
