@@ -4,12 +4,11 @@ import argparse
 from collections.abc import Collection, Sequence
 from typing import Any
 
-import numpy as np
 from sklearn.utils import Bunch
 
 from skimbal.commands.parser import Options, Parser, names, option
+from skimbal.datasets.bunch import join_parts, with_class_names
 from skimbal.datasets.splits import SPLITS, split_key
-from skimbal.images import ImageArray, concatenate
 from skimbal.wording import agree, plural
 
 __all__ = [
@@ -59,26 +58,14 @@ def choose_parts(
 def take_rows(data: Bunch, parts: Sequence[str], *, named: bool = True) -> dict[str, Any]:
     """Return images, labels, by name or as they are, and groups, one part after the other."""
     groups = [data.get(split_key("groups", part)) for part in parts]
-    labels = _joined([data[split_key("y", part)] for part in parts])
+    labels = join_parts(data, "y", parts)
     return {
-        "X": _joined([data[split_key("X", part)] for part in parts]),
-        "y": _with_class_names(data, labels) if named else labels,
-        "groups": None if any(group is None for group in groups) else _joined(groups),
+        "X": join_parts(data, "X", parts),
+        "y": with_class_names(data, labels) if named else labels,
+        "groups": None
+        if any(group is None for group in groups)
+        else join_parts(data, "groups", parts),
     }
-
-
-def _joined(arrays: Sequence[Any]) -> Any:
-    if len(arrays) == 1:
-        return arrays[0]
-    files = all(isinstance(array, ImageArray) for array in arrays)
-    return concatenate(arrays) if files else np.concatenate(arrays)
-
-
-def _with_class_names(data: Bunch, y: np.ndarray) -> np.ndarray:
-    """Return class names for class numbers, where the classes have names."""
-    if data.target_names == [str(label) for label in data.classes.tolist()]:
-        return y
-    return np.asarray(np.array(data.target_names)[np.searchsorted(data.classes, y)])
 
 
 def count_rows(data: Bunch, parts: Sequence[str]) -> str:
