@@ -12,6 +12,7 @@ from skimbal import (
     images,
     losses,
     networks,
+    persistence,
     sampling,
     study,
 )
@@ -19,6 +20,7 @@ from skimbal.classifiers import CNN2DClassifier, CNN3DClassifier
 from skimbal.exceptions import CollapseWarning
 from skimbal.losses import LossMix
 from skimbal.networks import Pretrained, SliceNet
+from skimbal.persistence import load
 from skimbal.sampling import NDSampler
 
 __version__ = "0.1.0"
@@ -37,8 +39,10 @@ __all__ = [
     "datasets",
     "displays",
     "images",
+    "load",
     "losses",
     "networks",
+    "persistence",
     "sampling",
     "study",
 ]

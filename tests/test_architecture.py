@@ -47,7 +47,7 @@ MAY_IMPORT["evaluation"] = MAY_IMPORT["study"] | {"thresholds"}
 MAY_IMPORT["__main__"] = MAY_IMPORT["study"] - {"training", "callbacks", "displays"}
 MAY_IMPORT["options"] = GROUND | {"datasets"}
 MAY_IMPORT["__main__"] |= {"__init__", "options", "study"}
-MAY_IMPORT["__init__"] = MAY_IMPORT["study"] | {"study"}
+MAY_IMPORT["__init__"] = MAY_IMPORT["study"] | {"persistence", "study"}
 
 
 def room_of(file):

@@ -76,6 +76,10 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
     history: Any
     #: Names of attributes that hold tensors and are pickled in one piece.
     cuda_dependent_attributes_: list[str]
+    #: The facts that the net is made of, a :class:`~skimbal.training.blueprint.Blueprint`.
+    blueprint_: Any
+    #: Parameters that training would go on with, and that a saved model lacks.
+    lacks_: tuple[str, ...] = ()
 
     def __init__(
         self,
