@@ -209,7 +209,7 @@ class ModelFileError(ValueError):
     path : str
         The file.
     reason : str
-        What is wrong with the file, in whole sentences.
+        The fault of the file, in whole sentences.
     remedy : str, default=""
         Advice, in whole sentences.
 

@@ -46,8 +46,8 @@ _LONGEST_HEADER = 2**26
 _LARGEST_ARRAY = 2**28
 #: Integers up to this size are the same in every program that reads JSON.
 _EXACT = 2**53
-_DTYPE = re.compile(r"[<>|=]?[biufUSmM]\d+(\[\w+\])?|\|O")
-#: The first bytes of other files, and what they are.
+_DTYPE = re.compile(r"[<>|=]?([biu][1248]|f[248]|[US]\d{1,8}|[mM]8(\[\w+\])?)|\|O")
+#: The first bytes of other files, and their names in words.
 _OTHERS = {
     b"\x89PNG": "a PNG image",
     b"\xff\xd8\xff": "a JPEG image",
@@ -99,7 +99,7 @@ def write_model_file(path: PathLike, file: ModelFile) -> None:
 
 
 def read_model_file(path: PathLike) -> ModelFile:
-    """Read a file whose checksum is right, or raise a ModelFileError that says what it is."""
+    """Read a file whose checksum is right, or raise a ModelFileError that names the fault."""
     return from_bytes(Path(path).read_bytes(), os.fspath(path))
 
 
@@ -107,14 +107,14 @@ def to_bytes(file: ModelFile) -> bytes:
     """Return the bytes of a file."""
     # Copies, as weights may have the channels innermost, and may be two names of one tensor.
     tensors = {name: x.detach().cpu().contiguous().clone() for name, x in file.tensors.items()}
-    blob = safetensors.torch.save(tensors, {})
+    blob = safetensors.torch.save(tensors)
     size = struct.unpack("<Q", blob[:8])[0]
     header, data = json.loads(blob[8 : 8 + size]), memoryview(blob)[8 + size :]
     header["__metadata__"] = {
         "format": _FORMAT,
         "format_version": str(FORMAT_VERSION),
         "skimbal_version": file.version,
-        "model": json.dumps(file.model, allow_nan=False, sort_keys=True),
+        "model": json.dumps(file.model, allow_nan=False),
         "card": file.card,
     }
     header["__metadata__"]["sha256"] = _checksum(header, data)

@@ -85,7 +85,7 @@ def load(
 
 
 def read_card(path: PathLike) -> str:
-    """Read the card of a model: what it is, its data, its training, its scores.
+    """Read the card of a model: its description, data, training and scores.
 
     Parameters
     ----------

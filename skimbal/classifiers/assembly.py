@@ -129,11 +129,12 @@ class SameNet(NewNet):
         """Return the net to train."""
         net = self.previous
         assert net is not None
-        if net.lacks_:
+        if net.blueprint_.lacks:
+            name = net.blueprint_.lacks[0]
             raise ParameterError(
-                net.lacks_[0],
+                name,
                 "in the file of the model, to go on with partial_fit",
-                getattr(estimator, net.lacks_[0]),
+                getattr(estimator, name),
                 "The file had no place for the value of the calls before. Call fit with "
                 "warm_start=True, which goes on from the weights.",
             )

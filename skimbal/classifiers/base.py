@@ -19,7 +19,6 @@ from skorch.history import History
 
 from skimbal.augmentation import AugmentSpec, get_augmentation
 from skimbal.classifiers.assembly import NewNet, Plan, SameNet, WarmNet, prepare_net
-from skimbal.classifiers.card import Notes
 from skimbal.classifiers.cloning import clone_callbacks, joined_with_net, parted_from_net
 from skimbal.classifiers.inputs import (
     check_class_argument,
@@ -27,7 +26,6 @@ from skimbal.classifiers.inputs import (
     check_rows,
     weighted_by_class,
 )
-from skimbal.classifiers.packing import pack
 from skimbal.classifiers.parameters import (
     CONSTRAINTS,
     check_constraints,
@@ -37,6 +35,7 @@ from skimbal.classifiers.parameters import (
     listing_auto,
 )
 from skimbal.classifiers.resuming import prepare_resumption
+from skimbal.classifiers.saving import SavingMixin
 from skimbal.classifiers.settings import resolve
 from skimbal.classifiers.splitting import split_rows
 from skimbal.classifiers.trials import (
@@ -50,9 +49,8 @@ from skimbal.classifiers.trials import (
     warn_of_untrained,
 )
 from skimbal.exceptions import ParameterError
-from skimbal.images.form import FileForm
+from skimbal.images import InputForm
 from skimbal.losses import LossSpec, get_loss, log_prior
-from skimbal.model_file import write_model_file
 from skimbal.networks import ModuleSpec
 from skimbal.sampling import SamplerSpec, check_sampler
 from skimbal.training import (
@@ -70,7 +68,7 @@ from skimbal.training import (
     softmax,
     trainable_torch,
 )
-from skimbal.typing import ArrayLike, ClassWeight, ImagesLike, PathLike, RandomState, Splitter
+from skimbal.typing import ArrayLike, ClassWeight, ImagesLike, RandomState, Splitter
 
 __all__ = ["BaseCNNClassifier", "CNN2DClassifier", "CNN3DClassifier"]
 
@@ -85,6 +83,7 @@ class BaseCNNClassifier(
     ClassNamePrefixFeaturesOutMixin,  # type: ignore[misc]
     ClassifierMixin,  # type: ignore[misc]
     TransformerMixin,  # type: ignore[misc]
+    SavingMixin,
     BaseEstimator,  # type: ignore[misc]
 ):
     r"""Convolutional network for images with imbalanced classes.
@@ -264,9 +263,10 @@ class BaseCNNClassifier(
         Column names, only if X was a DataFrame whose columns are named by text.
     input_shape_ : tuple of int
         Shape of an image, channels first.
-    file_form_ : FileForm or None
-        Parameters of the image files of the fit, None after a fit to arrays. Predictions read bare
-        paths with these parameters.
+    input_ : InputForm
+        The images of the fit: shape, dtype, scale, range of the numbers and, after a fit to files,
+        how they were read. Predictions read bare paths in the same way, and compare new images
+        with it (see :class:`~skimbal.images.InputForm`).
     net_ : skorch.NeuralNetClassifier
         The fitted net. Its ``module_`` is the network.
     history_ : skorch.history.History
@@ -311,7 +311,7 @@ class BaseCNNClassifier(
     classes_: np.ndarray
     input_shape_: tuple[int, ...]
     n_features_in_: int
-    file_form_: FileForm | None
+    input_: InputForm
     net_: TrainingNet
     #: Seed of the fit.
     _seed: int
@@ -736,72 +736,6 @@ class BaseCNNClassifier(
             Share of the rows that are predicted right, in [0, 1].
         """
         return float(super().score(X, y, sample_weight))
-
-    def save(
-        self,
-        path: PathLike,
-        *,
-        scores: Mapping[str, float | str] | None = None,
-        description: str | None = None,
-        license: str | None = None,
-    ) -> None:
-        """Write the fitted classifier to a file, which :func:`skimbal.load` reads.
-
-        The file holds weights, parameters, classes, the form of the input, the history of the
-        epochs, and a card of the model for people. It holds no code and no pickle. A file that
-        exists is replaced once the new file is complete, so nothing is lost if writing fails.
-
-        Parameters
-        ----------
-        path : str or path-like
-            The file, such as ``"model.skimbal"``.
-        scores : dict of str to float or str, default=None
-            Scores for the card, such as ``{"balanced accuracy": 0.85}``.
-        description, license : str, default=None
-            Text for the card.
-
-        Raises
-        ------
-        sklearn.exceptions.NotFittedError
-            If the classifier is not fitted.
-        ParameterError
-            If ``scores``, ``description`` or ``license`` are something else, or ``net`` has a
-            ``module__`` option that is not a number, a text or a list of them.
-        ValueError
-            If weights are NaN or infinite.
-        TypeError
-            If the class is a subclass of the two classifiers, or the state of the network has more
-            than tensors.
-        OSError
-            If the file cannot be written.
-
-        Warns
-        -----
-        UserWarning
-            If parameters are objects that the file cannot hold, such as callbacks, functions and
-            loss modules. Predictions do not need them, and a later ``fit`` asks for them.
-
-        Examples
-        --------
-        >>> import os, tempfile
-        >>> import numpy as np
-        >>> import skimbal
-        >>> X, y = np.random.default_rng(0).random((40, 8, 8)), ["benign", "malignant"] * 20
-        >>> clf = skimbal.CNN2DClassifier(module="small", max_epochs=1, random_state=0).fit(X, y)
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     path = os.path.join(folder, "model.skimbal")
-        ...     clf.save(path, description="Random numbers.", license="CC0-1.0")
-        ...     loaded = skimbal.load(path)
-        >>> np.array_equal(loaded.predict_proba(X), clf.predict_proba(X))
-        True
-        """
-        check_is_fitted(self, "net_")
-        if type(self) not in (CNN2DClassifier, CNN3DClassifier):
-            raise TypeError(
-                "save must be called of a CNN2DClassifier or a CNN3DClassifier; got a "
-                f"{type(self).__name__}, whose code is not in the file. Use pickle or joblib."
-            )
-        write_model_file(path, pack(self, Notes(scores, description, license)))
 
     @property
     def class_prior_(self) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The card of a model: what it is, in Markdown, for people."""
+"""The card of a model, in Markdown, for people: data, training, scores."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass

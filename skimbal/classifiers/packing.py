@@ -4,7 +4,7 @@ import functools
 import platform
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, fields
 from datetime import UTC, datetime
 from typing import Any, Protocol, TypeVar
 
@@ -24,7 +24,7 @@ from skimbal.classifiers.values import (
     write_value,
 )
 from skimbal.exceptions import ModelFileError, ParameterError, warn_caller
-from skimbal.images.form import FileForm
+from skimbal.images import InputForm
 from skimbal.losses import MixedLoss, ModuleLoss, get_loss
 from skimbal.model_file import ModelFile, Plain
 from skimbal.networks import ModuleSpec, NetworkSpec, PixelRange
@@ -60,9 +60,8 @@ class FittedClassifier(CNNClassifier, Protocol):
     classes_: np.ndarray
     input_shape_: tuple[int, ...]
     n_features_in_: int
-    file_form_: FileForm | None
+    input_: InputForm
     net_: TrainingNet
-    _scale: str | None
     _seed: int
     _class_mass: np.ndarray
     _epochs_before: int
@@ -90,23 +89,17 @@ def pack(estimator: FittedClassifier, notes: Notes) -> ModelFile:
             f"a model must have weights that are finite; got a network after a training that "
             f"diverged. {broken}. Fit again with a smaller lr."
         )
-    tensors = net.module_.state_dict()
-    for name, value in tensors.items():
-        if not isinstance(value, Tensor):
-            raise TypeError(
-                "module must make a network whose state consists of tensors; got "
-                f"{type(value).__name__} at {name!r}. A file of a model holds no objects."
-            )
     params, passed_again = _write_parameters(estimator)
-    model = {
-        "class": type(estimator).__name__,
+    name, versions = type(estimator).__name__, _versions()
+    model: dict[str, Plain] = {
+        "class": name,
         "parameters": params,
         "attributes": _write_attributes(estimator),
         "blueprint": _write_blueprint(net, passed_again),
         "network": _describe_network(net, passed_again),
         "net": _write_net(net),
         "history": [_write_epoch(row) for row in net.history],
-        "versions": _versions(),
+        "versions": versions,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     left_out = list(_left_out(params))
@@ -115,14 +108,20 @@ def pack(estimator: FittedClassifier, notes: Notes) -> ModelFile:
             f"The file of the model does not hold {', '.join(left_out)}. Predictions do not need "
             "it. A loaded classifier asks for it before it trains."
         )
-    card = write_card(
-        model["class"],
-        notes,
-        dict(zip(estimator.classes_.tolist(), estimator._class_mass.tolist(), strict=True)),
-        _sections(estimator, model),
-        left_out,
-    )
-    return ModelFile(model, tensors, card, model["versions"]["skimbal"])
+    counts = dict(zip(estimator.classes_.tolist(), estimator._class_mass.tolist(), strict=True))
+    card = write_card(name, notes, counts, _sections(estimator, model), left_out)
+    return ModelFile(model, _weights(net), card, versions["skimbal"])
+
+
+def _weights(net: TrainingNet) -> dict[str, Tensor]:
+    state = net.module_.state_dict()
+    for name, value in state.items():
+        if not isinstance(value, Tensor):
+            raise TypeError(
+                "module must make a network whose state consists of tensors; got "
+                f"{type(value).__name__} at {name!r}. A file of a model holds no objects."
+            )
+    return dict(state)
 
 
 def _write_parameters(estimator: FittedClassifier) -> tuple[dict[str, Plain], bool]:
@@ -157,14 +156,12 @@ def _makes_itself(module: ModuleSpec, network: nn.Module) -> bool:
 
 
 def _write_attributes(estimator: FittedClassifier) -> dict[str, Plain]:
-    form = estimator.file_form_
     values: dict[str, object] = {
         "classes": estimator.classes_,
         "input_shape": estimator.input_shape_,
         "n_features_in": int(estimator.n_features_in_),
         "feature_names_in": getattr(estimator, "feature_names_in_", None),
-        "file_form": None if form is None else [form.options, form.functions],
-        "scale": estimator._scale,
+        "input": estimator.input_.to_dict(),
         "seed": int(estimator._seed),
         "class_mass": estimator._class_mass,
         "epochs_before": int(estimator._epochs_before),
@@ -245,7 +242,7 @@ def _versions() -> dict[str, str]:
 
 
 def _left_out(params: Mapping[str, Plain]) -> Iterator[str]:
-    """Yield the names of the parameters that the file does not hold, each with what it was."""
+    """Yield the names of the parameters that the file does not hold, with their values in words."""
     options = {f"net__{name}": value for name, value in (params["net"] or {}).items()}
     for name, plain in {**params, **options}.items():
         value = read_value(plain)
@@ -257,16 +254,13 @@ def _sections(
     estimator: FittedClassifier, model: Mapping[str, Any]
 ) -> dict[str, dict[str, object]]:
     net, blueprint = estimator.net_, estimator.net_.blueprint_
-    form = estimator.file_form_
-    of_files = {} if form is None else {n: v for n, v in form.options.items() if v is not None}
     n_steps = sum(row.get("train_batch_count", 0) for row in net.history)
     n_weights = sum(parameter.numel() for parameter in net.module_.parameters())
     return {
         "Input": {
-            "shape of an image (channels first)": estimator.input_shape_,
+            **dict(_input_facts(estimator.input_)),
             "crop": blueprint.crop_size or "none",
             "standardised": "yes" if net.module_.mean is not None else "no",
-            **of_files,
         },
         "Training": {
             "network": model["network"]["passed_again"] or blueprint.module,
@@ -285,6 +279,21 @@ def _sections(
     }
 
 
+def _input_facts(form: InputForm) -> Iterator[tuple[str, object]]:
+    """Yield the facts about the images, in words."""
+    shape, axes = form.shape, ("c", *form.axes)
+    yield "shape of an image", f"{shape} ({', '.join(axes)})" if form.are_images else "rows"
+    yield "dtype", form.dtype
+    if form.scale is not None:
+        yield "scale", form.scale
+    if form.pixels is not None:
+        yield "least number of each channel", list(form.pixels.least)
+        yield "greatest number of each channel", list(form.pixels.greatest)
+    if form.files is not None:
+        yield from ((n, v) for n, v in form.files.options.items() if v is not None)
+        yield from ((name, "a function") for name in form.files.functions)
+
+
 # From a file --------------------------------------------------------------------------------------
 
 
@@ -294,9 +303,9 @@ def unpack(
     """Return the fitted classifier of a file of this name."""
     try:
         return _unpack(cls, file, module, device)
-    except ParameterError:
-        raise
     except (LookupError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+        if isinstance(error, ParameterError) and error.parameter in ("module", "device"):
+            raise
         raise ModelFileError(
             name,
             f"It was written by skimbal {file.version}, and its contents do not fit this version: "
@@ -367,12 +376,11 @@ def _place(estimator: CNNClassifier, saved: str, wanted: str | None) -> str:
 
 def _read_attributes(estimator: FittedClassifier, plain: Mapping[str, Plain]) -> None:
     values = read_options(plain)
-    form, names = values["file_form"], values["feature_names_in"]
+    names = values["feature_names_in"]
     estimator.classes_, estimator.input_shape_ = values["classes"], values["input_shape"]
     estimator.n_features_in_ = values["n_features_in"]
-    estimator.file_form_ = None if form is None else FileForm(*form)
-    estimator._scale, estimator._seed = values["scale"], values["seed"]
-    estimator._class_mass = values["class_mass"]
+    estimator.input_ = InputForm.from_dict(values["input"])
+    estimator._seed, estimator._class_mass = values["seed"], values["class_mass"]
     estimator._epochs_before, estimator._known_tau = values["epochs_before"], values["known_tau"]
     if names is not None:
         setattr(estimator, "feature_names_in_", names)  # noqa: B010
@@ -389,13 +397,12 @@ def _read_attributes(estimator: FittedClassifier, plain: Mapping[str, Plain]) ->
 def _make_net(
     estimator: FittedClassifier, file: ModelFile, module: ModuleSpec | None, device: str
 ) -> TrainingNet:
-    blueprint, lacks = _read_blueprint(file.model["blueprint"], module)
+    blueprint = _read_blueprint(estimator, file.model["blueprint"], module)
     mean, std = (
         file.tensors[name].double().numpy() if name in file.tensors else None
         for name in ("mean", "std")
     )
     loss, optimizer, options = _training_parts(estimator, device)
-    lacks += [name for name in ("optimizer", "net") if _is_lacking(getattr(estimator, name))]
     facts = file.model["network"]["facts"]
     factory = make_factory(blueprint)
     if module is None and isinstance(blueprint.module, NetworkSpec):
@@ -407,7 +414,6 @@ def _make_net(
         _load_weights(net.module_, file.tensors, module)
         _read_net(net, file.model)
         _compare(net, file.model, module)
-    net.lacks_ = tuple(lacks)
     return net
 
 
@@ -424,17 +430,18 @@ def _is_lacking(value: object) -> bool:
 
 
 def _read_blueprint(
-    plain: Mapping[str, Plain], module: ModuleSpec | None
-) -> tuple[Blueprint, list[str]]:
-    """Return a blueprint, and the names of parameters that it lacks."""
+    estimator: FittedClassifier, plain: Mapping[str, Plain], module: ModuleSpec | None
+) -> Blueprint:
     facts = read_options(plain)
     if module is not None:
         facts["module"] = module
     facts["pixels"] = facts["pixels"] and PixelRange(**facts["pixels"])
-    blueprint = Blueprint(**facts)
-    if isinstance(blueprint.sampler, NotKept):
-        return replace(blueprint, sampler="uniform"), ["sampler"]
-    return blueprint, []
+    lacks = [name for name in ("optimizer", "net") if _is_lacking(getattr(estimator, name))]
+    if isinstance(facts["sampler"], NotKept):
+        facts["sampler"] = "uniform"
+        lacks.append("sampler")
+    facts["lacks"] = tuple(dict.fromkeys([*facts["lacks"], *lacks]))
+    return Blueprint(**facts)
 
 
 def _training_parts(

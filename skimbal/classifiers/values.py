@@ -72,7 +72,7 @@ class _UnknownObjectError(Exception):
 
 
 def write_value(value: object) -> Plain:
-    """Return a parameter in values of JSON, or a remark of what it is."""
+    """Return a parameter in values of JSON, or a remark that names it."""
     try:
         return to_plain(value, _write_object)
     except _UnknownObjectError:
@@ -111,10 +111,11 @@ def _write_object(value: Any) -> Plain:
     if isinstance(value, NotKept):
         return ["not kept", value.text]
     if isinstance(value, type):
-        if OPTIMIZERS.get(value.__name__.lower()) is value:
-            return ["optimizer", value.__name__]
-        if _CLASSES.get(value.__name__) is value:
-            return ["class", value.__name__]
+        name: str = value.__name__
+        if OPTIMIZERS.get(name.lower()) is value:
+            return ["optimizer", name]
+        if _CLASSES.get(name) is value:
+            return ["class", name]
     raise _UnknownObjectError
 
 

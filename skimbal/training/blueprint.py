@@ -82,6 +82,8 @@ class Blueprint:
         The training, without ``"auto"``.
     compiled : bool
         Whether torch compiles the network.
+    lacks : tuple of str, default=()
+        Parameters that training would go on with, and that a saved model lacks.
     """
 
     module: ModuleSpec
@@ -101,6 +103,7 @@ class Blueprint:
     batch_size: int
     micro_batch_size: int | None
     compiled: bool
+    lacks: tuple[str, ...] = ()
 
     @property
     def spatial_shape(self) -> tuple[int, ...]:
@@ -137,7 +140,7 @@ class Blueprint:
             max_epochs=self.max_epochs,
             batch_size=self.batch_size,
             micro_batch_size=self.micro_batch_size,
-            autocast=self.autocast and getattr(torch, self.autocast),
+            autocast=None if self.autocast is None else getattr(torch, self.autocast),
             compiled=self.compiled,
             feature_layer=self.feature_layer,
             callbacks=list(parts.callbacks),

@@ -76,10 +76,6 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
     history: Any
     #: Names of attributes that hold tensors and are pickled in one piece.
     cuda_dependent_attributes_: list[str]
-    #: The facts that the net is made of, a :class:`~skimbal.training.blueprint.Blueprint`.
-    blueprint_: Any
-    #: Parameters that training would go on with, and that a saved model lacks.
-    lacks_: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -121,6 +117,8 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
             "callbacks",
             "scaler",
         ]
+        #: The :class:`~skimbal.training.blueprint.Blueprint` that the net is made by.
+        self.blueprint_: Any = None
         #: Size of the largest output of a layer for one row, in bytes.
         self.activation_bytes_: int | None = None
         #: Name of the layer whose input the features are, and their number if they are rows.
