@@ -143,6 +143,7 @@ def test_the_study_compares_the_additions(page):
     }
 
 
+@pytest.mark.slow
 def test_worker_processes_get_the_rows(page):
     # The function of another module named page, which no worker could import.
     assert TABLES["square_root"]["square_root"].draw.__module__ == "page"

@@ -48,7 +48,7 @@ from skimbal.classifiers.trials import (
     warn_of_untrained,
 )
 from skimbal.exceptions import ParameterError
-from skimbal.images.form import FileForm
+from skimbal.images import InputForm
 from skimbal.losses import LossSpec, get_loss, log_prior
 from skimbal.networks import ModuleSpec
 from skimbal.sampling import SamplerSpec, check_sampler
@@ -261,9 +261,10 @@ class BaseCNNClassifier(
         Column names, only if X was a DataFrame whose columns are named by text.
     input_shape_ : tuple of int
         Shape of an image, channels first.
-    file_form_ : FileForm or None
-        Parameters of the image files of the fit, None after a fit to arrays. Predictions read bare
-        paths with these parameters.
+    input_ : InputForm
+        The images of the fit: shape, dtype, scale, range of the numbers and, after a fit to files,
+        how they were read. Predictions read bare paths in the same way, and compare new images
+        with it (see :class:`~skimbal.images.InputForm`).
     net_ : skorch.NeuralNetClassifier
         The fitted net. Its ``module_`` is the network.
     history_ : skorch.history.History
@@ -308,7 +309,7 @@ class BaseCNNClassifier(
     classes_: np.ndarray
     input_shape_: tuple[int, ...]
     n_features_in_: int
-    file_form_: FileForm | None
+    input_: InputForm
     net_: TrainingNet
     #: Seed of the fit.
     _seed: int

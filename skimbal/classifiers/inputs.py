@@ -23,8 +23,7 @@ from sklearn.utils.validation import _check_sample_weight, validate_data
 from skimbal.classifiers.containers import as_array, column_of_text, refuse_without_order
 from skimbal.classifiers.parameters import CNNClassifier
 from skimbal.exceptions import ParameterError
-from skimbal.images import ImageArray, ImageFiles, guess_axes
-from skimbal.images.form import FileForm
+from skimbal.images import FileForm, ImageArray, ImageFiles, InputForm, guess_axes
 from skimbal.images.intensity import scale_of_dtype
 from skimbal.losses import inverse_frequency
 from skimbal.training import ImageDataset
@@ -47,8 +46,7 @@ class InputClassifier(CNNClassifier, Protocol):
 
     input_shape_: tuple[int, ...]
     n_features_in_: int
-    file_form_: FileForm | None
-    _scale: str | None
+    input_: InputForm
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,7 +151,7 @@ def check_images(
     estimator: InputClassifier, X: ImagesLike, *, reset: bool
 ) -> tuple[np.ndarray, tuple[int, ...]]:
     """Check the images or rows, and return them as they are, with the shape of an image."""
-    form = None if reset else estimator.file_form_
+    form = None if reset else estimator.input_.files
     images = as_array(from_paths(X, form), "X")
     # Not np.ndim, which containers that are not arrays may refuse.
     if (images.ndim if hasattr(images, "ndim") else np.asarray(images).ndim) <= 2:
@@ -168,18 +166,30 @@ def check_images(
             f"X must hold real numbers; got dtype {images.dtype}. Convert it first, such as with "
             "X.astype('float32')."
         )
-    scale = images.scale if isinstance(images, ImageFiles) else None
     if not reset:
         _warn_of_another_scale(estimator, images)
     if reset:
         estimator.input_shape_ = shape
-        estimator.file_form_ = FileForm.of(images) if isinstance(images, ImageFiles) else None
-        estimator._scale = scale
+        estimator.input_ = _form_of(estimator, images, shape)
         if images.ndim > 2:
             estimator.n_features_in_ = math.prod(shape)
             if hasattr(estimator, "feature_names_in_"):
                 del estimator.feature_names_in_
     return images, shape
+
+
+def _form_of(
+    estimator: InputClassifier, images: np.ndarray | ImageArray, shape: tuple[int, ...]
+) -> InputForm:
+    """Return the form of the images of a fit."""
+    return InputForm(
+        shape,
+        estimator.spatial_axes,
+        str(images.dtype),
+        are_images=images.ndim > 2 or estimator.input_shape is not None,
+        scale=images.scale if isinstance(images, ImageFiles) else None,
+        files=FileForm.of(images) if isinstance(images, ImageFiles) else None,
+    )
 
 
 def from_paths(X: ImagesLike, form: FileForm | None = None) -> ImagesLike:
@@ -322,7 +332,7 @@ def _moved_to_front(n_axes: int) -> str:
 
 def _warn_of_another_scale(estimator: InputClassifier, images: np.ndarray | ImageArray) -> None:
     """Warn of files or bytes whose numbers mean something else than those of the files of fit."""
-    fitted = getattr(estimator, "_scale", None)
+    fitted = estimator.input_.scale
     if isinstance(images, ImageFiles):
         scale, remedy = images.scale, ", or intensity='stored' if the scales agree"
     else:

@@ -23,8 +23,7 @@ from skimbal.classifiers.cloning import clone_callbacks
 from skimbal.classifiers.inputs import from_paths
 from skimbal.datasets import DataCard
 from skimbal.exceptions import ParameterError
-from skimbal.images import ImageFiles, guess_axes
-from skimbal.images.form import FileForm
+from skimbal.images import FileForm, ImageFiles, guess_axes
 from skimbal.losses import TERMS, LossMix, LossSpec, get_loss
 from skimbal.sampling import SamplerSpec, check_sampler, is_uniform
 from skimbal.training import draw_seed

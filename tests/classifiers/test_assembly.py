@@ -116,6 +116,7 @@ def test_hint_at_batches_that_lack_a_class(params, said, capsys):
             assert remedy in line
 
 
+@pytest.mark.slow
 def test_moving_statistics_see_every_class_in_batches_of_two():
     X, y = images(n=200, n_classes=3, share=0.8)
     clf = small(loss=LossMix(ce=1, f1=1), batch_size=2, max_epochs=2)

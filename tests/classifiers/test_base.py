@@ -1161,7 +1161,7 @@ def test_cross_validation_is_a_loop_of_fits():
     assert cross_val_score(small(max_epochs=8), X, y, cv=folds).min() > 0.85
 
 
-@pytest.mark.parametrize("backend", ["loky", "threading"])
+@pytest.mark.parametrize("backend", [pytest.param("loky", marks=pytest.mark.slow), "threading"])
 def test_two_workers_give_what_one_gives(backend):
     X, y = images(n=60)
     # What is built by a lambda comes back from another process, too.

@@ -83,6 +83,7 @@ def test_workers_change_nothing(small):
     assert str(compare(*small, losses=PAIR)) == str(compare(*small, losses=PAIR, n_jobs=2))
 
 
+@pytest.mark.slow
 def test_auto_is_the_same_number_of_steps_for_every_configuration(small, monkeypatch):
     monkeypatch.setattr(settings, "IMAGES", replace(settings.IMAGES, least_steps=5))
     study = compare(

@@ -36,20 +36,16 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("what", "backend", "n_jobs", "number"),
     [
         ("search", "loky", 2, signal.SIGKILL),
-        *(
-            pytest.param(*cell, marks=pytest.mark.slow)
-            for cell in [
-                ("search", "loky", 2, signal.SIGTERM),
-                ("search", "loky", 6, signal.SIGKILL),  # two workers have nothing to do
-                ("search", "multiprocessing", 2, signal.SIGKILL),
-                ("study", "loky", 2, signal.SIGKILL),
-                ("study", "loky", 2, signal.SIGINT),
-            ]
-        ),
+        ("search", "loky", 2, signal.SIGTERM),
+        ("search", "loky", 6, signal.SIGKILL),  # two workers have nothing to do
+        ("search", "multiprocessing", 2, signal.SIGKILL),
+        ("study", "loky", 2, signal.SIGKILL),
+        ("study", "loky", 2, signal.SIGINT),
     ],
 )
 def test_no_worker_outlives_its_parent(tmp_path, what, backend, n_jobs, number):

@@ -2,9 +2,10 @@
 
 import pytest
 
+from skimbal.commands.options import OF_DATA, OF_FILES, OF_FOLDERS
+from skimbal.commands.parser import Parser
 from skimbal.exceptions import ParameterError
 from skimbal.images import ImageOptions
-from skimbal.options import OF_DATA, OF_FILES, OF_FOLDERS, Parser
 
 
 @pytest.fixture

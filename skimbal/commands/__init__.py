@@ -1,0 +1,17 @@
+"""The commands of the command line.
+
+Each takes its arguments and the signals of the program, and returns the exit code.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+from skimbal.commands import compare, info
+from skimbal.signals import Signals
+
+__all__ = ["COMMANDS", "Command"]
+
+Command: TypeAlias = Callable[[Sequence[str], Signals], int]
+
+#: The commands by name.
+COMMANDS: dict[str, Command] = {"compare": compare.run, "info": info.run}
