@@ -13,7 +13,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
-from importlib.metadata import version
 from itertools import chain, combinations
 from typing import Any
 
@@ -21,10 +20,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from skimbal.exceptions import import_optional
+from skimbal.exceptions import ExportError, import_optional
 from skimbal.training import StandardizedModule, trainable_torch
 
-__all__ = ["INPUT", "OUTPUT", "TOLERANCE", "Export", "ExportError", "Graph", "export"]
+__all__ = ["INPUT", "OUTPUT", "TOLERANCE", "Export", "Graph", "export"]
 
 #: Names of the input and of the output of a graph.
 INPUT, OUTPUT = "images", "probabilities"
@@ -43,17 +42,6 @@ _NOISE: tuple[tuple[type[Warning], str], ...] = (
 _LOGGERS = ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")
 
 
-class ExportError(ValueError):
-    """A network cannot be written as an ONNX file that predicts the same.
-
-    Examples
-    --------
-    >>> from skimbal.export import ExportError
-    >>> issubclass(ExportError, ValueError)
-    True
-    """
-
-
 @dataclass(frozen=True, eq=False)
 class Graph:
     """All that lies between the raw pixels of images and their probabilities.
@@ -62,8 +50,6 @@ class Graph:
     ----------
     module : StandardizedModule
         The network with the conversion of its input. It is not changed.
-    dtype : numpy.dtype
-        Dtype of the pixels.
     shift : ndarray of shape (n_classes,), default=None
         Subtracted from the logits, dimensionless.
     mirrored : sequence of int, default=()
@@ -71,7 +57,6 @@ class Graph:
     """
 
     module: StandardizedModule
-    dtype: np.dtype[Any]
     shift: np.ndarray | None = None
     mirrored: Sequence[int] = ()
 
@@ -182,11 +167,11 @@ class _Probabilities(nn.Module):
         self.register_buffer("shift", shift)
         axes = [2 + axis for axis in sorted(graph.mirrored)]
         self.mirrored = [*chain(*(combinations(axes, n) for n in range(1, 1 + len(axes))))]
-        self.may_be_infinite = graph.dtype.kind == "f"
 
     def forward(self, images: Tensor) -> Tensor:
         """Compute the probabilities of images, of shape (n_images, n_classes)."""
-        x = self._cropped(images).to(self.pixel_dtype)
+        # First, as torch cannot index all unsigned integers.
+        x = self._cropped(images.to(self.pixel_dtype))
         if self.mean is not None and self.std is not None:
             # In the dtype of the classifier: pixels of float64 may differ by less than float32 has.
             x = (x - self.mean) / self.std
@@ -198,7 +183,7 @@ class _Probabilities(nn.Module):
             logits = by_pass.logsumexp(0)  # the mean but for a constant
         if self.shift is not None:
             logits = logits - self.shift
-        if self.may_be_infinite:
+        if images.is_floating_point():
             # An activation may hide pixels that are not finite. The classifier refuses them, so the
             # probabilities of such an image are NaN.
             logits = logits + (x - x).flatten(1).sum(1, keepdim=True)
@@ -240,7 +225,7 @@ def _resized(images: np.ndarray, sizes: Sequence[int]) -> np.ndarray:
 def _traced(network: nn.Module, images: np.ndarray, any_size: bool) -> Any:
     """Let torch translate a network."""
     axes = [0, *(axis for axis in range(2, images.ndim) if any_size and images.shape[axis] > 1)]
-    dynamic = {axis: torch.export.Dim.DYNAMIC for axis in axes}
+    dynamic = dict.fromkeys(axes, torch.export.Dim.DYNAMIC)
     example = torch.from_numpy(images)
     try:
         with _silent():
@@ -278,12 +263,21 @@ def _reason(error: BaseException) -> str:
 
 
 def _cleaned(model: Any) -> Any:
-    """Name the axes, and remove the lines of code of this machine from a model."""
+    """Name the axes, and remove lines of code of this machine and shapes of inner results."""
     for part in (model.graph, *model.functions):
-        for item in (*part.node, *part.value_info, *getattr(part, "initializer", ())):
+        for item in (part, *part.node):
             del item.metadata_props[:]
-        del part.metadata_props[:]
+        del part.value_info[:]
+    axes = _dims(model.graph.input[0])
+    for dim, name in zip(axes, "nc" + "dhw"[2 - len(axes) :], strict=True):
+        if dim.dim_param:
+            dim.dim_param = name
+    _dims(model.graph.output[0])[0].dim_param = "n"
     return model
+
+
+def _dims(value: Any) -> Any:
+    return value.type.tensor_type.shape.dim
 
 
 def _checked(
@@ -298,11 +292,8 @@ def _checked(
             (found,) = run(None, {INPUT: batch})
         except Exception as error:  # onnxruntime has a class of errors for each cause
             raise ExportError(_cannot_run(network, error)) from error
-        if found.shape != expected.shape:
-            largest = np.inf
-        else:
-            largest = float(np.abs(found - expected).max())
-        difference = max(difference, largest)
+        fits = found.shape == expected.shape
+        difference = max(difference, float(np.abs(found - expected).max()) if fits else np.inf)
         probabilities = found if probabilities is None else probabilities
         if not difference <= TOLERANCE:
             raise ExportError(
@@ -364,9 +355,3 @@ def _silent() -> Iterator[None]:
             stack.callback(logger.setLevel, logger.level)
             logger.setLevel(logging.ERROR)
         yield
-
-
-def package_versions() -> dict[str, str]:
-    """Return the versions of the packages that an export depends on."""
-    names = ("skimbal", "torch", "numpy", "onnx", "onnxscript", "onnxruntime")
-    return {name: version(name) for name in names}
