@@ -3,7 +3,7 @@
 import math
 import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import date
 from importlib.resources import files
@@ -15,7 +15,7 @@ import numpy as np
 
 from skimbal.atomic import replacing
 from skimbal.exceptions import import_optional
-from skimbal.study.code import write_code
+from skimbal.study.code import confirm_in_words, write_code
 from skimbal.study.pictures import draw_pictures
 from skimbal.study.words import (
     Study,
@@ -32,7 +32,7 @@ __all__ = ["format_duration", "write_report"]
 _MOST_CLASSES = 8
 
 
-def write_report(study: Study, path: PathLike) -> None:
+def write_report(study: Study, path: PathLike, *, commands: Sequence[str] = ()) -> None:
     """Write a study as one HTML file with tables, pictures and code.
 
     The file loads nothing from elsewhere and runs no scripts. The same study gives the same file
@@ -45,6 +45,8 @@ def write_report(study: Study, path: PathLike) -> None:
     path : str or path-like
         The file. An existing file is replaced when the new file is complete. It stays if writing
         fails.
+    commands : sequence of str, default=()
+        Commands of a shell that train the best configuration and judge it.
 
     Raises
     ------
@@ -85,7 +87,7 @@ def write_report(study: Study, path: PathLike) -> None:
             keep_trailing_newline=True,
         )
         template = files("skimbal.study").joinpath("report.html.jinja").read_text("utf-8")
-        text = environment.from_string(template).render(_context(study))
+        text = environment.from_string(template).render(_context(study), commands=commands)
         stream.write(text.encode())
 
 
@@ -138,6 +140,7 @@ def _context(study: Study) -> dict[str, Any]:
         "by_class": list(_class_tables(study, of_classes)),
         "best": (best.loss, best.sampler),
         "code": write_code(study, best.loss, best.sampler),
+        "confirm": confirm_in_words(study),
         "facts": _facts(study),
         "has_intervals": has_intervals,
         "has_test_set": study.has_test_set,

@@ -189,10 +189,11 @@ def test_conclusions_come_first_and_are_those_of_the_study(study, real_page):
         "Other scores",
         "Best configuration",
         "How it was computed",
+        "Train it and confirm it",
     ]
     sentences = study.conclusions()
     assert "luck" in sentences[-1]
-    assert page.texts("li")[6 : 6 + len(sentences)] == sentences  # after the contents
+    assert page.texts("li")[7 : 7 + len(sentences)] == sentences  # after the contents
     assert page.texts("p")[0] == study.describe()
 
 
