@@ -1,4 +1,4 @@
-"""ONNX files of fitted classifiers: what the file says, and the check against predictions."""
+"""ONNX files of fitted classifiers: their metadata, and the check against predictions."""
 
 from collections.abc import Mapping
 from importlib.metadata import version
