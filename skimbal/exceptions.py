@@ -11,6 +11,7 @@ from typing import Any
 __all__ = [
     "CollapseWarning",
     "DivergenceError",
+    "ExportError",
     "ModelFileError",
     "NonFinitePredictionError",
     "ParameterError",
@@ -243,6 +244,18 @@ class ModelFileError(ValueError):
     def __reduce__(self) -> tuple[type["ModelFileError"], tuple[str, str, str]]:
         """Return the parts, which an exception from another process is made of."""
         return type(self), (self.path, self.reason, self.remedy)
+
+
+class ExportError(ValueError):
+    """A network cannot be written as an ONNX file that predicts the same.
+
+    Examples
+    --------
+    >>> from skimbal.exceptions import ExportError
+    >>> raise ExportError("module must make a network that ONNX can hold.")
+    Traceback (most recent call last):
+    skimbal.exceptions.ExportError: module must make a network that ONNX can hold.
+    """
 
 
 def _picklable(value: Any) -> Any:
