@@ -193,7 +193,7 @@ def _judging(study: Study) -> list[str]:
     lines += [
         f"score = {score_code(study.scoring, study.classes, study.data)}",
         f"print(f{shown!r})",
-        f"print(evaluate(clf, X_test, y_test{groups}).summary())",
+        f"print(evaluate(clf, X_test, y_test{groups}, random_state={study.seed}).summary())",
     ]
     if source is None or source.unseen or not source.parts:
         return lines
