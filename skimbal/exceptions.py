@@ -11,6 +11,7 @@ from typing import Any
 __all__ = [
     "CollapseWarning",
     "DivergenceError",
+    "ExportError",
     "NonFinitePredictionError",
     "ParameterError",
     "import_optional",
@@ -198,6 +199,18 @@ class NonFinitePredictionError(FloatingPointError):
     def __init__(self, message: str, rows: Sequence[int] = ()) -> None:
         self.rows = list(rows)
         super().__init__(message)
+
+
+class ExportError(ValueError):
+    """A network cannot be written as an ONNX file that predicts the same.
+
+    Examples
+    --------
+    >>> from skimbal.exceptions import ExportError
+    >>> raise ExportError("module must make a network that ONNX can hold.")
+    Traceback (most recent call last):
+    skimbal.exceptions.ExportError: module must make a network that ONNX can hold.
+    """
 
 
 def _picklable(value: Any) -> Any:

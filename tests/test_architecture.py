@@ -42,7 +42,13 @@ MAY_IMPORT["classifiers"] = MAY_IMPORT["training"] | {
 MAY_IMPORT["persistence"] = MAY_IMPORT["classifiers"] | {"classifiers"}
 MAY_IMPORT["explanation"] = MAY_IMPORT["classifiers"] | {"classifiers"}
 MAY_IMPORT["displays"] = GROUND | {"explanation"}
-MAY_IMPORT["study"] = MAY_IMPORT["classifiers"] | {"classifiers", "datasets", "displays"}
+MAY_IMPORT["reports"] = GROUND
+MAY_IMPORT["study"] = MAY_IMPORT["classifiers"] | {
+    "classifiers",
+    "datasets",
+    "displays",
+    "reports",
+}
 MAY_IMPORT["evaluation"] = MAY_IMPORT["study"] | {"thresholds"}
 MAY_IMPORT["__init__"] = MAY_IMPORT["study"] | {"study", "evaluation"}
 MAY_IMPORT["commands"] = MAY_IMPORT["study"] - {"training", "callbacks", "displays"}
