@@ -2,8 +2,8 @@
 Next month, on another machine
 ==============================
 
-A model from a folder of images: trained, judged, saved, and used on new files in another
-process, where nothing but the file of the model is known.
+A model from a folder of images: trained, judged, saved, and used on new files in
+another process, where nothing but the file of the model is known.
 
 """
 
@@ -13,9 +13,9 @@ process, where nothing but the file of the model is known.
 #
 # The pictures are chest X-rays of PneumoniaMNIST if the environment variable
 # ``SKIMBAL_DATA`` names a folder with them, and scikit-learn's handwritten digits
-# otherwise, in both cases with a rare class. They are written as PNG files, with a folder
-# for each class, as a clinic might export them. The folder ``new`` has the images of next
-# month, without labels.
+# otherwise, in both cases with a rare class. They are written as PNG files, with a
+# folder for each class, as a clinic might export them. The folder ``new`` has the
+# images of next month, without labels.
 
 import os
 import subprocess
@@ -27,13 +27,13 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 from PIL import Image
+from skimbal.thresholds import CostMatrixClassifier
 
 import skimbal
 from skimbal import CNN2DClassifier
 from skimbal.datasets import load_image_folder, load_imbalanced_digits, load_npz
 from skimbal.evaluation import evaluate
 from skimbal.images import list_images
-from skimbal.thresholds import CostMatrixClassifier
 
 scratch = tempfile.TemporaryDirectory()
 root = Path(scratch.name)
@@ -64,8 +64,8 @@ write("new", arrays.X_val[:12])
 # Training
 # --------
 #
-# The fit stores how the files were read, the names of the classes and the range of the
-# pixels.
+# The fit stores how the files were read, the names of the classes and the range of
+# the pixels.
 
 data = load_image_folder(root / "scans", cache="memory")
 print(data.card)
@@ -84,8 +84,9 @@ print(clf.input_)
 # The report on test images
 # -------------------------
 #
-# Scores of each class, with 95 % intervals from a bootstrap. With ``groups=`` there would be
-# scores of patients, too. ``result.to_html("report.html")`` writes them with pictures.
+# Scores of each class, with 95 % intervals from a bootstrap. With ``groups=`` there
+# would be scores of patients, too. ``result.to_html("report.html")`` writes them with
+# pictures.
 
 result = evaluate(clf, data.X_test, data.y_test, random_state=0)
 print(result.summary())
@@ -109,8 +110,9 @@ print(skimbal.persistence.read_card(root / "model.skimbal"))
 # Next month
 # ----------
 #
-# Another process, in another folder. It knows neither the images of the training nor this
-# program. ``skimbal predict model.skimbal new/ --output predictions.csv`` does the same.
+# Another process, in another folder. It knows neither the images of the training nor
+# this program. ``skimbal predict model.skimbal new/ --output predictions.csv`` does
+# the same.
 
 program = """
 import sys
@@ -165,8 +167,8 @@ print(f"largest change of a probability: {np.abs(wrong - proba).max():.2f}")
 # Decisions
 # ---------
 #
-# ``predict`` takes the most probable class. Here, to miss an image of the rare class costs
-# five times as much as a false alarm.
+# ``predict`` takes the most probable class. Here, to miss an image of the rare class
+# costs five times as much as a false alarm.
 
 costs = {(a, b): 5 if a == rare else 1 for a in names for b in names if a != b}
 careful = CostMatrixClassifier(loaded, cost_matrix=costs)
