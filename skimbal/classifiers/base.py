@@ -36,6 +36,7 @@ from skimbal.classifiers.parameters import (
     listing_auto,
 )
 from skimbal.classifiers.resuming import prepare_resumption
+from skimbal.classifiers.saving import SavingMixin
 from skimbal.classifiers.settings import resolve
 from skimbal.classifiers.splitting import split_rows
 from skimbal.classifiers.trials import (
@@ -82,6 +83,7 @@ class BaseCNNClassifier(
     ClassNamePrefixFeaturesOutMixin,  # type: ignore[misc]
     ClassifierMixin,  # type: ignore[misc]
     TransformerMixin,  # type: ignore[misc]
+    SavingMixin,
     BaseEstimator,  # type: ignore[misc]
 ):
     r"""Convolutional network for images with imbalanced classes.
