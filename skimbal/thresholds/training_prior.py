@@ -13,7 +13,7 @@ from sklearn.utils.class_weight import compute_class_weight
 from skimbal.exceptions import ParameterError
 from skimbal.thresholds.wrapping import DecidingClassifier
 
-__all__ = ["Labels", "TrainingPrior", "find_training_prior", "shares_of"]
+__all__ = ["Labels", "TrainingPrior", "find_training_prior", "is_fitted_before", "shares_of"]
 
 #: Parameters of other libraries that weigh the classes, with their values that do not.
 _OTHER_WEIGHTS: dict[str, tuple[object, ...]] = {
@@ -45,6 +45,14 @@ def shares_of(labels: Labels, classes: np.ndarray) -> np.ndarray:
     mass = np.bincount(codes, weights=labels.weight, minlength=len(classes))
     shares: np.ndarray = mass / mass.sum()
     return shares
+
+
+def is_fitted_before(estimator: Any) -> bool:
+    """Tell whether fit leaves a classifier as it is, apart from a calibration."""
+    if isinstance(estimator, FrozenEstimator):
+        return True
+    inner = getattr(estimator, "estimator", None)
+    return inner is not None and is_fitted_before(inner)
 
 
 def find_training_prior(estimator: Any, labels: Labels | None) -> TrainingPrior:
