@@ -134,7 +134,9 @@ class GridPool(nn.Module):
         for axis, n_bins in enumerate(self.grid, start=2):
             size = x.shape[axis]
             if size != n_bins:
-                edges = [(i * size // n_bins, -(-(i + 1) * size // n_bins)) for i in range(n_bins)]
+                # Rounded up without negative numbers, which an ONNX graph rounds in another way.
+                ends = [((i + 1) * size + n_bins - 1) // n_bins for i in range(n_bins)]
+                edges = [(i * size // n_bins, end) for i, end in enumerate(ends)]
                 bins = [x.narrow(axis, low, high - low).mean(axis) for low, high in edges]
                 x = torch.stack(bins, axis)
         return x
