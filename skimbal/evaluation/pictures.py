@@ -209,7 +209,8 @@ def _encode(error: WorstError) -> Picture | None:
 
     stream = io.BytesIO()
     view = error.view if error.view.ndim == 3 else np.stack([error.view] * 3, axis=-1)
-    imsave(stream, view, format="png", metadata={"Software": None})
+    metadata: Any = {"Software": None}  # the version of matplotlib is left out
+    imsave(stream, view, format="png", metadata=metadata)
     uri = f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode('ascii')}"
     height, width = error.view.shape[:2]
     alt = (

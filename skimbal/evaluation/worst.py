@@ -115,9 +115,9 @@ def _as_images(clf: object, some: Any) -> np.ndarray | None:
     if array.ndim < 3 or array.dtype.kind not in "biuf":
         return None
     axes = guess_axes(array.shape, None if cnn is None else len(cnn.spatial_axes))
-    if array.ndim == axes.n_spatial + 1:
-        return array[:, None]
-    return np.moveaxis(array, -1, 1) if axes.channels_last else array
+    if cnn is None and axes.channels_last:
+        return np.moveaxis(array, -1, 1)
+    return array[:, None] if array.ndim == axes.n_spatial + 1 else array
 
 
 def make_view(image: np.ndarray) -> np.ndarray:
