@@ -16,6 +16,7 @@ from skimbal.commands.outputs import check_output, check_report
 from skimbal.commands.parser import Options, Parser, jobs, option, seed
 from skimbal.commands.rows import rows_of_study
 from skimbal.commands.studies import INTERRUPT, options_of_configurations, run_study
+from skimbal.commands.winner import winner_commands
 from skimbal.signals import Signals
 from skimbal.study import compare_losses
 from skimbal.study.scores import SCORES
@@ -83,7 +84,16 @@ def run(argv: Sequence[str], signals: Signals) -> int:
         source=data,
         **{name: getattr(args, name) for name in options if name != "test"},
     )
-    return run_study(parser, args.data, study, signals, note=note, csv=args.csv, html=args.html)
+    return run_study(
+        parser,
+        args.data,
+        study,
+        signals,
+        note=note,
+        csv=args.csv,
+        html=args.html,
+        commands=partial(winner_commands, args),
+    )
 
 
 def _options_of_study() -> Options:
