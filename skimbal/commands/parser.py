@@ -205,7 +205,7 @@ def count(text: str) -> int:
 
 def did_you_mean(text: str, known: Iterable[str]) -> str:
     """Return a question with the known names that resemble a text, or ""."""
-    close = difflib.get_close_matches(text, list(known), n=3, cutoff=0.7)
+    close = difflib.get_close_matches(text, list(known), n=3, cutoff=0.6)
     return f" Did you mean {' or '.join(close)}?" if close else ""
 
 

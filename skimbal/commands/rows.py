@@ -57,14 +57,12 @@ def choose_parts(
 
 def take_rows(data: Bunch, parts: Sequence[str], *, named: bool = True) -> dict[str, Any]:
     """Return images, labels, by name or as they are, and groups, one part after the other."""
-    groups = [data.get(split_key("groups", part)) for part in parts]
+    has_groups = all(data.get(split_key("groups", part)) is not None for part in parts)
     labels = join_parts(data, "y", parts)
     return {
         "X": join_parts(data, "X", parts),
         "y": with_class_names(data, labels) if named else labels,
-        "groups": None
-        if any(group is None for group in groups)
-        else join_parts(data, "groups", parts),
+        "groups": join_parts(data, "groups", parts) if has_groups else None,
     }
 
 

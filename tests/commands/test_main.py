@@ -12,6 +12,7 @@ import pytest
 
 from skimbal.__main__ import main
 from skimbal.augmentation import RECIPES
+from skimbal.commands import COMMANDS
 from skimbal.losses import TERMS
 from skimbal.networks import BUILT_IN
 from skimbal.sampling import STRATEGIES
@@ -124,7 +125,7 @@ def test_output_is_never_overwritten(capsys, never, tmp_path, argv):
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
-        (["--help"], ["skimbal compare DATA", "skimbal info DATA", "--seeds", "Ctrl-C"]),
+        (["--help"], [*COMMANDS, "skimbal info DATA", "--seeds", "Ctrl-C"]),
         (["compare", "--help"], ["DATA", "--groups", "X|auto", "default: auto", "Ctrl-C"]),
         (["info", "--help"], ["DATA", "--groups", "Nothing is fitted"]),
         (["--version"], ["skimbal "]),
@@ -139,7 +140,15 @@ def test_help_and_version(capsys, argv, said):
         assert words in out
 
 
-@pytest.mark.parametrize("command", [[], ["compare"], ["info"]])
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help(capsys, command):
+    with pytest.raises(SystemExit) as stop:
+        main([command, "--help"])
+    assert stop.value.code == 0
+    assert f"usage: skimbal {command} " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)])
 def test_every_option_is_documented(capsys, command):
     with pytest.raises(SystemExit):
         main([*command, "--help"])
