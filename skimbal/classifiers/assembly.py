@@ -9,13 +9,14 @@ import torch
 from skorch.callbacks import LRScheduler
 from torch import nn
 
-from skimbal.classifiers.inputs import Rows
+from skimbal.classifiers.inputs import InputClassifier, Rows
 from skimbal.classifiers.parameters import (
     DTYPES,
     LOW_PRECISION,
     CNNClassifier,
     find_optimizer,
 )
+from skimbal.classifiers.ranges import compare_rows, with_numbers
 from skimbal.classifiers.settings import Settings
 from skimbal.classifiers.trials import try_augmentation, try_network
 from skimbal.exceptions import ParameterError
@@ -79,7 +80,7 @@ class NewNet:
     #: Weight of each class in the rows of the earlier calls, in samples.
     class_mass: np.ndarray | int = 0
 
-    def net(self, estimator: CNNClassifier, plan: Plan) -> TrainingNet:
+    def net(self, estimator: InputClassifier, plan: Plan) -> TrainingNet:
         """Return the net to train."""
         return _make_net(estimator, plan)
 
@@ -87,7 +88,7 @@ class NewNet:
 class WarmNet(NewNet):
     """The start of a fit with the weights of the earlier fit."""
 
-    def net(self, estimator: CNNClassifier, plan: Plan) -> TrainingNet:
+    def net(self, estimator: InputClassifier, plan: Plan) -> TrainingNet:
         """Return the net to train."""
         assert self.previous is not None
         broken = broken_weights(self.previous.module_)
@@ -116,7 +117,7 @@ class SameNet(NewNet):
     #: The first call has warned.
     warns = False
 
-    def net(self, estimator: CNNClassifier, plan: Plan) -> TrainingNet:
+    def net(self, estimator: InputClassifier, plan: Plan) -> TrainingNet:
         """Return the net to train."""
         net = self.previous
         assert net is not None
@@ -141,8 +142,10 @@ class SameNet(NewNet):
         return net
 
 
-def prepare_net(estimator: CNNClassifier, start: NewNet, plan: Plan) -> TrainingNet:
+def prepare_net(estimator: InputClassifier, start: NewNet, plan: Plan) -> TrainingNet:
     """Return the net to train, with an augmentation that works."""
+    if start.previous is not None:
+        compare_rows(estimator, plan.train.data)
     net = start.net(estimator, plan)
     net.augmentation = () if plan.augmentation is None else tuple(plan.augmentation)
     if plan.augmentation is not None:
@@ -151,7 +154,7 @@ def prepare_net(estimator: CNNClassifier, start: NewNet, plan: Plan) -> Training
     return net
 
 
-def _make_net(estimator: CNNClassifier, plan: Plan) -> TrainingNet:
+def _make_net(estimator: InputClassifier, plan: Plan) -> TrainingNet:
     """Make a net with new weights, and try it on a row."""
     optimizer = find_optimizer(estimator.optimizer)
     options = _net_options(estimator, optimizer, plan)
@@ -207,22 +210,27 @@ def _dtypes(dtype: str, plan: Plan) -> tuple[torch.dtype, torch.dtype | None]:
 
 
 def _module_factory(
-    estimator: CNNClassifier,
+    estimator: InputClassifier,
     plan: Plan,
     dtype: torch.dtype,
     optimizer: type[torch.optim.Optimizer],
     options: dict[str, Any],
 ) -> functools.partial[StandardizedModule]:
     data, mean, std = plan.train.data, None, None
+    sample = PixelSample(data)
     if plan.settings.standardize:
-        mean, std = _statistics(data, dtype, options)
+        mean, std = _statistics(data, dtype, options, sample)
     factory = plan.settings.module
     spatial_shape = tuple(plan.crop_size or data.sample_shape[1:])
     if isinstance(factory, NetworkSpec):
-        pixels = _pixel_range(data, dtype, options) if factory.needs_pixel_range else None
+        pixels = None
+        if factory.needs_pixel_range:
+            sample = PixelSample(data)
+            pixels = _pixel_range(data, dtype, options, sample)
         factory = functools.partial(_build, factory, spatial_shape, pixels)
     elif isinstance(factory, str):
         factory = functools.partial(BUILT_IN[factory], spatial_shape=spatial_shape)
+    estimator.input_ = with_numbers(estimator.input_, sample)
     # Not as module__factory: skorch pickles attributes that begin with module_ separately, even for
     # a copy, and a lambda as a factory cannot be pickled.
     return functools.partial(
@@ -259,10 +267,9 @@ def _n_workers(options: dict[str, Any]) -> int | None:
 
 
 def _statistics(
-    data: ImageDataset, dtype: torch.dtype, options: dict[str, Any]
+    data: ImageDataset, dtype: torch.dtype, options: dict[str, Any], sample: PixelSample
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return mean and standard deviation of each channel, within the range of the dtype."""
-    sample = PixelSample(data)
     try:
         mean, std = channel_statistics(data, _n_workers(options), sample)
     except ParameterError as error:
@@ -279,9 +286,10 @@ def _statistics(
     return mean, std
 
 
-def _pixel_range(data: ImageDataset, dtype: torch.dtype, options: dict[str, Any]) -> PixelRange:
+def _pixel_range(
+    data: ImageDataset, dtype: torch.dtype, options: dict[str, Any], sample: PixelSample
+) -> PixelRange:
     """Return the least and the greatest pixel, between which the images differ."""
-    sample = PixelSample(data)
     pixels = pixel_range(data, _n_workers(options), sample)
     # The networks that scale pixels by their range go on to a standard deviation of about 1 / 4.
     width = (pixels.high - pixels.low) / 4 or 1.0

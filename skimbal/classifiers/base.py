@@ -22,7 +22,6 @@ from skimbal.classifiers.assembly import NewNet, Plan, SameNet, WarmNet, prepare
 from skimbal.classifiers.cloning import clone_callbacks, joined_with_net, parted_from_net
 from skimbal.classifiers.inputs import (
     check_class_argument,
-    check_images,
     check_rows,
     weighted_by_class,
 )
@@ -34,6 +33,7 @@ from skimbal.classifiers.parameters import (
     check_parameters,
     listing_auto,
 )
+from skimbal.classifiers.ranges import rows_to_predict
 from skimbal.classifiers.resuming import prepare_resumption
 from skimbal.classifiers.settings import resolve
 from skimbal.classifiers.splitting import split_rows
@@ -874,9 +874,7 @@ class BaseCNNClassifier(
         compute: Callable[[ImageDataset], np.ndarray],
         seed: int | None = None,
     ) -> np.ndarray:
-        images, shape = check_images(self, X, reset=False)
-        data = ImageDataset(images, sample_shape=shape)
-        with plain_torch(), _explained_out_of_memory(self):
+        with rows_to_predict(self, X) as data, plain_torch(), _explained_out_of_memory(self):
             if seed is None and self.net_.iterator_valid is BlockIterator:
                 return compute(data)
             # A foreign iterator, such as a DataLoader, may draw random numbers.
