@@ -9,9 +9,11 @@ from skimbal import (
     callbacks,
     datasets,
     displays,
+    evaluation,
     images,
     losses,
     networks,
+    persistence,
     sampling,
     study,
 )
@@ -19,6 +21,7 @@ from skimbal.classifiers import CNN2DClassifier, CNN3DClassifier
 from skimbal.exceptions import CollapseWarning
 from skimbal.losses import LossMix
 from skimbal.networks import Pretrained, SliceNet
+from skimbal.persistence import load
 from skimbal.sampling import NDSampler
 
 __version__ = "0.1.0"
@@ -36,9 +39,12 @@ __all__ = [
     "callbacks",
     "datasets",
     "displays",
+    "evaluation",
     "images",
+    "load",
     "losses",
     "networks",
+    "persistence",
     "sampling",
     "study",
 ]

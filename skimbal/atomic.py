@@ -21,6 +21,7 @@ from skimbal.typing import PathLike
 __all__ = [
     "PART",
     "ProcessIdentity",
+    "check_target",
     "create_file",
     "folder_time",
     "is_leftover",
@@ -178,6 +179,29 @@ def replacing(path: PathLike, *, durable: bool = True) -> Iterator[io.FileIO]:
         raise
     if durable:
         _synchronise_folder(folder)
+
+
+def check_target(path: PathLike) -> None:
+    """Refuse a path at which no file can be written, before the work for the file.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The file.
+
+    Raises
+    ------
+    TypeError
+        If ``path`` is not a path.
+    FileNotFoundError, IsADirectoryError
+        If its folder does not exist, or it is a folder.
+    """
+    target = os.fspath(path)
+    folder = os.path.dirname(target) or os.curdir
+    if os.path.isdir(target):
+        raise IsADirectoryError(f"path must be a file; got the folder {target!r}.")
+    if not os.path.isdir(folder):
+        raise FileNotFoundError(f"path must be in a folder that exists; got {target!r}.")
 
 
 def write_file(path: PathLike, *data: bytes | memoryview, durable: bool = True) -> None:

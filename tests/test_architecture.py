@@ -42,11 +42,17 @@ MAY_IMPORT["classifiers"] = MAY_IMPORT["training"] | {
 MAY_IMPORT["persistence"] = MAY_IMPORT["classifiers"] | {"classifiers"}
 MAY_IMPORT["explanation"] = MAY_IMPORT["classifiers"] | {"classifiers"}
 MAY_IMPORT["displays"] = GROUND | {"explanation"}
-MAY_IMPORT["study"] = MAY_IMPORT["classifiers"] | {"classifiers", "datasets", "displays"}
+MAY_IMPORT["reports"] = GROUND
+MAY_IMPORT["study"] = MAY_IMPORT["classifiers"] | {
+    "classifiers",
+    "datasets",
+    "displays",
+    "reports",
+}
 MAY_IMPORT["evaluation"] = MAY_IMPORT["study"] | {"thresholds"}
-MAY_IMPORT["__init__"] = MAY_IMPORT["study"] | {"study"}
+MAY_IMPORT["__init__"] = MAY_IMPORT["study"] | {"evaluation", "persistence", "study"}
 MAY_IMPORT["commands"] = MAY_IMPORT["study"] - {"training", "callbacks", "displays"}
-MAY_IMPORT["commands"] |= {"__init__", "study"}
+MAY_IMPORT["commands"] |= {"__init__", "persistence", "study"}
 MAY_IMPORT["__main__"] = {"commands", "signals"}
 
 

@@ -1,6 +1,7 @@
 """The net of a fit, put together from the parameters."""
 
 import functools
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -24,11 +25,12 @@ from skimbal.losses import MixedLoss, ModuleLoss
 from skimbal.networks import BUILT_IN, ModuleSpec, NetworkSpec, PixelRange
 from skimbal.training import (
     BlockIterator,
+    Blueprint,
     EpochProgress,
     ImageDataset,
     IncompleteBatches,
+    Parts,
     PixelSample,
-    StandardizedModule,
     TrainingNet,
     TrainIterator,
     broken_weights,
@@ -37,11 +39,18 @@ from skimbal.training import (
     check_unfreezing,
     device_type,
     pixel_range,
-    softmax,
     takes_several_gradients,
 )
 
-__all__ = ["NewNet", "Plan", "SameNet", "WarmNet", "prepare_net"]
+__all__ = [
+    "NewNet",
+    "Plan",
+    "SameNet",
+    "WarmNet",
+    "make_factory",
+    "net_options",
+    "prepare_net",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,6 +130,15 @@ class SameNet(NewNet):
         """Return the net to train."""
         net = self.previous
         assert net is not None
+        if net.blueprint_.lacks:
+            name = net.blueprint_.lacks[0]
+            raise ParameterError(
+                name,
+                "in the file of the model, to go on with partial_fit",
+                getattr(estimator, name),
+                "The file had no place for the value of the calls before. Call fit with "
+                "warm_start=True, which goes on from the weights.",
+            )
         broken = broken_weights(net.module_)
         if broken:
             raise ValueError(
@@ -157,30 +175,27 @@ def prepare_net(estimator: InputClassifier, start: NewNet, plan: Plan) -> Traini
 def _make_net(estimator: InputClassifier, plan: Plan) -> TrainingNet:
     """Make a net with new weights, and try it on a row."""
     optimizer = find_optimizer(estimator.optimizer)
-    options = _net_options(estimator, optimizer, plan)
-    module_dtype, autocast = _dtypes(estimator.dtype, plan)
-    net = TrainingNet(
-        _module_factory(estimator, plan, module_dtype, optimizer, options),
-        criterion=plan.loss.to(module_dtype),
-        optimizer=optimizer,
-        lr=plan.settings.lr,
-        lr_schedule=_schedule(estimator, plan),
-        max_epochs=plan.settings.epochs,
-        batch_size=plan.settings.batch_size,
-        # An integer of numpy has a range.
-        micro_batch_size=estimator.micro_batch_size and int(estimator.micro_batch_size),
-        autocast=autocast,
-        compiled=estimator.compile,
-        feature_layer=estimator.feature_layer,
-        callbacks=_callbacks(estimator, plan),
-        predict_nonlinearity=softmax,
-        dataset=functools.partial(ImageDataset, sample_shape=plan.train.data.sample_shape),
-        train_split=None,
-        classes=np.arange(len(plan.train.labels)),
-        device=plan.device,
+    options = net_options(estimator.net or {}, optimizer, plan.device)
+    data = plan.train.data
+    statistics: tuple[np.ndarray | None, np.ndarray | None] = (None, None)
+    sample = PixelSample(data)
+    blueprint = _blueprint(estimator, plan, options, sample)
+    dtype = DTYPES[blueprint.dtype]
+    if plan.settings.standardize:
+        sample = PixelSample(data)
+        statistics = _statistics(data, dtype, options, sample)
+    estimator.input_ = with_numbers(estimator.input_, sample)
+    parts = Parts(
+        make_factory(blueprint),
+        statistics,
+        plan.loss.to(dtype),
+        optimizer,
+        options,
+        plan.train.labels,
+        _callbacks(estimator, plan),
         verbose=int(estimator.verbose >= 2),
-        **options,
-    ).initialize()
+    )
+    net = blueprint.net(parts, plan.device)
     net.epochs_before_ = plan.n_epochs_before
     if plan.is_whole:
         name = _path_to(plan.settings.module, "unfreeze_at")
@@ -200,51 +215,54 @@ def _path_to(module: ModuleSpec, parameter: str) -> str:
     return f"module__{min(paths, key=len, default=parameter)}"
 
 
-def _dtypes(dtype: str, plan: Plan) -> tuple[torch.dtype, torch.dtype | None]:
+def _blueprint(
+    estimator: CNNClassifier, plan: Plan, options: dict[str, Any], sample: PixelSample
+) -> Blueprint:
+    """Return the facts of the net, with a value for each "auto"."""
+    dtype, autocast = _dtypes(estimator.dtype, plan)
+    module, data = plan.settings.module, plan.train.data
+    needs_pixels = isinstance(module, NetworkSpec) and module.needs_pixel_range
+    several_gradients = takes_several_gradients(find_optimizer(estimator.optimizer))
+    return Blueprint(
+        module=module,
+        sampler=plan.settings.sampler,
+        epoch_length=plan.settings.epoch_length,
+        pixels=_pixel_range(data, DTYPES[dtype], options, sample) if needs_pixels else None,
+        sample_shape=data.sample_shape,
+        n_classes=len(plan.train.labels),
+        crop_size=plan.crop_size,
+        dtype=dtype,
+        autocast=autocast,
+        # LBFGS views each gradient as one line of numbers, which another layout does not allow.
+        channels_last=not several_gradients,
+        feature_layer=estimator.feature_layer,
+        lr=plan.settings.lr,
+        lr_schedule=_schedule(estimator, plan),
+        max_epochs=plan.settings.epochs,
+        batch_size=plan.settings.batch_size,
+        # An integer of numpy has a range.
+        micro_batch_size=estimator.micro_batch_size and int(estimator.micro_batch_size),
+        compiled=estimator.compile,
+    )
+
+
+def _dtypes(dtype: str, plan: Plan) -> tuple[str, str | None]:
     """Return the dtype of the parameters, and the dtype of autocast if there is autocast."""
     if dtype == "auto":
         is_float64 = plan.train.data.dtype.newbyteorder("=") == np.float64
         follows_float64 = is_float64 and device_type(plan.device) == "cpu"
         dtype = "float64" if follows_float64 else "float32"
-    return (torch.float32, DTYPES[dtype]) if dtype in LOW_PRECISION else (DTYPES[dtype], None)
+    return ("float32", dtype) if dtype in LOW_PRECISION else (dtype, None)
 
 
-def _module_factory(
-    estimator: InputClassifier,
-    plan: Plan,
-    dtype: torch.dtype,
-    optimizer: type[torch.optim.Optimizer],
-    options: dict[str, Any],
-) -> functools.partial[StandardizedModule]:
-    data, mean, std = plan.train.data, None, None
-    sample = PixelSample(data)
-    if plan.settings.standardize:
-        mean, std = _statistics(data, dtype, options, sample)
-    factory = plan.settings.module
-    spatial_shape = tuple(plan.crop_size or data.sample_shape[1:])
-    if isinstance(factory, NetworkSpec):
-        pixels = None
-        if factory.needs_pixel_range:
-            sample = PixelSample(data)
-            pixels = _pixel_range(data, dtype, options, sample)
-        factory = functools.partial(_build, factory, spatial_shape, pixels)
-    elif isinstance(factory, str):
-        factory = functools.partial(BUILT_IN[factory], spatial_shape=spatial_shape)
-    estimator.input_ = with_numbers(estimator.input_, sample)
-    # Not as module__factory: skorch pickles attributes that begin with module_ separately, even for
-    # a copy, and a lambda as a factory cannot be pickled.
-    return functools.partial(
-        StandardizedModule,
-        factory,
-        data.sample_shape[0],
-        len(plan.train.labels),
-        dtype,
-        mean,
-        std,
-        # LBFGS views each gradient as one line of numbers, which another layout does not allow.
-        channels_last=not takes_several_gradients(optimizer),
-        crop_size=plan.crop_size,
-    )
+def make_factory(blueprint: Blueprint) -> Callable[..., nn.Module]:
+    """Return the function of the numbers of channels and classes that makes the network."""
+    module, spatial_shape = blueprint.module, blueprint.spatial_shape
+    if isinstance(module, NetworkSpec):
+        return functools.partial(_build, module, spatial_shape, blueprint.pixels)
+    if isinstance(module, str):
+        return functools.partial(BUILT_IN[module], spatial_shape=spatial_shape)
+    return module
 
 
 def _build(
@@ -298,21 +316,17 @@ def _pixel_range(
     return pixels
 
 
-def _net_options(
-    estimator: CNNClassifier, optimizer: type[torch.optim.Optimizer], plan: Plan
+def net_options(
+    given: Mapping[str, object], optimizer: type[torch.optim.Optimizer], device: str
 ) -> dict[str, Any]:
-    """Return the options that ``net`` sets, over the defaults."""
+    """Return the options of ``net``, over the defaults."""
     options: dict[str, Any] = {"iterator_train": TrainIterator, "iterator_valid": BlockIterator}
-    options.update(estimator.net or {})
-    if can_be_fused(optimizer, plan.device) and not any(
+    options.update(given)
+    if can_be_fused(optimizer, device) and not any(
         name.startswith("optimizer__") and name.endswith(("fused", "foreach", "differentiable"))
         for name in options
     ):
         options["optimizer__fused"] = True
-    if options["iterator_train"] is TrainIterator:
-        options["iterator_train__sampler"] = plan.settings.sampler
-        options["iterator_train__epoch_length"] = plan.settings.epoch_length
-        options["iterator_train__classes"] = plan.train.labels
     return options
 
 

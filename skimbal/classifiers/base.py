@@ -20,6 +20,7 @@ from skorch.history import History
 from skimbal.augmentation import AugmentSpec, get_augmentation
 from skimbal.classifiers.assembly import NewNet, Plan, SameNet, WarmNet, prepare_net
 from skimbal.classifiers.cloning import clone_callbacks, joined_with_net, parted_from_net
+from skimbal.classifiers.exporting import export_classifier
 from skimbal.classifiers.inputs import (
     check_class_argument,
     check_rows,
@@ -35,21 +36,21 @@ from skimbal.classifiers.parameters import (
 )
 from skimbal.classifiers.ranges import rows_to_predict
 from skimbal.classifiers.resuming import prepare_resumption
+from skimbal.classifiers.saving import SavingMixin
 from skimbal.classifiers.settings import resolve
 from skimbal.classifiers.splitting import split_rows
 from skimbal.classifiers.trials import (
     check_loss,
     check_processes,
+    correction_at_prediction,
     corrects_by_default,
     judge_training,
     warn_of_known_trouble,
-    warn_of_late_correction,
     warn_of_two_corrections,
-    warn_of_untrained,
 )
 from skimbal.exceptions import ParameterError
 from skimbal.images import InputForm
-from skimbal.losses import LossSpec, get_loss, log_prior
+from skimbal.losses import LossSpec, get_loss
 from skimbal.networks import ModuleSpec
 from skimbal.sampling import SamplerSpec, check_sampler
 from skimbal.training import (
@@ -67,7 +68,7 @@ from skimbal.training import (
     softmax,
     trainable_torch,
 )
-from skimbal.typing import ArrayLike, ClassWeight, ImagesLike, RandomState, Splitter
+from skimbal.typing import ArrayLike, ClassWeight, ImagesLike, PathLike, RandomState, Splitter
 
 __all__ = ["BaseCNNClassifier", "CNN2DClassifier", "CNN3DClassifier"]
 
@@ -82,6 +83,7 @@ class BaseCNNClassifier(
     ClassNamePrefixFeaturesOutMixin,  # type: ignore[misc]
     ClassifierMixin,  # type: ignore[misc]
     TransformerMixin,  # type: ignore[misc]
+    SavingMixin,
     BaseEstimator,  # type: ignore[misc]
 ):
     r"""Convolutional network for images with imbalanced classes.
@@ -735,6 +737,65 @@ class BaseCNNClassifier(
         """
         return float(super().score(X, y, sample_weight))
 
+    def to_onnx(self, path: PathLike, n_tta: int | str = 1) -> None:
+        """Write an ONNX file that computes the probabilities of raw pixels.
+
+        The graph has one input, ``"images"`` of shape (n, c, [d,] h, w) in the dtype of the images
+        of the fit, and one output, ``"probabilities"`` of shape (n, n_classes) in float32. The
+        conversion of the pixels, the crop, the standardisation, ``logit_adjustment`` and the
+        softmax are in the graph. Reading and resizing of files are not. Any number of images may
+        come in, of any size if the network takes other sizes. Before the file is written,
+        onnxruntime computes the probabilities of some images in the range of the training images.
+
+        Parameters
+        ----------
+        path : str or path-like
+            The file. An existing file is replaced when the new file is whole.
+        n_tta : {1, "flips", "auto"}, default=1
+            1 predicts the image as it is, ``"flips"`` the mean over the mirror images along the
+            axes that ``augment`` mirrored in the fit. ``"auto"`` is ``"flips"`` if there are such
+            axes, and otherwise 1.
+
+        Raises
+        ------
+        ImportError
+            If a package of the extra ``onnx`` is missing, or torch is older than 2.6.
+        ParameterError
+            If ``n_tta`` has another value, or is ``"flips"`` after a fit without mirror images.
+        ExportError
+            If the network cannot be translated, onnxruntime cannot run the graph, or a probability
+            differs by more than 1e-5. The path is then as before.
+        OSError
+            If the file cannot be written.
+
+        Warns
+        -----
+        UserWarning
+            If ``predict_proba`` of this classifier takes other passes over an image than the file.
+            Also if the classifier computes in low precision or on a GPU, and probabilities differ
+            by more than 1e-5.
+
+        Examples
+        --------
+        >>> import os, tempfile
+        >>> import numpy as np
+        >>> import onnxruntime
+        >>> from skimbal import CNN2DClassifier
+        >>> X = np.random.default_rng(0).integers(0, 256, size=(12, 1, 8, 8), dtype=np.uint8)
+        >>> clf = CNN2DClassifier(max_epochs=1, random_state=0).fit(X, ["a", "b"] * 6)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = os.path.join(folder, "model.onnx")
+        ...     clf.to_onnx(path)
+        ...     session = onnxruntime.InferenceSession(path)
+        >>> (probabilities,) = session.run(None, {"images": X})
+        >>> bool(np.abs(probabilities - clf.predict_proba(X)).max() < 1e-5)
+        True
+        >>> session.get_modelmeta().custom_metadata_map["skimbal.classes"]
+        '["a", "b"]'
+        """
+        check_is_fitted(self, "net_")
+        export_classifier(self, path, n_tta)
+
     @property
     def class_prior_(self) -> np.ndarray:
         """Share of each class in the training rows, by weight, with sum 1."""
@@ -837,15 +898,9 @@ class BaseCNNClassifier(
         self, X: ImagesLike, function: Callable[[torch.Tensor], torch.Tensor]
     ) -> np.ndarray:
         check_is_fitted(self, "net_")
-        check_constraints(self, ["logit_adjustment"])
-        tau = self.logit_adjustment
-        if self._epochs_before == 0 == self.n_steps_:
-            warn_of_untrained()
-        if tau:
-            if self._known_tau not in (None, tau):
-                warn_of_late_correction(self)
-            shift = torch.from_numpy(float(tau) * log_prior(self.class_prior_))
-            of_logits = function
+        correction = correction_at_prediction(self)
+        if correction is not None:
+            shift, of_logits = torch.from_numpy(correction), function
 
             def function(logits: torch.Tensor) -> torch.Tensor:
                 # A copy that waits for a CUDA device would do so after each block.

@@ -38,6 +38,7 @@ __all__ = [
     "Rows",
     "check_class_argument",
     "check_foreign_rows",
+    "check_groups",
     "check_images",
     "check_rows",
     "weighted_by_class",
@@ -115,7 +116,7 @@ def check_rows(
         _warn_of_axes(estimator, images)
     targets = _check_targets(estimator, images, y)
     weight = _check_weight(images, sample_weight)
-    group_of_row = _check_groups(images, groups)
+    group_of_row = check_groups(images, groups)
     rows = np.arange(len(images)) if weight is None else np.flatnonzero(weight)
     if labels is None:
         labels = np.unique(targets[rows])
@@ -403,7 +404,8 @@ def _check_weight(images: np.ndarray, sample_weight: ArrayLike | None) -> np.nda
     return weight
 
 
-def _check_groups(images: np.ndarray, groups: ArrayLike | None) -> np.ndarray | None:
+def check_groups(images: np.ndarray, groups: ArrayLike | None) -> np.ndarray | None:
+    """Return the group of each row, and refuse groups that are missing or have no order."""
     if groups is None:
         return None
     of_rows: np.ndarray = np.asarray(as_array(groups, "groups"))

@@ -4,17 +4,24 @@ import copy
 import itertools
 import math
 import warnings
+from typing import Protocol
 
 import numpy as np
 import torch
 from sklearn.exceptions import ConvergenceWarning
 
 from skimbal.classifiers.inputs import Rows
-from skimbal.classifiers.parameters import CNNClassifier, check_device, find_optimizer, is_auto
+from skimbal.classifiers.parameters import (
+    CNNClassifier,
+    check_constraints,
+    check_device,
+    find_optimizer,
+    is_auto,
+)
 from skimbal.classifiers.settings import Settings, find_alpha
 from skimbal.exceptions import CollapseWarning, ParameterError
 from skimbal.generators import GeneratorStates, generator_states, restore
-from skimbal.losses import MixedLoss, ModuleLoss
+from skimbal.losses import MixedLoss, ModuleLoss, log_prior
 from skimbal.sampling import Strategy
 from skimbal.training import (
     ImageDataset,
@@ -26,17 +33,32 @@ from skimbal.training import (
 from skimbal.typing import is_integer
 
 __all__ = [
+    "PredictingClassifier",
     "check_loss",
     "check_processes",
+    "correction_at_prediction",
     "corrects_by_default",
     "judge_training",
     "try_augmentation",
     "try_network",
     "warn_of_known_trouble",
-    "warn_of_late_correction",
     "warn_of_two_corrections",
-    "warn_of_untrained",
 ]
+
+
+class PredictingClassifier(CNNClassifier, Protocol):
+    """A fitted classifier, with the attributes that its predictions depend on."""
+
+    _epochs_before: int
+    _known_tau: float | None
+
+    @property
+    def class_prior_(self) -> np.ndarray:
+        """Share of each class in the training rows."""
+
+    @property
+    def n_steps_(self) -> int:
+        """Number of steps that the history covers."""
 
 
 def _images_of(train: ImageDataset, n_rows: int) -> torch.Tensor:
@@ -283,18 +305,6 @@ def warn_of_two_corrections(
         )
 
 
-def warn_of_late_correction(estimator: CNNClassifier) -> None:
-    """Warn of a correction at prediction, set after a fit whose default sampler corrects."""
-    if estimator.sampler != "balanced":  # which says that both are meant
-        warnings.warn(
-            "sampler='auto' was 'balanced' in the fit, and logit_adjustment="
-            f"{estimator.logit_adjustment} corrects for class frequency once more. Fit anew with "
-            "sampler='uniform' to correct once, or set sampler='balanced' to do both.",
-            UserWarning,
-            stacklevel=4,
-        )
-
-
 def judge_training(net: TrainingNet, is_whole: bool) -> None:
     """Warn of a training that has learned nothing.
 
@@ -386,11 +396,30 @@ def _no_change(net: TrainingNet) -> str:
     )
 
 
-def warn_of_untrained() -> None:
-    """Warn of a prediction by a network that was not trained."""
-    warnings.warn(
-        "The network is not trained, so it predicts by chance. Use transform, or fit with "
-        "max_epochs of at least 1.",
-        ConvergenceWarning,
-        stacklevel=4,
-    )
+def correction_at_prediction(estimator: PredictingClassifier) -> np.ndarray | None:
+    """Return the correction for class frequency, which is subtracted from the logits.
+
+    Warns of predictions by a network that was not trained, and of a correction that was set after a
+    fit whose default sampler corrects.
+    """
+    check_constraints(estimator, ["logit_adjustment"])
+    tau = float(estimator.logit_adjustment)
+    if estimator._epochs_before == 0 == estimator.n_steps_:
+        warnings.warn(
+            "The network is not trained, so it predicts by chance. Use transform, or fit with "
+            "max_epochs of at least 1.",
+            ConvergenceWarning,
+            stacklevel=4,
+        )
+    if not tau:
+        return None
+    # sampler="balanced" says that both corrections are meant.
+    if estimator._known_tau not in (None, tau) and estimator.sampler != "balanced":
+        warnings.warn(
+            "sampler='auto' was 'balanced' in the fit, and logit_adjustment="
+            f"{estimator.logit_adjustment} corrects for class frequency once more. Fit anew with "
+            "sampler='uniform' to correct once, or set sampler='balanced' to do both.",
+            UserWarning,
+            stacklevel=4,
+        )
+    return tau * log_prior(estimator.class_prior_)

@@ -81,6 +81,7 @@ def run(argv: Sequence[str], signals: Signals) -> int:
         losses=args.losses,
         samplers=args.samplers,
         estimator=make_estimator(parser, args, data),
+        source=data,
         **{name: getattr(args, name) for name in options if name != "test"},
     )
     return run_study(parser, args.data, study, signals, note=note, csv=args.csv, html=args.html)

@@ -2,11 +2,9 @@
 
 import argparse
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from sklearn.utils import Bunch
 
 from skimbal.commands.messages import warnings_as_lines
@@ -18,8 +16,8 @@ from skimbal.datasets import (
     load_medmnist,
     load_npz,
 )
+from skimbal.datasets.bunch import join_parts, with_class_names
 from skimbal.datasets.splits import SPLITS
-from skimbal.images import ImageArray, concatenate
 from skimbal.wording import agree, plural
 
 __all__ = [
@@ -141,19 +139,6 @@ def parts_of(data: Bunch) -> list[str]:
     return [split for split in SPLITS if f"X_{split}" in data]
 
 
-def with_class_names(data: Bunch, y: np.ndarray) -> np.ndarray:
-    """Return class names for class numbers, where the classes have names."""
-    if data.target_names == [str(label) for label in data.classes.tolist()]:
-        return y
-    return np.asarray(np.array(data.target_names)[np.searchsorted(data.classes, y)])
-
-
-def _joined(data: Bunch, key: str, splits: Sequence[str]) -> np.ndarray | ImageArray:
-    arrays = [data[f"{key}_{split}"] for split in splits]
-    files = all(isinstance(array, ImageArray) for array in arrays)
-    return concatenate(arrays) if files else np.concatenate(arrays)
-
-
 def rows_of_study(
     parser: Parser, args: argparse.Namespace, data: Bunch
 ) -> tuple[dict[str, Any], str]:
@@ -171,11 +156,11 @@ def rows_of_study(
     n = {split: len(data[f"y_{split}"]) for split in parts}
     used = [split for split in parts if split != "test"]
     rows = {
-        "X": _joined(data, "X", used),
-        "y": with_class_names(data, np.concatenate([data[f"y_{split}"] for split in used])),
+        "X": join_parts(data, "X", used),
+        "y": with_class_names(data, join_parts(data, "y", used)),
     }
     if data.get("groups_train") is not None:
-        rows["groups"] = np.concatenate([data[f"groups_{split}"] for split in used])
+        rows["groups"] = join_parts(data, "groups", used)
     is_alone = "val" not in n
     note = f" of {plural(n['train'], 'training row') if is_alone else n['train']}"
     note += "" if is_alone else f" training and {plural(n['val'], 'validation row')}"

@@ -13,6 +13,8 @@ Every loader returns a :class:`sklearn.utils.Bunch` with
   ``classification_report``.
 - ``ndim``: number of spatial axes, 2 or 3.
 - ``filename``: str, the file or folder that was read, or None for embedded data.
+- ``origin``: the call of the loader, an :class:`Origin`, or None if no call loads the same data
+  again.
 - ``missing_values``: the parameter of a loader, if it was given.
 - ``name``, ``DESCR``, ``license``, ``citation``: str.
 
@@ -31,11 +33,13 @@ from skimbal.datasets.inspection import (
 )
 from skimbal.datasets.medmnist import load_medmnist
 from skimbal.datasets.npz import load_npz
+from skimbal.datasets.origin import Origin
 
 __all__ = [
     "DataCard",
     "DataInspection",
     "Finding",
+    "Origin",
     "PixelKind",
     "inspect_data",
     "inspect_folder",

@@ -1,15 +1,18 @@
-"""The bunch that the loaders of arrays return."""
+"""The bunch that loaders return, and rows of several of its parts."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from sklearn.utils import Bunch
 
 from skimbal.datasets.arrays import Part
+from skimbal.datasets.origin import Origin
 from skimbal.datasets.splits import split_key
+from skimbal.images import ImageArray, concatenate
 
-__all__ = ["make_bunch"]
+__all__ = ["join_parts", "make_bunch", "with_class_names"]
 
 
 def make_bunch(
@@ -22,6 +25,7 @@ def make_bunch(
     source: str,
     license: str,
     citation: str,
+    origin: Origin | None,
     has_groups: bool = False,
 ) -> Bunch:
     """Put the parts of a data set and facts about it under the keys that all loaders return."""
@@ -44,4 +48,19 @@ def make_bunch(
         f"Source: {source}\nLicense: {license}\nCitation: {citation}\n",
         license=license,
         citation=citation,
+        origin=origin,
     )
+
+
+def join_parts(data: Bunch, name: str, parts: Sequence[str]) -> Any:
+    """Return the images, labels or groups of parts, one part after the other."""
+    arrays = [data[split_key(name, part)] for part in parts]
+    files = all(isinstance(array, ImageArray) for array in arrays)
+    return concatenate(arrays) if files else np.concatenate(arrays)
+
+
+def with_class_names(data: Bunch, y: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+    """Return class names for class numbers, where the classes have names."""
+    if data.target_names == [str(label) for label in data.classes.tolist()]:
+        return y
+    return np.asarray(np.array(data.target_names)[np.searchsorted(data.classes, y)])

@@ -6,9 +6,10 @@ from sklearn.utils import Bunch, check_random_state
 
 from skimbal.datasets.arrays import Part
 from skimbal.datasets.bunch import make_bunch
+from skimbal.datasets.origin import Origin
 from skimbal.datasets.splits import SPLITS
 from skimbal.exceptions import ParameterError
-from skimbal.typing import RandomState
+from skimbal.typing import RandomState, is_integer
 
 __all__ = ["load_imbalanced_digits"]
 
@@ -88,4 +89,10 @@ def load_imbalanced_digits(*, imbalance: float = 10.0, random_state: RandomState
         license="CC BY 4.0",
         citation="Alpaydin E., Kaynak C., Optical Recognition of Handwritten Digits, UCI Machine "
         "Learning Repository (1998), doi:10.24432/C50P49",
+        # A generator that has drawn numbers draws others in another call.
+        origin=Origin.of_call(
+            load_imbalanced_digits, imbalance=imbalance, random_state=random_state
+        )
+        if is_integer(random_state)
+        else None,
     )

@@ -4,7 +4,7 @@ import os
 import warnings
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Unpack
+from typing import Any, Unpack
 
 import numpy as np
 from sklearn.utils import Bunch
@@ -13,6 +13,7 @@ from skimbal.datasets.card import DataCard
 from skimbal.datasets.labels import Missing
 from skimbal.datasets.layout import Layout, list_folders, read_layout, refuse_deeper_splits
 from skimbal.datasets.listing import FolderRow, Listing, Reasons, find_repeated
+from skimbal.datasets.origin import Origin
 from skimbal.datasets.splits import (
     SPLITS,
     SplitNames,
@@ -156,15 +157,12 @@ def load_image_folder(
         "group_column": group_column,
         "split_column": split_column,
     }
-    listing = list_rows(
-        root,
-        labels,
-        columns,
-        options.get("reader") is not None,
-        splits=splits,
-        missing_values=missing_values,
-        encoding=encoding,
-    )
+    of_rows: dict[str, Any] = {
+        "splits": splits,
+        "missing_values": missing_values,
+        "encoding": encoding,
+    }
+    listing = list_rows(root, labels, columns, options.get("reader") is not None, **of_rows)
     _refuse_or_warn(listing.unusable, root, on_error)
     if not listing.rows:
         raise ValueError(f"{root} must hold images with labels; got none.")
@@ -177,11 +175,25 @@ def load_image_folder(
         warnings.warn(f"{root}: {note}", UserWarning, stacklevel=2)
     data.skipped = {**listing.unusable, **X.skipped}
     data.filename, data.name = str(root), root.resolve().name
+    more = {**columns, **of_rows, "on_error": on_error, **_as_written(options, labels)}
+    data.origin = Origin.of_call(load_image_folder, root=root, **more)
     if missing_values is not None:
         data.missing_values = missing_values
     data.license = data.citation = "not stated in the folder"
     data.DESCR = f"{data.name}: {data.card}\nSource: {root}\n"
     return data
+
+
+def _as_written(options: ImageOptions, labels: PathLike | None) -> dict[str, object]:
+    """Return the options that were given, with the dtype as text and files as paths."""
+    written: dict[str, object] = dict(options)
+    if labels is not None:
+        written["labels"] = Path(labels)
+    if options.get("dtype") is not None:
+        written["dtype"] = np.dtype(options["dtype"]).name
+    if options.get("cache") not in (None, "memory"):
+        written["cache"] = Path(str(options["cache"]))
+    return {name: value for name, value in written.items() if value is not None}
 
 
 def list_rows(

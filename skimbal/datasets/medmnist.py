@@ -14,6 +14,7 @@ from skimbal.datasets.arrays import ArrayAxes
 from skimbal.datasets.bunch import make_bunch
 from skimbal.datasets.labels import Missing
 from skimbal.datasets.npz import read_parts
+from skimbal.datasets.origin import Origin
 from skimbal.exceptions import ParameterError, import_optional
 from skimbal.typing import PathLike
 
@@ -118,6 +119,13 @@ def load_medmnist(
         source=f"MedMNIST, {URL}/{file}",
         license="CC BY-NC 4.0" if name == "dermamnist" else "CC BY 4.0",
         citation=_CITATION,
+        origin=Origin.of_call(
+            load_medmnist,
+            name=name,
+            size=size,
+            data_home=None if data_home is None else Path(data_home),
+            download=download,
+        ),
     )
 
 

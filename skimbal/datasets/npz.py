@@ -21,6 +21,7 @@ from skimbal.datasets.arrays import (
 )
 from skimbal.datasets.bunch import make_bunch
 from skimbal.datasets.labels import Missing
+from skimbal.datasets.origin import Origin
 from skimbal.datasets.splits import SPLITS, check_classes_of_parts, part_of_value
 from skimbal.exceptions import ParameterError
 from skimbal.images.npy import entry_header, entry_names, read_entry
@@ -166,6 +167,15 @@ def load_npz(
         license="not stated in the file",
         citation="not stated in the file",
         has_groups=groups is not None,
+        origin=Origin.of_call(
+            load_npz,
+            path=path,
+            groups=groups,
+            channel_axis=channel_axis,
+            n_spatial=n_spatial,
+            missing_values=missing_values,
+            max_pixels=max_pixels,
+        ),
     )
     if missing_values is not None:
         data.missing_values = missing_values

@@ -65,7 +65,7 @@ class ResidualBlock(nn.Module):
         self.body = nn.Sequential(
             make_conv(in_channels, out_channels, kernel_size, stride),
             norm(out_channels),
-            nn.ReLU(inplace=True),
+            nn.ReLU(),
             make_conv(out_channels, out_channels, kernel_size, ones),
             norm(out_channels),
         )
@@ -74,6 +74,8 @@ class ResidualBlock(nn.Module):
             self.shortcut = nn.Sequential(
                 make_conv(in_channels, out_channels, ones, stride), norm(out_channels)
             )
+        # A module, not a function: methods that explain predictions replace its gradient.
+        self.activation = nn.ReLU()
 
     def forward(self, x: Tensor) -> Tensor:
         """Compute the block.
@@ -88,8 +90,9 @@ class ResidualBlock(nn.Module):
         y : Tensor of shape (n_samples, out_channels, ...)
             Features, the spatial axes divided by the stride and rounded up.
         """
-        y: Tensor = self.body(x)
-        return y.add_(self.shortcut(x)).relu_()
+        # Not in place, here and in other layers: torch refuses this behind full backward hooks.
+        y: Tensor = self.activation(self.body(x) + self.shortcut(x))
+        return y
 
 
 class GridPool(nn.Module):
@@ -131,7 +134,9 @@ class GridPool(nn.Module):
         for axis, n_bins in enumerate(self.grid, start=2):
             size = x.shape[axis]
             if size != n_bins:
-                edges = [(i * size // n_bins, -(-(i + 1) * size // n_bins)) for i in range(n_bins)]
+                # Rounded up without negative numbers, which an ONNX graph rounds in another way.
+                ends = [((i + 1) * size + n_bins - 1) // n_bins for i in range(n_bins)]
+                edges = [(i * size // n_bins, end) for i, end in enumerate(ends)]
                 bins = [x.narrow(axis, low, high - low).mean(axis) for low, high in edges]
                 x = torch.stack(bins, axis)
         return x

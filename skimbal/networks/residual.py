@@ -108,7 +108,7 @@ class ResidualCNN(nn.Module):
         channels = in_channels
         for _ in range(1 + (max(spatial_shape) > _LARGE[len(spatial_shape)])):
             stem.append(make_conv(channels, width, kernel_size, halve(size, longest)))
-            stem += [make_norm(width), nn.ReLU(inplace=True)]
+            stem += [make_norm(width), nn.ReLU()]
             channels = width
         self.stem = nn.Sequential(*stem)
         blocks: list[ResidualBlock] = []

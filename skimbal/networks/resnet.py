@@ -87,7 +87,7 @@ class ResNet(nn.Module):
         self.stem = nn.Sequential(
             make_conv(in_channels, width, along(7), [2] * ndim, few_slices=few_slices),
             make_norm(width),
-            nn.ReLU(inplace=True),
+            nn.ReLU(),
             MAX_POOL[ndim](along(3), 2, tuple(size // 2 for size in along(3))),
         )
         blocks: list[nn.Module] = []

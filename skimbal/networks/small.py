@@ -86,7 +86,7 @@ class SmallCNN(nn.Module):
         # No normalisation here: the first block has one.
         layers: list[nn.Module] = [
             make_conv(in_channels, width, kernel_size, halve(size, self.grid), bias=True),
-            nn.ReLU(inplace=True),
+            nn.ReLU(),
         ]
         channels = width
         for stage in range(n_stages):

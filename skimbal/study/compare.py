@@ -1,6 +1,7 @@
 """Compare losses and samplers: the plan, the fits, the study."""
 
 import numpy as np
+from sklearn.utils import Bunch
 
 from skimbal.exceptions import ParameterError
 from skimbal.study.fit_cache import FitCache
@@ -25,6 +26,7 @@ from skimbal.study.results import LossStudy
 from skimbal.study.runs import run_fits
 from skimbal.study.scores import Scorer, check_scoring
 from skimbal.study.sharing import check_alone
+from skimbal.study.source import find_source
 from skimbal.typing import ArrayLike, Classifier, ImagesLike, PathLike, RandomState, is_integer
 
 __all__ = ["compare_losses"]
@@ -49,6 +51,7 @@ def compare_losses(
     groups_test: ArrayLike | None = None,
     cache_dir: PathLike | None = None,
     check_copies: bool = True,
+    source: Bunch | None = None,
     verbose: int | bool = 1,
 ) -> LossStudy:
     r"""Compare losses and samplers by repeated cross-validation, or on a fixed test set.
@@ -118,6 +121,11 @@ def compare_losses(
         Whether images are looked for that occur more than once, with equal pixels. Copies in
         training and test rows, in two classes or in two groups cause a warning and are the first
         conclusions of the study. All images are read once for it, files too.
+    source : sklearn.utils.Bunch, default=None
+        The data set of :mod:`skimbal.datasets` that ``X``, ``y``, ``X_test`` and ``y_test`` are
+        parts of. The report and :meth:`LossStudy.code` then load it, train the best configuration
+        on the rows that the study had, and judge it on a part that the study has not seen. Without
+        it, their code has names in place of the rows.
     verbose : int or bool, default=1
         1 and True show a progress bar over the fits, 0 and False none.
 
@@ -136,6 +144,7 @@ def compare_losses(
         - A group is on both sides of a split.
         - ``train_split`` needs groups, and a resampler of the pipeline makes rows without groups.
         - ``cache_dir`` belongs to another study or holds other files.
+        - ``source`` does not have these rows.
         - A backend of joblib is set that returns no results one by one, as ``"multiprocessing"``.
         - ``cache_dir`` is given, and several processes train one network with ``distributed=True``.
     OSError
@@ -188,6 +197,7 @@ def compare_losses(
     [('ce', 'balanced', 2), ('ce+mcc', 'balanced', 2)]
     """
     data = check_data(X, y, groups, X_test, y_test, groups_test)
+    found = find_source(source, data)
     estimator = check_estimator(estimator, data.X)
     configurations = combine(losses, samplers, baseline, data, estimator)
     check_groups_arrive(configurations, estimator, data.groups)
@@ -219,6 +229,7 @@ def compare_losses(
         n_splits=len(splits),
         has_test_set=data.y_test is not None,
         leaks=warn_of_leaks(data, splits) if check_copies else [],
+        source=found,
     )
     run_fits(study, splits, data, scorers, cache=cache, n_jobs=n_jobs, verbose=verbose)
     return study

@@ -1,21 +1,14 @@
 """A study as one HTML file that is complete in itself: no network, no scripts, no other files."""
 
 import math
-import os
-import platform
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
-from datetime import date
+from collections.abc import Iterator, Sequence
 from importlib.resources import files
-from io import FileIO
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from skimbal.atomic import replacing
-from skimbal.exceptions import import_optional
-from skimbal.study.code import write_code
+from skimbal.reports import format_duration, new_page, render_page, require_packages
+from skimbal.study.code import confirm_in_words, write_code
 from skimbal.study.pictures import draw_pictures
 from skimbal.study.words import (
     Study,
@@ -26,13 +19,13 @@ from skimbal.study.words import (
 )
 from skimbal.typing import PathLike
 
-__all__ = ["format_duration", "write_report"]
+__all__ = ["write_report"]
 
 #: Most classes in a table. A line of more classes would not fit on a printed page.
 _MOST_CLASSES = 8
 
 
-def write_report(study: Study, path: PathLike) -> None:
+def write_report(study: Study, path: PathLike, *, commands: Sequence[str] = ()) -> None:
     """Write a study as one HTML file with tables, pictures and code.
 
     The file loads nothing from elsewhere and runs no scripts. The same study gives the same file
@@ -45,6 +38,8 @@ def write_report(study: Study, path: PathLike) -> None:
     path : str or path-like
         The file. An existing file is replaced when the new file is complete. It stays if writing
         fails.
+    commands : sequence of str, default=()
+        Commands of a shell that train the best configuration and judge it.
 
     Raises
     ------
@@ -72,46 +67,13 @@ def write_report(study: Study, path: PathLike) -> None:
     ...     os.listdir(folder)
     ['report.html']
     """
-    jinja2 = import_optional("jinja2", "a report", "study")
-    import_optional("matplotlib", "a report", "study")
+    require_packages("a report")
     if not study.fits:
         raise ValueError("no fit of this study is finished, so there is nothing to report yet.")
-    with _replacing(path) as stream:
-        environment = jinja2.Environment(
-            autoescape=True,
-            undefined=jinja2.StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-            keep_trailing_newline=True,
-        )
+    with new_page(path) as stream:
         template = files("skimbal.study").joinpath("report.html.jinja").read_text("utf-8")
-        text = environment.from_string(template).render(_context(study))
-        stream.write(text.encode())
-
-
-@contextmanager
-def _replacing(path: PathLike) -> Iterator[FileIO]:
-    """Open a new file beside the path, or say why that is impossible."""
-    target = Path(os.path.realpath(path))  # a link stays a link
-    name = repr(os.fspath(path))
-    if os.path.isdir(target):  # pathlib raises if a name is too long
-        raise IsADirectoryError(f"path must be a file; got the folder {name}. Name a file in it.")
-    if not target.parent.is_dir():
-        raise FileNotFoundError(
-            f"path must be in a folder that exists; got {name}, but there is no folder "
-            f"{str(target.parent)!r}. Make it first, or give another path."
-        )
-    with ExitStack() as stack:
-        try:
-            with suppress(FileNotFoundError):
-                os.lstat(target)  # raises if the name is too long
-            file = stack.enter_context(replacing(target))
-        except OSError as error:
-            raise type(error)(
-                f"path must be in a folder where files can be made; got {name} ({error.strerror}). "
-                "Give another path."
-            ) from error
-        yield file
+        context = _context(study) | {"commands": commands}
+        stream.write(render_page(template, study.versions["skimbal"], context))
 
 
 def _context(study: Study) -> dict[str, Any]:
@@ -138,14 +100,12 @@ def _context(study: Study) -> dict[str, Any]:
         "by_class": list(_class_tables(study, of_classes)),
         "best": (best.loss, best.sampler),
         "code": write_code(study, best.loss, best.sampler),
+        "confirm": confirm_in_words(study),
         "facts": _facts(study),
         "has_intervals": has_intervals,
         "has_test_set": study.has_test_set,
         "n_comparisons": n_comparisons,
         "pictures": draw_pictures(study),
-        "versions": study.versions,
-        "machine": f"Python {platform.python_version()}, {platform.platform()}",
-        "today": date.today().isoformat(),
     }
 
 
@@ -194,28 +154,3 @@ def _facts(study: Study) -> list[tuple[str, str]]:
         ("Time of the fits", f"{format_duration(seconds)}, added up"),
         ("Versions", ", ".join(f"{name} {number}" for name, number in study.versions.items())),
     ]
-
-
-def format_duration(seconds: float) -> str:
-    """Write a time in the unit that suits it.
-
-    Parameters
-    ----------
-    seconds : float
-        The time in seconds.
-
-    Returns
-    -------
-    text : str
-        Seconds, minutes, or hours and minutes.
-
-    Examples
-    --------
-    >>> from skimbal.study.report import format_duration
-    >>> format_duration(9000)
-    '2 h 30 min'
-    """
-    if seconds < 120:
-        return f"{seconds:.1f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"

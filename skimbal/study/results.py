@@ -6,14 +6,15 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from sklearn import config_context
 
 from skimbal.datasets import DataCard
 from skimbal.displays import LossStudyDisplay
 from skimbal.exceptions import ParameterError, import_optional
+from skimbal.study.code import write_code
 from skimbal.study.plan import Configuration, with_params
 from skimbal.study.report import write_report
 from skimbal.study.scores import SCORES, Fit, class_scores
+from skimbal.study.source import Source
 from skimbal.study.statistics import Difference, Estimate, holm, interval
 from skimbal.study.words import (
     draw_conclusions,
@@ -60,6 +61,8 @@ class LossStudy:
         Whether the test rows were the same in every fit.
     leaks : sequence of str, default=()
         Sentences about pictures in training and test rows, in two classes or in two groups.
+    source : skimbal.study.source.Source, default=None
+        The data set of the rows, as far as it is known.
 
     Attributes
     ----------
@@ -102,6 +105,7 @@ class LossStudy:
         n_splits: int,
         has_test_set: bool,
         leaks: Sequence[str] = (),
+        source: Source | None = None,
     ) -> None:
         self.configurations = configurations
         self.classes = classes
@@ -113,6 +117,7 @@ class LossStudy:
         self.n_splits = n_splits
         self.has_test_set = has_test_set
         self.leaks = list(leaks)
+        self.source = source
         self.fits: list[Fit] = []
         self.versions = package_versions()
 
@@ -308,8 +313,29 @@ class LossStudy:
             )
         return known[loss, sampler]
 
+    def make_estimator(self, loss: str, sampler: str) -> Classifier:
+        """Make the estimator of a configuration, to be fitted to all rows.
+
+        Parameters
+        ----------
+        loss, sampler : str
+            Names of a configuration.
+
+        Returns
+        -------
+        estimator : estimator
+            Not fitted, with the seed of the study in each ``random_state``.
+
+        Raises
+        ------
+        ValueError
+            If the study has no such configuration.
+        """
+        params = self.configuration(loss, sampler).params
+        return with_params(self.estimator, params, self.seed)
+
     def code(self, loss: str, sampler: str) -> str:
-        """Write the Python code of a configuration's estimator.
+        """Write Python code that trains a configuration and judges it on rows that are unseen.
 
         Parameters
         ----------
@@ -319,17 +345,15 @@ class LossStudy:
         Returns
         -------
         code : str
-            The estimator's ``repr``, which shows all parameters that differ from their defaults.
+            Lines that load the rows, fit the classifier, print its score on unseen rows, and save
+            it. Comments name the parts that only you know.
 
         Raises
         ------
         ValueError
             If the study has no such configuration.
         """
-        with config_context(print_changed_only=True):
-            params = self.configuration(loss, sampler).params
-            model: Any = with_params(self.estimator, params)
-            return str(model.__repr__(N_CHAR_MAX=10_000))
+        return write_code(self, loss, sampler)
 
     def _by_configuration(self) -> dict[tuple[str, str], list[Fit]]:
         fits: dict[tuple[str, str], list[Fit]] = {
@@ -526,13 +550,16 @@ class LossStudy:
         """
         return LossStudyDisplay.from_study(self, scoring=scoring, ax=ax)
 
-    def to_html(self, path: PathLike) -> None:
+    def to_html(self, path: PathLike, *, commands: Sequence[str] = ()) -> None:
         """Write a report that needs no network: one file with tables, pictures and code.
 
         Parameters
         ----------
         path : str or path-like
             The file, which is replaced if it exists.
+        commands : sequence of str, default=()
+            Commands of a shell that train the best configuration and judge it, as
+            ``skimbal compare`` knows them. They stand before the code.
 
         Raises
         ------
@@ -543,7 +570,7 @@ class LossStudy:
         ValueError
             If no fit is finished.
         """
-        write_report(self, path)
+        write_report(self, path, commands=commands)
 
 
 def package_versions() -> dict[str, str]:

@@ -10,6 +10,7 @@ import numpy as np
 from sklearn import metrics
 from sklearn.dummy import DummyClassifier
 
+from skimbal.datasets import DataCard
 from skimbal.exceptions import ParameterError
 from skimbal.typing import Classifier
 
@@ -22,6 +23,7 @@ __all__ = [
     "check_scoring",
     "class_scores",
     "judge",
+    "score_code",
 ]
 
 #: A scorer of scikit-learn: more is better.
@@ -156,12 +158,15 @@ class Score:
         Name of the score in tables.
     compute : callable
         A function of :class:`Predictions` that returns a number.
+    code : str
+        Code for the score of ``clf`` on ``X_test``, ``y_test``, with scikit-learn alone.
     greater_is_better : bool, default=True
         Whether a high score is a good score.
     """
 
     title: str
     compute: Callable[[Predictions], float]
+    code: str
     greater_is_better: bool = True
 
 
@@ -186,24 +191,71 @@ def _brier(p: Predictions) -> float:
 #: The scores that every study has, by scikit-learn's names where scikit-learn has the score.
 SCORES = {
     "balanced_accuracy": Score(
-        "balanced accuracy", lambda p: metrics.balanced_accuracy_score(p.y, p.predicted)
+        "balanced accuracy",
+        lambda p: metrics.balanced_accuracy_score(p.y, p.predicted),
+        "balanced_accuracy_score(y_test, clf.predict(X_test))",
     ),
-    "f1_macro": Score("macro F1", lambda p: p.f1.mean()),
-    "matthews_corrcoef": Score("MCC", lambda p: metrics.matthews_corrcoef(p.y, p.predicted)),
-    "roc_auc_ovr": Score("AUC", _auc),
-    "average_precision_rarest": Score("AP rarest", _average_precision),
+    "f1_macro": Score(
+        "macro F1",
+        lambda p: p.f1.mean(),
+        "f1_score(y_test, clf.predict(X_test), labels=clf.classes_, average='macro', "
+        "zero_division=0)",
+    ),
+    "matthews_corrcoef": Score(
+        "MCC",
+        lambda p: metrics.matthews_corrcoef(p.y, p.predicted),
+        "matthews_corrcoef(y_test, clf.predict(X_test))",
+    ),
+    "roc_auc_ovr": Score(
+        "AUC",
+        _auc,
+        "np.mean([roc_auc_score(y_test == k, p) for k, p in "
+        "zip(clf.classes_, clf.predict_proba(X_test).T)])",
+    ),
+    "average_precision_rarest": Score(
+        "AP rarest",
+        _average_precision,
+        "average_precision_score(y_test == {rarest!r}, "
+        "clf.predict_proba(X_test)[:, clf.classes_ == {rarest!r}])",
+    ),
     "log_loss": Score(
         "log-loss",
         lambda p: metrics.log_loss(p.y, p.probability, labels=p.classes),
+        "log_loss(y_test, clf.predict_proba(X_test), labels=clf.classes_)",
         greater_is_better=False,
     ),
-    "brier_score": Score("Brier", _brier, greater_is_better=False),
+    "brier_score": Score(
+        "Brier",
+        _brier,
+        "np.square(clf.predict_proba(X_test) - (y_test[:, None] == clf.classes_))"
+        ".mean(0).{mean_or_sum}()",
+        greater_is_better=False,
+    ),
 }
 
 
 def class_scores(classes: np.ndarray) -> dict[str, str]:
     """Map the name of each class to the name of its F1 score."""
     return {str(label): f"f1[{label}]" for label in classes.tolist()}
+
+
+def score_code(scoring: str, classes: np.ndarray, data: DataCard) -> str:
+    """Write code for a score of ``clf`` on ``X_test``, ``y_test``."""
+    labels = dict(zip(map(str, classes.tolist()), classes.tolist(), strict=True))
+    if scoring in SCORES:
+        of_classes = dict(zip(data.class_names, next(iter(data.counts.values())), strict=True))
+        return SCORES[scoring].code.format(
+            rarest=labels[min(labels, key=of_classes.__getitem__)],
+            # Halved for two classes.
+            mean_or_sum="mean" if len(labels) == 2 else "sum",
+        )
+    for name, score in class_scores(classes).items():
+        if scoring == score:
+            of_class = f"labels=[{labels[name]!r}], average='macro', zero_division=0"
+            return f"f1_score(y_test, clf.predict(X_test), {of_class})"
+    if scoring == "score":
+        return "scorer(clf, X_test, y_test)"
+    return f"get_scorer({scoring!r})(clf, X_test, y_test)"
 
 
 def check_scoring(scoring: str | Scorer, y: np.ndarray, classes: np.ndarray) -> dict[str, Scorer]:

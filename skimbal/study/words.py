@@ -11,6 +11,7 @@ from tabulate import tabulate
 from skimbal.datasets import DataCard
 from skimbal.study.plan import Configuration
 from skimbal.study.scores import Fit
+from skimbal.study.source import Source
 from skimbal.study.statistics import CONFIDENCE, Difference, Estimate
 from skimbal.typing import Classifier
 from skimbal.wording import agree, plural
@@ -40,6 +41,8 @@ class Study(Protocol):
     n_splits: int
     has_test_set: bool
     leaks: list[str]
+    classes: np.ndarray
+    source: Source | None
 
     @property
     def score_names(self) -> list[str]:
@@ -78,8 +81,8 @@ class Study(Protocol):
     def confusion_matrix(self, loss: str, sampler: str) -> np.ndarray:
         """Add up the confusion matrices of the fits of a configuration."""
 
-    def code(self, loss: str, sampler: str) -> str:
-        """Write the Python code of a configuration's estimator."""
+    def make_estimator(self, loss: str, sampler: str) -> Classifier:
+        """Make the unfitted estimator of a configuration."""
 
 
 def write_summary(study: Study) -> str:

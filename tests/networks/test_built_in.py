@@ -195,3 +195,41 @@ def test_a_row_of_the_table_is_a_network(monkeypatch):
     assert sum(weight.numel() for weight in clf.net_.module_.parameters()) == 2 * 20 + 2
     with pytest.raises(ValueError, match=r"module .*'linear'.*'linnear'"):
         CNN2DClassifier(module="linnear").fit(X, y)
+
+
+@pytest.mark.parametrize("shape", [(9, 8), (5, 6, 7)])
+@pytest.mark.parametrize(
+    ("name", "norm"),
+    quick_and_all(
+        [("small", "group"), ("residual", "batch"), ("resnet18", "group")],
+        product(NAMES, ["group", "batch"]),
+    ),
+)
+def test_full_backward_hooks_see_the_gradient_of_every_layer(name, norm, shape):
+    """As methods that explain predictions need: torch refuses changes in place behind them."""
+    net = make(name, 2, shape, width=4, norm=norm).eval()
+    images = draw_images(2, 2, *shape)
+    nn.functional.cross_entropy(net(images), torch.tensor([0, 1])).backward()
+    without = [parameter.grad for parameter in net.parameters()]
+    net.zero_grad()
+    seen = set()
+    for layer in net.modules():
+        layer.register_forward_hook(lambda layer, inputs, output: None)
+        layer.register_full_backward_hook(lambda layer, *gradients: seen.add(layer))
+    nn.functional.cross_entropy(net(images.requires_grad_()), torch.tensor([0, 1])).backward()
+    assert seen == set(net.modules())
+    for parameter, gradient in zip(net.parameters(), without, strict=True):
+        torch.testing.assert_close(parameter.grad, gradient)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_activations_are_modules_that_work_out_of_place(name):
+    """As a module, an activation can be given another gradient, such as by DeepLIFT."""
+    net = make(name, 1, (9, 8), width=4).eval()
+    calls, activations = [], [m for m in net.modules() if isinstance(m, nn.ReLU)]
+    for layer in activations:
+        layer.register_forward_hook(lambda layer, inputs, output: calls.append((layer, inputs[0])))
+    net(draw_images(1, 1, 9, 8))
+    assert [layer for layer, _ in calls] == activations, "each runs once"
+    assert len({id(layer) for layer in activations}) == len(activations)
+    assert any((inputs < 0).any() for _, inputs in calls), "the input is as it was"

@@ -1,3 +1,5 @@
+import ast
+
 import numpy as np
 import pytest
 import torch
@@ -12,11 +14,26 @@ from tests.study.data import reported
 
 
 def run_code(study):
+    """Run the lines of a study's code that make the estimator."""
     best = study.best
     code = write_code(study, best.loss, best.sampler)
     names = {}
-    exec(code, names)
+    exec(estimator_lines(code), names)
     return code, names["clf"]
+
+
+def estimator_lines(code):
+    """Return the line that makes the estimator, and the imports that it needs."""
+    tree = ast.parse(code)
+    made = next(n for n in tree.body if isinstance(n, ast.Assign) and n.targets[0].id == "clf")
+    needed = {node.id for node in ast.walk(made) if isinstance(node, ast.Name)}
+    imports = [
+        node
+        for node in tree.body
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        and {alias.asname or alias.name for alias in node.names} & needed
+    ]
+    return "\n".join(map(ast.unparse, [*imports, made]))
 
 
 def test_code_runs_as_it_stands(study):
@@ -25,6 +42,7 @@ def test_code_runs_as_it_stands(study):
     configuration = study.configuration(study.best.loss, study.best.sampler)
     assert clf.max_epochs == 2
     assert {key: getattr(clf, key) for key in configuration.params} == configuration.params
+    assert clf.random_state == study.seed
 
 
 def test_code_makes_epochs_as_long_as_in_the_study():
@@ -33,7 +51,7 @@ def test_code_makes_epochs_as_long_as_in_the_study():
     assert clf.epoch_length == "uniform"
     code, clf = run_code(reported(samplers=["uniform"]))
     assert clf.epoch_length is None
-    assert code == "from skimbal import CNN2DClassifier\n\nclf = CNN2DClassifier(sampler='uniform')"
+    assert "\nclf = CNN2DClassifier(random_state=7, sampler='uniform')\nclf.fit(X, y)\n" in code
 
 
 def test_code_of_a_pipeline_imports_what_it_needs():
@@ -57,8 +75,8 @@ def test_code_of_samplers_weights_and_numbers():
     )
     study.configurations[-1].params["sampler"] = RandomOverSampler(random_state=3)
     code, clf = run_code(study)
-    assert code.startswith("from imblearn.over_sampling import RandomOverSampler\n")
-    assert clf.sampler.random_state == 3
+    assert "from imblearn.over_sampling import RandomOverSampler\n" in code
+    assert clf.sampler.random_state == study.seed
     assert clf.class_weight == {"cyst": 2.0}
     assert clf.lr == float("inf")
 

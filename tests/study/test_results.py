@@ -5,7 +5,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 
-from skimbal import CNN2DClassifier, LossMix
+from skimbal import LossMix
 from skimbal.study import Fit
 from tests.study.data import PAIR, compare, made_up, quick
 
@@ -92,21 +92,22 @@ def test_without_fits_there_is_no_table(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_code_makes_the_estimator(small):
+def test_the_estimator_of_a_configuration_has_the_seed_of_the_study(small):
     study = compare(
         *small,
         losses=[LossMix(ce=1, mcc=0.5)],
         samplers=["balanced"],
         estimator=quick(net={"optimizer__weight_decay": 1e-4}),
     )
-    code = study.code("LossMix(ce=1, mcc=0.5)", "balanced")
-    made = eval(code, {"CNN2DClassifier": CNN2DClassifier, "LossMix": LossMix})
+    made = study.make_estimator("LossMix(ce=1, mcc=0.5)", "balanced")
     assert made.get_params()["loss__mcc"] == 0.5
     assert (made.sampler, made.max_epochs, made.net) == (
         "balanced",
         1,
         {"optimizer__weight_decay": 1e-4},
     )
+    assert made.random_state == study.seed == 0
+    assert not hasattr(made, "classes_")
     with pytest.raises(ValueError, match=r"configuration of this study.*got \('ce', 'balanced'\)"):
         study.code("ce", "balanced")
     with pytest.raises(ValueError, match=r"finished fit.*got \('ce', 'balanced'\)"):

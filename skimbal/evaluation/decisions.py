@@ -1,0 +1,174 @@
+"""Rules that decide for a class from probabilities."""
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+from sklearn.model_selection import FixedThresholdClassifier, TunedThresholdClassifierCV
+
+from skimbal.evaluation.checks import Rows, check_codes
+from skimbal.exceptions import ParameterError
+from skimbal.typing import ArrayLike
+
+__all__ = [
+    "ARGMAX",
+    "BALANCED",
+    "PREDICT",
+    "DecisionsLike",
+    "OperatingPoint",
+    "Rule",
+    "check_decisions",
+    "decide_by_prior",
+    "find_operating_points",
+    "rule_of_classifier",
+]
+
+#: A function of probabilities of shape (n, K) that returns a label for each row.
+Rule: TypeAlias = Callable[[np.ndarray], ArrayLike]
+DecisionsLike: TypeAlias = Mapping[str, Rule | ArrayLike] | None
+
+#: Names of the rules of every evaluation.
+PREDICT, ARGMAX, BALANCED = "predict", "argmax", "balanced prior"
+#: Sensitivities for which a threshold of each class is chosen.
+SENSITIVITIES = (0.9, 0.95)
+
+
+class OperatingPoint(NamedTuple):
+    """The largest threshold of a class that has a sensitivity on the evaluated rows.
+
+    A row is taken for the class if the probability of the class is at least the threshold. The
+    threshold was chosen on the rows that the numbers are of, so the numbers are optimistic.
+
+    Parameters
+    ----------
+    level : {"images", "patients"}
+        Whether the rows are images or patients.
+    class_name : str
+        The class.
+    target : float
+        Sensitivity that was asked for, in [0, 1].
+    threshold : float
+        Probability, in [0, 1].
+    sensitivity, specificity, precision, npv : float
+        Scores of the class against the rest, in [0, 1], NaN where there is no row to count.
+
+    Examples
+    --------
+    >>> from skimbal.evaluation import OperatingPoint
+    >>> point = OperatingPoint("images", "ill", 0.9, threshold=0.2, sensitivity=0.92,
+    ...                        specificity=0.7, precision=0.3, npv=0.99)
+    >>> f"{point.class_name} from {point.threshold}: specificity {point.specificity}"
+    'ill from 0.2: specificity 0.7'
+    """
+
+    level: str
+    class_name: str
+    target: float
+    threshold: float
+    sensitivity: float
+    specificity: float
+    precision: float
+    npv: float
+
+
+def check_decisions(decisions: DecisionsLike, classes: np.ndarray) -> dict[str, Rule]:
+    """Return the rules of the user as functions, by name."""
+    if decisions is None:
+        return {}
+    if not isinstance(decisions, Mapping):
+        raise ParameterError(
+            "decisions",
+            "a mapping of names to functions of probabilities or to offsets of log-probabilities",
+            decisions,
+        )
+    for name in decisions:
+        if not isinstance(name, str) or not name or name in (PREDICT, ARGMAX, BALANCED):
+            taken = ", ".join(map(repr, (PREDICT, ARGMAX, BALANCED)))
+            expected = f"a mapping whose keys are text, other than {taken}"
+            raise ParameterError("decisions", expected, name)
+    return {
+        name: rule if callable(rule) else _rule_of_offsets(name, rule, classes)
+        for name, rule in decisions.items()
+    }
+
+
+def _rule_of_offsets(name: str, offsets: ArrayLike, classes: np.ndarray) -> Rule:
+    try:
+        values = np.asarray(offsets, dtype=np.float64)
+    except (TypeError, ValueError):
+        values = np.empty(0)
+    if values.shape != classes.shape or not np.isfinite(values).all():
+        raise ParameterError(
+            f"decisions[{name!r}]",
+            f"a function, or a finite offset for each of the classes {classes.tolist()}",
+            offsets,
+        )
+    return lambda proba: classes[_shifted(proba, values)]
+
+
+def _shifted(proba: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    """Return the number of the class whose log-probability with its offset is the largest."""
+    with np.errstate(divide="ignore"):
+        best: np.ndarray = (np.log(proba) + offsets).argmax(1)
+    return best
+
+
+def decide(name: str, rule: Rule, rows: Rows) -> np.ndarray:
+    """Return the number of the class that a rule decides for."""
+    return check_codes(
+        f"the labels of decisions[{name!r}]", rule(rows.proba.copy()), rows.classes, len(rows)
+    )
+
+
+def decide_by_prior(rows: Rows) -> np.ndarray | None:
+    """Decide by probabilities over the shares of the classes in the rows, if all are present."""
+    shares = np.bincount(rows.truth, minlength=len(rows.classes)) / len(rows)
+    return _shifted(rows.proba, -np.log(shares)) if shares.all() else None
+
+
+def rule_of_classifier(clf: object, rows: Rows) -> Rule | None:
+    """Return the rule by which a classifier predicts, if it is known and gives its predictions."""
+    classes = rows.classes
+    rules: list[Rule] = [lambda proba: classes[proba.argmax(1)]]
+    threshold = getattr(clf, "best_threshold_", getattr(clf, "threshold", None))
+    if isinstance(clf, FixedThresholdClassifier | TunedThresholdClassifierCV):
+        least = 0.5 if threshold == "auto" else threshold
+        # A threshold does not say which of the two classes it is of.
+        rules += [
+            lambda proba: classes[np.where(proba[:, 1] >= least, 1, 0)],
+            lambda proba: classes[np.where(proba[:, 0] >= least, 0, 1)],
+        ]
+    decided = classes[rows.decided]
+    return next((rule for rule in rules if np.array_equal(rule(rows.proba), decided)), None)
+
+
+def find_operating_points(level: str, rows: Rows) -> list[OperatingPoint]:
+    """Choose the thresholds of each class that is present with others."""
+    points = []
+    for number, name in enumerate(rows.names):
+        is_class, p = rows.truth == number, rows.proba[:, number]
+        if is_class.any() and not is_class.all():
+            for target in SENSITIVITIES:
+                points.append(_find_operating_point(level, name, target, is_class, p))
+    return points
+
+
+def _find_operating_point(
+    level: str, name: str, target: float, is_class: np.ndarray, p: np.ndarray
+) -> OperatingPoint:
+    found = np.sort(p[is_class])[::-1]
+    # Rounding must not ask for a row more: 0.9 * 10 rows are 9.
+    threshold = found[int(np.ceil(round(target * len(found), 9))) - 1]
+    taken = p >= threshold
+    hits, n_taken, n = (is_class & taken).sum(), taken.sum(), len(p)
+    rejected = (~is_class & ~taken).sum()
+    return OperatingPoint(
+        level,
+        name,
+        target,
+        float(threshold),
+        float(hits / len(found)),
+        float(rejected / (n - len(found))),
+        float(hits / n_taken),
+        float(rejected / (n - n_taken)) if n_taken < n else np.nan,
+    )

@@ -1,0 +1,507 @@
+"""The evaluation of a classifier on images that it has not seen."""
+
+import csv
+import io
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from sklearn.metrics import confusion_matrix
+from sklearn.pipeline import Pipeline
+from sklearn.utils import check_consistent_length, check_random_state
+from sklearn.utils.validation import check_is_fitted
+
+from skimbal.atomic import write_file
+from skimbal.classifiers import CNN2DClassifier, CNN3DClassifier
+from skimbal.evaluation.bootstrap import Units
+from skimbal.evaluation.checks import (
+    Rows,
+    add_predictions,
+    check_bootstrap,
+    check_classes,
+    check_labels,
+    check_pool,
+)
+from skimbal.evaluation.decisions import (
+    ARGMAX,
+    BALANCED,
+    PREDICT,
+    DecisionsLike,
+    OperatingPoint,
+    Rule,
+    check_decisions,
+    decide,
+    decide_by_prior,
+    find_operating_points,
+    rule_of_classifier,
+)
+from skimbal.evaluation.notes import write_notes
+from skimbal.evaluation.patients import pool_rows
+from skimbal.evaluation.results import Level, ScoreEstimate, score_level
+from skimbal.evaluation.scores import CLASS_SCORES, OVERALL_SCORES
+from skimbal.evaluation.words import write_summary
+from skimbal.exceptions import ParameterError, import_optional
+from skimbal.typing import ArrayLike, Classifier, ImagesLike, PathLike, RandomState
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Evaluation", "evaluate", "evaluate_predictions"]
+
+
+@dataclass(eq=False, repr=False)
+class Evaluation:
+    """Scores of a classifier on images, with their intervals.
+
+    Use :func:`evaluate` or :func:`evaluate_predictions` to make an evaluation.
+
+    Parameters
+    ----------
+    classifier : str
+        Name of the classifier.
+    images : Level
+        Labels, probabilities and decisions of the images.
+    patients : Level or None
+        The same of the patients, or None without them.
+    pool : {"mean", "max"} or None
+        How the probabilities of a patient came from those of the images.
+    scores : list of ScoreEstimate
+        All scores.
+    operating_points : list of OperatingPoint
+        Thresholds of each class with a sensitivity of 0.9 and of 0.95.
+    notes : list of str
+        Sentences that name the limits of the numbers.
+    n_bootstraps : int
+        Number of bootstrap samples, dimensionless.
+    confidence_level : float
+        Confidence level of the intervals, dimensionless.
+    seed : int
+        Seed of the bootstrap.
+    bootstrap_unit : {"images", "patients"}
+        The things that are drawn.
+    is_stratified : bool
+        Whether each sample has as many of them in each class as there are.
+
+    See Also
+    --------
+    skimbal.displays.ClassScoresDisplay : A picture of the F1 of each class.
+
+    Examples
+    --------
+    >>> from skimbal.evaluation import evaluate_predictions
+    >>> proba = [[0.9, 0.1], [0.8, 0.2], [0.4, 0.6], [0.3, 0.7], [0.6, 0.4], [0.1, 0.9]]
+    >>> y = ["healthy", "healthy", "healthy", "ill", "ill", "ill"]
+    >>> evaluation = evaluate_predictions(y, proba, ["healthy", "ill"], random_state=0)
+    >>> row = evaluation.find("sensitivity", "ill")
+    >>> row.n, round(row.value, 3)
+    (3, 0.667)
+    """
+
+    classifier: str
+    images: Level
+    patients: Level | None
+    pool: str | None
+    scores: list[ScoreEstimate]
+    operating_points: list[OperatingPoint]
+    notes: list[str]
+    n_bootstraps: int
+    confidence_level: float
+    seed: int
+    bootstrap_unit: str
+    is_stratified: bool
+
+    def __repr__(self) -> str:
+        """Return the number of rows and classes."""
+        sizes = ", ".join(f"n_{level.name}={len(level.y_true)}" for level in self.levels)
+        return f"Evaluation({self.classifier}, {sizes}, n_classes={len(self.class_names)})"
+
+    @property
+    def classes(self) -> np.ndarray:
+        """Class labels, in the order of the probabilities."""
+        return self.images.classes
+
+    @property
+    def class_names(self) -> list[str]:
+        """Class labels as text."""
+        return [str(label) for label in self.classes.tolist()]
+
+    @property
+    def levels(self) -> list[Level]:
+        """The images, and the patients if there are any."""
+        return [self.images, *([] if self.patients is None else [self.patients])]
+
+    def level(self, name: str) -> Level:
+        """Return the images or the patients.
+
+        Parameters
+        ----------
+        name : {"images", "patients"}
+            Which.
+
+        Returns
+        -------
+        level : Level
+            Their labels, probabilities and decisions.
+
+        Raises
+        ------
+        ParameterError
+            If there are no patients, or the name is another.
+        """
+        for level in self.levels:
+            if level.name == name:
+                return level
+        known = " or ".join(repr(level.name) for level in self.levels)
+        raise ParameterError("level", known, name, "Pass groups to evaluate patients.")
+
+    def find(
+        self, score: str, class_name: str = "", *, level: str = "images", rule: str | None = None
+    ) -> ScoreEstimate:
+        """Find a score.
+
+        Parameters
+        ----------
+        score : str
+            Name of the score, such as ``"sensitivity"`` or ``"balanced_accuracy"``.
+        class_name : str, default=""
+            The class as text. Empty for scores of all classes together.
+        level : {"images", "patients"}, default="images"
+            Whether the rows are images or patients.
+        rule : str, default=None
+            Name of the rule of decision. If None, the main rule. Scores of probabilities have none.
+
+        Returns
+        -------
+        estimate : ScoreEstimate
+            The score with its interval.
+
+        Raises
+        ------
+        ParameterError
+            If there is no such score, class, level or rule.
+        """
+        rows = self.level(level)
+        name = rows.rule if rule is None else rule
+        wanted = (level, score, class_name)
+        for row in self.scores:
+            if (row.level, row.score, row.class_name) == wanted and row.rule in (name, ""):
+                return row
+        of_classes = score in CLASS_SCORES
+        for parameter, value, known in (
+            ("score", score, [*CLASS_SCORES, *OVERALL_SCORES]),
+            ("class_name", class_name, self.class_names if of_classes else [""]),
+            ("rule", rule, rows.decisions),
+        ):
+            if value not in known and value is not None:
+                raise ParameterError(parameter, f"one of {', '.join(map(repr, known))}", value)
+        raise AssertionError(wanted)
+
+    def confusion_matrix(self, level: str = "images", rule: str | None = None) -> np.ndarray:
+        """Count the rows of each true class that were taken for each class.
+
+        Parameters
+        ----------
+        level : {"images", "patients"}, default="images"
+            Whether the rows are images or patients.
+        rule : str, default=None
+            Name of the rule of decision. If None, the main rule.
+
+        Returns
+        -------
+        counts : ndarray of int of shape (n_classes, n_classes)
+            Numbers of rows, in samples, true classes by row.
+
+        Raises
+        ------
+        ParameterError
+            If there is no such level or rule.
+        """
+        rows = self.level(level)
+        name = rows.rule if rule is None else rule
+        if name not in rows.decisions:
+            raise ParameterError("rule", f"one of {', '.join(map(repr, rows.decisions))}", rule)
+        counts: np.ndarray = confusion_matrix(
+            rows.y_true, rows.decisions[name], labels=self.classes
+        )
+        return counts
+
+    def summary(self) -> str:
+        """Write the scores and notes as text.
+
+        Returns
+        -------
+        text : str
+            Tables and sentences in lines of at most 80 characters. Long names lose their middle.
+        """
+        return write_summary(self)
+
+    def to_frame(self) -> "pd.DataFrame":
+        """Return all scores as a table.
+
+        Returns
+        -------
+        frame : pandas.DataFrame
+            One row for each score, with the fields of :class:`ScoreEstimate` as columns.
+
+        Raises
+        ------
+        ImportError
+            If pandas is missing: ``pip install "skimbal[study]"``.
+        """
+        pandas = import_optional("pandas", "to_frame", "study")
+        frame: pd.DataFrame = pandas.DataFrame([row._asdict() for row in self.scores])
+        return frame
+
+    def to_csv(self, path: PathLike) -> None:
+        """Write the table of :meth:`to_frame` as a csv file, without pandas.
+
+        Parameters
+        ----------
+        path : str or path-like
+            The file, in UTF-8. An existing file is replaced when the new file is complete. Scores
+            that do not exist are empty.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be written.
+        """
+        stream = io.StringIO(newline="")
+        writer = csv.writer(stream)
+        writer.writerow(self.scores[0]._asdict())
+        for row in self.scores:
+            writer.writerow("" if value != value else value for value in row)
+        write_file(path, stream.getvalue().encode())
+
+
+def evaluate(
+    clf: Classifier,
+    X: ImagesLike,
+    y: ArrayLike,
+    *,
+    groups: ArrayLike | None = None,
+    pool: str | None = "mean",
+    decisions: DecisionsLike = None,
+    n_bootstraps: int = 1000,
+    confidence_level: float = 0.95,
+    random_state: RandomState = None,
+) -> Evaluation:
+    """Score a fitted classifier on images that it has not seen.
+
+    Parameters
+    ----------
+    clf : estimator instance
+        A fitted classifier of scikit-learn with ``predict_proba``, such as a
+        :class:`~skimbal.CNN2DClassifier`, a pipeline or a ``CalibratedClassifierCV``.
+    X : array-like of shape (n_samples, ...)
+        Images as the classifier takes them.
+    y : array-like of shape (n_samples,)
+        True labels, among the classes of the classifier.
+    groups : array-like of shape (n_samples,), default=None
+        Patient of each image. All scores are computed once more for patients, and the intervals are
+        over patients. If None, each image counts as independent.
+    pool : {"mean", "max"} or None, default="mean"
+        How the probabilities of a patient come from those of the images: their mean, or their
+        maximum in each class, divided by the sum over the classes. If None, patients have no scores
+        of their own, and the intervals are still over patients.
+    decisions : mapping of str to callable or array-like, default=None
+        Further rules of decision by name: functions of probabilities of shape (n, n_classes) that
+        return a label for each row, or offsets of shape (n_classes,) that are added to the natural
+        logarithms of the probabilities. The rules of every evaluation are ``"predict"`` (the
+        classifier's own), ``"argmax"`` where it differs, and ``"balanced prior"``.
+    n_bootstraps : int, default=1000
+        Number of bootstrap samples, dimensionless. 0 leaves out the intervals.
+    confidence_level : float, default=0.95
+        Confidence level of the intervals, dimensionless, in (0, 1).
+    random_state : int, RandomState instance or None, default=None
+        Seed of the bootstrap.
+
+    Returns
+    -------
+    evaluation : Evaluation
+        The scores.
+
+    Raises
+    ------
+    TypeError
+        If ``clf`` has no ``predict_proba``.
+    sklearn.exceptions.NotFittedError
+        If ``clf`` is not fitted.
+    ValueError
+        If a label is not among the classes, a group is missing, the lengths differ, the images of a
+        patient have different labels and ``pool`` is not None, or another parameter cannot be used.
+
+    Examples
+    --------
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from skimbal.datasets import load_imbalanced_digits
+    >>> from skimbal.evaluation import evaluate
+    >>> data = load_imbalanced_digits()
+    >>> clf = LogisticRegression().fit(data.X_train.reshape(len(data.X_train), -1), data.y_train)
+    >>> X_test = data.X_test.reshape(len(data.X_test), -1)
+    >>> evaluation = evaluate(clf, X_test, data.y_test, n_bootstraps=100, random_state=0)
+    >>> [row.class_name for row in evaluation.scores if row.score == "roc_auc"]
+    ['0', '1', '2']
+    """
+    if not hasattr(clf, "predict_proba"):
+        raise TypeError(f"clf must be a fitted classifier with predict_proba; got {clf!r}.")
+    check_is_fitted(clf)
+    rules = _check_parameters(pool, decisions, n_bootstraps, confidence_level, clf.classes_)
+    labels = check_labels("y", y, clf.classes_, groups, pool)
+    if not isinstance(X, str | os.PathLike):  # a folder has no length
+        check_consistent_length(X, labels.truth)
+    proba = clf.predict_proba(X)
+    y_pred = None if _predicts_by_argmax(clf) else clf.predict(X)
+    rows = add_predictions(labels, proba, y_pred)
+    return _evaluate(clf, rows, pool, rules, n_bootstraps, confidence_level, random_state)
+
+
+def evaluate_predictions(
+    y_true: ArrayLike,
+    proba: ArrayLike,
+    classes: ArrayLike,
+    *,
+    y_pred: ArrayLike | None = None,
+    groups: ArrayLike | None = None,
+    pool: str | None = "mean",
+    decisions: DecisionsLike = None,
+    n_bootstraps: int = 1000,
+    confidence_level: float = 0.95,
+    random_state: RandomState = None,
+) -> Evaluation:
+    """Score probabilities that come from elsewhere, such as a file or another program.
+
+    Parameters
+    ----------
+    y_true : array-like of shape (n_samples,)
+        True labels, among ``classes``.
+    proba : array-like of shape (n_samples, n_classes)
+        Probability of each class, dimensionless. Rows that do not sum to 1 within 0.01 are refused.
+    classes : array-like of shape (n_classes,)
+        Labels of the columns of ``proba``.
+    y_pred : array-like of shape (n_samples,), default=None
+        Predicted labels. If None, the most probable class.
+    groups, pool, decisions, n_bootstraps, confidence_level, random_state
+        As in :func:`evaluate`.
+
+    Returns
+    -------
+    evaluation : Evaluation
+        The scores.
+
+    Raises
+    ------
+    ValueError
+        As in :func:`evaluate`, and if ``proba`` holds other numbers than probabilities.
+
+    Examples
+    --------
+    >>> from skimbal.evaluation import evaluate_predictions
+    >>> proba = [[0.9, 0.1], [0.2, 0.8], [0.6, 0.4], [0.3, 0.7]]
+    >>> evaluation = evaluate_predictions(
+    ...     [0, 1, 1, 1], proba, [0, 1], groups=["A", "B", "B", "C"], random_state=0
+    ... )
+    >>> evaluation.find("accuracy").value, evaluation.find("accuracy", level="patients").value
+    (0.75, 1.0)
+    """
+    rules = _check_parameters(pool, decisions, n_bootstraps, confidence_level, classes)
+    labels = check_labels("y_true", y_true, classes, groups, pool)
+    rows = add_predictions(labels, proba, y_pred)
+    return _evaluate(None, rows, pool, rules, n_bootstraps, confidence_level, random_state)
+
+
+def _check_parameters(
+    pool: str | None,
+    decisions: DecisionsLike,
+    n_bootstraps: int,
+    confidence_level: float,
+    classes: ArrayLike,
+) -> dict[str, Rule]:
+    """Refuse parameters before any image is predicted, and return the rules of the user."""
+    check_pool(pool)
+    check_bootstrap(n_bootstraps, confidence_level)
+    return check_decisions(decisions, check_classes(classes))
+
+
+def _predicts_by_argmax(clf: Classifier) -> bool:
+    """Tell whether a classifier is known to predict the most probable class."""
+    last = clf.steps[-1][1] if isinstance(clf, Pipeline) else clf
+    return any(type(last).predict is known.predict for known in (CNN2DClassifier, CNN3DClassifier))
+
+
+def _evaluate(
+    clf: Classifier | None,
+    rows: Rows,
+    pool: str | None,
+    rules: dict[str, Rule],
+    n_bootstraps: int,
+    confidence_level: float,
+    random_state: RandomState,
+) -> Evaluation:
+    """Score checked rows, and patients if there are groups and a rule of pooling."""
+    rule = rule_of_classifier(clf, rows)
+    is_argmax = np.array_equal(rows.decided, rows.proba.argmax(1))
+    seed = _make_seed(random_state)
+    units = Units(rows.truth, rows.patient)
+    levels: list[Level] = []
+    scores: list[ScoreEstimate] = []
+    points: list[OperatingPoint] = []
+    pooled = None if rows.patient is None or pool is None else pool_rows(rows, pool)
+    for name, some in (("images", rows), ("patients", pooled)):
+        if some is None:
+            continue
+        decided = _decide(name, some, rule, is_argmax, rules)
+        of_level = units if some is rows else Units(some.truth)
+        scores += score_level(name, some, decided, of_level, n_bootstraps, confidence_level, seed)
+        points += find_operating_points(name, some)
+        ids = rows.patient_of_row if some is rows else rows.patients
+        levels.append(_make_level(name, some, decided, ids))
+    return Evaluation(
+        classifier="Predictions" if clf is None else type(clf).__name__,
+        images=levels[0],
+        patients=levels[1] if len(levels) == 2 else None,
+        pool=None if pooled is None else pool,
+        scores=scores,
+        operating_points=points,
+        notes=write_notes(levels, rows, units, scores, points, n_bootstraps),
+        n_bootstraps=n_bootstraps,
+        confidence_level=confidence_level,
+        seed=seed,
+        bootstrap_unit="images" if rows.patient is None else "patients",
+        is_stratified=units.is_stratified,
+    )
+
+
+def _decide(
+    level: str, rows: Rows, rule: Rule | None, is_argmax: bool, rules: dict[str, Rule]
+) -> dict[str, np.ndarray]:
+    """Return the numbers of the classes that each rule decides for."""
+    decided = {}
+    if level == "images":
+        decided[PREDICT] = rows.decided
+    elif rule is not None:
+        decided[PREDICT] = decide(PREDICT, rule, rows)
+    if not is_argmax:
+        decided[ARGMAX] = rows.proba.argmax(1)
+    balanced = decide_by_prior(rows)
+    if balanced is not None:
+        decided[BALANCED] = balanced
+    return decided | {name: decide(name, function, rows) for name, function in rules.items()}
+
+
+def _make_level(
+    name: str, rows: Rows, decided: dict[str, np.ndarray], ids: np.ndarray | None
+) -> Level:
+    labels = {rule: rows.classes[codes] for rule, codes in decided.items()}
+    return Level(name, rows.classes[rows.truth], rows.proba, labels, rows.classes, ids)
+
+
+def _make_seed(random_state: RandomState) -> int:
+    """Return a seed that can be written down. The global generator stays unchanged."""
+    if random_state is None:
+        return int(np.random.SeedSequence().generate_state(1)[0])
+    if isinstance(random_state, np.random.RandomState):
+        return int(random_state.randint(2**31 - 1))
+    check_random_state(random_state)
+    return int(random_state)

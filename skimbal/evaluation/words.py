@@ -1,0 +1,210 @@
+"""An evaluation in tables and sentences."""
+
+import textwrap
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+
+import numpy as np
+from tabulate import tabulate
+
+from skimbal.evaluation.decisions import OperatingPoint
+from skimbal.evaluation.results import Level, ScoreEstimate
+from skimbal.evaluation.scores import CLASS_SCORES, OVERALL_SCORES
+from skimbal.wording import plural
+
+__all__ = [
+    "Evaluated",
+    "make_class_table",
+    "make_confusion_table",
+    "make_overall_table",
+    "make_rules_table",
+    "make_thresholds_table",
+    "shorten",
+    "write_description",
+    "write_number",
+    "write_summary",
+]
+
+#: Width of the summary, in characters.
+_WIDTH = 80
+#: Longest name of a class or rule in the summary, in characters.
+_LONGEST = 24
+#: Scores of decision rules in tables.
+_OF_RULES = ("balanced_accuracy", "f1_macro", "matthews_corrcoef")
+
+
+class Evaluated(Protocol):
+    """An evaluation as words ask for it."""
+
+    classifier: str
+    images: Level
+    patients: Level | None
+    pool: str | None
+    scores: list[ScoreEstimate]
+    operating_points: list[OperatingPoint]
+    notes: list[str]
+    n_bootstraps: int
+    confidence_level: float
+    seed: int
+    bootstrap_unit: str
+    is_stratified: bool
+
+    @property
+    def class_names(self) -> list[str]:
+        """Class labels as text."""
+
+    @property
+    def levels(self) -> list[Level]:
+        """Images, and patients if there are any."""
+
+    def find(
+        self, score: str, class_name: str = "", *, level: str = "images", rule: str | None = None
+    ) -> ScoreEstimate:
+        """Find a score."""
+
+    def confusion_matrix(self, level: str = "images", rule: str | None = None) -> np.ndarray:
+        """Count rows."""
+
+
+def write_number(value: float) -> str:
+    """Write a score, or a dash if there is none."""
+    return "-" if np.isnan(value) else f"{value:.3f}"
+
+
+def write_estimate(row: ScoreEstimate) -> str:
+    """Write a score with its interval."""
+    if np.isnan(row.low):
+        return write_number(row.value)
+    return f"{row.value:.3f} [{row.low:.3f}, {row.high:.3f}]"
+
+
+def shorten(text: str, longest: int = _LONGEST) -> str:
+    """Leave out the middle of a long name. Names often differ at their ends."""
+    text = " ".join(text.split())
+    if len(text) <= longest:
+        return text
+    end = longest // 2
+    return f"{text[: longest - end - 1]}…{text[-end:]}"
+
+
+def write_description(evaluation: Evaluated) -> str:
+    """Say what was evaluated, in a sentence."""
+    n_classes = plural(len(evaluation.class_names), "class", "classes")
+    of_patients = ""
+    ids = evaluation.images.ids
+    if ids is not None:
+        of_patients = f" of {plural(len(np.unique(ids)), 'patient')}"
+    n_images = plural(len(evaluation.images.y_true), "image")
+    return f"{evaluation.classifier} on {n_images}{of_patients} in {n_classes}."
+
+
+def write_method(evaluation: Evaluated) -> str:
+    """Say how the intervals were computed, in a sentence."""
+    if not evaluation.n_bootstraps:
+        return "No intervals were computed."
+    drawn = ", drawn class by class" if evaluation.is_stratified else ""
+    return (
+        f"The {100 * evaluation.confidence_level:g} % intervals are percentiles of "
+        f"{plural(evaluation.n_bootstraps, 'bootstrap sample')} of {evaluation.bootstrap_unit}"
+        f"{drawn} (seed {evaluation.seed})."
+    )
+
+
+def make_class_table(
+    evaluation: Evaluated, level: str, scores: Iterable[str] = tuple(CLASS_SCORES)
+) -> list[list[str]]:
+    """Lay out the scores of each class."""
+    scores = list(scores)
+    rows = [["class", "n", *(CLASS_SCORES[score] for score in scores)]]
+    for name in evaluation.class_names:
+        found = [evaluation.find(score, name, level=level) for score in scores]
+        rows.append([name, f"{found[0].n:,}", *map(write_estimate, found)])
+    return rows
+
+
+def make_overall_table(evaluation: Evaluated) -> list[list[str]]:
+    """Lay out the scores of all classes together, with a column for images and for patients."""
+    levels = [level.name for level in evaluation.levels]
+    rows = [["score", *levels]]
+    for score, title in OVERALL_SCORES.items():
+        found = [evaluation.find(score, level=level) for level in levels]
+        rows.append([title, *map(write_estimate, found)])
+    return rows
+
+
+def make_rules_table(evaluation: Evaluated, level: str) -> list[list[str]]:
+    """Lay out the scores of each rule of decision."""
+    rows = [["rule", *(OVERALL_SCORES[score] for score in _OF_RULES)]]
+    for rule in _level(evaluation, level).decisions:
+        found = [evaluation.find(score, level=level, rule=rule) for score in _OF_RULES]
+        rows.append([rule, *map(write_estimate, found)])
+    return rows
+
+
+def make_thresholds_table(evaluation: Evaluated, level: str) -> list[list[str]]:
+    """Lay out the thresholds of each class that have a sensitivity."""
+    rows = [["class", "asked", "threshold", "sensitivity", "specificity", "precision", "NPV"]]
+    for point in evaluation.operating_points:
+        if point.level == level:
+            numbers = map(write_number, point[4:])
+            rows.append([point.class_name, f"{point.target:g}", f"{point.threshold:.3g}", *numbers])
+    return rows
+
+
+def make_confusion_table(evaluation: Evaluated, level: str) -> list[list[str]]:
+    """Lay out the confusion matrix."""
+    names = evaluation.class_names
+    matrix = evaluation.confusion_matrix(level)
+    rows = [["true \\ predicted", *names]]
+    return rows + [
+        [name, *(f"{n:,}" for n in counts)] for name, counts in zip(names, matrix, strict=True)
+    ]
+
+
+def _level(evaluation: Evaluated, name: str) -> Level:
+    return next(level for level in evaluation.levels if level.name == name)
+
+
+def write_summary(evaluation: Evaluated) -> str:
+    """Write the tables and the notes as text of 80 columns."""
+    parts = [_wrapped(write_description(evaluation)), _wrapped(write_method(evaluation))]
+    parts += ["", _text(make_overall_table(evaluation))]
+    for level in evaluation.levels:
+        pooled = f", {evaluation.pool} of the probabilities" if level.name == "patients" else ""
+        parts += ["", f"By class ({level.name}{pooled})"]
+        parts += [_text(make_class_table(evaluation, level.name), n_heads=2)]
+        confusion = _text(make_confusion_table(evaluation, level.name))
+        if len(confusion.split("\n")) == len(evaluation.class_names) + 1:
+            parts += ["", f"Confusion matrix ({level.name}, rule: {level.rule})", confusion]
+        parts += ["", f"Decision rules ({level.name})"]
+        parts += [_text(make_rules_table(evaluation, level.name))]
+        thresholds = make_thresholds_table(evaluation, level.name)
+        if len(thresholds) > 1:
+            parts += ["", f"Thresholds chosen on these rows ({level.name}), hence optimistic"]
+            parts += [_text(thresholds, n_heads=2, longest=17)]
+    parts += ["", *(_wrapped(f"- {note}", "  ") for note in evaluation.notes)]
+    return "\n".join(parts)
+
+
+def _wrapped(text: str, indent: str = "") -> str:
+    return textwrap.fill(text, _WIDTH, subsequent_indent=indent, break_on_hyphens=False)
+
+
+def _text(rows: Sequence[Sequence[str]], n_heads: int = 1, longest: int = _LONGEST) -> str:
+    """Write a table in as many blocks of columns as its width needs."""
+    columns = [[shorten(cell, longest) for cell in column] for column in zip(*rows, strict=True)]
+    heads, others = columns[:n_heads], columns[n_heads:]
+
+    def width(some: Sequence[Sequence[str]]) -> int:
+        return sum(2 + max(map(len, column)) for column in some) - 2
+
+    blocks: list[list[list[str]]] = []
+    for column in others:
+        if not blocks or width([*heads, *blocks[-1], column]) > _WIDTH:
+            blocks.append([])
+        blocks[-1].append(column)
+    texts = [
+        tabulate(zip(*heads, *block, strict=True), tablefmt="plain", disable_numparse=True)
+        for block in blocks
+    ]
+    return "\n".join(texts)
