@@ -181,6 +181,10 @@ def _next_commands(args: argparse.Namespace, data: Bunch, parts: Sequence[str]) 
         part = [] if unseen[0] == "test" else ["--parts", unseen[0]]
         words = ["skimbal evaluate", model, shlex.quote(args.data), *of_data, *part]
         lines.append(f"Judge it:  {' '.join(words)} --html report.html")
+    else:
+        lines.append(
+            "Judge it:  on other images with labels, as no row is left that it has not seen"
+        )
     lines.append(f"Use it:    skimbal predict {model} NEW --output predictions.csv")
     return lines
 
