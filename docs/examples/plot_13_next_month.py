@@ -27,13 +27,13 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 from PIL import Image
-from skimbal.thresholds import CostMatrixClassifier
 
 import skimbal
 from skimbal import CNN2DClassifier
 from skimbal.datasets import load_image_folder, load_imbalanced_digits, load_npz
 from skimbal.evaluation import evaluate
 from skimbal.images import list_images
+from skimbal.thresholds import CostMatrixClassifier
 
 scratch = tempfile.TemporaryDirectory()
 root = Path(scratch.name)

@@ -74,10 +74,10 @@ def run(argv: Sequence[str], signals: Signals) -> int:
     signals.postpone()
     code = 0
     # First of all the files: the reader of the output may be gone.
-    for path, name in ((args.csv, "to_csv"), (args.html, "to_html")):
+    for path, write in ((args.csv, result.to_csv), (args.html, result.to_html)):
         try:
             if path is not None:
-                getattr(result, name)(path)
+                write(path)
         except OSError as error:
             print_error(f"{path}: {error}")
             code = 1

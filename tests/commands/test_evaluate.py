@@ -117,6 +117,7 @@ def test_evaluate_writes_a_report(capsys, by_name, own, tmp_path):
     argv = ["--html", str(report), "--bootstraps", "20"]
     assert main(["evaluate", by_name, own, *argv]) == 0
     assert "malignant" in report.read_text(encoding="utf-8")
+    capsys.readouterr()
     assert "File exists" in check_refused(capsys, "evaluate", by_name, own, *argv)
 
 

@@ -192,7 +192,7 @@ def test_new_images_that_are_not_there(capsys, fitted, new, tmp_path):
     assert "NEW" in check_refused(capsys, "predict", fitted)
 
 
-@pytest.mark.parametrize("command", ["predict", "export", "info"])
+@pytest.mark.parametrize("command", ["predict", "evaluate", "export", "info"])
 def test_files_that_are_not_models(capsys, fitted, new, tmp_path, command):
     more = {"predict": [new], "evaluate": [new], "export": ["--output", str(tmp_path / "o")]}
     path = tmp_path / "model.skimbal"
