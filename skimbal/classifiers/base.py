@@ -35,6 +35,7 @@ from skimbal.classifiers.parameters import (
     check_parameters,
     listing_auto,
 )
+from skimbal.classifiers.prior import KnowsPrior, rows_seen
 from skimbal.classifiers.resuming import prepare_resumption
 from skimbal.classifiers.saving import SavingMixin
 from skimbal.classifiers.settings import resolve
@@ -80,6 +81,7 @@ def _has_slice_weights(estimator: "BaseCNNClassifier") -> bool:
 
 
 class BaseCNNClassifier(
+    KnowsPrior,
     ClassNamePrefixFeaturesOutMixin,  # type: ignore[misc]
     ClassifierMixin,  # type: ignore[misc]
     TransformerMixin,  # type: ignore[misc]
@@ -257,6 +259,11 @@ class BaseCNNClassifier(
     class_prior_ : ndarray of shape (n_classes,)
         Share of each class in the training rows by ``sample_weight``, dimensionless, with sum 1.
         Over all calls of ``partial_fit``, before ``sampler`` and ``class_weight``.
+    effective_prior_ : ndarray of shape (n_classes,)
+        Shares of the classes in the population that ``predict_proba`` refers to, dimensionless,
+        with sum 1: after ``sampler``, ``class_weight`` and the loss, and with the present
+        ``logit_adjustment``. Uniform after balanced batches. An AttributeError says why if it is
+        not known, such as after a metric loss on uniform batches.
     n_features_in_ : int
         Number of pixels times channels of an image.
     feature_names_in_ : ndarray of shape (n_features,)
@@ -315,8 +322,6 @@ class BaseCNNClassifier(
     net_: TrainingNet
     #: Seed of the fit.
     _seed: int
-    #: Weight of each class over all calls of partial_fit, in samples.
-    _class_mass: np.ndarray
     #: Epochs that were trained before the present history began.
     _epochs_before: int
     #: ``logit_adjustment`` that the fit knew of, if its default sampler corrects already.
@@ -789,13 +794,6 @@ class BaseCNNClassifier(
         export_classifier(self, path, n_tta)
 
     @property
-    def class_prior_(self) -> np.ndarray:
-        """Share of each class in the training rows, by weight, with sum 1."""
-        mass = self._class_mass
-        prior: np.ndarray = mass / mass.sum()
-        return prior
-
-    @property
     def history_(self) -> History:
         """The skorch history: losses, scores and times of each epoch."""
         return self.net_.history
@@ -877,6 +875,7 @@ class BaseCNNClassifier(
             # Set before training, so that an interrupted fit leaves the epochs so far.
             self.classes_, self.input_shape_ = rows.labels, rows.data.sample_shape
             self.net_, self._class_mass = net, mass
+            self._seen = rows_seen(self, settings, strategy, train, whole)
             if whole and self.verbose and processes.is_first:
                 print(f"{type(self).__name__}: {settings}")
             self._epochs_before = net.epochs_before_

@@ -6,15 +6,15 @@ from pathlib import Path
 
 from skimbal.commands.classifier import (
     DEFAULTS,
-    LR,
     check_choices,
     make_estimator,
     options_of_classifiers,
 )
-from skimbal.commands.data import add_data, load_data, rows_of_study
+from skimbal.commands.data import add_data, load_data
 from skimbal.commands.options import COUNT, CSV_FILE
 from skimbal.commands.outputs import check_output, check_report
 from skimbal.commands.parser import Options, Parser, jobs, option, seed
+from skimbal.commands.rows import rows_of_study
 from skimbal.commands.studies import INTERRUPT, options_of_configurations, run_study
 from skimbal.signals import Signals
 from skimbal.study import compare_losses
@@ -32,7 +32,6 @@ _COPIES: Options = {
 }
 #: Options that only a study has.
 _OF_STUDY: Options = {
-    **LR,
     "html": option(
         "--html",
         "new file for a report with pictures and code. It needs pip install 'skimbal[study]'",

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from skimbal import CollapseWarning
-from skimbal.commands.messages import warnings_as_lines
+from skimbal.commands.messages import print_error, print_remarks, warnings_as_lines
 from skimbal.commands.parser import Options, Parser, names, one_line, option
 from skimbal.sampling import STRATEGIES
 from skimbal.signals import Signals, code_of
@@ -62,10 +62,8 @@ def run_study(
         if isinstance(error, KeyboardInterrupt):
             code = code_of(error)
         else:
-            kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
-            print(f"skimbal: error: {kind}{one_line(error)}", file=sys.stderr)
-        for remark in getattr(error, "__notes__", ()):
-            print(f"skimbal: {one_line(remark)}", file=sys.stderr)
+            print_error(error)
+        print_remarks(error)
     if not study.fits:
         if code:
             print("skimbal: The run ended before its first fit was finished.", file=sys.stderr)
