@@ -23,7 +23,6 @@ from skimbal.classifiers.cloning import clone_callbacks
 from skimbal.classifiers.exporting import export_classifier
 from skimbal.classifiers.inputs import (
     check_class_argument,
-    check_images,
     check_rows,
     weighted_by_class,
 )
@@ -36,6 +35,7 @@ from skimbal.classifiers.parameters import (
     listing_auto,
 )
 from skimbal.classifiers.prior import KnowsPrior, rows_seen
+from skimbal.classifiers.ranges import rows_to_predict
 from skimbal.classifiers.resuming import prepare_resumption
 from skimbal.classifiers.saving import SavingMixin
 from skimbal.classifiers.settings import resolve
@@ -875,7 +875,7 @@ class BaseCNNClassifier(
             # Set before training, so that an interrupted fit leaves the epochs so far.
             self.classes_, self.input_shape_ = rows.labels, rows.data.sample_shape
             self.net_, self._class_mass = net, mass
-            self._seen = rows_seen(self, settings, strategy, train, whole)
+            self._seen = rows_seen(self, strategy, train, loss, whole)
             if whole and self.verbose and processes.is_first:
                 print(f"{type(self).__name__}: {settings}")
             self._epochs_before = net.epochs_before_
@@ -920,9 +920,7 @@ class BaseCNNClassifier(
         compute: Callable[[ImageDataset], np.ndarray],
         seed: int | None = None,
     ) -> np.ndarray:
-        images, shape = check_images(self, X, reset=False)
-        data = ImageDataset(images, sample_shape=shape)
-        with plain_torch(), _explained_out_of_memory(self):
+        with rows_to_predict(self, X) as data, plain_torch(), _explained_out_of_memory(self):
             if seed is None and self.net_.iterator_valid is BlockIterator:
                 return compute(data)
             # A foreign iterator, such as a DataLoader, may draw random numbers.

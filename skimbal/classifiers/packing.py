@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from skimbal.classifiers.assembly import make_factory, net_options
 from skimbal.classifiers.card import Notes, write_card
 from skimbal.classifiers.parameters import CNNClassifier, NotKept, check_device, find_optimizer
+from skimbal.classifiers.prior import RowsSeen
 from skimbal.classifiers.values import (
     is_kept,
     read_options,
@@ -80,6 +81,7 @@ class FittedClassifier(Parameterised, Protocol):
     net_: TrainingNet
     _seed: int
     _class_mass: np.ndarray
+    _seen: RowsSeen
     _epochs_before: int
     _known_tau: float | None
 
@@ -184,6 +186,7 @@ def _write_attributes(estimator: FittedClassifier) -> dict[str, Plain]:
         "input": estimator.input_.to_dict(),
         "seed": int(estimator._seed),
         "class_mass": estimator._class_mass,
+        "rows_seen": tuple(estimator._seen),
         "epochs_before": int(estimator._epochs_before),
         "known_tau": estimator._known_tau,
         "output": vars(estimator).get("_sklearn_output_config"),
@@ -417,6 +420,7 @@ def _read_attributes(estimator: FittedClassifier, plain: Mapping[str, Plain]) ->
     estimator.n_features_in_ = values["n_features_in"]
     estimator.input_ = InputForm.from_dict(values["input"])
     estimator._seed, estimator._class_mass = values["seed"], values["class_mass"]
+    estimator._seen = RowsSeen(*values["rows_seen"])
     estimator._epochs_before, estimator._known_tau = values["epochs_before"], values["known_tau"]
     if names is not None:
         setattr(estimator, "feature_names_in_", names)  # noqa: B010

@@ -4,6 +4,7 @@ import torch
 from imblearn.over_sampling import RandomOverSampler
 from torch import nn
 
+import skimbal
 from skimbal import CNN2DClassifier, LossMix
 
 SHARES = np.array([0.75, 0.25])
@@ -99,3 +100,19 @@ class _Bias(nn.Module):
 
     def forward(self, images):
         return self.bias.expand(len(images), -1) + 0 * images.sum()
+
+
+@pytest.mark.parametrize("options", [{"loss": "la"}, {"logit_adjustment": 0.5}])
+def test_a_loaded_model_knows_its_prior(options, tmp_path):
+    clf = fitted(sampler="uniform", **options)
+    clf.save(tmp_path / "model.skimbal")
+    loaded = skimbal.load(tmp_path / "model.skimbal")
+    np.testing.assert_array_equal(loaded.effective_prior_, clf.effective_prior_)
+
+
+@pytest.mark.filterwarnings("ignore:The file of the model does not hold:UserWarning")
+def test_a_loaded_model_knows_why_it_does_not_know_its_prior(tmp_path):
+    fitted(loss=nn.MultiMarginLoss(), sampler="uniform").save(tmp_path / "model.skimbal")
+    loaded = skimbal.load(tmp_path / "model.skimbal")
+    with pytest.raises(AttributeError, match="effect of the loss MultiMarginLoss"):
+        _ = loaded.effective_prior_
