@@ -199,12 +199,17 @@ def test_mlflow_logs_and_loads_every_format(tmp_path):
     clf = fit()
     clf.save(tmp_path / "model.skimbal")
     np.save(tmp_path / "X.npy", X)
+    np.save(tmp_path / "proba.npy", clf.predict_proba(X))
+    (tmp_path / "elsewhere").mkdir()
     script = """
 import sys
 import mlflow, mlflow.sklearn
 import numpy as np
+import torch
 import skimbal
-clf, X = skimbal.load("model.skimbal"), np.load("X.npy")
+torch.set_num_threads(1)
+clf, X = skimbal.load("../model.skimbal"), np.load("../X.npy")
+assert np.array_equal(clf.predict_proba(X), np.load("../proba.npy"))
 mlflow.set_tracking_uri("file:./runs")
 for form in ("pickle", "cloudpickle", "skops"):
     trusted = {"skops_trusted_types": sys.argv[1:]} if form == "skops" else {}
@@ -220,7 +225,7 @@ for form in ("pickle", "cloudpickle", "skops"):
     # In a process of its own, as mlflow changes loggers and warnings of the whole process.
     done = subprocess.run(
         [sys.executable, "-c", script, OURS],
-        cwd=tmp_path,
+        cwd=tmp_path / "elsewhere",
         capture_output=True,
         text=True,
         check=False,

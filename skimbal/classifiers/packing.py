@@ -352,10 +352,11 @@ def unpack(
     except (LookupError, ValueError, TypeError, AttributeError, RuntimeError) as error:
         if isinstance(error, ParameterError) and error.parameter in ("module", "device"):
             raise
+        lacks = f"there is no entry {error}" if isinstance(error, KeyError) else str(error)
         raise ModelFileError(
             name,
             f"It was written by skimbal {file.version}, and its contents do not fit this version: "
-            f"{str(error).rstrip('.')}.",
+            f"{lacks.rstrip('.')}.",
             "Install the version of skimbal that wrote the file.",
         ) from error
 
@@ -448,7 +449,7 @@ def _make_net(
     parts = Parts(factory, (mean, std), loss.to(dtype), optimizer, options, estimator.classes_)
     with trainable_torch(), isolated_random_state(0, device):
         if isinstance(blueprint.module, str):
-            _check_size(parts, blueprint, file.tensors)
+            _check_size(parts, blueprint, file.tensors, module)
         net = blueprint.net(parts, device)
         _load_weights(net.module_, file.tensors, module)
         _read_net(net, file.model)
@@ -471,7 +472,9 @@ def _find_factory(
     return make_factory(blueprint)
 
 
-def _check_size(parts: Parts, blueprint: Blueprint, state: Mapping[str, Tensor]) -> None:
+def _check_size(
+    parts: Parts, blueprint: Blueprint, state: Mapping[str, Tensor], module: ModuleSpec | None
+) -> None:
     """Refuse weights of other shapes than in the file, before there is memory for them."""
     options = {
         name.removeprefix("module__"): value
@@ -482,7 +485,7 @@ def _check_size(parts: Parts, blueprint: Blueprint, state: Mapping[str, Tensor])
         network = parts.factory(blueprint.sample_shape[0], blueprint.n_classes, **options)
     here = {f"network.{name}": weight for name, weight in network.state_dict().items()}
     there = {name: weight for name, weight in state.items() if name not in ("mean", "std")}
-    _compare_shapes(here, there, None)
+    _compare_shapes(here, there, module)
 
 
 def _rebuild(

@@ -1,12 +1,8 @@
 """Classifiers come back from a file as they were: predictions, parameters, attributes."""
 
 import functools
-import os
 import shutil
-import subprocess
-import sys
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -45,6 +41,20 @@ def fit(n_axes=2, X=None, y=None, **params):
     y = np.arange(len(X)) % 3 if y is None else y
     params = {"module": "small", "max_epochs": 1, "random_state": 0, "batch_size": 8, **params}
     return kind(**params).fit(X, y), X
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    """A fitted classifier, which tests leave as it is."""
+    return fit()
+
+
+def rest_slow(cases, n_quick):
+    """Return cases of which all but the first are slow."""
+    return [
+        case if i < n_quick else pytest.param(case, marks=pytest.mark.slow)
+        for i, case in enumerate(cases)
+    ]
 
 
 def saved(clf, tmp_path, **options):
@@ -115,7 +125,10 @@ def test_built_in_networks(n_axes, module, net, tmp_path):
     check(clf, X, tmp_path)
 
 
-@pytest.mark.parametrize("pooling", ["attention", "max", "mean", "lstm"])
+@pytest.mark.parametrize(
+    "pooling",
+    rest_slow(["attention", "max", "mean", "lstm"], 1),
+)
 def test_networks_of_slices(pooling, tmp_path):
     module = SliceNet(pooling=pooling, neighbours=1, options={"width": 4})
     clf, X = fit(3, module=module)
@@ -127,18 +140,17 @@ def test_networks_of_slices(pooling, tmp_path):
 @pytest.mark.parametrize(
     "labels",
     [
-        ["benign", "Ä|\n", "malignant"],
-        [1000, -1, 2**62],
-        [True, False],
-        [0.0, 1.0, 7.0],
-        [np.int8(3), np.int8(4)],
+        np.array(["benign", "Ä|\n", "malignant"]),
+        np.array([1000, -1, 2**62]),
+        np.array([True, False]),
+        np.array([0.0, 1.0, 7.0]),
+        np.array([3, 4], dtype=np.int8),
         np.array(["a", "b", "c"], dtype="<U20"),
         np.array(["a", "b", "c"], dtype=object),
     ],
     ids=["text", "ints", "bools", "floats", "int8", "wide", "objects"],
 )
 def test_labels_keep_their_dtype(labels, tmp_path):
-    labels = np.asarray(labels)
     clf, X = fit(y=labels[np.arange(len(IMAGES)) % len(labels)])
     loaded = saved(clf, tmp_path)
     assert loaded.classes_.dtype == clf.classes_.dtype
@@ -147,27 +159,33 @@ def test_labels_keep_their_dtype(labels, tmp_path):
 
 @pytest.mark.parametrize(
     "params",
-    [
-        {"augment": "flip"},
-        {"augment": "light", "n_tta": 3},
-        {"augment": [augmentation.RandomFlip(axes=[-1]), "paper"], "crop_size": 6},
-        {"crop_size": (6, 7), "n_tta": 2, "augment": None},
-        {"logit_adjustment": 0.7, "sampler": "uniform"},
-        {"dtype": "float64"},
-        {"dtype": "bfloat16"},
-        {"dtype": "float16"},
-        {"standardize": False},
-        {"feature_layer": "0"},
-        {"optimizer": "lbfgs", "augment": None},
-        {"loss": LossMix(ce=1, mcc=0.5, statistics="moving")},
-        {"loss": FocalLoss(3.0), "sampler": RandomOverSampler(random_state=1)},
-        {"loss": SoftMCCLoss, "sampler": RandomUnderSampler(sampling_strategy={0: 3, 1: 3, 2: 3})},
-        {"loss": "ldam", "optimizer": torch.optim.SGD, "lr": 0.01, "lr_schedule": None},
-        {"net": {"optimizer__weight_decay": 1e-3, "module__norm": "batch"}, "verbose": False},
-        {"net": {"optimizer__param_groups": [("network.*", {"lr": 1e-3})]}},
-        {"random_state": np.int64(3), "batch_size": np.int32(8), "lr": np.float32(1e-3)},
-        {"max_epochs": 0},
-    ],
+    rest_slow(
+        [
+            {"augment": [augmentation.RandomFlip(axes=[-1]), "paper"], "crop_size": 6},
+            {"crop_size": (6, 7), "n_tta": 2, "augment": None},
+            {"logit_adjustment": 0.7, "sampler": "uniform"},
+            {"dtype": "float16"},
+            {"augment": "flip"},
+            {"augment": "light", "n_tta": 3},
+            {"dtype": "float64"},
+            {"dtype": "bfloat16"},
+            {"standardize": False},
+            {"feature_layer": "0"},
+            {"optimizer": "lbfgs", "augment": None},
+            {"loss": LossMix(ce=1, mcc=0.5, statistics="moving")},
+            {"loss": FocalLoss(3.0), "sampler": RandomOverSampler(random_state=1)},
+            {
+                "loss": SoftMCCLoss,
+                "sampler": RandomUnderSampler(sampling_strategy={0: 3, 1: 3, 2: 3}),
+            },
+            {"loss": "ldam", "optimizer": torch.optim.SGD, "lr": 0.01, "lr_schedule": None},
+            {"net": {"optimizer__weight_decay": 1e-3, "module__norm": "batch"}, "verbose": False},
+            {"net": {"optimizer__param_groups": [("network.*", {"lr": 1e-3})]}},
+            {"random_state": np.int64(3), "batch_size": np.int32(8), "lr": np.float32(1e-3)},
+            {"max_epochs": 0},
+        ],
+        4,
+    ),
     ids=lambda params: ",".join(params),
 )
 @pytest.mark.filterwarnings("ignore:loss=:skimbal.CollapseWarning")
@@ -194,20 +212,24 @@ def own_change(images):
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "words"),
-    [
-        ("loss", OwnLoss(), "OwnLoss"),
-        ("loss", nn.CrossEntropyLoss(label_smoothing=0.1), "CrossEntropyLoss"),
-        ("callbacks", [EpochScoring("accuracy")], "EpochScoring"),
-        ("augment", own_change, "own_change"),
-        ("augment", [own_change, "flip"], "own_change"),
-        ("train_split", StratifiedKFold(3), "StratifiedKFold"),
-        ("random_state", np.random.RandomState(0), "RandomState"),
-        ("net", {"iterator_train__num_workers": 0, "optimizer__own": own_change}, "own_change"),
-        ("optimizer", type("OwnAdam", (torch.optim.Adam,), {}), "OwnAdam"),
-    ],
+    "case",
+    rest_slow(
+        [
+            ("loss", OwnLoss(), "OwnLoss"),
+            ("loss", nn.CrossEntropyLoss(label_smoothing=0.1), "CrossEntropyLoss"),
+            ("callbacks", [EpochScoring("accuracy")], "EpochScoring"),
+            ("augment", own_change, "own_change"),
+            ("augment", [own_change, "flip"], "own_change"),
+            ("train_split", StratifiedKFold(3), "StratifiedKFold"),
+            ("random_state", np.random.RandomState(0), "RandomState"),
+            ("net", {"iterator_train__num_workers": 0, "optimizer__own": own_change}, "own_change"),
+            ("optimizer", type("OwnAdam", (torch.optim.Adam,), {}), "OwnAdam"),
+        ],
+        2,
+    ),
 )
-def test_a_value_that_is_not_kept_is_named_and_asked_for(name, value, words, tmp_path):
+def test_a_value_that_is_not_kept_is_named_and_asked_for(case, tmp_path):
+    name, value, words = case
     if name == "net":
         clf, X = fit()
         clf.set_params(net=value)
@@ -250,6 +272,7 @@ def test_partial_fit_does_not_go_on_with_something_else(name, tmp_path):
         loaded.set_params(warm_start=True).fit(X, y).partial_fit(X, y)
 
 
+@pytest.mark.slow
 def test_passes_by_a_function_that_is_not_kept_are_refused(tmp_path):
     clf, X = fit(augment=["flip", own_change], n_tta=2)
     path = tmp_path / "model.skimbal"
@@ -261,6 +284,7 @@ def test_passes_by_a_function_that_is_not_kept_are_refused(tmp_path):
     assert_equal_predictions(clf.set_params(n_tta="flips"), loaded.set_params(n_tta="flips"), X)
 
 
+@pytest.mark.slow
 def test_an_option_of_the_network_that_is_not_kept_is_refused(tmp_path):
     def factory(in_channels, n_classes, act):
         return nn.Sequential(nn.Flatten(), nn.Linear(64, 4), act(), nn.Linear(4, n_classes))
@@ -301,7 +325,7 @@ class Shift(nn.Module):
         return x - self.by
 
 
-@pytest.mark.parametrize("module", [own_network, OwnSpec(3), SliceNet(own_network)])
+@pytest.mark.parametrize("module", rest_slow([own_network, OwnSpec(3), SliceNet(own_network)], 2))
 def test_a_network_of_the_user_is_passed_again(module, tmp_path):
     if isinstance(module, SliceNet):
         clf, X = fit(3, X=VOLUMES[:, :, :8, :8], module=module)
@@ -333,6 +357,7 @@ def test_another_network_is_refused(tmp_path):
         skimbal.load(path, module=smooth)
 
 
+@pytest.mark.slow
 def test_a_network_that_draws_random_numbers_has_no_trial(tmp_path):
     class Noise(nn.Module):
         def forward(self, x):
@@ -345,8 +370,8 @@ def test_a_network_that_draws_random_numbers_has_no_trial(tmp_path):
     saved(clf, tmp_path, module=noisy)
 
 
-def test_a_network_that_is_not_needed_is_refused(tmp_path):
-    clf, _ = fit()
+def test_a_network_that_is_not_needed_is_refused(fitted, tmp_path):
+    clf, _ = fitted
     clf.save(tmp_path / "model.skimbal")
     with pytest.raises(ParameterError, match=r"^module must be None for this file"):
         skimbal.load(tmp_path / "model.skimbal", module=own_network)
@@ -361,6 +386,7 @@ def test_a_row_of_the_table_that_is_missing_is_named(tmp_path, monkeypatch):
         skimbal.load(tmp_path / "model.skimbal")
 
 
+@pytest.mark.slow
 def test_shared_weights_and_other_buffers(tmp_path):
     class Shared(nn.Module):
         def __init__(self, in_channels, n_classes):
@@ -401,7 +427,7 @@ def refuse_to_download(*args, **kwargs):
     raise AssertionError("nothing is downloaded")
 
 
-@pytest.mark.parametrize("n_axes", [2, 3])
+@pytest.mark.parametrize("n_axes", rest_slow([3, 2], 1))
 def test_pretrained_networks_load_without_their_weights(n_axes, tmp_path, monkeypatch):
     timm = pytest.importorskip("timm")
     network = timm.create_model(NAME, pretrained=False)
@@ -424,6 +450,7 @@ def test_pretrained_networks_load_without_their_weights(n_axes, tmp_path, monkey
         loaded.fit(X, np.arange(len(X)) % 3)
 
 
+@pytest.mark.slow
 def test_weights_that_training_unfroze_stay_so(tmp_path):
     spec = Pretrained(tiny_network, freeze="backbone", unfreeze_at=1)
     clf, X = fit(module=spec, max_epochs=2, augment=None)
@@ -431,6 +458,7 @@ def test_weights_that_training_unfroze_stay_so(tmp_path):
     check(clf, X, tmp_path, module=spec)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("source", "architecture"),
     [("weights.pt", f"timm/{NAME}"), (f"timm/{NAME}", None)],
@@ -514,8 +542,8 @@ def test_the_card_is_for_people(tmp_path):
     ("saved_device", "n_cuda", "device", "expected"),
     [("cuda:1", 0, None, "cpu"), ("mps:9", 0, None, "cpu"), ("cuda:3", 0, "cpu", "cpu")],
 )
-def test_a_model_of_another_device_loads(saved_device, n_cuda, device, expected, tmp_path):
-    clf, X = fit()
+def test_a_model_of_another_device_loads(saved_device, n_cuda, device, expected, fitted, tmp_path):
+    clf, X = fitted
     path = tmp_path / "model.skimbal"
     clf.save(path)
     change(path, lambda model: model["net"].update(device=saved_device))
@@ -576,8 +604,8 @@ def change(path, function):
         (lambda model: model["attributes"]["input"].pop("shape"), "shape"),
     ],
 )
-def test_contents_of_another_version_are_named(function, words, tmp_path):
-    clf, _ = fit()
+def test_contents_of_another_version_are_named(function, words, fitted, tmp_path):
+    clf, _ = fitted
     path = tmp_path / "model.skimbal"
     clf.save(path)
     change(path, function)
@@ -590,8 +618,8 @@ def test_contents_of_another_version_are_named(function, words, tmp_path):
     assert got.value.path == str(path)
 
 
-def test_another_major_version_of_torch_is_a_warning(tmp_path):
-    clf, X = fit()
+def test_another_major_version_of_torch_is_a_warning(fitted, tmp_path):
+    clf, X = fitted
     path = tmp_path / "model.skimbal"
     clf.save(path)
     change(path, lambda model: model["versions"].update(torch="1.13.1", numpy="1.0", skorch="0.1"))
@@ -626,6 +654,7 @@ def test_partial_fit_goes_on_from_the_weights(tmp_path):
         loaded.partial_fit(IMAGES, y, classes=[0, 1])
 
 
+@pytest.mark.slow
 def test_settings_of_scikit_learn_come_back(tmp_path):
     pd = pytest.importorskip("pandas")
     columns = [f"pixel{i}" for i in range(64)]
@@ -671,8 +700,8 @@ def test_an_interrupted_or_unfinished_history_comes_back(tmp_path):
     assert row["batches"] == []
 
 
-def test_global_state_is_as_before(tmp_path):
-    clf, _ = fit()
+def test_global_state_is_as_before(fitted, tmp_path):
+    clf, _ = fitted
     path = tmp_path / "model.skimbal"
     state = np.random.get_state
     before = torch.get_rng_state(), state()[1].copy(), torch.is_grad_enabled()
@@ -684,24 +713,3 @@ def test_global_state_is_as_before(tmp_path):
     assert torch.is_grad_enabled() == before[2]
     assert not any(weight.is_inference() for weight in loaded.net_.module_.parameters())
     loaded.partial_fit(IMAGES, np.arange(len(IMAGES)) % 3)
-
-
-@pytest.mark.slow
-def test_another_process_in_another_folder_predicts_the_same(tmp_path):
-    clf, X = fit(augment="flip", module="residual")
-    clf.save(tmp_path / "model.skimbal")
-    np.save(tmp_path / "X.npy", X)
-    (tmp_path / "elsewhere").mkdir()
-    script = (
-        "import numpy as np, torch, skimbal; torch.set_num_threads(1);"
-        "clf = skimbal.load('../model.skimbal');"
-        "np.save('proba.npy', clf.predict_proba(np.load('../X.npy')))"
-    )
-    subprocess.run(
-        [sys.executable, "-c", script],
-        cwd=tmp_path / "elsewhere",
-        check=True,
-        env={**os.environ, "PYTHONPATH": str(Path(skimbal.__file__).parents[1])},
-    )
-    found = np.load(tmp_path / "elsewhere" / "proba.npy")
-    np.testing.assert_array_equal(found, clf.predict_proba(X))
