@@ -165,6 +165,17 @@ def test_code_of_a_scorer_of_scikit_learn_and_of_a_function(small):
         assert ("scorer to the scoring of the study" in text) == callable(scoring)
 
 
+def test_code_prints_a_score_of_a_class_with_any_name(small):
+    X, y = small
+    y = np.array(["{a} 'b'", "c", "{}"])[y]
+    study = compare(X, y, scoring="f1[{a} 'b']")
+    lines = study.code("ce", "uniform").splitlines()
+    shown = next(line for line in lines if line.startswith("print(f"))
+    with redirect_stdout(io.StringIO()) as said:
+        exec(shown, {"score": 0.5, "y_test": [1, 2]})
+    assert said.getvalue() == "f1[{a} 'b'] of 2 unseen rows: 0.500\n"
+
+
 def run_lines(code, folder, **names):
     """Run lines in a new working directory, and return their names and their output."""
     folder.mkdir()
