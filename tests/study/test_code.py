@@ -327,7 +327,7 @@ def test_lines_for_bare_files_have_their_options(patients, tmp_path):
     study = compare(data.X_train, data.y_train, check_copies=False)
     code = study.code("ce", "uniform")
     assert "# Bind paths to the files of the study, and y to their labels" in code
-    assert "\nX = ImageFiles(paths, size=6, dtype='float32')\n" in code
+    assert "\nX = ImageFiles(paths, size=6)\n" in code
     names = {"paths": data.X_train.paths, "y": data.y_train, "y_test": data.y_test}
     rows = data.X_train, data.y_train, data.X_test, data.y_test
     check_lines(study, tmp_path / "away", rows, X_test=data.X_test, **names)
