@@ -46,7 +46,7 @@ def from_path(path: PathLike, form: InputForm, classes: np.ndarray | None) -> Im
         return from_paths([text], form.files)
     paths = list_images(text, n_spatial=len(form.axes))
     if classes is not None:
-        _refuse_class_folders(text, paths, {str(label) for label in classes})
+        _refuse_class_folders(text, paths, classes)
     return from_paths(paths, form.files)
 
 
@@ -55,13 +55,16 @@ def _is_one_image(folder: str) -> bool:
     return any(row.is_folder is not None and row.is_folder(folder) for row in FORMATS.values())
 
 
-def _refuse_class_folders(root: str, paths: list[str], classes: set[str]) -> None:
-    """Refuse a folder whose folders are named like classes, as a labelled data set is."""
+def _refuse_class_folders(root: str, paths: list[str], classes: np.ndarray) -> None:
+    """Refuse a folder whose folders are named like classes, as a labelled data set is.
+
+    Numbers may be the names of patients, if there are others than those of classes.
+    """
     above = [PurePath(path).relative_to(root).parts[:-1] for path in paths]
     for level in range(max(map(len, above))):
         names = {parts[level] for parts in above if len(parts) > level}
-        found = names & classes
-        if len(found) > 1 or found == names:
+        found = names & {str(label) for label in classes}
+        if found == names or (len(found) > 1 and classes.dtype.kind in "UO"):
             shown = ", ".join(map(repr, sorted(found)))
             raise ValueError(
                 f"X must be a folder of images without labels; got {root}, which holds folders "
