@@ -18,9 +18,11 @@ __all__ = [
     "Options",
     "Parser",
     "as_arguments",
+    "as_typed",
     "auto_or",
     "count",
     "did_you_mean",
+    "in_shell",
     "jobs",
     "names",
     "not_negative",
@@ -144,7 +146,7 @@ def _value_at(text: str, start: int) -> str:
 
 
 def as_arguments(option: str, value: str) -> str:
-    """Return an option with a value of Python as a user types it."""
+    """Return an option with a value of Python, written as text, as a user types it."""
     known = value.replace(", ...", "")
     try:
         given = ast.literal_eval(known)
@@ -152,15 +154,31 @@ def as_arguments(option: str, value: str) -> str:
         return f"{option} {value}".rstrip()
     if given is None or isinstance(given, bool):
         return f"no {option}" if given is None else option
-    more = ",..." if known != value else ""
-    if isinstance(given, dict):
-        pairs = [f"{name}={part or 'none'}" for name, part in given.items()]
-        words = [",".join(pairs) + more if pairs else "none"]
-    elif isinstance(given, list | tuple) and all(isinstance(item, str) for item in given):
-        words = [",".join(given)]
+    return as_typed(option, given) + (",..." if known != value and isinstance(given, dict) else "")
+
+
+def as_typed(option: str, value: object) -> str:
+    """Return an option with a value as a user types it."""
+    if value is True:
+        return option
+    if isinstance(value, Mapping):
+        words = [",".join(f"{name}={part or 'none'}" for name, part in value.items()) or "none"]
+    elif isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):
+        words = [",".join(value)]
     else:
-        words = [str(item) for item in (given if isinstance(given, list | tuple) else [given])]
-    return f"{option} {' '.join(shlex.quote(word) for word in words)}"
+        words = [str(item) for item in (value if isinstance(value, list | tuple) else [value])]
+    # A text that begins like an option is no option behind an equals sign.
+    sign = "=" if words[0].startswith("-") and isinstance(value, str) else " "
+    return option + sign + " ".join(map(in_shell, words))
+
+
+def in_shell(text: str) -> str:
+    """Quote a word for a POSIX shell. Bytes that are not text are written by their numbers."""
+    raw = text.encode("utf-8", "surrogateescape")
+    if text.isprintable():
+        return shlex.quote(text)
+    signs = [chr(b) if 32 <= b < 127 and chr(b) not in "\\'" else f"\\{b:03o}" for b in raw]
+    return f"$'{''.join(signs)}'"
 
 
 class OneOrSeveral(argparse.Action):
