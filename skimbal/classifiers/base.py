@@ -598,8 +598,9 @@ class BaseCNNClassifier(
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, ...)
-            Images or rows, as for ``fit``.
+        X : array-like of shape (n_samples, ...), list of paths, or path
+            Images or rows, as for ``fit``, or the path of one image or of a folder of images
+            without labels (see :func:`~skimbal.images.list_images`).
 
         Returns
         -------
@@ -619,8 +620,9 @@ class BaseCNNClassifier(
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, ...)
-            Images or rows, as for ``fit``.
+        X : array-like of shape (n_samples, ...), list of paths, or path
+            Images or rows, as for ``fit``, or the path of one image or of a folder of images
+            without labels (see :func:`~skimbal.images.list_images`).
 
         Returns
         -------
@@ -635,8 +637,9 @@ class BaseCNNClassifier(
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, ...)
-            Images or rows, as for ``fit``.
+        X : array-like of shape (n_samples, ...), list of paths, or path
+            Images or rows, as for ``fit``, or the path of one image or of a folder of images
+            without labels (see :func:`~skimbal.images.list_images`).
 
         Returns
         -------
@@ -651,13 +654,28 @@ class BaseCNNClassifier(
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, ...)
-            Images or rows, as for ``fit``.
+        X : array-like of shape (n_samples, ...), list of paths, or path
+            Images or rows, as for ``fit``, or the path of one image or of a folder of images
+            without labels (see :func:`~skimbal.images.list_images`).
 
         Returns
         -------
         y : ndarray of shape (n_samples,)
             Class labels.
+
+        Raises
+        ------
+        ValueError
+            If the images have another shape, or are files that are read in another way than the
+            files of the fit. The message names the options with both values, or the file.
+        FileNotFoundError
+            If a path does not exist.
+
+        Warns
+        -----
+        UserWarning
+            If the numbers of images are far from the numbers of the training images, such as 0 to 1
+            for 0 to 255, or if files have another scale or other voxels than the files of the fit.
         """
         # First of all: an estimator that is not fitted has no classes_ to take from.
         best = self._predict(X, lambda logits: logits.argmax(1))
@@ -669,8 +687,9 @@ class BaseCNNClassifier(
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, ...)
-            Images or rows, as for ``fit``.
+        X : array-like of shape (n_samples, ...), list of paths, or path
+            Images or rows, as for ``fit``, or the path of one image or of a folder of images
+            without labels (see :func:`~skimbal.images.list_images`).
 
         Returns
         -------
@@ -695,8 +714,8 @@ class BaseCNNClassifier(
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, ...)
-            Volumes or rows, as for ``fit``.
+        X : array-like of shape (n_samples, ...), list of paths, or path
+            Volumes or rows, as for ``predict``.
 
         Returns
         -------
@@ -720,8 +739,9 @@ class BaseCNNClassifier(
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, ...)
-            Images or rows, as for ``fit``.
+        X : array-like of shape (n_samples, ...), list of paths, or path
+            Images or rows, as for ``fit``, or the path of one image or of a folder of images
+            without labels (see :func:`~skimbal.images.list_images`).
         y : array-like of shape (n_samples,)
             True labels.
         sample_weight : array-like of shape (n_samples,), default=None

@@ -58,7 +58,7 @@ def _is_one_image(folder: str) -> bool:
 def _refuse_class_folders(root: str, paths: list[str], classes: np.ndarray) -> None:
     """Refuse a folder whose folders are named like classes, as a labelled data set is.
 
-    Numbers may be the names of patients, if there are others than those of classes.
+    Numbers may be the names of patients, if some of them are not names of classes.
     """
     above = [PurePath(path).relative_to(root).parts[:-1] for path in paths]
     for level in range(max(map(len, above))):
@@ -78,7 +78,7 @@ def _refuse_class_folders(root: str, paths: list[str], classes: np.ndarray) -> N
 
 
 def refuse_another_reading(images: ImageFiles, form: FileForm) -> None:
-    """Refuse files that are read in another way than those of the fit, unless nothing differs."""
+    """Refuse files that are read in another way than the files of the fit, if pixels may differ."""
     given = FileForm.of_options(images)
     differ = [name for name in given.options if _differs(name, given.options, form.options)]
     differ += [
@@ -158,7 +158,7 @@ def _shape(images: ImageFiles) -> tuple[int, ...]:
 
 
 def warn_of_other_voxels(images: ImageFiles, form: FileForm) -> None:
-    """Warn of volumes with voxels of another size than those of the fit, which were not resampled.
+    """Warn of volumes whose voxels have another size than at the fit and are not resampled.
 
     Pictures state the size at which they are printed, which does not matter.
     """

@@ -14,8 +14,8 @@ __all__ = ["FarImage", "PixelStatistics", "some_lines"]
 _N_PIXELS = 4096
 #: Pixels of each training image that the statistics are of, at most.
 _N_OF_FIT = 512
-#: Images whose numbers spread over so many times less, or reach so many times farther than those of
-#: the training images are far off. A dark image, or another contrast, is not.
+#: Images whose numbers spread over so many times less, or reach so many times farther than in the
+#: training images are far off. A dark image, or another contrast, is not.
 _SMALLER, _LARGER = 128, 8
 #: Levels of an image that is not a dark image with few levels left.
 _MANY = 16
@@ -26,7 +26,7 @@ _SHARE, _SIZE = 0.1, 0.1
 
 
 class FarImage(NamedTuple):
-    """An image whose numbers are far from those of the training images: its row and its ends."""
+    """An image whose numbers are far from the training images: its row, its least and greatest."""
 
     row: int
     channel: int
@@ -35,7 +35,7 @@ class FarImage(NamedTuple):
 
 
 class _Bounds(NamedTuple):
-    """Arrays of an entry for each channel: the range of most pixels, and what is far from it."""
+    """Arrays of an entry for each channel: the range of most pixels, and bounds around it."""
 
     width: np.ndarray
     bottom: np.ndarray
@@ -108,7 +108,7 @@ class PixelStatistics:
         )
 
     def far(self, images: np.ndarray, dtype: str, quantum: float | None = None) -> list[FarImage]:
-        """Return the images whose numbers are far from those of the training images.
+        """Return the images whose numbers are far from the numbers of the training images.
 
         A dark image, a constant image, another contrast and a few bright pixels are not far.
 

@@ -401,8 +401,8 @@ def far(call):
 def test_numbers_of_another_scale_are_a_warning_at_the_line(of_bytes, of_fractions, output):
     X = numbers(4, 1)
     (words,) = far(lambda: getattr(of_bytes, output)(X / 255))
-    assert "image 0 of X, like 3 other images, holds numbers from 0 to 1, far from those" in words
-    assert "CNN2DClassifier was fitted to, 0 to 255." in words
+    assert "image 0 of X, like 3 other images, holds numbers from 0 to 1, far from" in words
+    assert "that CNN2DClassifier was fitted to, 0 to 255." in words
     (words,) = far(lambda: getattr(of_fractions, output)(X))
     assert "holds numbers from 0 to 255, far from" in words
     assert "0 to 1." in words

@@ -50,7 +50,7 @@ def test_files_and_missing_folders_are_refused(tmp_path):
     touch(tmp_path, "a.png")
     with pytest.raises(NotADirectoryError, match=r"must be a folder; got the file .*a\.png"):
         list_images(tmp_path / "a.png")
-    with pytest.raises(FileNotFoundError, match="must be a folder that exists; got .*nowhere"):
+    with pytest.raises(FileNotFoundError, match=r"must be a folder that exists; got .*nowhere"):
         list_images(tmp_path / "nowhere")
     with pytest.raises(ParameterError, match="n_spatial must be 2, 3 or None; got 4"):
         list_images(tmp_path, n_spatial=4)
