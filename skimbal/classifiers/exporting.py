@@ -53,6 +53,7 @@ def export_classifier(estimator: _Fitted, path: PathLike, n_tta: int | str) -> N
     difference = float(np.abs(exported.probabilities - expected).max())
     if not difference <= TOLERANCE:
         _report_difference(net, difference)
+    metadata["skimbal.dtype"] = str(images.dtype)
     metadata["skimbal.image_size"] = "any" if exported.any_size else "fixed"
     metadata["skimbal.check"] = _check_in_words(exported, difference)
     write_file(path, exported.to_bytes(metadata))
