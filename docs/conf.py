@@ -55,6 +55,7 @@ html_sidebars = {
             "image_files",
             "image_formats",
             "study",
+            "models_in_use",
             "command_line",
             "failures",
             "resuming",

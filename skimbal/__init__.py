@@ -13,6 +13,7 @@ from skimbal import (
     images,
     losses,
     networks,
+    persistence,
     sampling,
     study,
 )
@@ -20,6 +21,7 @@ from skimbal.classifiers import CNN2DClassifier, CNN3DClassifier
 from skimbal.exceptions import CollapseWarning
 from skimbal.losses import LossMix
 from skimbal.networks import Pretrained, SliceNet
+from skimbal.persistence import load
 from skimbal.sampling import NDSampler
 
 __version__ = "0.1.0"
@@ -39,8 +41,10 @@ __all__ = [
     "displays",
     "evaluation",
     "images",
+    "load",
     "losses",
     "networks",
+    "persistence",
     "sampling",
     "study",
 ]

@@ -12,6 +12,7 @@ __all__ = [
     "CollapseWarning",
     "DivergenceError",
     "ExportError",
+    "ModelFileError",
     "NonFinitePredictionError",
     "ParameterError",
     "import_optional",
@@ -19,7 +20,7 @@ __all__ = [
 ]
 
 #: Packages whose frames lie between a line of the user and this package.
-_BETWEEN = ("skimbal", "skorch", "sklearn", "imblearn", "torch", "contextlib")
+_BETWEEN = ("skimbal", "skorch", "sklearn", "imblearn", "torch", "numpy", "contextlib")
 
 
 class ParameterError(ValueError):
@@ -199,6 +200,50 @@ class NonFinitePredictionError(FloatingPointError):
     def __init__(self, message: str, rows: Sequence[int] = ()) -> None:
         self.rows = list(rows)
         super().__init__(message)
+
+
+class ModelFileError(ValueError):
+    """A file is not a model of this package, is damaged, or needs another version.
+
+    Parameters
+    ----------
+    path : str
+        The file.
+    reason : str
+        The fault of the file, in whole sentences.
+    remedy : str, default=""
+        Advice, in whole sentences.
+
+    Attributes
+    ----------
+    path, reason, remedy
+        As given.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> import skimbal
+    >>> from skimbal.exceptions import ModelFileError
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = os.path.join(folder, "empty.skimbal")
+    ...     open(path, "w").close()
+    ...     try:
+    ...         skimbal.load(path)
+    ...     except ModelFileError as error:
+    ...         print(error.reason)
+    It is empty.
+    """
+
+    def __init__(self, path: str, reason: str, remedy: str = "") -> None:
+        self.path, self.reason, self.remedy = path, reason, remedy
+        super().__init__(
+            f"path must be a model that save of a classifier has written; got {path!r}. {reason} "
+            f"{remedy}".rstrip()
+        )
+
+    def __reduce__(self) -> tuple[type["ModelFileError"], tuple[str, str, str]]:
+        """Return the parts, which an exception from another process is made of."""
+        return type(self), (self.path, self.reason, self.remedy)
 
 
 class ExportError(ValueError):

@@ -86,6 +86,9 @@ class Strategy:
     equal_portions : bool, default=False
         Whether each batch has equal portions of all classes. Processes that share a batch then
         need as many rows of the rarest class as there are processes.
+    equal_shares : bool, default=False
+        Whether an epoch is expected to have as many rows of each class. If False, the shares are
+        those of a draw.
 
     Examples
     --------
@@ -107,6 +110,7 @@ class Strategy:
     cut: Callable[[np.ndarray, int, np.random.Generator], Batches] = _shuffled
     needs_every_class: bool = False
     equal_portions: bool = False
+    equal_shares: bool = False
 
 
 def _count_all(counts: np.ndarray) -> int:
@@ -150,10 +154,15 @@ def _draw_weighted(classes: Batches, rng: np.random.Generator) -> np.ndarray:
 STRATEGIES: dict[str, Strategy] = {
     "uniform": Strategy(_draw_all, _count_all),
     "balanced": Strategy(
-        _draw_balanced, _count_balanced, _in_runs, needs_every_class=True, equal_portions=True
+        _draw_balanced,
+        _count_balanced,
+        _in_runs,
+        needs_every_class=True,
+        equal_portions=True,
+        equal_shares=True,
     ),
     "stratified": Strategy(_draw_class_by_class, _count_all, _dealt, needs_every_class=True),
-    "weighted": Strategy(_draw_weighted, _count_all),
+    "weighted": Strategy(_draw_weighted, _count_all, equal_shares=True),
 }
 
 

@@ -3,23 +3,34 @@
 The examples of the gallery do more of the same, and are run by the build of the documentation.
 """
 
+import csv
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from imblearn.over_sampling import SMOTE
 from imblearn.pipeline import make_pipeline
+from PIL import Image
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from skorch.callbacks import EarlyStopping, EpochScoring
 
-from skimbal import LossMix, NDSampler
+import skimbal
+from skimbal import CNN3DClassifier, LossMix, NDSampler
 from skimbal.augmentation import RandomGamma
 from skimbal.datasets import load_image_folder, load_imbalanced_digits
+from skimbal.evaluation import evaluate
 from skimbal.images import ImageArray
 from skimbal.study import compare_losses
 from tests.plain import plain
 
 pytestmark = pytest.mark.slow
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
@@ -122,3 +133,103 @@ def test_array_on_a_disk(data, tmp_path):
     X = ImageArray(np.load(tmp_path / "images.npy", mmap_mode="r"))
     clf = plain(max_epochs=2, random_state=0)
     assert cross_val_score(clf, X, data.y_train, cv=2).shape == (2,)
+
+
+def run(folder, *argv):
+    """Run the command line in another process, in a working directory of its own."""
+    folder.mkdir(exist_ok=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "skimbal", *map(str, argv)],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def read_predictions(path, classes):
+    """Return the file names, decisions and probabilities of a table of predictions."""
+    with open(path, newline="", encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    assert list(rows[0]) == ["file", "decision", "error", *classes]
+    assert not any(row["error"] for row in rows)
+    proba = np.array([[float(row[name]) for name in classes] for row in rows])
+    return [row["file"] for row in rows], [row["decision"] for row in rows], proba
+
+
+def test_volumes_from_nifti_files_to_predictions(data_dir, tmp_path):
+    root = data_dir / "nifti_hippocampus"
+    with (root / "labels.csv").open(newline="") as stream:
+        listed = list(csv.DictReader(stream))
+    table = tmp_path / "table.csv"
+    lines = [
+        f"{row['file']},{['usual', 'small'][int(row['low_volume_15pct'])]},"
+        f"p{i // 2},{'test' if i // 2 % 3 == 0 else 'train'}"
+        for i, row in enumerate(listed)
+    ]
+    table.write_text("\n".join(["path,label,patient,part", *lines]))
+    data = load_image_folder(
+        root / "images",
+        labels=table,
+        group_column="patient",
+        split_column="part",
+        size=(16, 24, 16),
+        intensity="percentiles",
+        cache="memory",
+    )
+    clf = plain(CNN3DClassifier, loss="ce", sampler="balanced", max_epochs=2, random_state=0)
+    clf.fit(data.X_train, data.y_train)
+    result = evaluate(clf, data.X_test, data.y_test, groups=data.groups_test, random_state=0)
+    assert (len(result.images.y_true), len(result.patients.y_true)) == (40, 20)
+    clf.save(tmp_path / "model.skimbal", scores={"balanced accuracy": 0.5})
+
+    new = tmp_path / "next month"
+    new.mkdir()
+    for path in data.X_test.paths[:7]:
+        shutil.copy(path, new)
+    elsewhere = tmp_path / "another folder"
+    run(elsewhere, "predict", tmp_path / "model.skimbal", new, "--output", "predictions.csv")
+    files, decisions, proba = read_predictions(elsewhere / "predictions.csv", ["small", "usual"])
+    assert files == sorted(Path(path).name for path in data.X_test.paths[:7])
+    expected = skimbal.load(tmp_path / "model.skimbal").predict_proba([new / f for f in files])
+    np.testing.assert_allclose(proba, expected, atol=1e-6)
+    order = [[Path(path).name for path in data.X_test.paths].index(name) for name in files]
+    np.testing.assert_allclose(proba, clf.predict_proba(data.X_test[order]), atol=1e-5)
+    assert decisions == clf.classes_[proba.argmax(1)].tolist()
+
+
+def test_pictures_from_png_files_to_predictions(data_dir, tmp_path):
+    file = np.load(data_dir / "pneumoniamnist" / "pneumoniamnist_imb9to1_varun19424.npz")
+    lines = ["path,label,patient,part"]
+    (tmp_path / "scans").mkdir()
+    for part, n in (("train", 200), ("test", 80)):
+        pairs = zip(file[f"{part}_images"][:n], file[f"{part}_labels"][:n, 0], strict=True)
+        for i, (image, label) in enumerate(pairs):
+            Image.fromarray(image).save(tmp_path / "scans" / f"{part}{i:03}.png")
+            name = ["normal", "pneumonia"][label]
+            lines.append(f"{part}{i:03}.png,{name},{part}-{i // 2},{part}")
+    (tmp_path / "labels.csv").write_text("\n".join(lines))
+    of_data = [tmp_path / "scans", "--labels", tmp_path / "labels.csv"]
+    of_data += ["--group-column", "patient", "--split-column", "part"]
+    elsewhere = tmp_path / "another folder"
+    run(
+        *(elsewhere, "fit", *of_data, "--loss", "ce", "--sampler", "balanced", "--epochs", 2),
+        *("--module", "small", "--augment", "none", "--seed", 3, "--size", 28),
+        *("--output", "model.skimbal"),
+    )
+    shown = run(elsewhere, "evaluate", "model.skimbal", *of_data, "--csv", "scores.csv")
+    assert "patient" in shown
+    assert "pneumonia" in (elsewhere / "scores.csv").read_text()
+    run(elsewhere, "predict", "model.skimbal", tmp_path / "scans", "--output", "predictions.csv")
+
+    clf = skimbal.load(elsewhere / "model.skimbal", device="cpu")
+    files, decisions, proba = read_predictions(elsewhere / "predictions.csv", clf.classes_.tolist())
+    assert len(files) == 280
+    paths = [tmp_path / "scans" / name for name in files]
+    np.testing.assert_allclose(proba, clf.predict_proba(paths), atol=1e-6)
+    assert decisions == clf.predict(paths).tolist()
+    pixels = np.stack([np.asarray(Image.open(path)) for path in paths])
+    np.testing.assert_allclose(proba, clf.predict_proba(pixels), atol=1e-5)

@@ -1,6 +1,7 @@
 """The net of a fit, put together from the parameters."""
 
 import functools
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -9,13 +10,14 @@ import torch
 from skorch.callbacks import LRScheduler
 from torch import nn
 
-from skimbal.classifiers.inputs import Rows
+from skimbal.classifiers.inputs import InputClassifier, Rows
 from skimbal.classifiers.parameters import (
     DTYPES,
     LOW_PRECISION,
     CNNClassifier,
     find_optimizer,
 )
+from skimbal.classifiers.ranges import compare_rows, with_numbers
 from skimbal.classifiers.settings import Settings
 from skimbal.classifiers.trials import try_augmentation, try_network
 from skimbal.exceptions import ParameterError
@@ -23,11 +25,12 @@ from skimbal.losses import MixedLoss, ModuleLoss
 from skimbal.networks import BUILT_IN, ModuleSpec, NetworkSpec, PixelRange
 from skimbal.training import (
     BlockIterator,
+    Blueprint,
     EpochProgress,
     ImageDataset,
     IncompleteBatches,
+    Parts,
     PixelSample,
-    StandardizedModule,
     TrainingNet,
     TrainIterator,
     broken_weights,
@@ -36,11 +39,18 @@ from skimbal.training import (
     check_unfreezing,
     device_type,
     pixel_range,
-    softmax,
     takes_several_gradients,
 )
 
-__all__ = ["NewNet", "Plan", "SameNet", "WarmNet", "prepare_net"]
+__all__ = [
+    "NewNet",
+    "Plan",
+    "SameNet",
+    "WarmNet",
+    "make_factory",
+    "net_options",
+    "prepare_net",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +89,7 @@ class NewNet:
     #: Weight of each class in the rows of the earlier calls, in samples.
     class_mass: np.ndarray | int = 0
 
-    def net(self, estimator: CNNClassifier, plan: Plan) -> TrainingNet:
+    def net(self, estimator: InputClassifier, plan: Plan) -> TrainingNet:
         """Return the net to train."""
         return _make_net(estimator, plan)
 
@@ -87,7 +97,7 @@ class NewNet:
 class WarmNet(NewNet):
     """The start of a fit with the weights of the earlier fit."""
 
-    def net(self, estimator: CNNClassifier, plan: Plan) -> TrainingNet:
+    def net(self, estimator: InputClassifier, plan: Plan) -> TrainingNet:
         """Return the net to train."""
         assert self.previous is not None
         broken = broken_weights(self.previous.module_)
@@ -116,10 +126,19 @@ class SameNet(NewNet):
     #: The first call has warned.
     warns = False
 
-    def net(self, estimator: CNNClassifier, plan: Plan) -> TrainingNet:
+    def net(self, estimator: InputClassifier, plan: Plan) -> TrainingNet:
         """Return the net to train."""
         net = self.previous
         assert net is not None
+        if net.blueprint_.lacks:
+            name = net.blueprint_.lacks[0]
+            raise ParameterError(
+                name,
+                "in the file of the model, to go on with partial_fit",
+                getattr(estimator, name),
+                "The file had no place for the value of the calls before. Call fit with "
+                "warm_start=True, which goes on from the weights.",
+            )
         broken = broken_weights(net.module_)
         if broken:
             raise ValueError(
@@ -141,8 +160,10 @@ class SameNet(NewNet):
         return net
 
 
-def prepare_net(estimator: CNNClassifier, start: NewNet, plan: Plan) -> TrainingNet:
+def prepare_net(estimator: InputClassifier, start: NewNet, plan: Plan) -> TrainingNet:
     """Return the net to train, with an augmentation that works."""
+    if start.previous is not None:
+        compare_rows(estimator, plan.train.data)
     net = start.net(estimator, plan)
     net.augmentation = () if plan.augmentation is None else tuple(plan.augmentation)
     if plan.augmentation is not None:
@@ -151,33 +172,30 @@ def prepare_net(estimator: CNNClassifier, start: NewNet, plan: Plan) -> Training
     return net
 
 
-def _make_net(estimator: CNNClassifier, plan: Plan) -> TrainingNet:
+def _make_net(estimator: InputClassifier, plan: Plan) -> TrainingNet:
     """Make a net with new weights, and try it on a row."""
     optimizer = find_optimizer(estimator.optimizer)
-    options = _net_options(estimator, optimizer, plan)
-    module_dtype, autocast = _dtypes(estimator.dtype, plan)
-    net = TrainingNet(
-        _module_factory(estimator, plan, module_dtype, optimizer, options),
-        criterion=plan.loss.to(module_dtype),
-        optimizer=optimizer,
-        lr=plan.settings.lr,
-        lr_schedule=_schedule(estimator, plan),
-        max_epochs=plan.settings.epochs,
-        batch_size=plan.settings.batch_size,
-        # An integer of numpy has a range.
-        micro_batch_size=estimator.micro_batch_size and int(estimator.micro_batch_size),
-        autocast=autocast,
-        compiled=estimator.compile,
-        feature_layer=estimator.feature_layer,
-        callbacks=_callbacks(estimator, plan),
-        predict_nonlinearity=softmax,
-        dataset=functools.partial(ImageDataset, sample_shape=plan.train.data.sample_shape),
-        train_split=None,
-        classes=np.arange(len(plan.train.labels)),
-        device=plan.device,
+    options = net_options(estimator.net or {}, optimizer, plan.device)
+    data = plan.train.data
+    statistics: tuple[np.ndarray | None, np.ndarray | None] = (None, None)
+    sample = PixelSample(data)
+    blueprint = _blueprint(estimator, plan, options, sample)
+    dtype = DTYPES[blueprint.dtype]
+    if plan.settings.standardize:
+        sample = PixelSample(data)
+        statistics = _statistics(data, dtype, options, sample)
+    estimator.input_ = with_numbers(estimator.input_, sample)
+    parts = Parts(
+        make_factory(blueprint),
+        statistics,
+        plan.loss.to(dtype),
+        optimizer,
+        options,
+        plan.train.labels,
+        _callbacks(estimator, plan),
         verbose=int(estimator.verbose >= 2),
-        **options,
-    ).initialize()
+    )
+    net = blueprint.net(parts, plan.device)
     net.epochs_before_ = plan.n_epochs_before
     if plan.is_whole:
         name = _path_to(plan.settings.module, "unfreeze_at")
@@ -197,46 +215,54 @@ def _path_to(module: ModuleSpec, parameter: str) -> str:
     return f"module__{min(paths, key=len, default=parameter)}"
 
 
-def _dtypes(dtype: str, plan: Plan) -> tuple[torch.dtype, torch.dtype | None]:
+def _blueprint(
+    estimator: CNNClassifier, plan: Plan, options: dict[str, Any], sample: PixelSample
+) -> Blueprint:
+    """Return the facts of the net, with a value for each "auto"."""
+    dtype, autocast = _dtypes(estimator.dtype, plan)
+    module, data = plan.settings.module, plan.train.data
+    needs_pixels = isinstance(module, NetworkSpec) and module.needs_pixel_range
+    several_gradients = takes_several_gradients(find_optimizer(estimator.optimizer))
+    return Blueprint(
+        module=module,
+        sampler=plan.settings.sampler,
+        epoch_length=plan.settings.epoch_length,
+        pixels=_pixel_range(data, DTYPES[dtype], options, sample) if needs_pixels else None,
+        sample_shape=data.sample_shape,
+        n_classes=len(plan.train.labels),
+        crop_size=plan.crop_size,
+        dtype=dtype,
+        autocast=autocast,
+        # LBFGS views each gradient as one line of numbers, which another layout does not allow.
+        channels_last=not several_gradients,
+        feature_layer=estimator.feature_layer,
+        lr=plan.settings.lr,
+        lr_schedule=_schedule(estimator, plan),
+        max_epochs=plan.settings.epochs,
+        batch_size=plan.settings.batch_size,
+        # An integer of numpy has a range.
+        micro_batch_size=estimator.micro_batch_size and int(estimator.micro_batch_size),
+        compiled=estimator.compile,
+    )
+
+
+def _dtypes(dtype: str, plan: Plan) -> tuple[str, str | None]:
     """Return the dtype of the parameters, and the dtype of autocast if there is autocast."""
     if dtype == "auto":
         is_float64 = plan.train.data.dtype.newbyteorder("=") == np.float64
         follows_float64 = is_float64 and device_type(plan.device) == "cpu"
         dtype = "float64" if follows_float64 else "float32"
-    return (torch.float32, DTYPES[dtype]) if dtype in LOW_PRECISION else (DTYPES[dtype], None)
+    return ("float32", dtype) if dtype in LOW_PRECISION else (dtype, None)
 
 
-def _module_factory(
-    estimator: CNNClassifier,
-    plan: Plan,
-    dtype: torch.dtype,
-    optimizer: type[torch.optim.Optimizer],
-    options: dict[str, Any],
-) -> functools.partial[StandardizedModule]:
-    data, mean, std = plan.train.data, None, None
-    if plan.settings.standardize:
-        mean, std = _statistics(data, dtype, options)
-    factory = plan.settings.module
-    spatial_shape = tuple(plan.crop_size or data.sample_shape[1:])
-    if isinstance(factory, NetworkSpec):
-        pixels = _pixel_range(data, dtype, options) if factory.needs_pixel_range else None
-        factory = functools.partial(_build, factory, spatial_shape, pixels)
-    elif isinstance(factory, str):
-        factory = functools.partial(BUILT_IN[factory], spatial_shape=spatial_shape)
-    # Not as module__factory: skorch pickles attributes that begin with module_ separately, even for
-    # a copy, and a lambda as a factory cannot be pickled.
-    return functools.partial(
-        StandardizedModule,
-        factory,
-        data.sample_shape[0],
-        len(plan.train.labels),
-        dtype,
-        mean,
-        std,
-        # LBFGS views each gradient as one line of numbers, which another layout does not allow.
-        channels_last=not takes_several_gradients(optimizer),
-        crop_size=plan.crop_size,
-    )
+def make_factory(blueprint: Blueprint) -> Callable[..., nn.Module]:
+    """Return the function of the numbers of channels and classes that makes the network."""
+    module, spatial_shape = blueprint.module, blueprint.spatial_shape
+    if isinstance(module, NetworkSpec):
+        return functools.partial(_build, module, spatial_shape, blueprint.pixels)
+    if isinstance(module, str):
+        return functools.partial(BUILT_IN[module], spatial_shape=spatial_shape)
+    return module
 
 
 def _build(
@@ -259,10 +285,9 @@ def _n_workers(options: dict[str, Any]) -> int | None:
 
 
 def _statistics(
-    data: ImageDataset, dtype: torch.dtype, options: dict[str, Any]
+    data: ImageDataset, dtype: torch.dtype, options: dict[str, Any], sample: PixelSample
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return mean and standard deviation of each channel, within the range of the dtype."""
-    sample = PixelSample(data)
     try:
         mean, std = channel_statistics(data, _n_workers(options), sample)
     except ParameterError as error:
@@ -279,9 +304,10 @@ def _statistics(
     return mean, std
 
 
-def _pixel_range(data: ImageDataset, dtype: torch.dtype, options: dict[str, Any]) -> PixelRange:
+def _pixel_range(
+    data: ImageDataset, dtype: torch.dtype, options: dict[str, Any], sample: PixelSample
+) -> PixelRange:
     """Return the least and the greatest pixel, between which the images differ."""
-    sample = PixelSample(data)
     pixels = pixel_range(data, _n_workers(options), sample)
     # The networks that scale pixels by their range go on to a standard deviation of about 1 / 4.
     width = (pixels.high - pixels.low) / 4 or 1.0
@@ -290,21 +316,17 @@ def _pixel_range(data: ImageDataset, dtype: torch.dtype, options: dict[str, Any]
     return pixels
 
 
-def _net_options(
-    estimator: CNNClassifier, optimizer: type[torch.optim.Optimizer], plan: Plan
+def net_options(
+    given: Mapping[str, object], optimizer: type[torch.optim.Optimizer], device: str
 ) -> dict[str, Any]:
-    """Return the options that ``net`` sets, over the defaults."""
+    """Return the options of ``net``, over the defaults."""
     options: dict[str, Any] = {"iterator_train": TrainIterator, "iterator_valid": BlockIterator}
-    options.update(estimator.net or {})
-    if can_be_fused(optimizer, plan.device) and not any(
+    options.update(given)
+    if can_be_fused(optimizer, device) and not any(
         name.startswith("optimizer__") and name.endswith(("fused", "foreach", "differentiable"))
         for name in options
     ):
         options["optimizer__fused"] = True
-    if options["iterator_train"] is TrainIterator:
-        options["iterator_train__sampler"] = plan.settings.sampler
-        options["iterator_train__epoch_length"] = plan.settings.epoch_length
-        options["iterator_train__classes"] = plan.train.labels
     return options
 
 

@@ -23,7 +23,6 @@ from skimbal.classifiers.cloning import clone_callbacks, joined_with_net, parted
 from skimbal.classifiers.exporting import export_classifier
 from skimbal.classifiers.inputs import (
     check_class_argument,
-    check_images,
     check_rows,
     weighted_by_class,
 )
@@ -35,7 +34,10 @@ from skimbal.classifiers.parameters import (
     check_parameters,
     listing_auto,
 )
+from skimbal.classifiers.prior import KnowsPrior, rows_seen
+from skimbal.classifiers.ranges import rows_to_predict
 from skimbal.classifiers.resuming import prepare_resumption
+from skimbal.classifiers.saving import SavingMixin
 from skimbal.classifiers.settings import resolve
 from skimbal.classifiers.splitting import split_rows
 from skimbal.classifiers.trials import (
@@ -79,9 +81,11 @@ def _has_slice_weights(estimator: "BaseCNNClassifier") -> bool:
 
 
 class BaseCNNClassifier(
+    KnowsPrior,
     ClassNamePrefixFeaturesOutMixin,  # type: ignore[misc]
     ClassifierMixin,  # type: ignore[misc]
     TransformerMixin,  # type: ignore[misc]
+    SavingMixin,
     BaseEstimator,  # type: ignore[misc]
 ):
     r"""Convolutional network for images with imbalanced classes.
@@ -255,6 +259,11 @@ class BaseCNNClassifier(
     class_prior_ : ndarray of shape (n_classes,)
         Share of each class in the training rows by ``sample_weight``, dimensionless, with sum 1.
         Over all calls of ``partial_fit``, before ``sampler`` and ``class_weight``.
+    effective_prior_ : ndarray of shape (n_classes,)
+        Shares of the classes in the population that ``predict_proba`` refers to, dimensionless,
+        with sum 1: after ``sampler``, ``class_weight`` and the loss, and with the present
+        ``logit_adjustment``. Uniform after balanced batches. An AttributeError says why if it is
+        not known, such as after a metric loss on uniform batches.
     n_features_in_ : int
         Number of pixels times channels of an image.
     feature_names_in_ : ndarray of shape (n_features,)
@@ -313,8 +322,6 @@ class BaseCNNClassifier(
     net_: TrainingNet
     #: Seed of the fit.
     _seed: int
-    #: Weight of each class over all calls of partial_fit, in samples.
-    _class_mass: np.ndarray
     #: Epochs that were trained before the present history began.
     _epochs_before: int
     #: ``logit_adjustment`` that the fit knew of, if its default sampler corrects already.
@@ -795,13 +802,6 @@ class BaseCNNClassifier(
         export_classifier(self, path, n_tta)
 
     @property
-    def class_prior_(self) -> np.ndarray:
-        """Share of each class in the training rows, by weight, with sum 1."""
-        mass = self._class_mass
-        prior: np.ndarray = mass / mass.sum()
-        return prior
-
-    @property
     def history_(self) -> History:
         """The skorch history: losses, scores and times of each epoch."""
         return self.net_.history
@@ -883,6 +883,7 @@ class BaseCNNClassifier(
             # Set before training, so that an interrupted fit leaves the epochs so far.
             self.classes_, self.input_shape_ = rows.labels, rows.data.sample_shape
             self.net_, self._class_mass = net, mass
+            self._seen = rows_seen(self, strategy, train, loss, whole)
             if whole and self.verbose and processes.is_first:
                 print(f"{type(self).__name__}: {settings}")
             self._epochs_before = net.epochs_before_
@@ -927,9 +928,7 @@ class BaseCNNClassifier(
         compute: Callable[[ImageDataset], np.ndarray],
         seed: int | None = None,
     ) -> np.ndarray:
-        images, shape = check_images(self, X, reset=False)
-        data = ImageDataset(images, sample_shape=shape)
-        with plain_torch(), _explained_out_of_memory(self):
+        with rows_to_predict(self, X) as data, plain_torch(), _explained_out_of_memory(self):
             if seed is None and self.net_.iterator_valid is BlockIterator:
                 return compute(data)
             # A foreign iterator, such as a DataLoader, may draw random numbers.

@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Protocol
 
@@ -35,6 +36,7 @@ __all__ = [
     "DTYPES",
     "LOW_PRECISION",
     "CNNClassifier",
+    "NotKept",
     "check_constraints",
     "check_crop_size",
     "check_device",
@@ -174,6 +176,16 @@ _REMEDIES = {
 }
 
 
+@dataclass(frozen=True)
+class NotKept:
+    """The value of a parameter that the file of a model could not hold, in words."""
+
+    text: str
+
+    def __repr__(self) -> str:
+        return f"<{self.text}, which the file of the model does not hold>"
+
+
 def is_auto(value: object) -> bool:
     """Tell whether the data decide about a parameter."""
     return isinstance(value, str) and value == "auto"
@@ -207,6 +219,7 @@ def check_constraints(estimator: CNNClassifier, names: Iterable[str] = CONSTRAIN
 
 def check_parameters(estimator: CNNClassifier) -> str:
     """Refuse parameters that cannot work, alone or together, and return the device."""
+    _refuse_not_kept(estimator)
     check_constraints(estimator)
     _check_module(estimator)
     micro, size = estimator.micro_batch_size, estimator.batch_size
@@ -224,6 +237,19 @@ def check_parameters(estimator: CNNClassifier) -> str:
     if estimator.compile:
         _check_compiler(device_type(device))
     return device
+
+
+def _refuse_not_kept(estimator: CNNClassifier) -> None:
+    """Refuse to train a loaded classifier as long as values are missing that its fit had."""
+    options = {f"net__{name}": value for name, value in (estimator.net or {}).items()}
+    for name, value in {**vars(estimator), **options}.items():
+        if isinstance(value, NotKept):
+            raise ParameterError(
+                name,
+                "set anew before a loaded classifier trains",
+                value,
+                f"Use set_params({name}=...). Predictions do not need it.",
+            )
 
 
 def _check_module(estimator: CNNClassifier) -> None:

@@ -6,7 +6,7 @@ Each takes its arguments and the signals of the program, and returns the exit co
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
-from skimbal.commands import compare, info
+from skimbal.commands import compare, export, fit, info, predict
 from skimbal.signals import Signals
 
 __all__ = ["COMMANDS", "Command"]
@@ -14,4 +14,10 @@ __all__ = ["COMMANDS", "Command"]
 Command: TypeAlias = Callable[[Sequence[str], Signals], int]
 
 #: The commands by name.
-COMMANDS: dict[str, Command] = {"compare": compare.run, "info": info.run}
+COMMANDS: dict[str, Command] = {
+    "info": info.run,
+    "compare": compare.run,
+    "fit": fit.run,
+    "predict": predict.run,
+    "export": export.run,
+}

@@ -1,35 +1,45 @@
-"""The data that the arguments name, and the rows that a study takes from them."""
+"""The data that the arguments name."""
 
 import argparse
+import os
 import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from sklearn.utils import Bunch
 
 from skimbal.commands.messages import warnings_as_lines
-from skimbal.commands.options import OF_ARRAYS, OF_DATA, OF_FILES, OF_FOLDERS, OF_GROUPS
-from skimbal.commands.parser import Options, Parser
+from skimbal.commands.options import (
+    OF_ARRAYS,
+    OF_DATA,
+    OF_FILES,
+    OF_FOLDERS,
+    OF_GROUPS,
+    OF_LISTING,
+    OF_READING,
+)
+from skimbal.commands.parser import Parser, did_you_mean
 from skimbal.datasets import (
     load_image_folder,
     load_imbalanced_digits,
     load_medmnist,
     load_npz,
 )
-from skimbal.datasets.bunch import join_parts, with_class_names
+from skimbal.datasets.medmnist import DATA_SETS
 from skimbal.datasets.splits import SPLITS
-from skimbal.wording import agree, plural
 
 __all__ = [
     "DATA",
     "add_data",
+    "add_test_data",
     "folder_params",
+    "given",
     "is_folder",
     "load_data",
+    "names_beside",
     "names_folder",
-    "parts_of",
     "refuse_options_of_files",
-    "rows_of_study",
 ]
 
 DATA = (
@@ -54,19 +64,43 @@ def add_data(parser: Parser) -> None:
     parser.set_defaults(data_option="")
 
 
-def load_data(parser: Parser, args: argparse.Namespace) -> Bunch:
-    """Load the data that the arguments name."""
+def add_test_data(parser: Parser) -> None:
+    """Add TEST and its options, without the options of reading, which the model has."""
+    parser.add_argument(
+        "data",
+        metavar="TEST",
+        help="images with labels, as DATA of 'skimbal fit': a folder, an .npz file or a data set",
+    )
+    parser.add_options({**OF_GROUPS, **OF_DATA, **OF_ARRAYS})
+    parser.add_options(OF_LISTING, "folders of image files")
+    parser.add_absent(OF_READING, "Images are read as the images of the fit were.")
+    parser.set_defaults(data_option="")
+
+
+def load_data(
+    parser: Parser, args: argparse.Namespace, reading: Mapping[str, Any] | None = None
+) -> Bunch:
+    """Load the data that the arguments name.
+
+    ``reading`` has the parameters of image files where a model has them and no option does.
+    """
     data, about = args.data, f"{args.data_option}{args.data}"
     if names_folder(data):
         if args.data_option:
             parser.error(f"{about} is a folder. Use 'skimbal compare {data}'.")
-        return _load_folder(parser, args)
+        return _load_folder(parser, args, reading)
     for name in given(args, OF_FOLDERS):
-        option = OF_FOLDERS[name][0]
-        parser.error(f"{option} is for folders of image files, but there is no folder {data}.")
+        option, hint = OF_FOLDERS[name][0], did_you_mean(Path(data).name, names_beside(Path(data)))
+        hint = "" if Path(data).exists() else hint
+        parser.error(
+            f"{option} is for folders of image files, but there is no folder {data}.{hint}"
+        )
     if data.endswith(".npz"):
         try:
             return load_npz(data, groups=args.groups, **given(args, {**OF_ARRAYS, **OF_DATA}))
+        except FileNotFoundError as error:
+            hint = did_you_mean(Path(data).name, names_beside(Path(data)))
+            parser.error(f"{args.data_option}{error}{hint}")
         except (OSError, ValueError) as error:
             of_groups = "" if args.groups is None else f" --groups {args.groups}"
             parser.refuse(error, f"{about}{of_groups}", data)
@@ -77,9 +111,9 @@ def load_data(parser: Parser, args: argparse.Namespace) -> Bunch:
         )
     if data == "digits":
         return load_imbalanced_digits()
-    if Path(data).name != data:
-        parser.error(f"{about}: there is no such folder.")
     name, _, size = data.partition("_")
+    if name not in (*DATA_SETS, "chestmnist") or (size and not size.isdecimal()):
+        _refuse_unknown(parser, data, about)
     try:
         return load_medmnist(name, int(size)) if size.isdecimal() else load_medmnist(data)
     except (ImportError, OSError, ValueError) as error:
@@ -87,17 +121,59 @@ def load_data(parser: Parser, args: argparse.Namespace) -> Bunch:
         parser.error(f"{about}: {error}")
 
 
+def _refuse_unknown(parser: Parser, data: str, about: str) -> NoReturn:
+    """Refuse a text that names neither a folder nor a data set, with the names that resemble it."""
+    path = Path(data)
+    if path.is_dir():
+        parser.error(f"{about} is read as the name of a data set. For the folder, write {data}/.")
+    if path.exists():
+        parser.error(f"{about} must be a folder or an .npz file; got another file.")
+    if path.name != data:
+        hint = did_you_mean(path.name, names_beside(path))
+        parser.error(f"{about}: there is no such folder.{hint}")
+    hint = did_you_mean(data, [*names_beside(path), "digits", *DATA_SETS])
+    parser.error(
+        f"{about} must be {'a folder, ' * (about == data)}an .npz file or the name of a "
+        f"data set: digits, {', '.join(DATA_SETS)}; got {data!r}, which does not exist.{hint}"
+    )
+
+
+def names_beside(path: Path, *, any_file: bool = False) -> list[str]:
+    """Return the folders and .npz files in the folder of a path, or all its files."""
+    try:
+        entries = list(os.scandir(path.parent))
+    except OSError:
+        return []
+    return [e.name for e in entries if any_file or e.name.endswith(".npz") or e.is_dir()]
+
+
 def names_folder(data: str) -> bool:
     """Tell whether the text names a folder. The names of data sets come first."""
     return Path(data).is_dir() and not re.fullmatch(r"digits|\w+mnist(3d)?(_\d+)?", data)
 
 
-def folder_params(args: argparse.Namespace) -> dict[str, Any]:
+def folder_params(parser: Parser, args: argparse.Namespace) -> dict[str, Any]:
     """Return the arguments of load_image_folder that were given."""
-    return given(args, {**OF_FOLDERS, **OF_DATA})
+    params = given(args, {**OF_FOLDERS, **OF_DATA})
+    if "labels" in params:
+        params["labels"] = _find_table(parser, params["labels"], Path(args.data))
+    return params
 
 
-def given(args: argparse.Namespace, options: Options) -> dict[str, Any]:
+def _find_table(parser: Parser, table: Path, folder: Path) -> Path:
+    """Return the path of a table that lies in the working directory or beside the images."""
+    beside = folder / table
+    if table.is_absolute() or not beside.is_file():
+        return table
+    if table.is_file() and not table.samefile(beside):
+        parser.error(
+            f"--labels {table} is a file in the working directory and a file in {folder}. Give the "
+            f"whole path: {table.absolute()} or {beside.absolute()}."
+        )
+    return beside
+
+
+def given(args: argparse.Namespace, options: Iterable[str]) -> dict[str, Any]:
     """Return the parameters whose options were given."""
     given = {name: getattr(args, name, None) for name in options}
     return {name: value for name, value in given.items() if value is not None}
@@ -113,15 +189,24 @@ def refuse_options_of_files(parser: Parser, args: argparse.Namespace) -> None:
         )
 
 
-def _load_folder(parser: Parser, args: argparse.Namespace) -> Bunch:
+def _load_folder(
+    parser: Parser, args: argparse.Namespace, reading: Mapping[str, Any] | None
+) -> Bunch:
     refuse_options_of_files(parser, args)
+    if reading is not None and args.channel_axis is not None:
+        parser.error(
+            f"--channel-axis is for .npz files, and {args.data} is read as the model says."
+        )
     try:
         with warnings_as_lines(parser):
-            data = load_image_folder(args.data, **folder_params(args))
+            data = load_image_folder(
+                args.data, **{**(reading or {}), **folder_params(parser, args)}
+            )
     except (ImportError, OSError, ValueError) as error:
         parser.refuse(error, args.data, args.data)
     parts = [key.removeprefix("X_") for key in data if key.startswith("X_")]
-    if parts and (set(parts) - set(SPLITS) or "train" not in parts):
+    is_test = reading is not None
+    if parts and (set(parts) - set(SPLITS) or ("train" not in parts and not is_test)):
         parser.error(
             f"{args.data}: the parts must be train and perhaps val and test; got "
             f"{', '.join(map(repr, parts))}."
@@ -132,61 +217,3 @@ def _load_folder(parser: Parser, args: argparse.Namespace) -> Bunch:
 def is_folder(data: Bunch) -> bool:
     """Tell whether data come from a folder of image files."""
     return data.filename is not None and Path(data.filename).is_dir()
-
-
-def parts_of(data: Bunch) -> list[str]:
-    """Return the names of the splits that there are."""
-    return [split for split in SPLITS if f"X_{split}" in data]
-
-
-def rows_of_study(
-    parser: Parser, args: argparse.Namespace, data: Bunch
-) -> tuple[dict[str, Any], str]:
-    """Return the rows that compare_losses divides or judges on, and a note on the other rows."""
-    parts = parts_of(data)
-    if args.test and "test" not in parts:
-        parser.error(
-            f"{args.data} has no test split to judge on. Without --test, "
-            f"'skimbal compare {args.data}' cross-validates its rows."
-        )
-    if not parts:
-        return {"X": data.X, "y": with_class_names(data, data.y), "groups": data.get("groups")}, ""
-    if args.test:
-        return _rows_of_test(parser, args, data)
-    n = {split: len(data[f"y_{split}"]) for split in parts}
-    used = [split for split in parts if split != "test"]
-    rows = {
-        "X": join_parts(data, "X", used),
-        "y": with_class_names(data, join_parts(data, "y", used)),
-    }
-    if data.get("groups_train") is not None:
-        rows["groups"] = join_parts(data, "groups", used)
-    is_alone = "val" not in n
-    note = f" of {plural(n['train'], 'training row') if is_alone else n['train']}"
-    note += "" if is_alone else f" training and {plural(n['val'], 'validation row')}"
-    if "test" in n:
-        note += f" (the {plural(n['test'], 'test row')} {agree(n['test'], 'is', 'are')} untouched)"
-    return rows, note
-
-
-def _rows_of_test(
-    parser: Parser, args: argparse.Namespace, data: Bunch
-) -> tuple[dict[str, Any], str]:
-    groups = data.get("groups_train")
-    if groups is not None and data.groups_test is None:
-        parser.error(
-            f"--groups {args.groups}: {args.data} has no array test_{args.groups}, so groups on "
-            "both sides could not be found. Add the array, or leave out --groups or --test."
-        )
-    note = f"; {len(data.y_train)} training and {plural(len(data.y_test), 'test row')}"
-    if "X_val" in data:
-        n = len(data.y_val)
-        note += f" (the {plural(n, 'validation row')} {agree(n, 'is', 'are')} not used)"
-    return {
-        "X": data.X_train,
-        "y": with_class_names(data, data.y_train),
-        "groups": groups,
-        "X_test": data.X_test,
-        "y_test": with_class_names(data, data.y_test),
-        "groups_test": data.get("groups_test"),
-    }, note

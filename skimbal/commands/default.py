@@ -4,11 +4,13 @@ from collections.abc import Sequence
 from functools import partial
 
 from skimbal import CNN2DClassifier, LossMix, __version__
+from skimbal.commands import COMMANDS
 from skimbal.commands.classifier import check_choices, make_estimator, options_of_classifiers
-from skimbal.commands.data import DATA, load_data, rows_of_study
+from skimbal.commands.data import DATA, load_data
 from skimbal.commands.options import COUNT, CSV_FILE
 from skimbal.commands.outputs import check_output
-from skimbal.commands.parser import Options, Parser, option
+from skimbal.commands.parser import Options, Parser, did_you_mean, option
+from skimbal.commands.rows import rows_of_study
 from skimbal.commands.studies import INTERRUPT, options_of_configurations, run_study
 from skimbal.signals import Signals
 from skimbal.study import PAPER_LOSSES, compare_losses
@@ -26,10 +28,12 @@ def run(argv: Sequence[str], signals: Signals) -> int:
         "Without a command: fit a small CNN on the training split with several losses at several "
         "samplings, each as it was proposed and without a warm-up, and compare their scores on the "
         "test split. The validation split is not used.",
-        usage="skimbal [options]\n       skimbal compare DATA [options]\n       skimbal info DATA",
-        epilog="Each command has its own --help. 'skimbal compare DATA' finds the loss for your "
-        "data, by cross-validation or on the test split, with intervals and a report. "
-        f"'skimbal info DATA' lists the content of a data set and fits nothing. {INTERRUPT}",
+        usage="skimbal [options]\n       skimbal COMMAND ...",
+        epilog=f"The commands are {', '.join(COMMANDS)}. Each has its own --help. 'skimbal info "
+        "DATA' lists the content of a data set. 'skimbal compare DATA' finds the loss for your "
+        "data, by cross-validation or on the test split, with intervals and a report. 'skimbal fit "
+        "DATA' writes a model to a file, 'skimbal evaluate' judges it, 'skimbal predict' makes a "
+        f"table of its predictions, and 'skimbal export' writes it as ONNX. {INTERRUPT}",
     )
     parser.add_options(_options_of_default())
     parser.add_options(options_of_configurations(", ".join(PAPER_LOSSES)))
@@ -37,7 +41,10 @@ def run(argv: Sequence[str], signals: Signals) -> int:
     parser.add_argument("--version", action="version", version=f"skimbal {__version__}")
     parser.set_defaults(test=True, data_option="--data ", groups=None)
     if argv and not argv[0].startswith("-"):
-        parser.error(f"the command must be compare, info or an option; got {argv[0]!r}.")
+        parser.error(
+            f"the command must be {', '.join(COMMANDS)} or an option; got {argv[0]!r}."
+            f"{did_you_mean(argv[0], COMMANDS)}"
+        )
     args = parser.parse_args(argv)
     check_output(parser, "--output", args.output)
     check_choices(parser, args)

@@ -13,6 +13,7 @@ from skimbal.commands.data import (
     names_folder,
     refuse_options_of_files,
 )
+from skimbal.commands.models import model_card
 from skimbal.commands.parser import Options, Parser, option
 from skimbal.datasets import DataInspection, inspect_data, inspect_folder
 from skimbal.signals import Signals
@@ -33,13 +34,17 @@ def run(argv: Sequence[str], signals: Signals) -> int:
     parser = Parser(
         "skimbal info",
         "Show the content of a data set on one screen: the reasons to refuse it, copies and leaks, "
-        "files by format, sizes, spacing, range, classes, groups. Nothing is fitted.",
+        "files by format, sizes, spacing, range, classes, groups. Nothing is fitted. Of a "
+        "model, show the card.",
         epilog="The exit code is 0 if the data would be loaded, and 2 if they would be refused. "
         "Warnings do not change it.",
     )
     add_data(parser)
     parser.add_options(_OPTIONS_OF_INFO)
     args = parser.parse_args(argv)
+    if os.path.isfile(args.data) and not args.data.endswith(".npz"):
+        print(model_card(parser, args.data))
+        return 0
     if names_folder(args.data):
         inspection = _inspect_folder(parser, args)
     else:
@@ -57,7 +62,9 @@ def run(argv: Sequence[str], signals: Signals) -> int:
 def _inspect_folder(parser: Parser, args: argparse.Namespace) -> DataInspection:
     refuse_options_of_files(parser, args)
     try:
-        return inspect_folder(args.data, headers_only=args.quick, verbose=1, **folder_params(args))
+        return inspect_folder(
+            args.data, headers_only=args.quick, verbose=1, **folder_params(parser, args)
+        )
     except (ImportError, OSError, ValueError) as error:
         parser.refuse(error, args.data, args.data)
 

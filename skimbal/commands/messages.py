@@ -1,4 +1,4 @@
-"""Warnings on the standard error, a line for each."""
+"""Warnings and errors on the standard error, a line for each."""
 
 import sys
 import warnings
@@ -10,7 +10,7 @@ from skimbal import CollapseWarning
 from skimbal.commands.parser import Parser, one_line
 from skimbal.progress import Bar
 
-__all__ = ["warnings_as_lines"]
+__all__ = ["print_error", "print_remarks", "warnings_as_lines"]
 
 
 @contextmanager
@@ -23,6 +23,19 @@ def warnings_as_lines(parser: Parser, always: type[Warning] = Warning) -> Iterat
         warnings.simplefilter("always", always)
         warnings.showwarning = partial(_show_once, set(), parser)
         yield
+
+
+def print_error(error: Exception | str) -> None:
+    """Print an error that does not end the program at once."""
+    is_plain = isinstance(error, str | ValueError)
+    kind = "" if is_plain else f"{type(error).__name__}: "
+    print(f"skimbal: error: {kind}{one_line(error)}", file=sys.stderr)
+
+
+def print_remarks(error: BaseException) -> None:
+    """Print the remarks on an error."""
+    for remark in getattr(error, "__notes__", ()):
+        print(f"skimbal: {one_line(remark)}", file=sys.stderr)
 
 
 def _show_once(

@@ -17,10 +17,13 @@ __all__ = [
     "COUNT",
     "CSV_FILE",
     "OF_ARRAYS",
+    "OF_CHANNELS",
     "OF_DATA",
     "OF_FILES",
     "OF_FOLDERS",
     "OF_GROUPS",
+    "OF_LISTING",
+    "OF_READING",
     "PER_AXIS",
 ]
 
@@ -47,8 +50,8 @@ OF_ARRAYS: Options = {
         choices=(2, 3),
     ),
 }
-#: Parameters of load_npz and load_image_folder.
-OF_DATA: Options = {
+#: The meaning of axes that no file states.
+OF_CHANNELS: Options = {
     "channel_axis": option(
         "--channel-axis",
         "axis of an image that counts channels, in .npz files, .npy and zarr: -1 if they come "
@@ -56,6 +59,10 @@ OF_DATA: Options = {
         type=int,
         metavar="N",
     ),
+}
+#: Parameters of load_npz and load_image_folder.
+OF_DATA: Options = {
+    **OF_CHANNELS,
     "missing_values": option(
         "--missing-values",
         "texts that stand for a missing label or group (default: NA, NaN, None, NULL and the "
@@ -71,29 +78,8 @@ OF_DATA: Options = {
     ),
 }
 OF_FILES: Options = {**OF_GROUPS, **OF_ARRAYS, **OF_DATA}
-#: Parameters of load_image_folder.
-OF_FOLDERS: Options = {
-    "labels": option("--labels", "table with a row for each image", **CSV_FILE),
-    "path_column": option(
-        "--path-column", "column of paths, relative to the folder (default: path)", metavar="NAME"
-    ),
-    "label_column": option("--label-column", "column of classes (default: label)", metavar="NAME"),
-    "group_column": option(
-        "--group-column",
-        "column of groups, such as patients. No group is on both sides of a split",
-        metavar="NAME",
-    ),
-    "split_column": option("--split-column", "column with train, val or test", metavar="NAME"),
-    "splits": option(
-        "--splits",
-        "part of each folder of a split, or of each value of --split-column, such as "
-        "fold1=train,fold2=test,extra=none. none alone: all folders are classes",
-        type=split_names,
-        metavar="NAME=PART[,...]",
-    ),
-    "encoding": option(
-        "--encoding", "encoding of the table, such as cp1252 (default: UTF-8)", metavar="NAME"
-    ),
+#: Parameters of ImageFiles that change the pixels.
+OF_READING: Options = {
     "size": option(
         "--size",
         "size of all images, in pixels: one number for all axes, or a number for each",
@@ -120,6 +106,30 @@ OF_FOLDERS: Options = {
         type=number_or_word,
         **PER_AXIS | {"metavar": "RULE|N"},
     ),
+}
+#: Parameters of load_image_folder about the listing of files.
+OF_LISTING: Options = {
+    "labels": option("--labels", "table with a row for each image", **CSV_FILE),
+    "path_column": option(
+        "--path-column", "column of paths, relative to the folder (default: path)", metavar="NAME"
+    ),
+    "label_column": option("--label-column", "column of classes (default: label)", metavar="NAME"),
+    "group_column": option(
+        "--group-column",
+        "column of groups, such as patients. No group is on both sides of a split",
+        metavar="NAME",
+    ),
+    "split_column": option("--split-column", "column with train, val or test", metavar="NAME"),
+    "splits": option(
+        "--splits",
+        "part of each folder of a split, or of each value of --split-column, such as "
+        "fold1=train,fold2=test,extra=none. none alone: all folders are classes",
+        type=split_names,
+        metavar="NAME=PART[,...]",
+    ),
+    "encoding": option(
+        "--encoding", "encoding of the table, such as cp1252 (default: UTF-8)", metavar="NAME"
+    ),
     "cache": option(
         "--image-cache",
         "keep images after the first epoch, so that they are read once",
@@ -131,3 +141,5 @@ OF_FOLDERS: Options = {
         choices=("raise", "skip"),
     ),
 }
+#: Parameters of load_image_folder.
+OF_FOLDERS: Options = {**OF_LISTING, **OF_READING}

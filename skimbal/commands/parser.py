@@ -2,10 +2,11 @@
 
 import argparse
 import ast
+import difflib
 import math
 import re
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NoReturn, TypeAlias
 
 from skimbal.datasets.splits import SPLITS
@@ -16,10 +17,15 @@ __all__ = [
     "OneOrSeveral",
     "Options",
     "Parser",
+    "as_arguments",
+    "as_typed",
     "auto_or",
     "count",
+    "did_you_mean",
+    "in_shell",
     "jobs",
     "names",
+    "not_negative",
     "number_or_word",
     "one_line",
     "option",
@@ -40,6 +46,7 @@ class Parser(argparse.ArgumentParser):
     ) -> None:
         super().__init__(prog, usage, description, epilog)
         self._option_of: dict[str, str] = {}
+        self._absent: dict[str, str] = {}
 
     def add_options(self, options: Options, title: str | None = None) -> None:
         """Add options that are called as parameters of the library."""
@@ -49,6 +56,24 @@ class Parser(argparse.ArgumentParser):
             group.add_argument(*names, dest=parameter, **settings)
             for name in (parameter, *(name.lstrip("-").replace("-", "_") for name in names)):
                 self._option_of[name] = names[0]
+
+    def add_absent(self, options: Options, reason: str) -> None:
+        """Say why options of other commands are not options here, to a user who gives them."""
+        for text, _ in options.values():
+            self._absent.update(dict.fromkeys(text.split(), reason))
+
+    def parse_args(self, args: Sequence[str], namespace: None = None) -> argparse.Namespace:  # type: ignore[override]
+        """Parse all arguments, or end with the option that an unknown option may mean."""
+        # An option of another command is not the beginning of an option here.
+        for arg in args:
+            if (name := arg.partition("=")[0]) in self._absent:
+                self.error(f"{name} is not an option of {self.prog}. {self._absent[name]}")
+        known, unknown = self.parse_known_args(args)
+        if unknown:
+            mistyped = next((arg for arg in unknown if arg.startswith("--")), "")
+            hint = did_you_mean(mistyped.partition("=")[0], self._option_string_actions)
+            self.error(f"unrecognized arguments: {' '.join(unknown)}.{hint}")
+        return known
 
     def error(self, message: str) -> NoReturn:
         """End with code 2 and the message."""
@@ -82,7 +107,7 @@ class Parser(argparse.ArgumentParser):
                 of_python.append(match[0])
                 continue
             value = _value_at(text, match.end())
-            parts += [text[at:start], _as_arguments(option, value)]
+            parts += [text[at:start], as_arguments(option, value)]
             at = match.end() + len(value)
         worded = "".join([*parts, text[at:]])
         words = {word.strip("(,.;") for word in worded.split()}
@@ -120,8 +145,8 @@ def _value_at(text: str, start: int) -> str:
     return ""
 
 
-def _as_arguments(option: str, value: str) -> str:
-    """Return an option with a value of Python as a user types it."""
+def as_arguments(option: str, value: str) -> str:
+    """Return an option with a value of Python, written as text, as a user types it."""
     known = value.replace(", ...", "")
     try:
         given = ast.literal_eval(known)
@@ -129,15 +154,31 @@ def _as_arguments(option: str, value: str) -> str:
         return f"{option} {value}".rstrip()
     if given is None or isinstance(given, bool):
         return f"no {option}" if given is None else option
-    more = ",..." if known != value else ""
-    if isinstance(given, dict):
-        pairs = [f"{name}={part or 'none'}" for name, part in given.items()]
-        words = [",".join(pairs) + more if pairs else "none"]
-    elif isinstance(given, list | tuple) and all(isinstance(item, str) for item in given):
-        words = [",".join(given)]
+    return as_typed(option, given) + (",..." if known != value and isinstance(given, dict) else "")
+
+
+def as_typed(option: str, value: object) -> str:
+    """Return an option with a value as a user types it."""
+    if value is True:
+        return option
+    if isinstance(value, Mapping):
+        words = [",".join(f"{name}={part or 'none'}" for name, part in value.items()) or "none"]
+    elif isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):
+        words = [",".join(value)]
     else:
-        words = [str(item) for item in (given if isinstance(given, list | tuple) else [given])]
-    return f"{option} {' '.join(shlex.quote(word) for word in words)}"
+        words = [str(item) for item in (value if isinstance(value, list | tuple) else [value])]
+    # A text that begins like an option is no option behind an equals sign.
+    sign = "=" if words[0].startswith("-") and isinstance(value, str) else " "
+    return option + sign + " ".join(map(in_shell, words))
+
+
+def in_shell(text: str) -> str:
+    """Quote a word for a POSIX shell. Bytes that are not text are written by their numbers."""
+    raw = text.encode("utf-8", "surrogateescape")
+    if text.isprintable():
+        return shlex.quote(text)
+    signs = [chr(b) if 32 <= b < 127 and chr(b) not in "\\'" else f"\\{b:03o}" for b in raw]
+    return f"$'{''.join(signs)}'"
 
 
 class OneOrSeveral(argparse.Action):
@@ -160,6 +201,12 @@ def count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be a whole number of at least 1; got {text!r}.")
     return int(text)
+
+
+def did_you_mean(text: str, known: Iterable[str]) -> str:
+    """Return a question with the known names that resemble a text, or ""."""
+    close = difflib.get_close_matches(text, list(known), n=3, cutoff=0.6)
+    return f" Did you mean {' or '.join(close)}?" if close else ""
 
 
 def jobs(text: str) -> int:
@@ -187,12 +234,17 @@ def positive(text: str) -> float:
     return value
 
 
-def auto_or(number: Callable[[str], float], text: str) -> float | str:
-    """Take the word auto, or a value that ``number`` accepts."""
+def not_negative(text: str) -> float:
+    """Take a finite number of at least 0."""
+    return 0.0 if re.fullmatch(r"0*\.?0*", text) and "0" in text else positive(text)
+
+
+def auto_or(number: Callable[[str], float], text: str, words: Sequence[str] = ("auto",)) -> object:
+    """Take a word, which is auto unless others are given, or a value that ``number`` accepts."""
     try:
-        return text if text == "auto" else number(text)
+        return text if text in words else number(text)
     except argparse.ArgumentTypeError as error:
-        message = str(error).replace("must be", "must be auto or", 1)
+        message = str(error).replace("must be", f"must be {', '.join(words)} or", 1)
         raise argparse.ArgumentTypeError(message) from None
 
 

@@ -55,6 +55,8 @@ def make_bunch(
 def join_parts(data: Bunch, name: str, parts: Sequence[str]) -> Any:
     """Return the images, labels or groups of parts, one part after the other."""
     arrays = [data[split_key(name, part)] for part in parts]
+    if len(arrays) == 1:
+        return arrays[0]  # without a copy
     files = all(isinstance(array, ImageArray) for array in arrays)
     return concatenate(arrays) if files else np.concatenate(arrays)
 

@@ -3,7 +3,8 @@
 import math
 import warnings
 import zipfile
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,7 +28,7 @@ from skimbal.exceptions import ParameterError
 from skimbal.images.npy import entry_header, entry_names, read_entry
 from skimbal.typing import PathLike, is_integer
 
-__all__ = ["load_npz", "read_parts"]
+__all__ = ["load_npz", "read_images", "read_parts"]
 
 
 class _Form(NamedTuple):
@@ -186,9 +187,8 @@ def read_parts(
     path: Path, groups: str | None, axes: ArrayAxes, missing: Missing, max_pixels: int
 ) -> dict[str, Part]:
     """Return images, channels first, labels and groups of each part, or of all rows under ""."""
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} must be an npz file that exists. Check the path.")
-    forms, names, arrays = _read_arrays(path, groups, max_pixels)
+    find = partial(_find_parts, path, groups=groups or "")
+    forms, names, arrays = _read_arrays(path, find, max_pixels)
     parts: dict[str, Part] = {}
     for split, form in forms.items():
         if groups is not None and form.groups not in names and split != "test":
@@ -224,10 +224,26 @@ def read_parts(
     return {split: part._replace(y=labels[split]) for split, part in parts.items()}
 
 
+def read_images(path: Path, axes: ArrayAxes, max_pixels: int) -> dict[str, npt.NDArray[Any]]:
+    """Return images, channels first, of each part, or of all rows under "". Labels may be there."""
+    forms, _, arrays = _read_arrays(path, partial(_find_images, path), max_pixels)
+    images: dict[str, npt.NDArray[Any]] = {}
+    for split, form in forms.items():
+        try:
+            images[split], _ = axes.channels_first(arrays[form.images])
+        except ParameterError:
+            raise
+        except ValueError as error:
+            raise ValueError(f"{path}, {split or 'all rows'}: {error}") from None
+    return images
+
+
 def _read_arrays(
-    path: Path, groups: str | None, max_pixels: int
+    path: Path, find: Callable[[list[str]], dict[str, _Form]], max_pixels: int
 ) -> tuple[dict[str, _Form], list[str], dict[str, npt.NDArray[Any]]]:
     """Return the names for each part, all names of a file, and the arrays that are needed."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} must be an npz file that exists. Check the path.")
     with path.open("rb") as stream:
         if not zipfile.is_zipfile(stream):
             raise ValueError(
@@ -238,7 +254,7 @@ def _read_arrays(
         try:
             with zipfile.ZipFile(stream) as archive:
                 entries = {name.removesuffix(".npy"): name for name in entry_names(archive)}
-                forms = _find_parts(path, list(entries), groups or "")
+                forms = find(list(entries))
                 wanted = {name for form in forms.values() for name in form if name in entries}
                 for name in sorted(wanted):
                     _refuse_large(path, name, *entry_header(archive, entries[name]), max_pixels)
@@ -276,6 +292,22 @@ def _refuse_large(
 
 class _FormError(ValueError):
     """The names of the arrays of a file are not those of a data set."""
+
+
+def _find_images(path: Path, names: list[str]) -> dict[str, _Form]:
+    """Return the names of the images of each part, or refuse a file that is not clear."""
+    of_splits = [{split: form.of(split).images for split in SPLITS} for form in _OF_SPLITS]
+    found = [
+        {split: _Form(name, "", "") for split, name in parts.items() if name in names}
+        for parts in (*of_splits, *({"": form.images} for form in _PLAIN))
+    ]
+    found = [parts for parts in found if parts]
+    if len(found) == 1:
+        return found[0]
+    raise _FormError(
+        f"{path} must hold one set of images, under the name images or X, or with splits "
+        f"train_images and so on; got {', '.join(names) or 'no arrays'}."
+    )
 
 
 def _unknown_parts(names: list[str]) -> list[str]:

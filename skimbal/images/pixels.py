@@ -1,10 +1,34 @@
-"""The numbers of the training images, in a few statistics."""
+"""The numbers of the training images in a few statistics, and images whose numbers are far off."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-__all__ = ["PixelStatistics"]
+import numpy as np
+
+__all__ = ["FarImage", "PixelStatistics", "some_lines"]
+
+#: Pixels of an image that are looked at, about.
+_N_PIXELS = 4096
+#: Images whose numbers spread over so many times less, or reach so many times farther than those of
+#: the training images are far off. A dark image, or another contrast, is not.
+_SMALLER, _LARGER = 128, 8
+#: Levels of an image that is not a dark image with few levels left.
+_MANY = 16
+#: Steps of whole numbers over which a dark image may spread.
+_FEW_STEPS = 8
+#: Share of pixels below 0, and their size beside the others, that shifted numbers have.
+_SHARE, _SIZE = 0.1, 0.1
+
+
+class FarImage(NamedTuple):
+    """An image whose numbers are far from those of the training images: its row and its ends."""
+
+    row: int
+    channel: int
+    least: float
+    greatest: float
 
 
 @dataclass(frozen=True)
@@ -40,6 +64,133 @@ class PixelStatistics:
     is_whole: bool
     negative_share: float
 
+    @classmethod
+    def of(cls, least: np.ndarray, greatest: np.ndarray, pixels: np.ndarray) -> "PixelStatistics":
+        """Return the statistics of images.
+
+        Parameters
+        ----------
+        least, greatest : ndarray of shape (n_channels,)
+            Least and greatest number of each channel, in units of the images.
+        pixels : ndarray of shape (n_images, n_channels, n_pixels)
+            Some pixels of some images.
+
+        Returns
+        -------
+        pixels : PixelStatistics
+            The statistics.
+        """
+        numbers = pixels.astype(np.float64)
+        low, high = np.percentile(numbers, (1, 99), axis=(0, 2))
+        ordered = np.sort(numbers, axis=2)
+        n_levels = 1 + np.count_nonzero(np.diff(ordered, axis=2), axis=2).max(axis=1)
+        return cls(
+            least=tuple(np.asarray(least, np.float64).tolist()),
+            greatest=tuple(np.asarray(greatest, np.float64).tolist()),
+            low=tuple(low.tolist()),
+            high=tuple(high.tolist()),
+            n_levels=int(np.median(n_levels)),
+            is_whole=_are_whole(numbers),
+            negative_share=float((numbers < 0).mean(axis=(1, 2)).min()),
+        )
+
+    def far(self, images: np.ndarray, dtype: str, quantum: float | None = None) -> list[FarImage]:
+        """Return the images whose numbers are far from those of the training images.
+
+        A dark image, a constant image, another contrast and a few bright pixels are not far.
+
+        Parameters
+        ----------
+        images : ndarray of shape (n_images, n_channels, ..., width)
+            Images, or some lines of their pixels, in units of the images.
+        dtype : str
+            Dtype of the training images.
+        quantum : float, default=None
+            Step between the numbers of the files, in units of the images. None if there is none,
+            or if the numbers are whole.
+
+        Returns
+        -------
+        far : list of FarImage
+            The images by their positions in ``images``, each with a channel that is far.
+        """
+        around = tuple(range(2, images.ndim))
+        least = images.min(axis=around).astype(np.float64)
+        greatest = images.max(axis=around).astype(np.float64)
+        low, high = self._typical
+        width = high - low
+        spread = greatest - least
+        is_in_unit = ((least >= 0) & (greatest <= 1)).all(axis=1, keepdims=True) & self.is_whole
+        doubtful = spread * np.where(is_in_unit, _LARGER, _SMALLER) < width
+        doubtful |= greatest > np.maximum(self.greatest, low + _LARGER * width)
+        doubtful |= least < np.minimum(self.least, high - _LARGER * width)
+        # No pixel of the training images is below 0, or many pixels of each image are.
+        doubtful |= np.where(least < 0, np.asarray(self.least) >= 0, self.negative_share >= _SHARE)
+        doubtful |= self._is_of_another_kind(images.dtype)
+        doubtful &= (spread > 0) & (width > 0)
+        is_known = images.dtype.kind in "iu" and str(images.dtype) == dtype
+        return [
+            FarImage(row, channel, float(least[row, channel]), float(greatest[row, channel]))
+            for row, channel in np.argwhere(doubtful).tolist()
+            if self._is_far(images[row, channel], channel, bool(is_in_unit[row]), is_known, quantum)
+        ]
+
+    @property
+    def _typical(self) -> tuple[np.ndarray, np.ndarray]:
+        """The range of most pixels, or of all pixels if most pixels are equal."""
+        low, high = np.asarray(self.low), np.asarray(self.high)
+        is_sparse = low == high
+        return np.where(is_sparse, self.least, low), np.where(is_sparse, self.greatest, high)
+
+    def _is_of_another_kind(self, dtype: np.dtype[Any]) -> np.ndarray:
+        """Tell for each channel whether integers come for fractions, or booleans for integers."""
+        is_unit = min(self.least) >= 0 and max(self.greatest) <= 1 and not self.is_whole
+        low, high = self._typical
+        is_wide = high - low > _LARGER
+        kinds: np.ndarray = is_wide & (dtype.kind == "b") | (is_unit and dtype.kind in "iu")
+        return kinds
+
+    def _is_far(
+        self,
+        pixels: np.ndarray,
+        channel: int,
+        is_in_unit: bool,
+        is_known: bool,
+        quantum: float | None,
+    ) -> bool:
+        """Tell whether the numbers of one channel of an image are far off.
+
+        ``is_in_unit`` tells whether fractions came for whole numbers if they are fractions.
+        ``is_known`` tells whether these are integers of the dtype of the training images.
+        """
+        numbers = pixels.astype(np.float64).ravel()
+        low, high = (float(ends[channel]) for ends in self._typical)
+        bottom, below, above, top = np.percentile(numbers, (1, 5, 95, 99))
+        if self.low[channel] == self.high[channel]:
+            bottom, top = numbers.min(), numbers.max()
+        reach = _LARGER * (high - low)
+        if top > max(self.greatest[channel], low + reach):
+            return True
+        if bottom < min(self.least[channel], high - reach):
+            return True
+        if self._is_of_another_kind(pixels.dtype)[channel]:
+            return pixels.dtype.kind == "b" or bool(numbers.max() > 1)
+        if len(np.unique(numbers)) < min(_MANY, self.n_levels):
+            return False
+        if self.least[channel] >= 0 and below < 0 and -below > _SIZE * above:
+            return True
+        if self.negative_share >= _SHARE and numbers.min() >= 0:
+            return True
+        spread, is_whole = float(np.ptp(numbers)), _are_whole(numbers)
+        step = 1.0 if is_whole else quantum or 0.0
+        if spread < _FEW_STEPS * step and self.n_levels >= _MANY:
+            return False
+        # Eight bits within sixteen, and not a dark image.
+        if is_known and not 128 <= numbers.max() <= 255:
+            return False
+        factor = _LARGER if is_in_unit and not is_whole else _SMALLER
+        return spread * factor < high - low
+
     def to_dict(self) -> dict[str, Any]:
         """Return the statistics as values that JSON has.
 
@@ -72,3 +223,35 @@ class PixelStatistics:
             for name, value in values.items()
         }
         return cls(**restored)
+
+
+def _are_whole(numbers: np.ndarray) -> bool:
+    return bool((numbers == np.rint(numbers)).all())
+
+
+def some_lines(images: np.ndarray) -> np.ndarray:
+    """Return some lines of the pixels of each image, spread evenly, without a copy.
+
+    Parameters
+    ----------
+    images : ndarray of shape (n_images, n_channels, ..., height, width)
+        Images.
+
+    Returns
+    -------
+    lines : ndarray of shape (n_images, n_channels, n_lines, width)
+        About 4,096 pixels of each channel, or all pixels if there are fewer.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skimbal.images.pixels import some_lines
+    >>> some_lines(np.zeros((2, 1, 256, 256))).shape
+    (2, 1, 16, 256)
+    """
+    n, n_channels, *_, height, width = images.shape
+    lines = images.reshape(n, n_channels, -1, width)
+    step = max(1, min(lines.shape[2], lines.shape[2] * width // _N_PIXELS))
+    while math.gcd(step, height) > 1 and lines.shape[2] > height:
+        step += 1  # so that not the same lines of each slice are taken
+    return lines[:, :, (step - 1) // 2 :: step]

@@ -3,7 +3,9 @@
 import difflib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from fnmatch import fnmatchcase
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -11,7 +13,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from skimbal.exceptions import ParameterError
-from skimbal.networks.sources import NetworkSource, SourcedNetwork, check_source, load_network
+from skimbal.networks.sources import (
+    NetworkSource,
+    SourcedNetwork,
+    check_source,
+    load_architecture,
+    load_network,
+)
 from skimbal.networks.spec import NetworkSpec, PixelRange
 from skimbal.typing import PathLike, is_integer, is_number
 
@@ -249,6 +257,59 @@ class Pretrained(NetworkSpec):
                 "For volumes, skimbal.SliceNet(Pretrained(...)) runs it on each slice.",
             )
         loaded = load_network(self.source, self.architecture, self._size())
+        return self._fitted_to(loaded, in_channels, n_classes, spatial_shape, pixels)
+
+    def describe(self, network: nn.Module) -> Mapping[str, Any]:
+        """Return the facts that :meth:`rebuild` needs of a network that :meth:`build` has made.
+
+        Parameters
+        ----------
+        network : PretrainedNetwork
+            The network.
+
+        Returns
+        -------
+        facts : dict
+            ``"architecture"``: a name of timm or torchvision, or None for a function. ``"mean"``
+            and ``"std"``: for pixels in [0, 1]. ``"size"``: of the images, in pixels, or None.
+        """
+        assert isinstance(network, PretrainedNetwork)
+        return network.facts
+
+    def rebuild(
+        self,
+        in_channels: int,
+        n_classes: int,
+        spatial_shape: Sequence[int],
+        facts: Mapping[str, Any],
+    ) -> "PretrainedNetwork":
+        """Make the network for weights that are at hand. Nothing is downloaded.
+
+        Parameters
+        ----------
+        in_channels, n_classes, spatial_shape
+            As for :meth:`build`.
+        facts : dict
+            The result of :meth:`describe`.
+
+        Returns
+        -------
+        network : PretrainedNetwork
+            The network of :meth:`build`, with random weights.
+        """
+        size = facts["size"] and tuple(facts["size"])
+        made = load_architecture(facts["architecture"], size)
+        made = replace(made, mean=facts["mean"], std=facts["std"], size=size)
+        return self._fitted_to(made, in_channels, n_classes, spatial_shape, None)
+
+    def _fitted_to(
+        self,
+        loaded: SourcedNetwork,
+        in_channels: int,
+        n_classes: int,
+        spatial_shape: Sequence[int],
+        pixels: PixelRange | None,
+    ) -> "PretrainedNetwork":
         if loaded.size is not None and self._size() not in (None, loaded.size):
             raise ParameterError(
                 "image_size", f"{loaded.size}, the size of this network", self.image_size
@@ -267,6 +328,12 @@ class Pretrained(NetworkSpec):
         network = PretrainedNetwork(prepare, backbone, nn.Linear(n_features, n_classes))
         network.unfreeze_at, network.features_cache = self.unfreeze_at, self.features_cache
         network.freezes_backbone = self.freezes_backbone
+        network.facts = {
+            "architecture": loaded.architecture,
+            "mean": [float(number) for number in mean],
+            "std": [float(number) for number in std],
+            "size": size and [int(number) for number in size],
+        }
         network.set_factors(self.backbone_lr_factor, self.layer_decay)
         network.freeze(self.freeze)
         return network
@@ -299,6 +366,8 @@ class PretrainedNetwork(nn.Module):
     freezes_backbone: bool = False
     unfreeze_at: float | None = None
     features_cache: PathLike | None = None
+    #: The facts by which :class:`~skimbal.Pretrained` makes the network once more.
+    facts: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(self, prepare: nn.Module, backbone: nn.Module, head: nn.Linear) -> None:
         super().__init__()

@@ -1,6 +1,7 @@
 """Networks of 2D images on the slices of a volume."""
 
 import difflib
+import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -203,6 +204,64 @@ class SliceNet(NetworkSpec):
             (n_samples, n_classes).
         """
         self.check()
+        make = functools.partial(self._build_backbone, pixels=pixels)
+        return self._built_around(make, in_channels, n_classes, spatial_shape)
+
+    def describe(self, network: nn.Module) -> Mapping[str, Any]:
+        """Return the facts that :meth:`rebuild` needs of a network that :meth:`build` has made.
+
+        Parameters
+        ----------
+        network : SlicedNetwork
+            The network.
+
+        Returns
+        -------
+        facts : dict
+            The facts of the backbone.
+        """
+        assert isinstance(network, SlicedNetwork)
+        if isinstance(self.backbone, NetworkSpec):
+            return self.backbone.describe(network.backbone)
+        return {}
+
+    def rebuild(
+        self,
+        in_channels: int,
+        n_classes: int,
+        spatial_shape: Sequence[int],
+        facts: Mapping[str, Any],
+    ) -> nn.Module:
+        """Make the network for weights that are at hand. Nothing is downloaded.
+
+        Parameters
+        ----------
+        in_channels, n_classes, spatial_shape
+            As for :meth:`build`.
+        facts : dict
+            The result of :meth:`describe`.
+
+        Returns
+        -------
+        network : SlicedNetwork
+            The network of :meth:`build`, with other weights.
+        """
+
+        def make(shape: tuple[int, ...], n_classes: int) -> nn.Module:
+            if isinstance(self.backbone, NetworkSpec):
+                return self.backbone.rebuild(shape[0], n_classes, shape[1:], facts)
+            return self._build_backbone(shape, n_classes, None)
+
+        return self._built_around(make, in_channels, n_classes, spatial_shape)
+
+    def _built_around(
+        self,
+        make: Callable[[tuple[int, ...], int], nn.Module],
+        in_channels: int,
+        n_classes: int,
+        spatial_shape: Sequence[int],
+    ) -> nn.Module:
+        """Make the network around the backbone for slices of a shape."""
         if len(spatial_shape) != 3:
             raise ValueError(
                 f"module must be a network of images with {len(spatial_shape)} spatial axes; got "
@@ -215,7 +274,7 @@ class SliceNet(NetworkSpec):
                 "neighbours", f"less than the {n_slices} slices of a volume", self.neighbours
             )
         shape = (in_channels * (2 * self.neighbours + 1), *in_plane)
-        backbone = self._build_backbone(shape, n_classes, pixels)
+        backbone = make(shape, n_classes)
         try:
             pool = POOLINGS[self.pooling](_remove_head(backbone, shape))
         except Exception as error:

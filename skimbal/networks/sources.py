@@ -4,7 +4,7 @@ import copy
 import difflib
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeAlias
@@ -22,6 +22,7 @@ __all__ = [
     "NetworkSource",
     "SourcedNetwork",
     "check_source",
+    "load_architecture",
     "load_network",
 ]
 
@@ -50,6 +51,9 @@ class SourcedNetwork:
         The only size of images that the network takes, in pixels, or None if it takes many.
     state : mapping of str to Tensor, default=None
         Weights that the network does not have yet.
+    architecture : str, default=None
+        A name of timm or torchvision by which :func:`load_architecture` makes the same network with
+        other weights. None for the network of a function.
     """
 
     network: nn.Module
@@ -57,6 +61,7 @@ class SourcedNetwork:
     std: Sequence[float] = IMAGENET_STD
     size: Size | None = None
     state: Mapping[str, Tensor] | None = None
+    architecture: str | None = None
 
 
 def check_source(source: NetworkSource, architecture: str | Callable[[], nn.Module] | None) -> None:
@@ -107,8 +112,13 @@ def load_network(
     if _is_file(source):
         path, state = str(source), _read_weights(Path(str(source)))
         found = _make(architecture, image_size, with_weights=False)
-        return SourcedNetwork(found.network, found.mean, found.std, found.size, _plain(state, path))
+        return replace(found, state=_plain(state, path))
     return _make(source, image_size, with_weights=True)
+
+
+def load_architecture(name: str, image_size: Size | None = None) -> SourcedNetwork:
+    """Return a network by the ``architecture`` of a :class:`SourcedNetwork`, without weights."""
+    return _make(name, image_size, with_weights=False)
 
 
 def _make(source: Any, image_size: Size | None, with_weights: bool) -> SourcedNetwork:
@@ -171,7 +181,8 @@ def _create_timm(
     size = tuple(facts["input_size"][1:]) if facts.get("fixed_input_size") else None
     if size is not None and image_size not in (None, size):
         network, size = create(img_size=image_size), image_size
-    return SourcedNetwork(network, facts["mean"], facts["std"], size)
+    architecture = f"timm/{facts.get('architecture') or name.partition('.')[0]}"
+    return SourcedNetwork(network, facts["mean"], facts["std"], size, architecture=architecture)
 
 
 def _not_at_hand(timm: ModuleType, name: str, error: Exception) -> FileNotFoundError:
@@ -213,7 +224,9 @@ def _load_torchvision(name: str, image_size: Size | None, with_weights: bool) ->
         base, weights=chosen if with_weights else None, progress=False, **options
     )
     preset, fixed = chosen.transforms(), getattr(network, "image_size", None)
-    return SourcedNetwork(network, preset.mean, preset.std, fixed and (fixed, fixed))
+    size = fixed and (fixed, fixed)
+    architecture = f"torchvision/{base}"
+    return SourcedNetwork(network, preset.mean, preset.std, size, architecture=architecture)
 
 
 def _downloaded(url: str) -> None:

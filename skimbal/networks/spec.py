@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias, runtime_checkable
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from sklearn.base import BaseEstimator
 from torch import Tensor, nn
@@ -106,6 +106,45 @@ class NetworkSpec(BaseEstimator):  # type: ignore[misc]
             n_classes).
         """
         raise NotImplementedError(f"{type(self).__name__} must define build.")
+
+    def describe(self, network: nn.Module) -> Mapping[str, Any]:
+        """Return the facts that :meth:`rebuild` needs of a network that :meth:`build` has made.
+
+        Parameters
+        ----------
+        network : torch.nn.Module
+            The network.
+
+        Returns
+        -------
+        facts : dict
+            Numbers, texts and lists. Empty unless a subclass overrides it.
+        """
+        return {}
+
+    def rebuild(
+        self,
+        in_channels: int,
+        n_classes: int,
+        spatial_shape: Sequence[int],
+        facts: Mapping[str, Any],
+    ) -> nn.Module:
+        """Make a network for weights that are at hand, as those of a saved model.
+
+        Parameters
+        ----------
+        in_channels, n_classes, spatial_shape
+            As for :meth:`build`.
+        facts : dict
+            The result of :meth:`describe`.
+
+        Returns
+        -------
+        network : torch.nn.Module
+            The network of :meth:`build`, with other weights. A subclass whose :meth:`build` loads
+            weights overrides this method, so that nothing is downloaded.
+        """
+        return self.build(in_channels, n_classes, spatial_shape, PixelRange(0.0, 1.0))
 
 
 #: Values of ``module=``: the name of a row of the table, a description, or a factory

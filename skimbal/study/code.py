@@ -94,8 +94,8 @@ def confirm_in_words(study: Study) -> str:
     if source is None or not source.parts:
         return "Confirm the choice on rows that had no part in the study."
     if source.unseen:
-        part, n = source.unseen[0]
-        rows = plural(n, f"{_IN_WORDS[part]} row")
+        part = source.unseen[0]
+        rows = plural(part.n_rows, f"{_IN_WORDS[part.name]} row")
         return f"The {rows} of the data had no part in the study and can confirm its choice."
     return (
         "The study has seen all rows of the data, so none of them can confirm its choice. Score "
@@ -184,16 +184,18 @@ def _judging(study: Study) -> list[str]:
     source = study.source
     groups, lines = "", []
     if source is not None and source.unseen:
-        part = source.unseen[0][0]
-        lines = [f"X_test = {_rows_of(part, 'X')}"]
-        lines += _labels("y_test", _rows_of(part, "y"), source)
-        groups = f", groups={_rows_of(part, 'groups')}" if part in source.group_parts else ""
+        part = source.unseen[0]
+        lines = [f"X_test = {_rows_of(part.name, 'X')}"]
+        lines += _labels("y_test", _rows_of(part.name, "y"), source)
+        groups = f", groups={_rows_of(part.name, 'groups')}" if part.has_groups else ""
+        # A patient of several classes has no class of its own.
+        groups += ", pool=None" if part.has_mixed_groups else ""
     title = study.title().replace("{", "{{").replace("}", "}}")
     shown = f"{title} of {{len(y_test)}} unseen rows: {{score:.3f}}"
     lines += [
         f"score = {score_code(study.scoring, study.classes, study.data)}",
         f"print(f{shown!r})",
-        f"print(evaluate(clf, X_test, y_test{groups}).summary())",
+        f"print(evaluate(clf, X_test, y_test{groups}, random_state={study.seed}).summary())",
     ]
     if source is None or source.unseen or not source.parts:
         return lines

@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.utils import Bunch
@@ -15,7 +15,28 @@ from skimbal.exceptions import ParameterError
 from skimbal.images import ImageFiles
 from skimbal.study.plan import StudyData
 
-__all__ = ["Source", "find_source"]
+__all__ = ["Source", "UnseenPart", "find_source"]
+
+
+class UnseenPart(NamedTuple):
+    """A part of a data set that a study has not seen.
+
+    Parameters
+    ----------
+    name : str
+        One of ``SPLITS``.
+    n_rows : int
+        Number of its rows.
+    has_groups : bool
+        Whether its groups are known.
+    has_mixed_groups : bool
+        Whether a group has rows of several classes.
+    """
+
+    name: str
+    n_rows: int
+    has_groups: bool
+    has_mixed_groups: bool
 
 
 @dataclass(frozen=True)
@@ -29,24 +50,21 @@ class Source:
     parts : tuple of str
         Parts whose rows the fits of the study had, in their order. ``("",)`` is a data set without
         parts. Empty for :class:`~skimbal.images.ImageFiles` that no loader made.
-    unseen : tuple of (str, int)
-        Parts that the study has not seen, test first, each with its number of rows.
+    unseen : tuple of UnseenPart
+        Parts that the study has not seen, test first.
     has_files : bool
         Whether the images are read from files.
     has_names : bool
         Whether the study had the names of classes where the data set has numbers.
-    group_parts : tuple of str
-        Parts whose groups are known.
     has_groups : bool
         Whether the groups of the study are groups of the data set.
     """
 
     origin: Origin
     parts: tuple[str, ...]
-    unseen: tuple[tuple[str, int], ...]
+    unseen: tuple[UnseenPart, ...]
     has_files: bool
     has_names: bool
-    group_parts: tuple[str, ...]
     has_groups: bool
 
 
@@ -76,18 +94,25 @@ def find_source(bunch: Bunch | None, data: StudyData) -> Source | None:
     return Source(
         bunch.origin,
         parts,
-        tuple((n, len(bunch[split_key("y", n)])) for n in reversed(known) if n not in seen),
+        tuple(_unseen(bunch, name) for name in reversed(known) if name not in seen),
         isinstance(data.X, ImageFiles),
         not np.array_equal(data.y, join_parts(bunch, "y", parts)),
-        tuple(name for name in known if bunch.get(split_key("groups", name)) is not None),
         _has_groups(bunch, parts, data.groups),
     )
+
+
+def _unseen(bunch: Bunch, part: str) -> UnseenPart:
+    y, groups = bunch[split_key("y", part)], bunch.get(split_key("groups", part))
+    if groups is None:
+        return UnseenPart(part, len(y), False, False)
+    n_pairs = len(set(zip(groups.tolist(), y.tolist(), strict=True)))
+    return UnseenPart(part, len(y), True, n_pairs > len(np.unique(groups)))
 
 
 def _of_files(images: ImageFiles) -> Source:
     """Return the parameters of files, of which nobody knows where the list of paths comes from."""
     options = {**images.options, "dtype": str(images.dtype)}
-    return Source(Origin.of_call(ImageFiles, **options), (), (), True, False, (), False)
+    return Source(Origin.of_call(ImageFiles, **options), (), (), True, False, False)
 
 
 def _fitting(

@@ -4,13 +4,14 @@ It works with encoded labels (0 to ``n_classes - 1``) and with arrays that have 
 """
 
 from skimbal.training.batches import BlockIterator, TrainIterator, batches_in_epoch
+from skimbal.training.blueprint import Blueprint, Parts
 from skimbal.training.callbacks import LOGGERS, EpochProgress, IncompleteBatches
 from skimbal.training.contrast import PixelSample
 from skimbal.training.dataset import Batch, DeviceDataset, ImageDataset
 from skimbal.training.devices import device_type, is_cuda, release_memory
 from skimbal.training.divergence import broken_weights, diverged
 from skimbal.training.fine_tuning import check_unfreezing
-from skimbal.training.forward import softmax
+from skimbal.training.forward import infer_with, softmax
 from skimbal.training.net import TrainingNet
 from skimbal.training.optimizers import (
     OPTIMIZERS,
@@ -36,11 +37,13 @@ __all__ = [
     "Alone",
     "Batch",
     "BlockIterator",
+    "Blueprint",
     "Change",
     "DeviceDataset",
     "EpochProgress",
     "ImageDataset",
     "IncompleteBatches",
+    "Parts",
     "PixelSample",
     "Processes",
     "Resumption",
@@ -58,6 +61,7 @@ __all__ = [
     "diverged",
     "draw_seed",
     "end_with_parent",
+    "infer_with",
     "is_being_saved",
     "is_copied",
     "is_cuda",

@@ -117,6 +117,8 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
             "callbacks",
             "scaler",
         ]
+        #: The :class:`~skimbal.training.blueprint.Blueprint` that the net is made by.
+        self.blueprint_: Any = None
         #: Size of the largest output of a layer for one row, in bytes.
         self.activation_bytes_: int | None = None
         #: Name of the layer whose input the features are, and their number if they are rows.

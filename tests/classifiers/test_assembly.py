@@ -237,7 +237,7 @@ def test_train_step_of_ones_own_is_used(monkeypatch):
             self.own_steps = getattr(self, "own_steps", 0) + 1
             return super().train_step_single(batch, **fit_params)
 
-    monkeypatch.setattr("skimbal.classifiers.assembly.TrainingNet", OwnStep)
+    monkeypatch.setattr("skimbal.training.blueprint.TrainingNet", OwnStep)
     X, y = images()
     assert small().fit(X, y).net_.own_steps == 3 * 4
 

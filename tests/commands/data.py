@@ -12,6 +12,7 @@ from skimbal.__main__ import main
 from skimbal.losses import get_loss
 
 PAIR = ("--losses", "ce,ce+mcc", "--sampler", "uniform")
+TINY = ("--module", "small", "--epochs", "1")
 QUICK = ("--epochs", "1", "--seeds", "1", "--sampler", "uniform")
 
 

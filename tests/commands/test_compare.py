@@ -192,6 +192,28 @@ def test_compare_passes_everything_on(capsys, fits, own, tmp_path):
     ]
 
 
+def test_compare_takes_every_option_of_the_classifiers(capsys, fits, own):
+    argv = ["--micro-batch-size", "4", "--n-tta", "flips", "--width", "8", "--dtype", "float64"]
+    argv += ["--standardize", "yes", "--class-weight", "balanced", "--weight-decay", "0.5"]
+    argv += ["--lr-schedule", "cosine", "--optimizer", "sgd", "--epoch-length", "uniform"]
+    assert main(["compare", own, *PAIR, *argv, "--cv", "2", "--logit-adjustment", "0.5"]) == 0
+    capsys.readouterr()
+    clf = fits[0][0]
+    assert clf.net == {"module__width": 8, "optimizer__weight_decay": 0.5}
+    for name, value in (
+        ("micro_batch_size", 4),
+        ("n_tta", "flips"),
+        ("dtype", "float64"),
+        ("standardize", True),
+        ("class_weight", "balanced"),
+        ("lr_schedule", "cosine"),
+        ("optimizer", "sgd"),
+        ("epoch_length", "uniform"),
+        ("logit_adjustment", 0.5),
+    ):
+        assert getattr(clf, name) == value
+
+
 def test_compare_default_is_the_papers_fifteen(capsys, fits, own):
     assert main(["compare", own, "--cv", "2"]) == 0
     assert len(table_of(capsys.readouterr().out)) == 15

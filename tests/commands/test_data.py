@@ -199,3 +199,51 @@ def test_groups_that_are_not_there(capsys, never, own):
     err = check_refused(capsys, "compare", own, "--groups", "hospital")
     assert re.search("--groups .*hospital", err)
     assert "X, y, patient" in err
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        ("imgaes", "error: imgaes must be a folder, .* does not exist. Did you mean images?"),
+        ("imgaes/", "error: imgaes/: there is no such folder. Did you mean images?"),
+        ("images/sbu", "error: images/sbu: there is no such folder. Did you mean sub?"),
+        ("splits.nzp", "Did you mean splits.npz?"),
+        ("split.npz", "error: split.npz must be an npz file that exists.*Did you mean splits.npz?"),
+        ("pneumoniamnst", "Did you mean pneumoniamnist?"),
+        ("notes.txt", "error: notes.txt must be a folder or an .npz file; got another file"),
+        ("mymnist", "error: mymnist is read as the name of a data set. .* write mymnist/"),
+        ("chestmnist", "chestmnist: .*chestmnist"),
+    ],
+)
+def test_mistyped_data(capsys, never, monkeypatch, tmp_path, split, data, said):
+    split()
+    (tmp_path / "images" / "sub").mkdir(parents=True)
+    (tmp_path / "mymnist").mkdir()
+    (tmp_path / "notes.txt").touch()
+    monkeypatch.chdir(tmp_path)
+    assert re.search(said, check_refused(capsys, "compare", data))
+
+
+def test_mistyped_folder_with_options_of_folders(capsys, never, folder):
+    err = check_refused(capsys, "compare", folder[:-1], "--size", "8")
+    assert "there is no folder" in err
+    assert "Did you mean images?" in err
+
+
+def test_table_beside_the_images(capsys, never, monkeypatch, folder, table, tmp_path):
+    options = ["--label-column", "grade", "--size", "8"]
+    beside = Path(folder) / "mine.csv"
+    Path(table[1]).rename(beside)
+    monkeypatch.chdir(tmp_path)
+    assert main(["info", folder, "--labels", "mine.csv", *options]) == 0
+    assert "low " in capsys.readouterr().out
+    (tmp_path / "mine.csv").symlink_to(beside)  # the same file
+    assert main(["info", folder, "--labels", "mine.csv", *options]) == 0
+    capsys.readouterr()
+    (tmp_path / "mine.csv").unlink()
+    (tmp_path / "mine.csv").write_text(beside.read_text().replace("low", "minor"))
+    for command in ("info", "compare"):
+        err = check_refused(capsys, command, folder, "--labels", "mine.csv", *options)
+        assert f"Give the whole path: {tmp_path / 'mine.csv'} or {beside}." in err
+    assert main(["info", folder, "--labels", str(tmp_path / "mine.csv"), *options]) == 0
+    assert "minor " in capsys.readouterr().out

@@ -12,6 +12,7 @@ import pytest
 
 from skimbal.__main__ import main
 from skimbal.augmentation import RECIPES
+from skimbal.commands import COMMANDS
 from skimbal.losses import TERMS
 from skimbal.networks import BUILT_IN
 from skimbal.sampling import STRATEGIES
@@ -51,7 +52,7 @@ def test_interrupt_while_loading(capsys, monkeypatch):
         (["--batch-size", "0"], "--batch-size: must be auto or .* 1; got '0'"),
         (["--batch-size", "2.5"], "--batch-size: .*'2.5'"),
         (["--module", "vgg"], "--module: .*'vgg'.*resnet18"),
-        (["--data", "cifar"], "--data cifar: .*pneumoniamnist.*'cifar'"),
+        (["--data", "cifar"], "--data cifar .*pneumoniamnist.*'cifar'"),
         (["--data", "vesselmnist3d_128"], "--data vesselmnist3d_128: .*28.*64.*128"),
         (["--data", "absent.npz"], "error: --data absent.npz must be an npz file that exists"),
         (["--device", "abacus"], "error: --device .*'abacus'"),
@@ -59,7 +60,7 @@ def test_interrupt_while_loading(capsys, monkeypatch):
         (["--device", "cuda:99"], "error: --device .*'cuda:99'"),
         (["--output", "absent/table.csv"], "error: --output .*'absent/table.csv'"),
         (["--frobnicate"], "--frobnicate"),
-        (["comapre"], "command .*compare.*info.*'comapre'"),
+        (["comapre"], "command .*info, compare.*'comapre'. Did you mean compare"),
         (["compare"], "DATA"),
         (["info"], "DATA"),
         (["compare", "absent.npz"], "error: absent.npz must be an npz file that exists"),
@@ -124,7 +125,7 @@ def test_output_is_never_overwritten(capsys, never, tmp_path, argv):
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
-        (["--help"], ["skimbal compare DATA", "skimbal info DATA", "--seeds", "Ctrl-C"]),
+        (["--help"], [*COMMANDS, "skimbal info DATA", "--seeds", "Ctrl-C"]),
         (["compare", "--help"], ["DATA", "--groups", "X|auto", "default: auto", "Ctrl-C"]),
         (["info", "--help"], ["DATA", "--groups", "Nothing is fitted"]),
         (["--version"], ["skimbal "]),
@@ -139,7 +140,15 @@ def test_help_and_version(capsys, argv, said):
         assert words in out
 
 
-@pytest.mark.parametrize("command", [[], ["compare"], ["info"]])
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help(capsys, command):
+    with pytest.raises(SystemExit) as stop:
+        main([command, "--help"])
+    assert stop.value.code == 0
+    assert f"usage: skimbal {command} " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)])
 def test_every_option_is_documented(capsys, command):
     with pytest.raises(SystemExit):
         main([*command, "--help"])

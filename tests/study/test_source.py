@@ -15,18 +15,22 @@ def named(data, y):
     return np.array(data.target_names)[y]
 
 
+def unseen(source):
+    return [(part.name, part.n_rows) for part in source.unseen]
+
+
 def find(bunch, *rows, **more):
     return find_source(bunch, check_data(*rows, **more))
 
 
 def test_parts_are_found_by_their_rows(digits):
     source = find(digits, digits.X_train, digits.y_train)
-    assert (source.parts, source.unseen) == (("train",), (("test", 216), ("val", 130)))
+    assert (source.parts, unseen(source)) == (("train",), [("test", 216), ("val", 130)])
     assert not source.has_names
     X = np.concatenate([digits.X_train, digits.X_val])
     y = np.concatenate([digits.y_train, digits.y_val])
     source = find(digits, X, named(digits, y))
-    assert (source.parts, source.unseen) == (("train", "val"), (("test", 216),))
+    assert (source.parts, unseen(source)) == (("train", "val"), [("test", 216)])
     assert source.has_names
     assert pickle.loads(pickle.dumps(source)) == source
 
@@ -34,7 +38,7 @@ def test_parts_are_found_by_their_rows(digits):
 def test_a_test_set_that_chose_is_not_unseen(digits):
     rows = {"X_test": digits.X_test, "y_test": digits.y_test}
     source = find(digits, digits.X_train, digits.y_train, **rows)
-    assert (source.parts, source.unseen) == (("train",), (("val", 130),))
+    assert (source.parts, unseen(source)) == (("train",), [("val", 130)])
 
 
 def test_other_rows_are_refused(digits):
@@ -76,9 +80,9 @@ def test_files_count_by_their_paths_and_options(folder):
     data = load_image_folder(folder)
     X = concatenate([data.X_train, data.X_val])
     source = find(data, X, np.concatenate([data.y_train, data.y_val]))
-    assert (source.parts, source.unseen, source.has_files) == (
+    assert (source.parts, unseen(source), source.has_files) == (
         ("train", "val"),
-        (("test", 8),),
+        [("test", 8)],
         True,
     )
     with pytest.raises(ParameterError, match="source must"):
@@ -107,7 +111,8 @@ def test_groups_of_the_data_set_are_told_from_others(folder, tmp_path_factory):
     data = load_image_folder(folder, labels=table, group_column="patient", split_column="split")
     ours = find(data, data.X_train, data.y_train, data.groups_train)
     assert ours.has_groups
-    assert ours.group_parts == ("train", "val", "test")
+    assert [part.has_groups for part in ours.unseen] == [True, True]
+    assert [part.has_mixed_groups for part in ours.unseen] == [True, True]
     assert not find(data, data.X_train, data.y_train, np.arange(8)).has_groups
     assert not find(data, data.X_train, data.y_train).has_groups
 

@@ -1,0 +1,582 @@
+"""Fitted classifiers as the contents of a file, and back."""
+
+import functools
+import platform
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, fields
+from datetime import UTC, datetime
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+import torch
+from skorch.history import History
+from torch import Tensor, nn
+
+from skimbal.classifiers.assembly import make_factory, net_options
+from skimbal.classifiers.card import Notes, write_card
+from skimbal.classifiers.parameters import CNNClassifier, NotKept, check_device, find_optimizer
+from skimbal.classifiers.prior import RowsSeen
+from skimbal.classifiers.values import (
+    is_kept,
+    read_options,
+    read_value,
+    write_options,
+    write_value,
+)
+from skimbal.exceptions import ModelFileError, ParameterError, warn_caller
+from skimbal.images import InputForm
+from skimbal.losses import MixedLoss, ModuleLoss, get_loss
+from skimbal.model_file import ModelFile, Plain
+from skimbal.networks import ModuleSpec, NetworkSpec, PixelRange
+from skimbal.training import (
+    Blueprint,
+    Parts,
+    TrainingNet,
+    broken_weights,
+    device_type,
+    infer_with,
+    isolated_random_state,
+    trainable_torch,
+)
+from skimbal.typing import RandomState
+
+__all__ = ["FittedClassifier", "pack", "unpack"]
+
+#: The remark in place of a network that is passed again to load a model.
+_PASSED_AGAIN = "the network that is passed again"
+#: Methods whose requests for metadata a user may have changed.
+_ROUTED = ("fit", "partial_fit", "score")
+#: Packages whose versions a file states, by the name of their import.
+_PACKAGES = ("skimbal", "torch", "numpy", "sklearn", "skorch", "imblearn", "timm", "torchvision")
+#: Largest difference between the logits of a network before and after, relative to the largest
+#: logit. Other processors have other rounding errors, and low precision has larger ones.
+_TOLERANCE, _LOW_TOLERANCE = 0.02, 0.2
+
+
+class FittedClassifier(CNNClassifier, Protocol):
+    """A classifier with the attributes of its fit."""
+
+    random_state: RandomState
+    classes_: np.ndarray
+    input_shape_: tuple[int, ...]
+    n_features_in_: int
+    input_: InputForm
+    net_: TrainingNet
+    _seed: int
+    _class_mass: np.ndarray
+    _seen: RowsSeen
+    _epochs_before: int
+    _known_tau: float | None
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Return the parameters."""
+
+    def get_metadata_routing(self) -> Any:
+        """Return the requests for metadata."""
+
+
+C = TypeVar("C", bound=FittedClassifier)
+
+# To a file ----------------------------------------------------------------------------------------
+
+
+def pack(estimator: FittedClassifier, notes: Notes) -> ModelFile:
+    """Return the contents of a file for a fitted classifier."""
+    notes.check()
+    net = estimator.net_
+    broken = broken_weights(net.module_)
+    if broken:
+        raise ValueError(
+            f"a model must have weights that are finite; got a network after a training that "
+            f"diverged. {broken}. Fit again with a smaller lr."
+        )
+    params, passed_again = _write_parameters(estimator)
+    name, versions = type(estimator).__name__, _versions()
+    model: dict[str, Plain] = {
+        "class": name,
+        "parameters": params,
+        "attributes": _write_attributes(estimator),
+        "blueprint": _write_blueprint(net, passed_again),
+        "network": _describe_network(net, passed_again),
+        "net": _write_net(net),
+        "history": [_write_epoch(row) for row in net.history],
+        "versions": versions,
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    left_out = list(_left_out(params))
+    if left_out:
+        warn_caller(
+            f"The file of the model does not hold {', '.join(left_out)}. Predictions do not need "
+            "it. A loaded classifier asks for it before it trains."
+        )
+    counts = dict(zip(estimator.classes_.tolist(), estimator._class_mass.tolist(), strict=True))
+    card = write_card(name, notes, counts, _sections(estimator, model), left_out)
+    return ModelFile(model, _weights(net), card, versions["skimbal"])
+
+
+def _weights(net: TrainingNet) -> dict[str, Tensor]:
+    state = net.module_.state_dict()
+    for name, value in state.items():
+        if not isinstance(value, Tensor):
+            raise TypeError(
+                "module must make a network whose state consists of tensors; got "
+                f"{type(value).__name__} at {name!r}. A file of a model holds no objects."
+            )
+    return dict(state)
+
+
+def _write_parameters(estimator: FittedClassifier) -> tuple[dict[str, Plain], bool]:
+    """Return the parameters, and whether the network is passed again to load the model."""
+    params = estimator.get_params(deep=False)
+    options = params.pop("net")
+    for name, value in (options or {}).items():
+        if name.startswith("module__") and not is_kept(value):
+            raise ParameterError(
+                "net",
+                "a dict whose module__ options are numbers, texts and lists of them in a model "
+                "that is saved",
+                {name: value},
+                "Let a factory hold the option, such as functools.partial(factory, option=...), "
+                "and pass the factory to load again.",
+            )
+    module, made = params["module"], estimator.net_.blueprint_.module
+    passed_again = not _makes_itself(made, estimator.net_.module_.network)
+    written = {name: write_value(value) for name, value in params.items()}
+    if passed_again and module is made:
+        written["module"] = write_value(NotKept(_PASSED_AGAIN))
+    written["net"] = None if options is None else write_options(options)
+    return written, passed_again
+
+
+def _makes_itself(module: ModuleSpec, network: nn.Module) -> bool:
+    """Tell whether the parameters of a network are enough to make it."""
+    if not is_kept(module):
+        return False
+    facts = module.describe(network) if isinstance(module, NetworkSpec) else {}
+    return facts.get("architecture", "") is not None
+
+
+def _write_attributes(estimator: FittedClassifier) -> dict[str, Plain]:
+    values: dict[str, object] = {
+        "classes": estimator.classes_,
+        "input_shape": estimator.input_shape_,
+        "n_features_in": int(estimator.n_features_in_),
+        "feature_names_in": getattr(estimator, "feature_names_in_", None),
+        "input": estimator.input_.to_dict(),
+        "seed": int(estimator._seed),
+        "class_mass": estimator._class_mass,
+        "rows_seen": tuple(estimator._seen),
+        "epochs_before": int(estimator._epochs_before),
+        "known_tau": estimator._known_tau,
+        "output": vars(estimator).get("_sklearn_output_config"),
+        "requests": None,
+    }
+    if "_metadata_request" in vars(estimator):
+        routing = estimator.get_metadata_routing()
+        values["requests"] = {name: dict(getattr(routing, name).requests) for name in _ROUTED}
+    for name, value in values.items():
+        if not is_kept(value):
+            raise ValueError(
+                f"a model must have attributes that a file can hold; got {value!r} for {name}."
+            )
+    return {name: write_value(value) for name, value in values.items()}
+
+
+def _write_blueprint(net: TrainingNet, passed_again: bool) -> dict[str, Plain]:
+    blueprint: Blueprint = net.blueprint_
+    facts = {field.name: getattr(blueprint, field.name) for field in fields(blueprint)}
+    facts["pixels"] = blueprint.pixels and asdict(blueprint.pixels)
+    if passed_again:
+        facts["module"] = NotKept(_PASSED_AGAIN)
+    return write_options(facts)
+
+
+def _describe_network(net: TrainingNet, passed_again: bool) -> dict[str, Plain]:
+    module, network = net.blueprint_.module, net.module_.network
+    facts = module.describe(network) if isinstance(module, NetworkSpec) else {}
+    frozen = [name for name, weight in network.named_parameters() if not weight.requires_grad]
+    return {
+        "passed_again": _name_of(module) if passed_again else None,
+        "facts": dict(facts),
+        "frozen": frozen,
+        "trial": _try(net),
+    }
+
+
+def _name_of(module: Any) -> str:
+    named = module.func if isinstance(module, functools.partial) else module
+    if isinstance(named, NetworkSpec) or not hasattr(named, "__qualname__"):
+        return type(named).__name__
+    return f"{named.__module__}.{named.__qualname__}"
+
+
+def _write_net(net: TrainingNet) -> dict[str, Plain]:
+    facts = {
+        "augmentation": list(net.augmentation),
+        "device": net.device,
+        "activation_bytes": net.activation_bytes_,
+        "feature_layer": net.feature_layer_,
+        "n_features": net.n_features_,
+        "epochs_before": net.epochs_before_,
+        "has_schedule": net.lr_schedule is not None,
+    }
+    # Each by itself, as predictions know which of them mirrors images.
+    steps = [write_value(step) for step in net.augmentation]
+    return {**write_options(facts), "augmentation": steps}
+
+
+def _write_epoch(row: Mapping[str, Any]) -> dict[str, Plain]:
+    """Return the record of an epoch, without the records of its batches."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, Tensor):
+            value = value.tolist()
+        return value if is_kept(value) else str(value)
+
+    return write_options({str(n): plain(v) for n, v in row.items() if n != "batches"})
+
+
+def _versions() -> dict[str, str]:
+    loaded = {name: sys.modules.get(name) for name in _PACKAGES}
+    found = {name: getattr(module, "__version__", None) for name, module in loaded.items()}
+    of_packages = {name: str(version) for name, version in found.items() if version is not None}
+    return {"python": platform.python_version(), **of_packages}
+
+
+def _left_out(params: Mapping[str, Plain]) -> Iterator[str]:
+    """Yield the names of the parameters that the file does not hold, with their values in words."""
+    options = {f"net__{name}": value for name, value in (params["net"] or {}).items()}
+    for name, plain in {**params, **options}.items():
+        value = read_value(plain)
+        if isinstance(value, NotKept):
+            yield f"{name} ({value.text})"
+
+
+def _sections(
+    estimator: FittedClassifier, model: Mapping[str, Any]
+) -> dict[str, dict[str, object]]:
+    net, blueprint = estimator.net_, estimator.net_.blueprint_
+    n_steps = sum(row.get("train_batch_count", 0) for row in net.history)
+    n_weights = sum(parameter.numel() for parameter in net.module_.parameters())
+    return {
+        "Input": {
+            **dict(_input_facts(estimator.input_)),
+            "crop": blueprint.crop_size or "none",
+            "standardised": "yes" if net.module_.mean is not None else "no",
+        },
+        "Training": {
+            "network": model["network"]["passed_again"] or blueprint.module,
+            "weights": n_weights,
+            "loss": getattr(net.criterion_, "name", estimator.loss),
+            "sampler": blueprint.sampler,
+            "augment": [type(step).__name__ for step in net.augmentation] or "none",
+            "optimizer": net.optimizer.__name__,
+            "lr": blueprint.lr,
+            "batch_size": blueprint.batch_size,
+            "epochs": estimator._epochs_before + len(net.history),
+            "steps of the last fit": n_steps,
+            "seed": estimator._seed,
+        },
+        "Versions": {**model["versions"], "date": model["date"]},
+    }
+
+
+def _input_facts(form: InputForm) -> Iterator[tuple[str, object]]:
+    """Yield the facts about the images, in words."""
+    shape, axes = form.shape, ("c", *form.axes)
+    yield "shape of an image", f"{shape} ({', '.join(axes)})" if form.are_images else "rows"
+    yield "dtype", form.dtype
+    if form.scale is not None:
+        yield "scale", form.scale
+    if form.pixels is not None:
+        yield "least number of each channel", list(form.pixels.least)
+        yield "greatest number of each channel", list(form.pixels.greatest)
+    if form.files is not None:
+        yield from ((n, v) for n, v in form.files.options.items() if v is not None)
+        yield from ((name, "a function") for name in form.files.functions)
+
+
+# From a file --------------------------------------------------------------------------------------
+
+
+def unpack(
+    cls: type[C], file: ModelFile, name: str, module: ModuleSpec | None, device: str | None
+) -> C:
+    """Return the fitted classifier of a file of this name."""
+    try:
+        return _unpack(cls, file, module, device)
+    except (LookupError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+        if isinstance(error, ParameterError) and error.parameter in ("module", "device"):
+            raise
+        raise ModelFileError(
+            name,
+            f"It was written by skimbal {file.version}, and its contents do not fit this version: "
+            f"{str(error).rstrip('.')}.",
+            "Install the version of skimbal that wrote the file.",
+        ) from error
+
+
+def _unpack(cls: type[C], file: ModelFile, module: ModuleSpec | None, device: str | None) -> C:
+    model = file.model
+    passed_again: str | None = model["network"]["passed_again"]
+    if (module is None) != (passed_again is None):
+        expected = (
+            "None for this file, whose network skimbal makes itself"
+            if passed_again is None
+            else f"the network {passed_again} of the fit, as the file holds its weights only"
+        )
+        raise ParameterError("module", expected, module)
+    params = read_options(model["parameters"])
+    params["net"] = model["parameters"]["net"] and read_options(model["parameters"]["net"])
+    if passed_again and params["module"] == NotKept(_PASSED_AGAIN):
+        params["module"] = module
+    estimator = cls(**params)
+    place = _place(estimator, model["net"]["device"], device)
+    _read_attributes(estimator, model["attributes"])
+    estimator.net_ = _make_net(estimator, file, module, place)
+    _warn_of_versions(file.model["versions"], file.model["network"]["facts"])
+    return estimator
+
+
+def _warn_of_versions(saved: Mapping[str, str], facts: Mapping[str, Any]) -> None:
+    """Warn of another major version of the packages that compute predictions."""
+    library = str(facts.get("architecture")).partition("/")[0]
+    present = _versions()
+    others = [
+        f"{name} {saved[name]} (here {present[name]})"
+        for name in ("torch", library)
+        if name in saved
+        and name in present
+        and saved[name].partition(".")[0] != present[name].partition(".")[0]
+    ]
+    if others:
+        warn_caller(
+            f"The model was saved with {' and '.join(others)}. A trial gives the same logits but "
+            "for rounding errors. Compare its predictions with predictions of then."
+        )
+
+
+def _place(estimator: CNNClassifier, saved: str, wanted: str | None) -> str:
+    """Return the device to load to, and set the parameter if it is another than in the file."""
+    if wanted is not None:
+        place = check_device(wanted)
+        estimator.device = wanted
+        return place
+    if estimator.device == "auto":
+        return check_device("auto")
+    try:
+        return check_device(saved)
+    except ParameterError:
+        place = "cuda" if device_type(saved) == "cuda" and torch.cuda.is_available() else "cpu"
+    warn_caller(
+        f"The model was trained on device={saved!r}, which torch cannot use here. It is loaded to "
+        f"device={place!r}. Pass device= to choose."
+    )
+    estimator.device = place
+    return place
+
+
+def _read_attributes(estimator: FittedClassifier, plain: Mapping[str, Plain]) -> None:
+    values = read_options(plain)
+    names = values["feature_names_in"]
+    estimator.classes_, estimator.input_shape_ = values["classes"], values["input_shape"]
+    estimator.n_features_in_ = values["n_features_in"]
+    estimator.input_ = InputForm.from_dict(values["input"])
+    estimator._seed, estimator._class_mass = values["seed"], values["class_mass"]
+    estimator._seen = RowsSeen(*values["rows_seen"])
+    estimator._epochs_before, estimator._known_tau = values["epochs_before"], values["known_tau"]
+    if names is not None:
+        setattr(estimator, "feature_names_in_", names)  # noqa: B010
+    if values["output"] is not None:
+        setattr(estimator, "_sklearn_output_config", values["output"])  # noqa: B010
+    if values["requests"] is not None:
+        routing = estimator.get_metadata_routing()
+        for method, requests in values["requests"].items():
+            for param, alias in requests.items():
+                getattr(routing, method).add_request(param=param, alias=alias)
+        setattr(estimator, "_metadata_request", routing)  # noqa: B010
+
+
+def _make_net(
+    estimator: FittedClassifier, file: ModelFile, module: ModuleSpec | None, device: str
+) -> TrainingNet:
+    blueprint = _read_blueprint(estimator, file.model["blueprint"], module)
+    mean, std = (
+        file.tensors[name].double().numpy() if name in file.tensors else None
+        for name in ("mean", "std")
+    )
+    loss, optimizer, options = _training_parts(estimator, device)
+    facts = file.model["network"]["facts"]
+    factory = make_factory(blueprint)
+    if module is None and isinstance(blueprint.module, NetworkSpec):
+        factory = functools.partial(_rebuild, blueprint, facts)
+    dtype = getattr(torch, blueprint.dtype)
+    parts = Parts(factory, (mean, std), loss.to(dtype), optimizer, options, estimator.classes_)
+    with trainable_torch(), isolated_random_state(0, device):
+        net = blueprint.net(parts, device)
+        _load_weights(net.module_, file.tensors, module)
+        _read_net(net, file.model)
+        _compare(net, file.model, module)
+    return net
+
+
+def _rebuild(
+    blueprint: Blueprint, facts: Mapping[str, Any], in_channels: int, n_classes: int
+) -> nn.Module:
+    assert isinstance(blueprint.module, NetworkSpec)
+    return blueprint.module.rebuild(in_channels, n_classes, blueprint.spatial_shape, facts)
+
+
+def _is_lacking(value: object) -> bool:
+    parts = value.values() if isinstance(value, Mapping) else [value]
+    return any(isinstance(part, NotKept) for part in parts)
+
+
+def _read_blueprint(
+    estimator: FittedClassifier, plain: Mapping[str, Plain], module: ModuleSpec | None
+) -> Blueprint:
+    facts = read_options(plain)
+    if module is not None:
+        facts["module"] = module
+    facts["pixels"] = facts["pixels"] and PixelRange(**facts["pixels"])
+    lacks = [name for name in ("optimizer", "net") if _is_lacking(getattr(estimator, name))]
+    if isinstance(facts["sampler"], NotKept):
+        facts["sampler"] = "uniform"
+        lacks.append("sampler")
+    facts["lacks"] = tuple(dict.fromkeys([*facts["lacks"], *lacks]))
+    return Blueprint(**facts)
+
+
+def _training_parts(
+    estimator: FittedClassifier, device: str
+) -> tuple[MixedLoss | ModuleLoss, type[torch.optim.Optimizer], dict[str, Any]]:
+    """Return loss, optimizer and options, with a default where the file does not hold them.
+
+    Training asks for all of them before it begins. Predictions use none.
+    """
+    given = {n: v for n, v in (estimator.net or {}).items() if not isinstance(v, NotKept)}
+    optimizer: Any = estimator.optimizer
+    if isinstance(optimizer, NotKept):
+        optimizer = "adamw"
+        given = {n: v for n, v in given.items() if not n.startswith("optimizer__")}
+    # The callbacks are not there to have parameters.
+    given = {n: v for n, v in given.items() if not n.startswith("callbacks__")}
+    optimizer = find_optimizer(optimizer)
+    loss = "ce" if isinstance(estimator.loss, NotKept) else estimator.loss
+    return (
+        get_loss(loss, estimator._class_mass),
+        optimizer,
+        net_options(given, optimizer, device),
+    )
+
+
+def _load_weights(
+    network: nn.Module, state: Mapping[str, Tensor], module: ModuleSpec | None
+) -> None:
+    """Load weights, or say which of them do not fit."""
+    here = network.state_dict()
+    faults = {
+        "missing": [name for name in here if name not in state],
+        "not in the network": [name for name in state if name not in here],
+        "of another shape or dtype": [
+            f"{name} {tuple(state[name].shape)} for {tuple(weight.shape)}"
+            for name, weight in here.items()
+            if name in state
+            and (state[name].shape, state[name].dtype) != (weight.shape, weight.dtype)
+        ],
+    }
+    found = [
+        f"{len(names)} {fault} ({', '.join(names[:5])}{', ...' if len(names) > 5 else ''})"
+        for fault, names in faults.items()
+        if names
+    ]
+    if found:
+        raise _does_not_fit(module, f"Weights are {'; '.join(found)}.")
+    network.load_state_dict(dict(state))
+
+
+def _does_not_fit(module: ModuleSpec | None, reason: str) -> ValueError:
+    if module is None:
+        return ValueError(reason)
+    return ParameterError("module", "the network of the fit", module, reason)
+
+
+def _read_net(net: TrainingNet, model: Mapping[str, Any]) -> None:
+    plain = dict(model["net"])
+    steps = [read_value(step) for step in plain.pop("augmentation")]
+    facts = read_options(plain)
+    net.augmentation = tuple(
+        _MissingStep(step.text) if isinstance(step, NotKept) else step for step in steps
+    )
+    net.activation_bytes_ = facts["activation_bytes"]
+    net.feature_layer_, net.n_features_ = facts["feature_layer"], facts["n_features"]
+    net.epochs_before_ = facts["epochs_before"]
+    if not facts["has_schedule"]:
+        net.lr_schedule = None
+    net.history = History([{"batches": [], **read_options(row)} for row in model["history"]])
+    frozen = set(model["network"]["frozen"])
+    network: Any = net.module_.network
+    if not frozen and hasattr(network, "unfreeze"):
+        network.unfreeze()
+    for name, weight in network.named_parameters():
+        weight.requires_grad_(name not in frozen)
+
+
+class _MissingStep(nn.Module):
+    """A change of images that a file could not hold."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.text = text
+
+    def forward(self, images: Tensor) -> Tensor:
+        raise ParameterError(
+            "n_tta",
+            "'auto', 'flips' or 1 for this loaded classifier",
+            "several passes",
+            f"They change the images by {self.text}, which the file of the model does not hold.",
+        )
+
+
+# A trial, which tells a network from others with the same weights ---------------------------------
+
+
+def _try(net: TrainingNet) -> list[Plain] | None:
+    """Return the logits of an image that is the same in every program."""
+    logits = _trial_logits(net)
+    # A network may draw random numbers.
+    is_steady = np.isfinite(logits).all() and np.array_equal(logits, _trial_logits(net))
+    return [float(number) for number in logits] if is_steady else None
+
+
+def _trial_logits(net: TrainingNet) -> np.ndarray:
+    blueprint: Blueprint = net.blueprint_
+    numbers = np.random.RandomState(0).uniform(-1, 1, (1, *blueprint.sample_shape))
+    module = net.module_
+    if module.mean is not None and module.std is not None:
+        numbers = numbers * module.std.numpy(force=True) + module.mean.numpy(force=True)
+    elif blueprint.pixels is not None:
+        low, high = blueprint.pixels.low, blueprint.pixels.high
+        numbers = low + (high - low) * (1 + numbers) / 2
+    images = torch.from_numpy(numbers.astype(np.float32))
+    net.set_training(False)
+    # Not by way of a compiled module, which would be compiled anew for a single image.
+    with torch.inference_mode():
+        logits = infer_with(net, module.network)(images)
+    return logits[0].double().numpy(force=True)
+
+
+def _compare(net: TrainingNet, model: Mapping[str, Any], module: ModuleSpec | None) -> None:
+    """Refuse a network that computes something else with the weights of the file."""
+    expected = model["network"]["trial"]
+    if expected is None:
+        return
+    error = np.abs(_trial_logits(net) - expected).max()
+    tolerance = _TOLERANCE if net.autocast is None else _LOW_TOLERANCE
+    if not error <= tolerance * max(1.0, np.abs(expected).max()):
+        raise _does_not_fit(
+            module,
+            "The weights fit, and the network computes other logits with them than in the fit "
+            f"(the largest difference is {error:.2g})",
+        )

@@ -1,0 +1,124 @@
+"""The prior of the training rows, and the prior that the probabilities of a network refer to."""
+
+from typing import NamedTuple
+
+import numpy as np
+from torch import nn
+
+from skimbal.classifiers.inputs import Rows
+from skimbal.classifiers.parameters import CNNClassifier
+from skimbal.losses import MixedLoss, ModuleLoss, log_prior
+from skimbal.sampling import Strategy
+
+__all__ = ["KnowsPrior", "RowsSeen", "rows_seen"]
+
+#: Terms whose minimum gives the probabilities of the rows, weighted by class.
+_OF_ROWS = {"ce", "wce"}
+#: Terms whose minimum gives the probabilities of the rows divided by a power of the prior.
+_ADJUSTED = {"la", "balanced_softmax"}
+
+
+class RowsSeen(NamedTuple):
+    """The classes that a loss has seen, each part an array with an entry per class or a reason."""
+
+    #: Weight of the rows over all calls of partial_fit, in samples.
+    mass: np.ndarray | str
+    #: The same as far as the minimum of the loss tells of it.
+    predicted: np.ndarray | str
+
+
+class KnowsPrior:
+    """A classifier that knows the shares of the classes in training."""
+
+    logit_adjustment: float
+    #: Weight of each class over all calls of partial_fit, in samples.
+    _class_mass: np.ndarray
+    _seen: RowsSeen
+
+    @property
+    def class_prior_(self) -> np.ndarray:
+        """Share of each class in the training rows, by weight, with sum 1."""
+        mass = self._class_mass
+        prior: np.ndarray = mass / mass.sum()
+        return prior
+
+    @property
+    def effective_prior_(self) -> np.ndarray:
+        """Shares of the classes that ``predict_proba`` refers to, with sum 1.
+
+        Raises
+        ------
+        AttributeError
+            If sampler or loss do not tell.
+        """
+        if not hasattr(self, "_seen"):
+            raise AttributeError("The classifier is not fitted.")
+        shares = self._seen.predicted
+        if isinstance(shares, str):
+            raise AttributeError(shares)
+        if self.logit_adjustment:
+            shares = shares / np.exp(self.logit_adjustment * log_prior(self.class_prior_))
+        prior: np.ndarray = shares / shares.sum()
+        return prior
+
+
+def rows_seen(
+    estimator: CNNClassifier,
+    strategy: Strategy,
+    train: Rows,
+    loss: MixedLoss | ModuleLoss,
+    whole: bool,
+) -> RowsSeen:
+    """Return the rows of an epoch, and of the calls before, as the loss sees them."""
+    mass = _drawn(estimator, strategy, train)
+    before = None if whole else getattr(estimator, "_seen", None)
+    if before is not None:
+        known = isinstance(mass, np.ndarray) and isinstance(before.mass, np.ndarray)
+        mass = mass + before.mass if known else before.mass
+    return RowsSeen(mass, mass if isinstance(mass, str) else _through_loss(mass, loss))
+
+
+def _drawn(estimator: CNNClassifier, strategy: Strategy, train: Rows) -> np.ndarray | str:
+    """Return the weight of each class in the rows of an epoch."""
+    if "iterator_train" in (estimator.net or {}):
+        return "net['iterator_train'] makes the batches, whose shares of the classes are not known."
+    counts = np.bincount(train.data.y, minlength=len(train.labels))
+    present = np.flatnonzero(counts)
+    rows = np.zeros(len(counts))
+    if strategy.equal_shares:
+        rows[present] = counts.sum() / len(present)
+    else:
+        order = np.argsort(train.data.y, kind="stable")
+        classes = np.split(order, np.cumsum(counts[present])[:-1])
+        drawn = strategy.draw(classes, np.random.default_rng(0))
+        rows += np.bincount(train.data.y[drawn], minlength=len(counts))
+    mass: np.ndarray = rows * train.class_mass / np.maximum(counts, 1)
+    return mass
+
+
+def _through_loss(seen: np.ndarray, loss: MixedLoss | ModuleLoss) -> np.ndarray | str:
+    """Return the shares that the minimum of the loss on these rows predicts."""
+    is_balanced = np.ptp(seen) <= 1e-6 * seen.max()
+    if isinstance(loss, ModuleLoss):
+        module = loss.module
+        if type(module) is nn.CrossEntropyLoss:
+            of_class = module.weight
+            return seen if of_class is None else seen * of_class.detach().cpu().double().numpy()
+        return f"The effect of the loss {loss.name} on the classes is not known."
+    terms = set(loss.factors)
+    vectors = {
+        name: vector.detach().cpu().double().numpy() for name, vector in loss.class_vectors.items()
+    }
+    if terms <= _OF_ROWS:
+        weight = sum(factor * vectors.get(name, 1.0) for name, factor in loss.factors.items())
+        return seen * weight
+    if len(terms) == 1 and terms <= _ADJUSTED:
+        (name,) = terms
+        tau = loss.mix.la_tau if name == "la" else 1.0
+        return seen / np.exp(tau * vectors[name])
+    if is_balanced and not vectors:
+        return seen
+    return (
+        f"The loss {loss.name} has no minimum with known probabilities for classes that are not "
+        "equally common."
+    )

@@ -1,0 +1,270 @@
+"""What the classifiers that decide by the scores of another classifier share."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from sklearn import get_config
+from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin
+from sklearn.exceptions import NotFittedError
+from sklearn.utils import Bunch, Tags, assert_all_finite, get_tags
+from sklearn.utils._param_validation import HasMethods, make_constraint
+from sklearn.utils.metadata_routing import process_routing
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import (
+    _check_response_method,
+    _num_samples,
+    check_is_fitted,
+    column_or_1d,
+)
+
+from skimbal.exceptions import ParameterError
+from skimbal.typing import ArrayLike, Classifier, ImagesLike
+
+__all__ = [
+    "SCORING",
+    "DecidingClassifier",
+    "by_name",
+    "check_labels",
+    "check_same_classes",
+    "class_scores",
+    "has_method",
+    "log_probabilities",
+    "route",
+]
+
+
+#: The constraint of an estimator that gives scores.
+SCORING = [HasMethods(["fit", "predict_proba"]), HasMethods(["fit", "decision_function"])]
+
+
+class has_method:
+    """Tell whether the wrapped estimator has a method, for ``available_if``."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __call__(self, wrapper: "DecidingClassifier") -> bool:
+        """Raise an AttributeError of the estimator if it lacks the method."""
+        getattr(wrapper.inner(), self.name)
+        return True
+
+
+class DecidingClassifier(
+    ClassifierMixin,  # type: ignore[misc]
+    MetaEstimatorMixin,  # type: ignore[misc]
+    BaseEstimator,  # type: ignore[misc]
+):
+    """A classifier that decides by the scores of another classifier.
+
+    Parameters
+    ----------
+    estimator : classifier
+        The classifier that gives the scores.
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]]
+
+    estimator: Classifier
+    estimator_: Classifier
+
+    def inner(self) -> Classifier:
+        """Return the estimator that predicts: the one of the fit, or the given one.
+
+        Returns
+        -------
+        estimator : classifier
+            ``estimator_`` after ``fit``, and otherwise ``estimator``.
+        """
+        fitted: Classifier = getattr(self, "estimator_", self.estimator)
+        return fitted
+
+    @available_if(has_method("predict_proba"))  # type: ignore[untyped-decorator]
+    def predict_proba(self, X: ImagesLike) -> np.ndarray:
+        """Compute the probabilities of the wrapped classifier, unchanged.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            As for the wrapped classifier.
+
+        Returns
+        -------
+        proba : ndarray of shape (n_samples, n_classes)
+            Probabilities, dimensionless, in the order of ``classes_``.
+        """
+        check_predicting(self)
+        proba: np.ndarray = self.inner().predict_proba(X)
+        return proba
+
+    @available_if(has_method("predict_proba"))  # type: ignore[untyped-decorator]
+    def predict_log_proba(self, X: ImagesLike) -> np.ndarray:
+        """Compute the logarithm of the probabilities.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            As for the wrapped classifier.
+
+        Returns
+        -------
+        log_proba : ndarray of shape (n_samples, n_classes)
+            Natural logarithms, dimensionless, in the order of ``classes_``.
+        """
+        check_predicting(self)
+        return log_probabilities(self.inner(), X)
+
+    def __sklearn_tags__(self) -> Tags:
+        """Return the abilities: any input that the wrapped classifier takes."""
+        tags = super().__sklearn_tags__()
+        inner = get_tags(self.estimator).input_tags
+        tags.input_tags.sparse = inner.sparse
+        tags.input_tags.three_d_array = inner.three_d_array
+        tags.input_tags.allow_nan = inner.allow_nan
+        return tags
+
+    def check(self) -> None:
+        """Refuse a parameter that meets none of its constraints.
+
+        Raises
+        ------
+        ParameterError
+            If a parameter has a value that cannot be used.
+        """
+        for name, constraints in self._parameter_constraints.items():
+            value = getattr(self, name)
+            if not any(make_constraint(one).is_satisfied_by(value) for one in constraints):
+                words = ", or ".join(str(make_constraint(one)) for one in constraints)
+                raise ParameterError(name, words, value)
+
+    def adopt(self, estimator: Classifier) -> Self:
+        """Keep a fitted estimator, with what scikit-learn asks of its input.
+
+        Parameters
+        ----------
+        estimator : classifier
+            The fitted estimator.
+
+        Returns
+        -------
+        self : estimator instance
+            The same wrapper.
+        """
+        self.estimator_ = estimator
+        for name in ("n_features_in_", "feature_names_in_"):
+            if hasattr(estimator, name):
+                setattr(self, name, getattr(estimator, name))
+        return self
+
+
+def check_predicting(wrapper: DecidingClassifier) -> None:
+    """Refuse a prediction if neither the wrapper nor its estimator is fitted."""
+    if not hasattr(wrapper, "estimator_"):
+        try:
+            check_is_fitted(wrapper.estimator)
+        except NotFittedError:
+            raise NotFittedError(
+                f"This {type(wrapper).__name__} is not fitted yet, and neither is its estimator. "
+                "Call fit first."
+            ) from None
+
+
+def route(wrapper: DecidingClassifier, params: Mapping[str, Any]) -> Bunch:
+    """Return the metadata of a fit by receiver."""
+    if params and not get_config()["enable_metadata_routing"]:
+        raise ValueError(
+            f"{', '.join(params)} must be routed; got it without metadata routing. Call "
+            "sklearn.set_config(enable_metadata_routing=True), and set_fit_request of the "
+            f"classifier in this {type(wrapper).__name__}."
+        )
+    return process_routing(wrapper, "fit", **params)
+
+
+def check_labels(X: ImagesLike, y: ArrayLike) -> np.ndarray:
+    """Return the labels as an array with one entry per row of X."""
+    labels: np.ndarray = column_or_1d(y, warn=True)
+    assert_all_finite(labels, input_name="y")
+    check_classification_targets(labels)
+    if _num_samples(X) != len(labels):
+        raise ValueError(
+            f"X and y must have the same number of rows; got {_num_samples(X)} and {len(labels)}."
+        )
+    if len(np.unique(labels)) < 2:
+        raise ValueError(
+            f"y must have at least two classes; got one class in {len(labels)} rows, n_samples = "
+            f"{len(labels)}. A decision needs two."
+        )
+    return labels
+
+
+def check_same_classes(estimator: Classifier, y: np.ndarray, needs_all: bool = True) -> None:
+    """Refuse labels of other classes than those of a fitted estimator."""
+    known, found = estimator.classes_.tolist(), np.unique(y).tolist()
+    unknown = [label for label in found if label not in known]
+    if unknown:
+        raise ValueError(
+            f"y must hold classes of the fitted estimator, {known}; got the class "
+            f"{unknown[0]!r}. Fit the estimator with all classes."
+        )
+    missing = [label for label in known if label not in found]
+    if missing and needs_all:
+        raise ValueError(
+            f"y must hold each class of the fitted estimator, {known}; got no row of the class "
+            f"{missing[0]!r}. Add rows of this class."
+        )
+
+
+def by_name(
+    name: str, given: Mapping[Any, object], classes: np.ndarray, remedy: str
+) -> list[object]:
+    """Return the values of a dict in the order of the classes, each of which must have one."""
+    known = classes.tolist()
+    unknown = [key for key in given if key not in known]
+    missing = [label for label in known if label not in given]
+    if unknown or missing:
+        fault = f"unknown: {unknown}" if unknown else f"missing: {missing}"
+        raise ParameterError(
+            name, f"a dict with one entry for each class of {known}", given, f"{fault}. {remedy}"
+        )
+    return [given[label] for label in known]
+
+
+def log_probabilities(estimator: Classifier, X: ImagesLike) -> np.ndarray:
+    """Return log-probabilities, which are finite where probabilities underflow if they can be."""
+    with np.errstate(divide="ignore"):
+        if hasattr(estimator, "predict_log_proba"):
+            found = np.asarray(estimator.predict_log_proba(X))
+        else:
+            found = np.log(np.asarray(estimator.predict_proba(X)))
+    return check_scores(found, estimator, "predict_proba")
+
+
+def class_scores(estimator: Classifier, X: ImagesLike, methods: Sequence[str]) -> np.ndarray:
+    """Return a score of each class by the first method that the estimator has."""
+    method = _check_response_method(estimator, list(methods))
+    if method.__name__ == "predict_proba":
+        return log_probabilities(estimator, X)
+    found = np.asarray(method(X))
+    if found.ndim == 1 and len(estimator.classes_) == 2:
+        found = np.stack([np.zeros_like(found), found], axis=1)
+    return check_scores(found, estimator, method.__name__)
+
+
+def check_scores(scores: np.ndarray, estimator: Classifier, method: str) -> np.ndarray:
+    """Refuse scores that are not numbers, or not one for each class."""
+    n_classes = len(estimator.classes_)
+    if scores.ndim != 2 or scores.shape[1] != n_classes:
+        raise ValueError(
+            f"{method} of {type(estimator).__name__} must give one column for each of the "
+            f"{n_classes} classes; got the shape {scores.shape}."
+        )
+    is_bad = np.isnan(scores).any(axis=1) | (scores == np.inf).any(axis=1)
+    if is_bad.any():
+        row = int(np.flatnonzero(is_bad)[0])
+        raise ValueError(
+            f"{method} of {type(estimator).__name__} must give numbers; got "
+            f"{scores[row].tolist()} for row {row}."
+        )
+    found: np.ndarray = scores.astype(np.float64, copy=False)
+    return found

@@ -1,0 +1,103 @@
+import pickle
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.exceptions import NotFittedError
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import make_scorer
+from sklearn.model_selection import cross_val_score
+
+from skimbal.exceptions import ParameterError
+from skimbal.thresholds import CostMatrixClassifier, mean_cost
+from tests.thresholds.data import blobs
+
+X, CODES = blobs(300, [0.6, 0.3, 0.1])
+NAMES = np.array(["normal", "benign", "malign"])
+Y = NAMES[CODES]
+#: In the order of the sorted names: benign, malign, normal.
+ARRAY = np.array([[0, 2, 1], [10, 0, 20], [1, 3, 0]])
+PAIRS = {
+    ("benign", "malign"): 2,
+    ("benign", "normal"): 1,
+    ("malign", "benign"): 10,
+    ("malign", "normal"): 20,
+    ("normal", "benign"): 1,
+    ("normal", "malign"): 3,
+}
+ORDER = ["normal", "malign", "benign"]
+FRAME = pd.DataFrame(ARRAY, sorted(NAMES), sorted(NAMES)).loc[ORDER, ORDER]
+
+
+@pytest.mark.parametrize("costs", [ARRAY, PAIRS, FRAME, ARRAY.tolist()])
+def test_costs_mean_the_same_in_each_form(costs):
+    clf = CostMatrixClassifier(LogisticRegression(), cost_matrix=costs).fit(X, Y)
+    np.testing.assert_array_equal(clf.costs_, ARRAY)
+    expected = clf.predict_proba(X) @ ARRAY
+    np.testing.assert_allclose(clf.expected_costs(X), expected)
+    np.testing.assert_array_equal(clf.predict(X), clf.classes_[expected.argmin(1)])
+    np.testing.assert_allclose(clf.decision_function(X), -expected)
+
+
+def test_zero_one_costs_change_nothing_and_high_costs_find_the_class():
+    plain = LogisticRegression().fit(X, Y)
+    zero_one = CostMatrixClassifier(plain, cost_matrix="zero_one")
+    np.testing.assert_array_equal(zero_one.predict(X), plain.predict(X))
+    costly = CostMatrixClassifier(plain, cost_matrix=PAIRS).predict(X)
+    assert (costly == "malign").sum() > (plain.predict(X) == "malign").sum()
+    assert mean_cost(Y, costly, cost_matrix=PAIRS) < mean_cost(
+        Y, plain.predict(X), cost_matrix=PAIRS
+    )
+
+
+def test_two_classes_decide_at_the_threshold_of_elkan():
+    y = CODES == 1
+    costs = {(True, False): 9, (False, True): 1}
+    clf = CostMatrixClassifier(LogisticRegression(), cost_matrix=costs).fit(X, y)
+    np.testing.assert_array_equal(clf.predict(X), clf.predict_proba(X)[:, 1] > 0.1)
+    np.testing.assert_array_equal(clf.decision_function(X) > 0, clf.predict(X))
+
+
+def without(pair):
+    return {key: cost for key, cost in PAIRS.items() if key != pair}
+
+
+@pytest.mark.parametrize(
+    ("costs", "words"),
+    [
+        (without(("malign", "benign")), r"Missing: \('malign', 'benign'\)"),
+        ({**PAIRS, ("malign", "cyst"): 1}, r"Unknown: \('malign', 'cyst'\)"),
+        ({**PAIRS, ("malign", "benign"): "much"}, "finite numbers"),
+        ({**PAIRS, ("malign", "malign"): 10}, "'malign', the decision 'benign' costs 10"),
+        (ARRAY[:2], r"shape \(3, 3\), with a row for each true class of \['benign'"),
+        (ARRAY.T * np.nan, "finite"),
+        ([["a"] * 3] * 3, "numbers of shape"),
+        (1 - ARRAY, "larger for a wrong decision"),
+        (FRAME.rename(index={"malign": "cyst"}), "cyst"),
+        ("balanced", "must be"),
+        (3.0, "must be"),
+    ],
+)
+def test_costs_that_do_not_fit_are_refused(costs, words):
+    with pytest.raises(ParameterError, match=words) as caught:
+        CostMatrixClassifier(LogisticRegression(), cost_matrix=costs).fit(X, Y)
+    assert caught.value.parameter == "cost_matrix"
+
+
+def test_mean_cost_by_hand_and_as_a_scorer():
+    costs = {("ill", "well"): 5, ("well", "ill"): 1}
+    assert mean_cost(["ill", "well"], ["well", "well"], cost_matrix=costs) == 2.5
+    weighted = mean_cost(["ill", "well"], ["well", "ill"], cost_matrix=costs, sample_weight=[3, 1])
+    assert weighted == 4
+    array = [[0, 5], [1, 0]]
+    assert mean_cost(["ill"], ["well"], cost_matrix=array, labels=["ill", "well"]) == 5
+    with pytest.raises(ValueError, match="'cyst'"):
+        mean_cost(["cyst"], ["well"], cost_matrix=costs)
+    scorer = make_scorer(mean_cost, greater_is_better=False, cost_matrix=PAIRS)
+    scorer = pickle.loads(pickle.dumps(scorer))
+    assert (cross_val_score(LogisticRegression(), X, Y, scoring=scorer) <= 0).all()
+
+
+def test_an_estimator_that_is_not_fitted_is_named():
+    with pytest.raises(NotFittedError, match="neither is its estimator"):
+        CostMatrixClassifier(LogisticRegression(), cost_matrix=PAIRS).predict(X)
