@@ -3,15 +3,19 @@
 import json
 import logging
 import os
+import re
+import shutil
 import subprocess
 import sys
 import textwrap
 import warnings
+from pathlib import Path
 
 import numpy as np
 import onnxruntime
 import pytest
 import torch
+from PIL import Image
 from sklearn.exceptions import NotFittedError
 from torch import nn
 
@@ -20,6 +24,7 @@ import skimbal.export
 from skimbal import CNN2DClassifier, CNN3DClassifier, Pretrained, SliceNet
 from skimbal.exceptions import ExportError, ParameterError
 from skimbal.generators import generator_states
+from skimbal.images import ImageFiles
 from skimbal.networks import BUILT_IN
 from skimbal.networks.slices import POOLINGS
 from tests.networks.pretrained_data import tiny_network
@@ -67,6 +72,13 @@ def assert_same(clf, path, X):
         np.testing.assert_allclose(run(path, rows), clf.predict_proba(rows), rtol=0, atol=TOLERANCE)
 
 
+def code_of_page(number):
+    """Return a block of Python of the page on the export."""
+    page = (Path(__file__).parents[1] / "docs" / "export.rst").read_text("utf-8")
+    blocks = re.findall(r"code-block:: python\n\n((?:    .*\n|\n)+)", page)
+    return textwrap.dedent(blocks[number])
+
+
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory):
     """Return a classifier with text as classes and a correction, its images and its file."""
@@ -93,6 +105,7 @@ def test_the_metadata_describe_the_file(plain):
     assert found["classes"] == ["cat", "dog", "owl"]
     assert found["input"] == json.loads(json.dumps(clf.input_.to_dict()))
     assert found["class_prior"] == [0.5, 0.25, 0.25]
+    np.testing.assert_allclose(found["effective_prior"], clf.effective_prior_)
     assert (found["n_tta"], found["logit_adjustment"], found["crop_size"]) == ("1", 1.0, None)
     assert (found["dtype"], found["image_size"]) == ("uint8", "any")
     assert found["versions"]["torch"] == torch.__version__
@@ -270,18 +283,23 @@ def test_labels_without_a_form_in_json_are_refused(unexported, tmp_path, monkeyp
 
 def test_another_process_needs_numpy_and_onnxruntime_only(plain, tmp_path):
     clf, X, path = plain
-    np.save(tmp_path / "X.npy", X)
-    code = f"""
-        import sys
-        import numpy, onnxruntime
-        session = onnxruntime.InferenceSession({path!r}, providers=["CPUExecutionProvider"])
-        X = numpy.load({str(tmp_path / "X.npy")!r})
-        numpy.save({str(tmp_path / "P.npy")!r}, session.run(None, {{"images": X}})[0])
-        assert not {{"torch", "skimbal", "sklearn"}} & set(sys.modules)
-    """
-    subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True, cwd=tmp_path)
-    found = np.load(tmp_path / "P.npy")
-    np.testing.assert_allclose(found, clf.predict_proba(X), rtol=0, atol=TOLERANCE)
+    code = (
+        code_of_page(0)
+        + "np.savez('found.npz', decisions=decisions, probabilities=probabilities)\n"
+        + "import sys\nassert not {'torch', 'skimbal', 'sklearn'} & set(sys.modules)"
+    )
+    shutil.copy(path, tmp_path / "model.onnx")
+    np.save(tmp_path / "images.npy", X[:, 0])
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path)
+    found = np.load(tmp_path / "found.npz")
+    expected = clf.predict_proba(X)
+    np.testing.assert_allclose(found["probabilities"], expected, rtol=0, atol=TOLERANCE)
+    assert found["decisions"].tolist() == clf.predict(X).tolist()
+    np.save(tmp_path / "images.npy", X / 255)
+    wrong = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert "images must be uint8 of shape [1, 12, 12]" in wrong.stderr
 
 
 def settings():
@@ -433,3 +451,22 @@ def test_the_size_is_fixed_where_the_graph_is_right_for_one_size(tmp_path, modul
     assert metadata_of(tmp_path / "model.onnx")["image_size"] == "fixed"
     with pytest.raises(Exception, match="invalid dimensions"):
         run(tmp_path / "model.onnx", images((1, 13, 13)))
+
+
+@pytest.mark.slow
+def test_a_loaded_classifier_of_files_is_exported(tmp_path, monkeypatch):
+    pixels = images((14, 10))
+    paths = [tmp_path / f"{i}.png" for i in range(len(pixels))]
+    for path, image in zip(paths, pixels, strict=True):
+        Image.fromarray(image).save(path)
+    files = ImageFiles(paths, size=(8, 8), intensity="full_range")
+    clf = CNN2DClassifier(module="small", max_epochs=1, random_state=0)
+    clf.fit(files, ["no", "yes"] * 4).save(tmp_path / "model.skimbal")
+    loaded = skimbal.load(tmp_path / "model.skimbal")
+    loaded.to_onnx(tmp_path / "model.onnx")
+    monkeypatch.chdir(tmp_path)
+    code = code_of_page(1).replace("new/", "")
+    names = {}
+    exec(compile(code, "export.rst", "exec"), names)
+    expected = clf.predict_proba(files[1:3])
+    np.testing.assert_allclose(names["probabilities"], expected, rtol=0, atol=TOLERANCE)
