@@ -19,7 +19,7 @@ from skorch.history import History
 
 from skimbal.augmentation import AugmentSpec, get_augmentation
 from skimbal.classifiers.assembly import NewNet, Plan, SameNet, WarmNet, prepare_net
-from skimbal.classifiers.cloning import clone_callbacks, joined_with_net, parted_from_net
+from skimbal.classifiers.cloning import clone_callbacks
 from skimbal.classifiers.inputs import (
     check_class_argument,
     check_rows,
@@ -456,14 +456,6 @@ class BaseCNNClassifier(
         for name in names:
             setattr(cloned, name, clone_callbacks(getattr(self, name)))
         return cloned
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Return the state, with the callbacks that run in ``net_`` in one place."""
-        return parted_from_net(super().__getstate__())
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Restore the state. The callbacks that run in ``net_`` are those of ``callbacks``."""
-        super().__setstate__(joined_with_net(state))
 
     def __sklearn_tags__(self) -> Tags:
         """Return the abilities: rows as well as images, and the dtypes that are kept."""
