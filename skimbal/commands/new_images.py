@@ -74,8 +74,6 @@ def _of_files(parser: Parser, clf: Model, texts: Sequence[str]) -> NewImages:
             # A folder that is one image has its own name.
             is_inside = len(texts) == 1 and path != os.path.normpath(text)
             named[os.path.relpath(path, text) if is_inside else path] = path
-    if not named:
-        parser.error(f"{texts[0]} must hold images; got none.")
     names = sorted(named)
     return NewImages(names, [named[name] for name in names])
 
