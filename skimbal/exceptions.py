@@ -20,7 +20,7 @@ __all__ = [
 ]
 
 #: Packages whose frames lie between a line of the user and this package.
-_BETWEEN = ("skimbal", "skorch", "sklearn", "imblearn", "torch", "contextlib")
+_BETWEEN = ("skimbal", "skorch", "sklearn", "imblearn", "torch", "numpy", "contextlib")
 
 
 class ParameterError(ValueError):

@@ -49,7 +49,7 @@ MAY_IMPORT["study"] = MAY_IMPORT["classifiers"] | {
     "displays",
     "reports",
 }
-MAY_IMPORT["evaluation"] = MAY_IMPORT["study"] | {"thresholds"}
+MAY_IMPORT["evaluation"] = MAY_IMPORT["study"] | {"study", "thresholds"}
 MAY_IMPORT["__init__"] = MAY_IMPORT["study"] | {"evaluation", "persistence", "study"}
 MAY_IMPORT["commands"] = MAY_IMPORT["study"] - {"callbacks", "displays"}
 MAY_IMPORT["commands"] |= {"__init__", "evaluation", "persistence", "study"}

@@ -163,7 +163,7 @@ def read_predictions(path, classes):
 def test_volumes_from_nifti_files_to_predictions(data_dir, tmp_path):
     root = data_dir / "nifti_hippocampus"
     with (root / "labels.csv").open(newline="") as stream:
-        listed = list(csv.DictReader(stream))
+        listed = sorted(csv.DictReader(stream), key=lambda row: row["low_volume_15pct"])
     table = tmp_path / "table.csv"
     lines = [
         f"{row['file']},{['usual', 'small'][int(row['low_volume_15pct'])]},"
@@ -210,7 +210,7 @@ def test_pictures_from_png_files_to_predictions(data_dir, tmp_path):
         for i, (image, label) in enumerate(pairs):
             Image.fromarray(image).save(tmp_path / "scans" / f"{part}{i:03}.png")
             name = ["normal", "pneumonia"][label]
-            lines.append(f"{part}{i:03}.png,{name},{part}-{i // 2},{part}")
+            lines.append(f"{part}{i:03}.png,{name},{part}-{name}-{i // 2},{part}")
     (tmp_path / "labels.csv").write_text("\n".join(lines))
     of_data = [tmp_path / "scans", "--labels", tmp_path / "labels.csv"]
     of_data += ["--group-column", "patient", "--split-column", "part"]

@@ -10,13 +10,14 @@ import torch
 from skorch.callbacks import LRScheduler
 from torch import nn
 
-from skimbal.classifiers.inputs import Rows
+from skimbal.classifiers.inputs import InputClassifier, Rows
 from skimbal.classifiers.parameters import (
     DTYPES,
     LOW_PRECISION,
     CNNClassifier,
     find_optimizer,
 )
+from skimbal.classifiers.ranges import compare_rows, with_numbers
 from skimbal.classifiers.settings import Settings
 from skimbal.classifiers.trials import try_augmentation, try_network
 from skimbal.exceptions import ParameterError
@@ -88,7 +89,7 @@ class NewNet:
     #: Weight of each class in the rows of the earlier calls, in samples.
     class_mass: np.ndarray | int = 0
 
-    def net(self, estimator: CNNClassifier, plan: Plan) -> TrainingNet:
+    def net(self, estimator: InputClassifier, plan: Plan) -> TrainingNet:
         """Return the net to train."""
         return _make_net(estimator, plan)
 
@@ -96,7 +97,7 @@ class NewNet:
 class WarmNet(NewNet):
     """The start of a fit with the weights of the earlier fit."""
 
-    def net(self, estimator: CNNClassifier, plan: Plan) -> TrainingNet:
+    def net(self, estimator: InputClassifier, plan: Plan) -> TrainingNet:
         """Return the net to train."""
         assert self.previous is not None
         broken = broken_weights(self.previous.module_)
@@ -125,7 +126,7 @@ class SameNet(NewNet):
     #: The first call has warned.
     warns = False
 
-    def net(self, estimator: CNNClassifier, plan: Plan) -> TrainingNet:
+    def net(self, estimator: InputClassifier, plan: Plan) -> TrainingNet:
         """Return the net to train."""
         net = self.previous
         assert net is not None
@@ -159,8 +160,10 @@ class SameNet(NewNet):
         return net
 
 
-def prepare_net(estimator: CNNClassifier, start: NewNet, plan: Plan) -> TrainingNet:
+def prepare_net(estimator: InputClassifier, start: NewNet, plan: Plan) -> TrainingNet:
     """Return the net to train, with an augmentation that works."""
+    if start.previous is not None:
+        compare_rows(estimator, plan.train.data)
     net = start.net(estimator, plan)
     net.augmentation = () if plan.augmentation is None else tuple(plan.augmentation)
     if plan.augmentation is not None:
@@ -169,15 +172,22 @@ def prepare_net(estimator: CNNClassifier, start: NewNet, plan: Plan) -> Training
     return net
 
 
-def _make_net(estimator: CNNClassifier, plan: Plan) -> TrainingNet:
+def _make_net(estimator: InputClassifier, plan: Plan) -> TrainingNet:
     """Make a net with new weights, and try it on a row."""
     optimizer = find_optimizer(estimator.optimizer)
     options = net_options(estimator.net or {}, optimizer, plan.device)
-    blueprint = _blueprint(estimator, plan, options)
+    data = plan.train.data
+    statistics: tuple[np.ndarray | None, np.ndarray | None] = (None, None)
+    sample = PixelSample(data)
+    blueprint = _blueprint(estimator, plan, options, sample)
     dtype = DTYPES[blueprint.dtype]
+    if plan.settings.standardize:
+        sample = PixelSample(data)
+        statistics = _statistics(data, dtype, options, sample)
+    estimator.input_ = with_numbers(estimator.input_, sample)
     parts = Parts(
         make_factory(blueprint),
-        _statistics(plan.train.data, dtype, options) if plan.settings.standardize else (None, None),
+        statistics,
         plan.loss.to(dtype),
         optimizer,
         options,
@@ -205,7 +215,9 @@ def _path_to(module: ModuleSpec, parameter: str) -> str:
     return f"module__{min(paths, key=len, default=parameter)}"
 
 
-def _blueprint(estimator: CNNClassifier, plan: Plan, options: dict[str, Any]) -> Blueprint:
+def _blueprint(
+    estimator: CNNClassifier, plan: Plan, options: dict[str, Any], sample: PixelSample
+) -> Blueprint:
     """Return the facts of the net, with a value for each "auto"."""
     dtype, autocast = _dtypes(estimator.dtype, plan)
     module, data = plan.settings.module, plan.train.data
@@ -215,7 +227,7 @@ def _blueprint(estimator: CNNClassifier, plan: Plan, options: dict[str, Any]) ->
         module=module,
         sampler=plan.settings.sampler,
         epoch_length=plan.settings.epoch_length,
-        pixels=_pixel_range(data, DTYPES[dtype], options) if needs_pixels else None,
+        pixels=_pixel_range(data, DTYPES[dtype], options, sample) if needs_pixels else None,
         sample_shape=data.sample_shape,
         n_classes=len(plan.train.labels),
         crop_size=plan.crop_size,
@@ -273,10 +285,9 @@ def _n_workers(options: dict[str, Any]) -> int | None:
 
 
 def _statistics(
-    data: ImageDataset, dtype: torch.dtype, options: dict[str, Any]
+    data: ImageDataset, dtype: torch.dtype, options: dict[str, Any], sample: PixelSample
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return mean and standard deviation of each channel, within the range of the dtype."""
-    sample = PixelSample(data)
     try:
         mean, std = channel_statistics(data, _n_workers(options), sample)
     except ParameterError as error:
@@ -293,9 +304,10 @@ def _statistics(
     return mean, std
 
 
-def _pixel_range(data: ImageDataset, dtype: torch.dtype, options: dict[str, Any]) -> PixelRange:
+def _pixel_range(
+    data: ImageDataset, dtype: torch.dtype, options: dict[str, Any], sample: PixelSample
+) -> PixelRange:
     """Return the least and the greatest pixel, between which the images differ."""
-    sample = PixelSample(data)
     pixels = pixel_range(data, _n_workers(options), sample)
     # The networks that scale pixels by their range go on to a standard deviation of about 1 / 4.
     width = (pixels.high - pixels.low) / 4 or 1.0

@@ -4,7 +4,6 @@ import math
 import os
 import warnings
 import zlib
-from collections.abc import Collection
 from dataclasses import dataclass, replace
 from numbers import Real
 from typing import Protocol
@@ -20,14 +19,19 @@ from sklearn.utils import (
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
-from skimbal.classifiers.containers import as_array, column_of_text, refuse_without_order
+from skimbal.classifiers.containers import as_array
 from skimbal.classifiers.parameters import CNNClassifier
+from skimbal.classifiers.paths import (
+    from_path,
+    from_paths,
+    refuse_another_reading,
+    warn_of_other_voxels,
+)
 from skimbal.exceptions import ParameterError
 from skimbal.images import FileForm, ImageArray, ImageFiles, InputForm, guess_axes
-from skimbal.images.intensity import scale_of_dtype
 from skimbal.losses import inverse_frequency
 from skimbal.training import ImageDataset
-from skimbal.typing import ArrayLike, ClassWeight, ImagesLike, PathLike, is_integer
+from skimbal.typing import ArrayLike, ClassWeight, ImagesLike, is_integer
 
 __all__ = [
     "InputClassifier",
@@ -37,7 +41,6 @@ __all__ = [
     "check_groups",
     "check_images",
     "check_rows",
-    "from_paths",
     "weighted_by_class",
 ]
 
@@ -152,10 +155,11 @@ def check_images(
     estimator: InputClassifier, X: ImagesLike, *, reset: bool
 ) -> tuple[np.ndarray, tuple[int, ...]]:
     """Check the images or rows, and return them as they are, with the shape of an image."""
-    form = None if reset else estimator.input_.files
-    images = as_array(from_paths(X, form), "X")
+    images = as_array(_read(estimator, X, reset), "X")
     # Not np.ndim, which containers that are not arrays may refuse.
     if (images.ndim if hasattr(images, "ndim") else np.asarray(images).ndim) <= 2:
+        if not reset:
+            _refuse_image_for_rows(estimator, images)
         images = validate_data(estimator, images, dtype="numeric", reset=reset)
         shape = _shape_of_rows(estimator, images.shape[1]) if reset else estimator.input_shape_
     else:
@@ -167,8 +171,6 @@ def check_images(
             f"X must hold real numbers; got dtype {images.dtype}. Convert it first, such as with "
             "X.astype('float32')."
         )
-    if not reset:
-        _warn_of_another_scale(estimator, images)
     if reset:
         estimator.input_shape_ = shape
         estimator.input_ = _form_of(estimator, images, shape)
@@ -179,6 +181,21 @@ def check_images(
     return images, shape
 
 
+def _read(estimator: InputClassifier, X: ImagesLike, reset: bool) -> ImagesLike:
+    """Take paths for their images, which are read as at the fit."""
+    if reset:
+        return from_paths(X)
+    form = estimator.input_
+    if isinstance(X, str | os.PathLike):
+        images = from_path(X, form, getattr(estimator, "classes_", None))
+    else:
+        images = from_paths(X, form.files)
+    if isinstance(images, ImageFiles) and form.files is not None:
+        refuse_another_reading(images, form.files)
+        warn_of_other_voxels(images, form.files)
+    return images
+
+
 def _form_of(
     estimator: InputClassifier, images: np.ndarray | ImageArray, shape: tuple[int, ...]
 ) -> InputForm:
@@ -186,29 +203,11 @@ def _form_of(
     return InputForm(
         shape,
         estimator.spatial_axes,
-        str(images.dtype),
+        images.dtype.name,
         are_images=images.ndim > 2 or estimator.input_shape is not None,
         scale=images.scale if isinstance(images, ImageFiles) else None,
         files=FileForm.of(images) if isinstance(images, ImageFiles) else None,
     )
-
-
-def from_paths(X: ImagesLike, form: FileForm | None = None) -> ImagesLike:
-    """Take a list, an array, a column or a table of one column of paths for these images.
-
-    ``form`` is the form of the files of the fit.
-    """
-    if isinstance(X, str | os.PathLike):
-        raise TypeError(
-            f"X must be a list of paths, one for each image; got {os.fspath(X)!r}. Pass [path] for "
-            "one image. skimbal.datasets.load_image_folder finds the images of a folder."
-        )
-    refuse_without_order(X)
-    entries: Collection[PathLike] | np.ndarray | None
-    entries = X if isinstance(X, list | tuple) else column_of_text(X)
-    if entries is None or not any(isinstance(entry, str | os.PathLike) for entry in entries):
-        return X
-    return ImageFiles(entries) if form is None else form.read(entries)
 
 
 def _check_image_array(
@@ -261,7 +260,8 @@ def _shape_of_images(
             f"{name} takes X of shape (n_samples, n_channels, {axes}), (n_samples, {axes}) or "
             f"(n_samples, n_features); got an array with {images.ndim} axes, of shape "
             f"{images.shape}."
-            + (f" The first image is {images.paths[0]}." if isinstance(images, ImageFiles) else "")
+            + ("" if reset else _advice_on_shape(images.shape, estimator.input_shape_))
+            + _first_file(images)
         )
     shape = images.shape[1:] if images.ndim == n_axes + 2 else (1, *images.shape[1:])
     if 0 in shape:
@@ -274,7 +274,7 @@ def _shape_of_images(
             raise ValueError(
                 f"X has sample shape {shape}, but {name} is expecting sample shape {expected} as "
                 f"input{', as input_shape says' if reset else ''}."
-                f"{_advice_on_shape(images.shape, expected)}"
+                f"{_advice_on_shape(images.shape, expected)}{_first_file(images)}"
             )
     elif not knows_axes and guess_axes(images.shape, n_axes).surely_channels_last:
         raise ValueError(
@@ -286,13 +286,38 @@ def _shape_of_images(
     return shape
 
 
+def _first_file(images: np.ndarray | ImageArray) -> str:
+    """Name a file of images that are files."""
+    return f" The first image is {images.paths[0]}." if isinstance(images, ImageFiles) else ""
+
+
 def _advice_on_shape(shape: tuple[int, ...], expected: tuple[int, ...]) -> str:
     """Return the remedy for images whose channels come last, and for an image that is alone."""
-    if shape[1:] == (*expected[1:], expected[0]):
+    n_channels, *spatial = expected
+    if shape in (expected, tuple(spatial)):
+        return " It looks like a single image. Use X[np.newaxis]."
+    if shape == (*spatial, n_channels):
+        remedy = "Use np.moveaxis(X, -1, 0)[np.newaxis], with its channels first."
+        return f" It looks like a single image. {remedy}"
+    if shape[1:] == (*spatial, n_channels):
         return f" Its channels come last. Use {_moved_to_front(len(shape))}."
-    if shape in (expected, (*expected[1:], expected[0])):
-        return " It looks like a single image. Use X[np.newaxis], with its channels first."
+    if (len(shape) == len(expected) and shape[0] == n_channels > 1) or len(shape) == len(spatial):
+        return " If it is a single image, use X[np.newaxis]."
     return ""
+
+
+def _refuse_image_for_rows(estimator: InputClassifier, X: ArrayLike) -> None:
+    """Refuse two axes that are neither rows of pixels nor images."""
+    shape = np.shape(X) if isinstance(X, np.ndarray | list | tuple) else ()
+    if len(shape) != 2 or not estimator.input_.are_images:
+        return
+    expected = estimator.input_shape_
+    if shape[1] != math.prod(expected):
+        raise ValueError(
+            f"X has {shape[1]} features, but {type(estimator).__name__} is expecting "
+            f"{math.prod(expected)} features as input, or images of shape {expected}; got the "
+            f"shape {shape}.{_advice_on_shape(shape, expected)}"
+        )
 
 
 def _check_axes_of_files(name: str, n_axes: int, images: ImageFiles) -> None:
@@ -329,23 +354,6 @@ def _moved_to_front(n_axes: int) -> str:
     """Return code that moves the last axis of images to the front."""
     back = ", ".join(str(axis) for axis in range(1, n_axes - 1))
     return f"X.transpose(0, {n_axes - 1}, {back})"
-
-
-def _warn_of_another_scale(estimator: InputClassifier, images: np.ndarray | ImageArray) -> None:
-    """Warn of files or bytes whose numbers mean something else than those of the files of fit."""
-    fitted = estimator.input_.scale
-    if isinstance(images, ImageFiles):
-        scale, remedy = images.scale, ", or intensity='stored' if the scales agree"
-    else:
-        scale, remedy = scale_of_dtype(images.dtype), ", or scale the array as they were"
-    if None not in (scale, fitted) and scale != fitted:
-        warnings.warn(
-            f"X holds {scale}, and {type(estimator).__name__} was fitted to {fitted}. The same "
-            "image looks different to the network. Give ImageFiles the intensity= and transform= "
-            f"that the training images had{remedy}.",
-            UserWarning,
-            stacklevel=4,
-        )
 
 
 def _given_shape(estimator: CNNClassifier) -> tuple[int, ...]:

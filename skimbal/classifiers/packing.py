@@ -3,7 +3,7 @@
 import functools
 import platform
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, fields
 from datetime import UTC, datetime
 from typing import Any, Protocol, TypeVar
@@ -28,20 +28,29 @@ from skimbal.exceptions import ModelFileError, ParameterError, warn_caller
 from skimbal.images import InputForm
 from skimbal.losses import MixedLoss, ModuleLoss, get_loss
 from skimbal.model_file import ModelFile, Plain
-from skimbal.networks import ModuleSpec, NetworkSpec, PixelRange
+from skimbal.networks import BUILT_IN, ModuleSpec, NetworkSpec, PixelRange
 from skimbal.training import (
     Blueprint,
     Parts,
     TrainingNet,
     broken_weights,
-    device_type,
+    device_at_hand,
     infer_with,
     isolated_random_state,
     trainable_torch,
 )
 from skimbal.typing import RandomState
 
-__all__ = ["FittedClassifier", "pack", "unpack"]
+__all__ = [
+    "FittedClassifier",
+    "left_out",
+    "objects_of",
+    "pack",
+    "read_parameters",
+    "unpack",
+    "with_objects",
+    "write_parameters",
+]
 
 #: The remark in place of a network that is passed again to load a model.
 _PASSED_AGAIN = "the network that is passed again"
@@ -54,7 +63,14 @@ _PACKAGES = ("skimbal", "torch", "numpy", "sklearn", "skorch", "imblearn", "timm
 _TOLERANCE, _LOW_TOLERANCE = 0.02, 0.2
 
 
-class FittedClassifier(CNNClassifier, Protocol):
+class Parameterised(CNNClassifier, Protocol):
+    """A classifier whose parameters can be asked for."""
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Return the parameters."""
+
+
+class FittedClassifier(Parameterised, Protocol):
     """A classifier with the attributes of its fit."""
 
     random_state: RandomState
@@ -69,14 +85,12 @@ class FittedClassifier(CNNClassifier, Protocol):
     _epochs_before: int
     _known_tau: float | None
 
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Return the parameters."""
-
     def get_metadata_routing(self) -> Any:
         """Return the requests for metadata."""
 
 
 C = TypeVar("C", bound=FittedClassifier)
+E = TypeVar("E", bound=Parameterised)
 
 # To a file ----------------------------------------------------------------------------------------
 
@@ -91,7 +105,9 @@ def pack(estimator: FittedClassifier, notes: Notes) -> ModelFile:
             f"a model must have weights that are finite; got a network after a training that "
             f"diverged. {broken}. Fit again with a smaller lr."
         )
-    params, passed_again = _write_parameters(estimator)
+    passed_again = not _makes_itself(net)
+    _check_module_options(estimator)
+    params = write_parameters(estimator)
     name, versions = type(estimator).__name__, _versions()
     model: dict[str, Plain] = {
         "class": name,
@@ -104,14 +120,8 @@ def pack(estimator: FittedClassifier, notes: Notes) -> ModelFile:
         "versions": versions,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    left_out = list(_left_out(params))
-    if left_out:
-        warn_caller(
-            f"The file of the model does not hold {', '.join(left_out)}. Predictions do not need "
-            "it. A loaded classifier asks for it before it trains."
-        )
     counts = dict(zip(estimator.classes_.tolist(), estimator._class_mass.tolist(), strict=True))
-    card = write_card(name, notes, counts, _sections(estimator, model), left_out)
+    card = write_card(name, notes, counts, _sections(estimator, model), left_out(params))
     return ModelFile(model, _weights(net), card, versions["skimbal"])
 
 
@@ -126,11 +136,27 @@ def _weights(net: TrainingNet) -> dict[str, Tensor]:
     return dict(state)
 
 
-def _write_parameters(estimator: FittedClassifier) -> tuple[dict[str, Plain], bool]:
-    """Return the parameters, and whether the network is passed again to load the model."""
+def write_parameters(estimator: Parameterised) -> dict[str, Plain]:
+    """Return the parameters in values of JSON, with remarks in place of foreign objects."""
     params = estimator.get_params(deep=False)
-    options = params.pop("net")
-    for name, value in (options or {}).items():
+    options, net = params.pop("net"), getattr(estimator, "net_", None)
+    written = {name: write_value(value) for name, value in params.items()}
+    if net is not None and params["module"] is net.blueprint_.module and not _makes_itself(net):
+        written["module"] = write_value(NotKept(_PASSED_AGAIN))
+    written["net"] = None if options is None else write_options(options)
+    return written
+
+
+def read_parameters(plain: Mapping[str, Plain]) -> dict[str, Any]:
+    """Return the parameters."""
+    params = read_options({name: value for name, value in plain.items() if name != "net"})
+    params["net"] = None if plain["net"] is None else read_options(plain["net"])
+    return params
+
+
+def _check_module_options(estimator: CNNClassifier) -> None:
+    """Refuse options of the network that are not in the file, and that predictions need."""
+    for name, value in (estimator.net or {}).items():
         if name.startswith("module__") and not is_kept(value):
             raise ParameterError(
                 "net",
@@ -140,17 +166,11 @@ def _write_parameters(estimator: FittedClassifier) -> tuple[dict[str, Plain], bo
                 "Let a factory hold the option, such as functools.partial(factory, option=...), "
                 "and pass the factory to load again.",
             )
-    module, made = params["module"], estimator.net_.blueprint_.module
-    passed_again = not _makes_itself(made, estimator.net_.module_.network)
-    written = {name: write_value(value) for name, value in params.items()}
-    if passed_again and module is made:
-        written["module"] = write_value(NotKept(_PASSED_AGAIN))
-    written["net"] = None if options is None else write_options(options)
-    return written, passed_again
 
 
-def _makes_itself(module: ModuleSpec, network: nn.Module) -> bool:
-    """Tell whether the parameters of a network are enough to make it."""
+def _makes_itself(net: TrainingNet) -> bool:
+    """Tell whether the parameters of the network are enough to make it."""
+    module, network = net.blueprint_.module, net.module_.network
     if not is_kept(module):
         return False
     facts = module.describe(network) if isinstance(module, NetworkSpec) else {}
@@ -244,13 +264,36 @@ def _versions() -> dict[str, str]:
     return {"python": platform.python_version(), **of_packages}
 
 
-def _left_out(params: Mapping[str, Plain]) -> Iterator[str]:
-    """Yield the names of the parameters that the file does not hold, with their values in words."""
-    options = {f"net__{name}": value for name, value in (params["net"] or {}).items()}
-    for name, plain in {**params, **options}.items():
-        value = read_value(plain)
-        if isinstance(value, NotKept):
-            yield f"{name} ({value.text})"
+def left_out(params: Mapping[str, Plain]) -> list[str]:
+    """Return the names of the parameters that a file does not hold, with their values in words."""
+    values = read_parameters(params)
+    values.update({f"net__{name}": value for name, value in (values["net"] or {}).items()})
+    return [
+        f"{name} ({value.text})"
+        for name, value in values.items()
+        if isinstance(value, NotKept) and value.text != _PASSED_AGAIN
+    ]
+
+
+def objects_of(estimator: Parameterised) -> dict[str, object]:
+    """Return the parameters that are objects which a file does not hold."""
+    params = estimator.get_params(deep=False)
+    params.update({f"net__{name}": value for name, value in (params.pop("net") or {}).items()})
+    found = {name: value for name, value in params.items() if not is_kept(value)}
+    net = getattr(estimator, "net_", None)
+    if net is not None and not _makes_itself(net):
+        found.setdefault("module", net.blueprint_.module)
+    return found
+
+
+def with_objects(estimator: E, objects: Mapping[str, object]) -> E:
+    """Return a classifier with the objects that its file did not hold."""
+    for name, value in objects.items():
+        if name.startswith("net__"):
+            estimator.net = {**(estimator.net or {}), name[5:]: value}
+        else:
+            setattr(estimator, name, value)
+    return estimator
 
 
 def _sections(
@@ -309,10 +352,11 @@ def unpack(
     except (LookupError, ValueError, TypeError, AttributeError, RuntimeError) as error:
         if isinstance(error, ParameterError) and error.parameter in ("module", "device"):
             raise
+        lacks = f"there is no entry {error}" if isinstance(error, KeyError) else str(error)
         raise ModelFileError(
             name,
             f"It was written by skimbal {file.version}, and its contents do not fit this version: "
-            f"{str(error).rstrip('.')}.",
+            f"{lacks.rstrip('.')}.",
             "Install the version of skimbal that wrote the file.",
         ) from error
 
@@ -327,8 +371,7 @@ def _unpack(cls: type[C], file: ModelFile, module: ModuleSpec | None, device: st
             else f"the network {passed_again} of the fit, as the file holds its weights only"
         )
         raise ParameterError("module", expected, module)
-    params = read_options(model["parameters"])
-    params["net"] = model["parameters"]["net"] and read_options(model["parameters"]["net"])
+    params = read_parameters(model["parameters"])
     if passed_again and params["module"] == NotKept(_PASSED_AGAIN):
         params["module"] = module
     estimator = cls(**params)
@@ -365,15 +408,9 @@ def _place(estimator: CNNClassifier, saved: str, wanted: str | None) -> str:
         return place
     if estimator.device == "auto":
         return check_device("auto")
-    try:
-        return check_device(saved)
-    except ParameterError:
-        place = "cuda" if device_type(saved) == "cuda" and torch.cuda.is_available() else "cpu"
-    warn_caller(
-        f"The model was trained on device={saved!r}, which torch cannot use here. It is loaded to "
-        f"device={place!r}. Pass device= to choose."
-    )
-    estimator.device = place
+    place = device_at_hand(saved)
+    if place != saved:
+        estimator.device = place
     return place
 
 
@@ -407,18 +444,48 @@ def _make_net(
         for name in ("mean", "std")
     )
     loss, optimizer, options = _training_parts(estimator, device)
-    facts = file.model["network"]["facts"]
-    factory = make_factory(blueprint)
-    if module is None and isinstance(blueprint.module, NetworkSpec):
-        factory = functools.partial(_rebuild, blueprint, facts)
+    factory = _find_factory(blueprint, file, module)
     dtype = getattr(torch, blueprint.dtype)
     parts = Parts(factory, (mean, std), loss.to(dtype), optimizer, options, estimator.classes_)
     with trainable_torch(), isolated_random_state(0, device):
+        if isinstance(blueprint.module, str):
+            _check_size(parts, blueprint, file.tensors, module)
         net = blueprint.net(parts, device)
         _load_weights(net.module_, file.tensors, module)
         _read_net(net, file.model)
         _compare(net, file.model, module)
     return net
+
+
+def _find_factory(
+    blueprint: Blueprint, file: ModelFile, module: ModuleSpec | None
+) -> Callable[..., nn.Module]:
+    """Return the function that makes the network, without a download unless it is passed again."""
+    found = blueprint.module
+    if isinstance(found, NetworkSpec) and module is None:
+        return functools.partial(_rebuild, blueprint, file.model["network"]["facts"])
+    if isinstance(found, str) and found not in BUILT_IN:
+        names = ", ".join(map(repr, BUILT_IN))
+        raise ValueError(f"skimbal.networks.BUILT_IN has no network of the name {found!r}: {names}")
+    if not isinstance(found, str | NetworkSpec) and not callable(found):
+        raise ValueError(f"there is no network of the name {found!r}")
+    return make_factory(blueprint)
+
+
+def _check_size(
+    parts: Parts, blueprint: Blueprint, state: Mapping[str, Tensor], module: ModuleSpec | None
+) -> None:
+    """Refuse weights of other shapes than in the file, before there is memory for them."""
+    options = {
+        name.removeprefix("module__"): value
+        for name, value in parts.options.items()
+        if name.startswith("module__")
+    }
+    with torch.device("meta"):
+        network = parts.factory(blueprint.sample_shape[0], blueprint.n_classes, **options)
+    here = {f"network.{name}": weight for name, weight in network.state_dict().items()}
+    there = {name: weight for name, weight in state.items() if name not in ("mean", "std")}
+    _compare_shapes(here, there, module)
 
 
 def _rebuild(
@@ -476,14 +543,27 @@ def _load_weights(
 ) -> None:
     """Load weights, or say which of them do not fit."""
     here = network.state_dict()
+    _compare_shapes(here, state, module)
+    other = [
+        f"{name} ({state[name].dtype} for {weight.dtype})"
+        for name, weight in here.items()
+        if state[name].dtype != weight.dtype
+    ]
+    if other:
+        raise _does_not_fit(module, f"Weights have another dtype, such as {other[0]}.")
+    network.load_state_dict(dict(state))
+
+
+def _compare_shapes(
+    here: Mapping[str, Tensor], state: Mapping[str, Tensor], module: ModuleSpec | None
+) -> None:
     faults = {
         "missing": [name for name in here if name not in state],
         "not in the network": [name for name in state if name not in here],
-        "of another shape or dtype": [
+        "of another shape": [
             f"{name} {tuple(state[name].shape)} for {tuple(weight.shape)}"
             for name, weight in here.items()
-            if name in state
-            and (state[name].shape, state[name].dtype) != (weight.shape, weight.dtype)
+            if name in state and state[name].shape != weight.shape
         ],
     }
     found = [
@@ -493,7 +573,6 @@ def _load_weights(
     ]
     if found:
         raise _does_not_fit(module, f"Weights are {'; '.join(found)}.")
-    network.load_state_dict(dict(state))
 
 
 def _does_not_fit(module: ModuleSpec | None, reason: str) -> ValueError:

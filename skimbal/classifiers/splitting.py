@@ -13,6 +13,7 @@ from skorch.dataset import ValidSplit
 from torch.utils.data import Subset
 
 from skimbal.classifiers.inputs import InputClassifier, Rows, check_foreign_rows
+from skimbal.classifiers.ranges import compare_rows
 from skimbal.exceptions import ParameterError
 from skimbal.training import ImageDataset
 
@@ -75,7 +76,9 @@ def _foreign_rows(estimator: InputClassifier, valid: object, labels: np.ndarray)
             "the validation set of train_split must be a skorch.dataset.Dataset(X, y) or a torch "
             f"Subset of the training data; got {type(valid).__name__}."
         )
-    return check_foreign_rows(estimator, valid.X, valid.y, labels)
+    rows = check_foreign_rows(estimator, valid.X, valid.y, labels)
+    compare_rows(estimator, rows.data)
+    return rows
 
 
 def _call_split(split: object, rows: Rows, seed: int) -> object:

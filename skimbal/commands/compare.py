@@ -1,5 +1,6 @@
 """``skimbal compare``: a study on the data of the user."""
 
+import argparse
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,7 @@ from skimbal.commands.outputs import check_output, check_report
 from skimbal.commands.parser import Options, Parser, jobs, option, seed
 from skimbal.commands.rows import rows_of_study
 from skimbal.commands.studies import INTERRUPT, options_of_configurations, run_study
+from skimbal.commands.winner import winner_commands
 from skimbal.signals import Signals
 from skimbal.study import compare_losses
 from skimbal.study.scores import SCORES
@@ -64,13 +66,7 @@ def run(argv: Sequence[str], signals: Signals) -> int:
     parser.add_options(options_of_classifiers(DEFAULTS))
     parser.add_options(_OF_STUDY)
     args = parser.parse_args(argv)
-    if args.test and args.cv is not None:
-        parser.error("--cv divides the rows, but --test has its own test rows. Give one of them.")
-    check_report(parser, args.html)
-    check_output(parser, "--html", args.html)
-    check_output(parser, "--csv", args.csv)
-    if args.html is not None and args.html == args.csv:
-        parser.error(f"--html and --csv must be two files; got {args.csv} for both.")
+    _check(parser, args)
     check_choices(parser, args)
     data = load_data(parser, args)
     rows, note = rows_of_study(parser, args, data)
@@ -83,7 +79,20 @@ def run(argv: Sequence[str], signals: Signals) -> int:
         source=data,
         **{name: getattr(args, name) for name in options if name != "test"},
     )
-    return run_study(parser, args.data, study, signals, note=note, csv=args.csv, html=args.html)
+    files = {"csv": args.csv, "html": args.html}
+    commands = partial(winner_commands, args)
+    return run_study(parser, args.data, study, signals, note=note, commands=commands, **files)
+
+
+def _check(parser: Parser, args: argparse.Namespace) -> None:
+    """Refuse options that contradict each other, and files that cannot be written."""
+    if args.test and args.cv is not None:
+        parser.error("--cv divides the rows, but --test has its own test rows. Give one of them.")
+    check_report(parser, args.html)
+    check_output(parser, "--html", args.html)
+    check_output(parser, "--csv", args.csv)
+    if args.html is not None and args.html == args.csv:
+        parser.error(f"--html and --csv must be two files; got {args.csv} for both.")
 
 
 def _options_of_study() -> Options:

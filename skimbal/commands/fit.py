@@ -1,7 +1,6 @@
 """``skimbal fit``: one classifier, from data to the file of a model."""
 
 import argparse
-import shlex
 import sys
 from collections.abc import Sequence
 from contextlib import redirect_stdout
@@ -18,13 +17,13 @@ from skimbal.commands.classifier import (
     make_estimator,
     options_of_classifiers,
 )
-from skimbal.commands.data import add_data, given, load_data
+from skimbal.commands.data import add_data, load_data
 from skimbal.commands.messages import print_error, print_remarks, warnings_as_lines
-from skimbal.commands.options import OF_ARRAYS, OF_DATA, OF_GROUPS, OF_LISTING
 from skimbal.commands.outputs import check_output
-from skimbal.commands.parser import Options, Parser, as_arguments, option, positive, seed
+from skimbal.commands.parser import Options, Parser, in_shell, option, positive, seed
 from skimbal.commands.predict import COLUMNS
 from skimbal.commands.rows import choose_parts, count_rows, option_of_parts, parts_of, take_rows
+from skimbal.commands.winner import evaluation_command
 from skimbal.sampling import STRATEGIES
 from skimbal.signals import Signals
 from skimbal.wording import plural
@@ -169,21 +168,15 @@ def _summary(
 
 def _next_commands(args: argparse.Namespace, data: Bunch, parts: Sequence[str]) -> list[str]:
     """Return the commands that judge and use the model."""
-    model = shlex.quote(str(args.output))
+    model = str(args.output)
     lines = []
     unseen = [part for part in reversed(parts_of(data)) if part not in parts]
     if unseen:
-        of_data = [
-            as_arguments(settings[0].split()[0], repr(_plain(getattr(args, name))))
-            for name, settings in {**OF_GROUPS, **OF_ARRAYS, **OF_DATA, **OF_LISTING}.items()
-            if name in given(args, [name]) and name != "cache"
-        ]
-        part = [] if unseen[0] == "test" else ["--parts", unseen[0]]
-        words = ["skimbal evaluate", model, shlex.quote(args.data), *of_data, *part]
-        lines.append(f"Judge it:  {' '.join(words)} --html report.html")
-    lines.append(f"Use it:    skimbal predict {model} NEW --output predictions.csv")
+        more = {"--parts": unseen[0] if unseen[0] != "test" else "", "--html": "report.html"}
+        lines.append(f"Judge it:  {evaluation_command(model, args.data, vars(args), more)}")
+    else:
+        lines.append(
+            "Judge it:  on other images with labels, as no row is left that it has not seen"
+        )
+    lines.append(f"Use it:    skimbal predict {in_shell(model)} NEW --output predictions.csv")
     return lines
-
-
-def _plain(value: object) -> object:
-    return str(value) if isinstance(value, Path) else value

@@ -18,9 +18,11 @@ __all__ = [
     "Options",
     "Parser",
     "as_arguments",
+    "as_typed",
     "auto_or",
     "count",
     "did_you_mean",
+    "in_shell",
     "jobs",
     "names",
     "not_negative",
@@ -45,6 +47,8 @@ class Parser(argparse.ArgumentParser):
         super().__init__(prog, usage, description, epilog)
         self._option_of: dict[str, str] = {}
         self._absent: dict[str, str] = {}
+        #: Options that take the word none for None.
+        self._of_none: set[str] = set()
 
     def add_options(self, options: Options, title: str | None = None) -> None:
         """Add options that are called as parameters of the library."""
@@ -52,6 +56,8 @@ class Parser(argparse.ArgumentParser):
         for parameter, (text, settings) in options.items():
             names = text.split()
             group.add_argument(*names, dest=parameter, **settings)
+            if "none" in settings.get("choices", ()):
+                self._of_none.add(names[0])
             for name in (parameter, *(name.lstrip("-").replace("-", "_") for name in names)):
                 self._option_of[name] = names[0]
 
@@ -105,7 +111,8 @@ class Parser(argparse.ArgumentParser):
                 of_python.append(match[0])
                 continue
             value = _value_at(text, match.end())
-            parts += [text[at:start], as_arguments(option, value)]
+            is_word = value == "None" and option in self._of_none
+            parts += [text[at:start], as_arguments(option, "'none'" if is_word else value)]
             at = match.end() + len(value)
         worded = "".join([*parts, text[at:]])
         words = {word.strip("(,.;") for word in worded.split()}
@@ -144,7 +151,7 @@ def _value_at(text: str, start: int) -> str:
 
 
 def as_arguments(option: str, value: str) -> str:
-    """Return an option with a value of Python as a user types it."""
+    """Return an option with a value of Python, written as text, as a user types it."""
     known = value.replace(", ...", "")
     try:
         given = ast.literal_eval(known)
@@ -152,15 +159,31 @@ def as_arguments(option: str, value: str) -> str:
         return f"{option} {value}".rstrip()
     if given is None or isinstance(given, bool):
         return f"no {option}" if given is None else option
-    more = ",..." if known != value else ""
-    if isinstance(given, dict):
-        pairs = [f"{name}={part or 'none'}" for name, part in given.items()]
-        words = [",".join(pairs) + more if pairs else "none"]
-    elif isinstance(given, list | tuple) and all(isinstance(item, str) for item in given):
-        words = [",".join(given)]
+    return as_typed(option, given) + (",..." if known != value and isinstance(given, dict) else "")
+
+
+def as_typed(option: str, value: object) -> str:
+    """Return an option with a value as a user types it."""
+    if value is True:
+        return option
+    if isinstance(value, Mapping):
+        words = [",".join(f"{name}={part or 'none'}" for name, part in value.items()) or "none"]
+    elif isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):
+        words = [",".join(value)]
     else:
-        words = [str(item) for item in (given if isinstance(given, list | tuple) else [given])]
-    return f"{option} {' '.join(shlex.quote(word) for word in words)}"
+        words = [str(item) for item in (value if isinstance(value, list | tuple) else [value])]
+    # A text that begins like an option is no option behind an equals sign.
+    sign = "=" if words[0].startswith("-") and isinstance(value, str) else " "
+    return option + sign + " ".join(map(in_shell, words))
+
+
+def in_shell(text: str) -> str:
+    """Quote a word for a POSIX shell. Bytes that are not text are written by their numbers."""
+    raw = text.encode("utf-8", "surrogateescape")
+    if text.isprintable():
+        return shlex.quote(text)
+    signs = [chr(b) if 32 <= b < 127 and chr(b) not in "\\'" else f"\\{b:03o}" for b in raw]
+    return f"$'{''.join(signs)}'"
 
 
 class OneOrSeveral(argparse.Action):
@@ -207,18 +230,24 @@ def seed(text: str) -> int:
 
 def positive(text: str) -> float:
     """Take a finite number above 0."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 < value < math.inf:
+    if not 0 < (value := _number(text)) < math.inf:
         raise argparse.ArgumentTypeError(f"must be a number above 0; got {text!r}.")
     return value
 
 
 def not_negative(text: str) -> float:
     """Take a finite number of at least 0."""
-    return 0.0 if re.fullmatch(r"0*\.?0*", text) and "0" in text else positive(text)
+    if not 0 <= (value := _number(text)) < math.inf:
+        raise argparse.ArgumentTypeError(f"must be a number of at least 0; got {text!r}.")
+    return value
+
+
+def _number(text: str) -> float:
+    """Return the number that a text is, or NaN."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
 
 
 def auto_or(number: Callable[[str], float], text: str, words: Sequence[str] = ("auto",)) -> object:

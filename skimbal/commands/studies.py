@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from skimbal import CollapseWarning
@@ -10,6 +11,7 @@ from skimbal.commands.parser import Options, Parser, names, one_line, option
 from skimbal.sampling import STRATEGIES
 from skimbal.signals import Signals, code_of
 from skimbal.study import LossStudy
+from skimbal.study.code import confirm_in_words
 
 __all__ = ["INTERRUPT", "options_of_configurations", "run_study"]
 
@@ -45,6 +47,7 @@ def run_study(
     note: str,
     csv: Path | None,
     html: Path | None = None,
+    commands: Callable[[LossStudy], list[str]] | None = None,
 ) -> int:
     """Print and write a study, or its finished part if an exception ends it early."""
     code = 0
@@ -69,8 +72,9 @@ def run_study(
             print("skimbal: The run ended before its first fit was finished.", file=sys.stderr)
         return code
     study.splitting += note
+    of_winner = [] if commands is None else commands(study)
     # First of all the files: the reader of the output may be gone.
-    for path, write in ((csv, study.to_csv), (html, study.to_html)):
+    for path, write in ((csv, study.to_csv), (html, partial(study.to_html, commands=of_winner))):
         try:
             if path is not None:
                 write(path)
@@ -80,6 +84,9 @@ def run_study(
             print(f"skimbal: error: {path}: {one_line(error)}", file=sys.stderr)
             code = code or 1
     print(study.summary())
+    if of_winner:
+        print(f"\nTrain the best configuration. {confirm_in_words(study)}")
+        print(*(f"  {command}" for command in of_winner), sep="\n")
     return code
 
 

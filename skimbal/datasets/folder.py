@@ -1,9 +1,8 @@
 """Folders of image files with their labels."""
 
 import os
-import re
 import warnings
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -26,18 +25,12 @@ from skimbal.datasets.splits import (
 from skimbal.datasets.tables import TableForm, list_table
 from skimbal.exceptions import ParameterError
 from skimbal.images import ImageFiles, ImageOptions, find_images
+from skimbal.images.folders import masks_among
 from skimbal.images.formats import advice_on
 from skimbal.typing import PathLike
 from skimbal.wording import plural
 
 __all__ = ["list_rows", "load_image_folder"]
-
-#: The name of a mask beside its image, such as "benign (1)_mask_1" and "scan-seg".
-_MASK = re.compile(
-    r"(.+)[ _.-](?:masks?|seg|segmentation|annotation|label|labels|gt|groundtruth|roi)"
-    r"(?:[ _.-]?\d+)?",
-    re.IGNORECASE | re.DOTALL,
-)
 
 
 def load_image_folder(
@@ -305,7 +298,7 @@ def _list_folders(
             unusable[path] = reason
         else:
             rows.append(FolderRow(path, read[0], None, read[1], path))
-    masks = _masks(images)
+    masks = masks_among(images)
     for name, picture in masks.items():
         unusable[str(root / name)] = (
             f"a file that is called the mask of {picture} beside it. If it is an image, list it in "
@@ -324,22 +317,6 @@ def _list_folders(
     repeated = find_repeated(rows)
     rows = [row for row in rows if row.place not in repeated]
     return Listing(rows, {**unusable, **repeated}, list(layout.notes))
-
-
-def _masks(names: Iterable[str]) -> dict[str, str]:
-    """Return the names of files that are called the mask of another file in their folder."""
-    known = {_stem(name): name for name in names}
-    masks = {}
-    for stem, name in known.items():
-        found = _MASK.fullmatch(stem)
-        if found and found[1] in known:
-            masks[name] = Path(known[found[1]]).name
-    return masks
-
-
-def _stem(name: str) -> str:
-    """Return a path without its extension, also of two parts."""
-    return os.path.splitext(name)[0].removesuffix(".nii")
 
 
 def _empty_folders(root: Path, layout: Layout, names: set[str]) -> Reasons:

@@ -7,12 +7,14 @@ elsewhere. An :class:`Evaluation` becomes text, a table, a csv file or an HTML p
 from skimbal.evaluation.decisions import OperatingPoint
 from skimbal.evaluation.evaluating import Evaluation, evaluate, evaluate_predictions
 from skimbal.evaluation.results import Level, ScoreEstimate
+from skimbal.evaluation.worst import WorstError
 
 __all__ = [
     "Evaluation",
     "Level",
     "OperatingPoint",
     "ScoreEstimate",
+    "WorstError",
     "evaluate",
     "evaluate_predictions",
 ]

@@ -8,12 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from sklearn.metrics import confusion_matrix
-from sklearn.pipeline import Pipeline
 from sklearn.utils import check_consistent_length, check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from skimbal.atomic import write_file
-from skimbal.classifiers import CNN2DClassifier, CNN3DClassifier
 from skimbal.evaluation.bootstrap import Units
 from skimbal.evaluation.checks import (
     Rows,
@@ -36,12 +33,16 @@ from skimbal.evaluation.decisions import (
     find_operating_points,
     rule_of_classifier,
 )
+from skimbal.evaluation.models import describe_model, predicts_by_argmax
 from skimbal.evaluation.notes import write_notes
 from skimbal.evaluation.patients import pool_rows
+from skimbal.evaluation.report import write_report
 from skimbal.evaluation.results import Level, ScoreEstimate, score_level
 from skimbal.evaluation.scores import CLASS_SCORES, OVERALL_SCORES
 from skimbal.evaluation.words import write_summary
+from skimbal.evaluation.worst import WorstError, find_worst_errors
 from skimbal.exceptions import ParameterError, import_optional
+from skimbal.reports import new_page
 from skimbal.typing import ArrayLike, Classifier, ImagesLike, PathLike, RandomState
 
 if TYPE_CHECKING:
@@ -72,6 +73,10 @@ class Evaluation:
         Thresholds of each class with a sensitivity of 0.9 and of 0.95.
     notes : list of str
         Sentences that name the limits of the numbers.
+    worst : list of WorstError
+        The errors with the highest probabilities of the predicted class, twelve at most.
+    facts : list of (str, str)
+        Facts of the classifier, each with its name.
     n_bootstraps : int
         Number of bootstrap samples, dimensionless.
     confidence_level : float
@@ -105,6 +110,8 @@ class Evaluation:
     scores: list[ScoreEstimate]
     operating_points: list[OperatingPoint]
     notes: list[str]
+    worst: list[WorstError]
+    facts: list[tuple[str, str]]
     n_bootstraps: int
     confidence_level: float
     seed: int
@@ -272,7 +279,27 @@ class Evaluation:
         writer.writerow(self.scores[0]._asdict())
         for row in self.scores:
             writer.writerow("" if value != value else value for value in row)
-        write_file(path, stream.getvalue().encode())
+        with new_page(path) as file:
+            file.write(stream.getvalue().encode())
+
+    def to_html(self, path: PathLike) -> None:
+        """Write a report as one HTML file with tables, pictures and the worst errors.
+
+        The file loads nothing from elsewhere and runs no scripts.
+
+        Parameters
+        ----------
+        path : str or path-like
+            The file. An existing file is replaced when the new file is complete.
+
+        Raises
+        ------
+        ImportError
+            If jinja2 or matplotlib is missing: ``pip install "skimbal[study]"``.
+        OSError
+            If the path is a folder, its folder does not exist, or no file can be written there.
+        """
+        write_report(self, path)
 
 
 def evaluate(
@@ -352,9 +379,13 @@ def evaluate(
     if not isinstance(X, str | os.PathLike):  # a folder has no length
         check_consistent_length(X, labels.truth)
     proba = clf.predict_proba(X)
-    y_pred = None if _predicts_by_argmax(clf) else clf.predict(X)
+    if len(proba) != len(labels):
+        raise ValueError(
+            f"y must have a label for each image; got {len(labels)} labels and {len(proba)} images."
+        )
+    y_pred = None if predicts_by_argmax(clf) else clf.predict(X)
     rows = add_predictions(labels, proba, y_pred)
-    return _evaluate(clf, rows, pool, rules, n_bootstraps, confidence_level, random_state)
+    return _evaluate(clf, X, rows, pool, rules, n_bootstraps, confidence_level, random_state)
 
 
 def evaluate_predictions(
@@ -363,6 +394,7 @@ def evaluate_predictions(
     classes: ArrayLike,
     *,
     y_pred: ArrayLike | None = None,
+    X: ImagesLike | None = None,
     groups: ArrayLike | None = None,
     pool: str | None = "mean",
     decisions: DecisionsLike = None,
@@ -382,6 +414,8 @@ def evaluate_predictions(
         Labels of the columns of ``proba``.
     y_pred : array-like of shape (n_samples,), default=None
         Predicted labels. If None, the most probable class.
+    X : array-like of shape (n_samples, ...), default=None
+        Images or paths, for the pictures of the worst errors. If None, they have no pictures.
     groups, pool, decisions, n_bootstraps, confidence_level, random_state
         As in :func:`evaluate`.
 
@@ -407,8 +441,10 @@ def evaluate_predictions(
     """
     rules = _check_parameters(pool, decisions, n_bootstraps, confidence_level, classes)
     labels = check_labels("y_true", y_true, classes, groups, pool)
+    if X is not None:
+        check_consistent_length(X, labels.truth)
     rows = add_predictions(labels, proba, y_pred)
-    return _evaluate(None, rows, pool, rules, n_bootstraps, confidence_level, random_state)
+    return _evaluate(None, X, rows, pool, rules, n_bootstraps, confidence_level, random_state)
 
 
 def _check_parameters(
@@ -424,14 +460,9 @@ def _check_parameters(
     return check_decisions(decisions, check_classes(classes))
 
 
-def _predicts_by_argmax(clf: Classifier) -> bool:
-    """Tell whether a classifier is known to predict the most probable class."""
-    last = clf.steps[-1][1] if isinstance(clf, Pipeline) else clf
-    return any(type(last).predict is known.predict for known in (CNN2DClassifier, CNN3DClassifier))
-
-
 def _evaluate(
     clf: Classifier | None,
+    X: ImagesLike | None,
     rows: Rows,
     pool: str | None,
     rules: dict[str, Rule],
@@ -465,6 +496,8 @@ def _evaluate(
         scores=scores,
         operating_points=points,
         notes=write_notes(levels, rows, units, scores, points, n_bootstraps),
+        worst=find_worst_errors(clf, X, rows),
+        facts=describe_model(clf),
         n_bootstraps=n_bootstraps,
         confidence_level=confidence_level,
         seed=seed,

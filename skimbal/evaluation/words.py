@@ -10,6 +10,7 @@ from tabulate import tabulate
 from skimbal.evaluation.decisions import OperatingPoint
 from skimbal.evaluation.results import Level, ScoreEstimate
 from skimbal.evaluation.scores import CLASS_SCORES, OVERALL_SCORES
+from skimbal.evaluation.worst import WorstError
 from skimbal.wording import plural
 
 __all__ = [
@@ -21,6 +22,8 @@ __all__ = [
     "make_thresholds_table",
     "shorten",
     "write_description",
+    "write_estimate",
+    "write_method",
     "write_number",
     "write_summary",
 ]
@@ -43,11 +46,17 @@ class Evaluated(Protocol):
     scores: list[ScoreEstimate]
     operating_points: list[OperatingPoint]
     notes: list[str]
+    worst: list[WorstError]
+    facts: list[tuple[str, str]]
     n_bootstraps: int
     confidence_level: float
     seed: int
     bootstrap_unit: str
     is_stratified: bool
+
+    @property
+    def classes(self) -> np.ndarray:
+        """Class labels, in the order of the probabilities."""
 
     @property
     def class_names(self) -> list[str]:
@@ -68,7 +77,7 @@ class Evaluated(Protocol):
 
 def write_number(value: float) -> str:
     """Write a score, or a dash if there is none."""
-    return "-" if np.isnan(value) else f"{value:.3f}"
+    return "–" if np.isnan(value) else f"{value:.3f}"
 
 
 def write_estimate(row: ScoreEstimate) -> str:

@@ -12,7 +12,7 @@ from typing import Any, TypedDict
 import numpy as np
 import numpy.typing as npt
 
-from skimbal.exceptions import ParameterError
+from skimbal.exceptions import ParameterError, warn_caller
 from skimbal.images._reading import DEFAULT_MAX_PIXELS, DecodedImage
 from skimbal.images.array import ImageArray
 from skimbal.images.cache import FileState, ImageCache, known_content, make_cache
@@ -165,6 +165,14 @@ class ImageFiles(ImageArray):
         The scale of the numbers, in words: the rule of ``intensity``, or the range or unit that the
         files state. A classifier warns of files of another scale than those of its fit. None with
         ``intensity="stored"``.
+    quantum : float or None
+        Step between the numbers, in units of the images, if the files hold whole numbers.
+    reshapes : bool
+        Whether ``size`` or ``spacing`` changed the shape of any image. True if only the pixels
+        would tell, as with ``reader``.
+    spacings : dict
+        The distances of the voxels along each spatial axis, in mm, by the paths of the files whose
+        headers state them.
     skipped : dict
         The files that were left out, each with the reason.
 
@@ -241,13 +249,13 @@ class ImageFiles(ImageArray):
             intensity=check_intensity(intensity),
         )
         spec.check()
-        given = _real_dtype(dtype, spec.intensity)
         listed = _as_paths(paths, absolute=reader is None)
         files = _Files(listed, spec, transform, make_cache(cache, cache_bytes, spec))
+        files.given_dtype = _real_dtype(dtype, spec.intensity)
         kept = np.arange(len(files.paths))
         if on_error == "skip":
             kept = files.drop_unreadable()
-        files.learn_shape_and_dtype(given)
+        files.learn_shape_and_dtype()
         super().__init__(files)
         self._kept = kept
 
@@ -278,11 +286,29 @@ class ImageFiles(ImageArray):
         return self._array.knows_axes
 
     @property
+    def quantum(self) -> float | None:
+        """Step between the numbers, in units of the images, if the files hold whole numbers."""
+        return self._array.quantum
+
+    @property
+    def reshapes(self) -> bool:
+        """Whether the shape of any image was changed, as far as the headers tell."""
+        return self._array.reshapes
+
+    @property
+    def spacings(self) -> dict[str, tuple[float, ...]]:
+        """Distances of the voxels, in mm, by the files that state them."""
+        known = self._array.spacings
+        return {path: known[path] for path in self.paths if path in known}
+
+    @property
     def options(self) -> dict[str, object]:
         """Parameters that change the pixels."""
         spec = self._array.spec
         of_spec = {field.name: getattr(spec, field.name) for field in fields(spec)}
-        return {**of_spec, "transform": self._array.transform}
+        dtype = self._array.given_dtype
+        named = None if dtype is None else dtype.name
+        return {**of_spec, "dtype": named, "transform": self._array.transform}
 
     @property
     def scale(self) -> str | None:
@@ -331,8 +357,7 @@ class ImageFiles(ImageArray):
         return {
             "files": digest.hexdigest(),
             "shape": self.shape,
-            "dtype": str(self.dtype),
-            **self.options,
+            **(self.options | {"dtype": str(self.dtype)}),
         }
 
     def _selection(self, rows: np.ndarray) -> "ImageFiles":
@@ -358,6 +383,10 @@ class _Files:
     dtype: np.dtype[Any]
     n_spatial: int
     knows_axes: bool
+    #: The parameter of this name.
+    given_dtype: np.dtype[Any] | None = None
+    #: Whether the shape of any image was changed, as far as the headers tell.
+    reshapes: bool = True
 
     def __init__(
         self,
@@ -368,6 +397,8 @@ class _Files:
     ) -> None:
         self.paths, self.spec, self.transform, self.cache = paths, spec, transform, cache
         self.skipped: dict[str, str] = {}
+        #: Distance of the voxels of each file, in mm, as far as headers state it.
+        self.spacings: dict[str, tuple[float, ...]] = {}
         #: A file and its facts, which the numbers of the other files must have in common.
         self._known: tuple[str, DecodedImage] | None = None
 
@@ -376,7 +407,9 @@ class _Files:
         files = _Files([self.paths[row] for row in rows], self.spec, self.transform, self.cache)
         files.shape, files.dtype = (len(rows), *self.shape[1:]), self.dtype
         files.n_spatial, files.knows_axes = self.n_spatial, self.knows_axes
+        files.given_dtype, files.reshapes = self.given_dtype, self.reshapes
         files._known, files.skipped = self._known, self.skipped
+        files.spacings = {p: self.spacings[p] for p in files.paths if p in self.spacings}
         return files
 
     def drop_unreadable(self) -> np.ndarray:
@@ -426,7 +459,19 @@ class _Files:
         words = scale_in_words(self.spec.intensity, self._known[1])
         return words if words is None or self.transform is None else f"{words}, through transform="
 
-    def learn_shape_and_dtype(self, dtype: np.dtype[Any] | None) -> None:
+    @property
+    def quantum(self) -> float | None:
+        """Step between the numbers, in units of the images, if the files hold whole numbers."""
+        known = self._known and self._known[1]
+        rule = self.spec.intensity
+        if not known or known.pixels.dtype.kind not in "biu" or self.transform is not None:
+            return None
+        if not is_scaled(rule):
+            return 1.0
+        ends = rule if isinstance(rule, tuple) else known.full_range
+        return 1 / (ends[1] - ends[0]) if ends and rule != "percentiles" else None
+
+    def learn_shape_and_dtype(self) -> None:
         """Learn shape and dtype from the headers, or without headers from the first image."""
         if self.spec.reader is None:
             with ThreadPoolExecutor(_N_HEADER_THREADS) as pool:
@@ -444,6 +489,10 @@ class _Files:
         if self.spec.intensity is None:
             _warn_of_mixed_numbers(self.paths, heads)
         self._known = path, first.file
+        self.reshapes = self.spec.reader is not None or any(head.is_reshaped for head in heads)
+        if self.spec.reader is None:
+            named = zip(self.paths, heads, strict=True)
+            self.spacings = {p: head.file.spacing for p, head in named if head.file.spacing}
         self.n_spatial = first.n_spatial
         self.knows_axes = all(head.knows_axes for head in heads)
         shape, common = first.pixels.shape, np.result_type(*{head.pixels.dtype for head in heads})
@@ -453,7 +502,7 @@ class _Files:
                 self.n_spatial, self.knows_axes = min(self.n_spatial, image.ndim), False
             shape, common = image.shape, image.dtype
         self.shape = (len(self.paths), *shape)
-        self.dtype = common.newbyteorder("=") if dtype is None else dtype
+        self.dtype = common.newbyteorder("=") if self.given_dtype is None else self.given_dtype
 
     def _first_image(self, path: str) -> FormedImage:
         """Read an image, whose facts the other images must have in common."""
@@ -542,12 +591,10 @@ def _warn_of_mixed_numbers(paths: list[str], heads: list[FormedImage]) -> None:
             first.setdefault(kind if kind in ("f", "1") else "wide", (path, dtype.name))
     if len(first) > 1:
         shown = ", ".join(f"{path} ({dtype})" for path, dtype in first.values())
-        warnings.warn(
+        warn_caller(
             f"the files hold numbers of several kinds and state neither a range nor a unit: "
             f"{shown}. If their scales differ, pass intensity='percentiles', and if not, "
             "intensity='stored'.",
-            UserWarning,
-            stacklevel=4,
         )
 
 
@@ -558,10 +605,8 @@ def _warn_of_doubts(paths: list[str], heads: list[FormedImage]) -> None:
         if head.file.doubt is not None:
             doubtful.setdefault(head.file.doubt, []).append(path)
     for doubt, files in doubtful.items():
-        warnings.warn(
+        warn_caller(
             f"{len(files)} of {plural(len(paths), 'file')}, the first of them {files[0]}: {doubt}.",
-            UserWarning,
-            stacklevel=4,
         )
 
 
@@ -584,7 +629,8 @@ def _as_paths(paths: Collection[PathLike] | np.ndarray, absolute: bool) -> list[
     if isinstance(paths, str | os.PathLike) or not hasattr(paths, "__len__"):
         raise TypeError(
             f"paths must be a sequence of paths, one for each image; got {paths!r}. The images of "
-            "a folder are found by skimbal.datasets.load_image_folder."
+            "a folder are found by skimbal.datasets.load_image_folder, and without labels by "
+            "skimbal.images.list_images."
         )
     shape = getattr(paths, "shape", (len(paths),))
     if len(shape) != 1:

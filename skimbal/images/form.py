@@ -24,6 +24,9 @@ class FileForm:
         Parameters of :class:`ImageFiles` that change the pixels, with values that JSON has.
     functions : tuple of str, default=()
         Names of the parameters that were functions: ``"reader"``, ``"transform"``.
+    spacings : tuple of tuple of float, default=()
+        The least and the greatest distance of the voxels of the files along each spatial axis, in
+        mm. Empty if not all files state it.
 
     Examples
     --------
@@ -34,6 +37,7 @@ class FileForm:
 
     options: dict[str, Any]
     functions: tuple[str, ...] = ()
+    spacings: tuple[tuple[float, ...], ...] = ()
 
     @classmethod
     def of(cls, images: ImageFiles) -> "FileForm":
@@ -49,9 +53,28 @@ class FileForm:
         form : FileForm
             The parameters that they are read with.
         """
-        options = images.options
-        functions = tuple(name for name in ("reader", "transform") if options.pop(name) is not None)
-        return cls({name: _plain(value) for name, value in options.items()}, functions)
+        known = list(images.spacings.values())
+        spacings: tuple[tuple[float, ...], ...] = ()
+        if len(known) == len(set(images.paths)) and len(set(map(len, known))) == 1:
+            along = list(zip(*known, strict=True))
+            spacings = tuple(map(min, along)), tuple(map(max, along))
+        return cls(*_parted(images.options), spacings)
+
+    @classmethod
+    def of_options(cls, images: ImageFiles) -> "FileForm":
+        """Return the form of files without the distances of their voxels.
+
+        Parameters
+        ----------
+        images : ImageFiles
+            The files.
+
+        Returns
+        -------
+        form : FileForm
+            The parameters that they are read with.
+        """
+        return cls(*_parted(images.options))
 
     def read(self, paths: Collection[PathLike] | np.ndarray) -> ImageFiles:
         """Return other files in this form.
@@ -87,7 +110,11 @@ class FileForm:
         values : dict
             By the names of the parameters of this class.
         """
-        return {"options": dict(self.options), "functions": list(self.functions)}
+        return {
+            "options": dict(self.options),
+            "functions": list(self.functions),
+            "spacings": [list(distances) for distances in self.spacings],
+        }
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "FileForm":
@@ -104,7 +131,8 @@ class FileForm:
             Equal to the described form.
         """
         _check_names(cls, values)
-        return cls(dict(values["options"]), tuple(values["functions"]))
+        spacings = tuple(tuple(distances) for distances in values["spacings"])
+        return cls(dict(values["options"]), tuple(values["functions"]), spacings)
 
 
 @dataclass(frozen=True)
@@ -201,6 +229,12 @@ class InputForm:
             files=None if files is None else FileForm.from_dict(files),
             pixels=None if pixels is None else PixelStatistics.from_dict(pixels),
         )
+
+
+def _parted(options: dict[str, object]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Return the options that JSON can hold, and the names of those that are functions."""
+    functions = tuple(name for name in ("reader", "transform") if options.pop(name) is not None)
+    return {name: _plain(value) for name, value in options.items()}, functions
 
 
 def _plain(value: Any) -> Any:

@@ -59,6 +59,8 @@ class FormedImage(NamedTuple):
     knows_axes: bool
     #: The facts of the file, with a single number of its dtype for pixels.
     file: DecodedImage
+    #: Whether it was brought to another shape.
+    is_reshaped: bool = False
 
 
 @dataclass(frozen=True)
@@ -143,7 +145,9 @@ class ImageSpec:
             lead, between, after = self._shapes(image, path)
             is_float = self._resamples or is_scaled(self.intensity)
             dtype = np.dtype(np.float32) if is_float else image.pixels.dtype
-            return self._formed(header_array((*lead, *(after or between)), dtype), image, file)
+            formed = self._formed(header_array((*lead, *(after or between)), dtype), image, file)
+            shapes = {image.pixels.shape[len(image.pixels.shape) - len(between) :], between}
+            return formed._replace(is_reshaped=len({*shapes, after or between}) > 1)
 
     def image(self, path: str) -> FormedImage:
         """Read an image and bring it into form."""

@@ -1,10 +1,47 @@
-"""The numbers of the training images, in a few statistics."""
+"""The numbers of the training images in a few statistics, and images whose numbers are far off."""
 
+import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, fields
+from functools import cached_property
+from typing import Any, NamedTuple
 
-__all__ = ["PixelStatistics"]
+import numpy as np
+
+__all__ = ["FarImage", "PixelStatistics", "some_lines"]
+
+#: Pixels of an image that are looked at, about.
+_N_PIXELS = 4096
+#: Pixels of each training image that the statistics are of, at most.
+_N_OF_FIT = 512
+#: Images whose numbers spread over so many times less, or reach so many times farther than in the
+#: training images are far off. A dark image, or another contrast, is not.
+_SMALLER, _LARGER = 128, 8
+#: Levels of an image that is not a dark image with few levels left.
+_MANY = 16
+#: Steps of whole numbers over which a dark image may spread.
+_FEW_STEPS = 8
+#: Share of pixels below 0, and their size beside the others, that shifted numbers have.
+_SHARE, _SIZE = 0.1, 0.1
+
+
+class FarImage(NamedTuple):
+    """An image whose numbers are far from the training images: its row, its least and greatest."""
+
+    row: int
+    channel: int
+    least: float
+    greatest: float
+
+
+class _Bounds(NamedTuple):
+    """Arrays of an entry for each channel: the range of most pixels, and bounds around it."""
+
+    width: np.ndarray
+    bottom: np.ndarray
+    top: np.ndarray
+    is_sparse: np.ndarray
+    is_positive: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -40,6 +77,144 @@ class PixelStatistics:
     is_whole: bool
     negative_share: float
 
+    @classmethod
+    def of(cls, least: np.ndarray, greatest: np.ndarray, pixels: np.ndarray) -> "PixelStatistics":
+        """Return the statistics of images.
+
+        Parameters
+        ----------
+        least, greatest : ndarray of shape (n_channels,)
+            Least and greatest number of each channel, in units of the images.
+        pixels : ndarray of shape (n_images, n_channels, n_pixels)
+            Some pixels of some images.
+
+        Returns
+        -------
+        pixels : PixelStatistics
+            The statistics.
+        """
+        numbers = pixels[:, :, :: -(-pixels.shape[2] // _N_OF_FIT)].astype(np.float64)
+        low, high = np.percentile(numbers, (1, 99), axis=(0, 2))
+        ordered = np.sort(numbers, axis=2)
+        n_levels = 1 + np.count_nonzero(np.diff(ordered, axis=2), axis=2).max(axis=1)
+        return cls(
+            least=tuple(np.asarray(least, np.float64).tolist()),
+            greatest=tuple(np.asarray(greatest, np.float64).tolist()),
+            low=tuple(low.tolist()),
+            high=tuple(high.tolist()),
+            n_levels=int(np.median(n_levels)),
+            is_whole=_are_whole(numbers),
+            negative_share=float((numbers < 0).mean(axis=(1, 2)).min()),
+        )
+
+    def far(self, images: np.ndarray, dtype: str, quantum: float | None = None) -> list[FarImage]:
+        """Return the images whose numbers are far from the numbers of the training images.
+
+        A dark image, a constant image, another contrast and a few bright pixels are not far.
+
+        Parameters
+        ----------
+        images : ndarray of shape (n_images, n_channels, ..., width)
+            Images, or some lines of their pixels, in units of the images.
+        dtype : str
+            Dtype of the training images.
+        quantum : float, default=None
+            Step between the numbers of the files, in units of the images. None if there is none,
+            or if the numbers are whole.
+
+        Returns
+        -------
+        far : list of FarImage
+            The images by their positions in ``images``, each with a channel that is far.
+        """
+        around = tuple(range(2, images.ndim))
+        least = images.min(axis=around).astype(np.float64)
+        greatest = images.max(axis=around).astype(np.float64)
+        spread, bounds, is_strange = greatest - least, self._bounds, self._strange(images.dtype)
+        doubtful = (greatest > bounds.top) | (least < bounds.bottom) | is_strange
+        doubtful |= spread * _SMALLER < bounds.width
+        is_in_unit = np.zeros(len(images), bool)
+        if self.is_whole:
+            is_in_unit = ((least >= 0) & (greatest <= 1)).all(axis=1)
+            doubtful |= (spread * _LARGER < bounds.width) & is_in_unit[:, None]
+        # No pixel of the training images is below 0, or many pixels of each image are.
+        doubtful |= (least < 0) & bounds.is_positive
+        if self.negative_share >= _SHARE:
+            doubtful |= least >= 0
+        if not doubtful.any():
+            return []
+        doubtful &= (spread > 0) & (bounds.width > 0)
+        is_known = images.dtype.kind in "iu" and str(images.dtype) == dtype
+        return [
+            FarImage(row, channel, float(least[row, channel]), float(greatest[row, channel]))
+            for row, channel in np.argwhere(doubtful).tolist()
+            if self._is_far(images[row, channel], channel, bool(is_in_unit[row]), is_known, quantum)
+        ]
+
+    @cached_property
+    def _bounds(self) -> _Bounds:
+        """The range of most pixels, or of all pixels if most pixels are equal, and its bounds."""
+        is_sparse = np.equal(self.low, self.high)
+        low = np.where(is_sparse, self.least, self.low)
+        high = np.where(is_sparse, self.greatest, self.high)
+        width = high - low
+        return _Bounds(
+            width,
+            bottom=np.minimum(self.least, high - _LARGER * width),
+            top=np.maximum(self.greatest, low + _LARGER * width),
+            is_sparse=is_sparse,
+            is_positive=np.asarray(self.least) >= 0,
+        )
+
+    def _strange(self, dtype: np.dtype[Any]) -> bool:
+        """Tell whether integers come for fractions, or booleans for integers of a wide range."""
+        if dtype.kind == "b":
+            return bool((self._bounds.width > _LARGER).all())
+        is_unit = min(self.least) >= 0 and max(self.greatest) <= 1 and not self.is_whole
+        return is_unit and dtype.kind in "iu"
+
+    def _is_far(
+        self,
+        pixels: np.ndarray,
+        channel: int,
+        is_in_unit: bool,
+        is_known: bool,
+        quantum: float | None,
+    ) -> bool:
+        """Tell whether the numbers of one channel of an image are far off.
+
+        ``is_in_unit`` tells whether fractions came for whole numbers if they are fractions.
+        ``is_known`` tells whether these are integers of the dtype of the training images.
+        """
+        numbers = pixels.astype(np.float64).ravel()
+        width = float(self._bounds.width[channel])
+        bottom, below, above, top = np.percentile(numbers, (1, 5, 95, 99))
+        if self._bounds.is_sparse[channel]:
+            bottom, top = numbers.min(), numbers.max()
+        if top > self._bounds.top[channel] or bottom < self._bounds.bottom[channel]:
+            return True
+        if self._strange(pixels.dtype):
+            return pixels.dtype.kind == "b" or bool(numbers.max() > 1)
+        if len(np.unique(numbers)) < min(_MANY, self.n_levels):
+            return False
+        if self.least[channel] >= 0 and below < 0 and -below > _SIZE * above:
+            return True
+        if self.negative_share >= _SHARE and numbers.min() >= 0:
+            return True
+        spread, is_whole = float(np.ptp(numbers)), _are_whole(numbers)
+        step = 1.0 if is_whole else quantum or 0.0
+        if spread < _FEW_STEPS * step and self.n_levels >= _MANY:
+            return False
+        # Eight bits within sixteen, and not a dark image.
+        if is_known and not 128 <= numbers.max() <= 255:
+            return False
+        factor = _LARGER if is_in_unit and not is_whole else _SMALLER
+        return spread * factor < width
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the parameters, without arrays that are computed from them."""
+        return {each.name: getattr(self, each.name) for each in fields(self)}
+
     def to_dict(self) -> dict[str, Any]:
         """Return the statistics as values that JSON has.
 
@@ -72,3 +247,35 @@ class PixelStatistics:
             for name, value in values.items()
         }
         return cls(**restored)
+
+
+def _are_whole(numbers: np.ndarray) -> bool:
+    return bool((numbers == np.rint(numbers)).all())
+
+
+def some_lines(images: np.ndarray) -> np.ndarray:
+    """Return some lines of the pixels of each image, spread evenly, without a copy.
+
+    Parameters
+    ----------
+    images : ndarray of shape (n_images, n_channels, ..., height, width)
+        Images.
+
+    Returns
+    -------
+    lines : ndarray of shape (n_images, n_channels, n_lines, width)
+        About 4,096 pixels of each channel, or all pixels if there are fewer.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skimbal.images.pixels import some_lines
+    >>> some_lines(np.zeros((2, 1, 256, 256))).shape
+    (2, 1, 16, 256)
+    """
+    n, n_channels, *_, height, width = images.shape
+    lines = images.reshape(n, n_channels, -1, width)
+    step = max(1, min(lines.shape[2], lines.shape[2] * width // _N_PIXELS))
+    while math.gcd(step, height) > 1 and lines.shape[2] > height:
+        step += 1  # so that not the same lines of each slice are taken
+    return lines[:, :, (step - 1) // 2 :: step]

@@ -20,7 +20,7 @@ from torch import nn
 from skimbal.classifiers import CNN2DClassifier, CNN3DClassifier
 from skimbal.classifiers.base import BaseCNNClassifier
 from skimbal.classifiers.cloning import clone_callbacks
-from skimbal.classifiers.inputs import from_paths
+from skimbal.classifiers.paths import from_paths, refuse_another_reading
 from skimbal.datasets import DataCard
 from skimbal.exceptions import ParameterError
 from skimbal.images import FileForm, ImageFiles, guess_axes
@@ -224,6 +224,8 @@ def check_data(
         return StudyData(images, labels, of_rows)
     form = FileForm.of(images) if isinstance(images, ImageFiles) else None
     test_images, test_labels = _check_images(X_test, form), _check_column(y_test, "y_test")
+    if form is not None and isinstance(test_images, ImageFiles):
+        refuse_another_reading(test_images, form)
     check_consistent_length(test_images, test_labels)
     if not np.array_equal(np.unique(test_labels), np.unique(labels)):
         raise ParameterError(

@@ -25,7 +25,7 @@ from skimbal.training.prediction import Change
 from skimbal.training.processes import Alone, Processes, Together, join
 from skimbal.training.random_state import draw_seed, isolated_random_state
 from skimbal.training.resume import Resumption
-from skimbal.training.saving import is_being_saved, is_copied, why_not_pickled
+from skimbal.training.saving import device_at_hand, is_being_saved, is_copied, why_not_pickled
 from skimbal.training.schedules import SCHEDULES
 from skimbal.training.standardize import StandardizedModule, channel_statistics, pixel_range
 from skimbal.training.surroundings import plain_torch, trainable_torch
@@ -57,6 +57,7 @@ __all__ = [
     "channel_statistics",
     "check_unfreezing",
     "default_rate",
+    "device_at_hand",
     "device_type",
     "diverged",
     "draw_seed",

@@ -45,6 +45,9 @@ class PixelSample:
         )
         self._parts: list[np.ndarray] = []
         self._n_rows = 0
+        #: Least and greatest pixel of each channel.
+        self.least = np.full(dataset.sample_shape[0], np.inf)
+        self.greatest = -self.least
         #: The block with the largest pixels of each channel.
         self._size = np.full(dataset.sample_shape[0], -1.0)
         self._largest = [slice(0, 0)] * len(self._size)
@@ -58,16 +61,36 @@ class PixelSample:
         taken = self._images[(self._images >= rows.start) & (self._images < rows.stop)] - rows.start
         if batch.weight is not None:
             taken = taken[batch.weight.numpy()[taken] > 0]
-        if self._is_needed and len(taken):
-            pixels = batch.images.numpy().reshape(len(batch.labels), batch.images.shape[1], -1)
+        self._look(batch, taken)
+
+    def _look(self, batch: Batch, taken: np.ndarray) -> None:
+        """Keep pixels of some rows of a batch, and the ends of all rows that have a weight."""
+        pixels = batch.images.numpy().reshape(len(batch.labels), batch.images.shape[1], -1)
+        if len(taken):
             # Integers as they are: float64 does not tell large ones apart.
             kind = np.float64 if pixels.dtype.kind == "f" else pixels.dtype
             of_images = pixels[taken[:, None], :, self._places]
             self._parts.append(of_images.transpose(0, 2, 1).astype(kind, order="C"))
+        if batch.weight is not None and not batch.weight.all():
+            pixels = pixels[batch.weight.numpy() > 0]
+        if len(pixels):
+            self.least = np.minimum(self.least, pixels.min(axis=(0, 2)))
+            self.greatest = np.maximum(self.greatest, pixels.max(axis=(0, 2)))
+
+    def pixels(self) -> np.ndarray:
+        """Return some pixels of each image, of shape (n_images, n_channels, n_pixels).
+
+        Images are read if no block was added.
+        """
+        if not self._parts:
+            for rows in self._dataset.take(self._images).blocks():
+                batch = self._dataset.batch(self._images[rows])
+                self._look(batch, np.arange(len(rows)))
+        return np.concatenate(self._parts)
 
     def check(self, mean: np.ndarray, std: np.ndarray, dtype: torch.dtype) -> None:
         """Refuse images that mostly become constant when they are standardised."""
-        if not self._parts:
+        if not self._parts or not self._is_needed:
             return
         pixels = np.sort(np.concatenate(self._parts), axis=2)
         converted = torch.from_numpy(pixels).to(dtype).numpy()

@@ -11,7 +11,7 @@ import skorch
 import torch
 from skorch.callbacks import Callback, PrintLog
 from skorch.dataset import unpack_data
-from skorch.utils import FirstStepAccumulator, get_map_location
+from skorch.utils import FirstStepAccumulator
 from torch import Tensor, nn
 
 from skimbal.augmentation import mirrored_axes
@@ -173,8 +173,7 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Restore the state, on the CPU where the old device is missing."""
         state = dict(state)
-        location = get_map_location(state["device"])
-        state["device"] = self._check_device(state["device"], location)
+        state["device"] = location = saving.device_at_hand(state["device"])
         with trainable_torch():  # tensors of inference mode would not train afterwards
             state.update(saving.from_bytes(self, state.pop("with_tensors"), location))
         self.__dict__.update(state)

@@ -4,14 +4,25 @@ import copy
 import io
 import pickle
 from collections.abc import Mapping
+from contextlib import suppress
 from contextvars import ContextVar
 from types import FunctionType, SimpleNamespace
 from typing import Any
 
 import cloudpickle
 import torch
+from skorch.exceptions import DeviceWarning
 
-__all__ = ["from_bytes", "is_being_saved", "is_copied", "to_bytes", "why_not_pickled"]
+from skimbal.exceptions import warn_caller
+
+__all__ = [
+    "device_at_hand",
+    "from_bytes",
+    "is_being_saved",
+    "is_copied",
+    "to_bytes",
+    "why_not_pickled",
+]
 
 #: The net that is being saved or loaded, to which its callbacks may refer.
 _NET: ContextVar[object] = ContextVar("_NET")
@@ -85,6 +96,25 @@ def from_bytes(net: object, blob: bytes, location: Any) -> dict[str, Any]:
         return parts
     finally:
         _NET.reset(token)
+
+
+def device_at_hand(device: str) -> str:
+    """Return the device of a saved net, or with a warning a device that is there in its place."""
+    known, n_cuda = torch.device(device), 0
+    if known.type == "cuda":
+        n_cuda = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if (known.index or 0) < n_cuda:
+            return device
+    else:
+        with suppress(RuntimeError, AssertionError, ImportError):
+            torch.empty(1, device=known)
+            return device
+    other = "cuda:0" if n_cuda else "cpu"
+    warn_caller(
+        f"The net was on device={device!r}, which torch cannot use here, and is now on {other!r}.",
+        DeviceWarning,
+    )
+    return other
 
 
 def is_being_saved(net: object) -> bool:

@@ -1,6 +1,7 @@
 """Standardisation as a part of the model."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,7 +33,9 @@ class StandardizedModule(nn.Module):
     mean, std : ndarray of shape (in_channels, 1, 1) or (in_channels, 1, 1, 1), default=None
         In units of the images. No standardisation if None.
     channels_last : bool, default=True
-        Whether the weights have the channels innermost in memory, as the images have.
+        Whether the weights have the channels innermost in memory, as the images have. Then
+        ``state_dict()`` holds copies of them in the usual layout, as safetensors takes no other,
+        and ``state_dict(keep_vars=True)`` holds the weights themselves.
     crop_size : tuple of int, default=None
         Size of the window in the centre that the network sees, in voxels. All of an image if None.
     **kwargs : object
@@ -80,11 +83,12 @@ class StandardizedModule(nn.Module):
         self.to(dtype)
         # Convolution and pooling are faster with the channels innermost, in the weights as well
         # as in the images.
-        for parameter in self.parameters():
-            if channels_last and parameter.ndim in _CHANNELS_LAST:
-                parameter.data = parameter.data.contiguous(
-                    memory_format=_CHANNELS_LAST[parameter.ndim]
-                )
+        for layer in self.modules() if channels_last else ():
+            of_layer = [w for w in layer.parameters(recurse=False) if w.ndim in _CHANNELS_LAST]
+            for weight in of_layer:
+                weight.data = weight.data.contiguous(memory_format=_CHANNELS_LAST[weight.ndim])
+            if of_layer and _contiguous not in layer._state_dict_hooks.values():
+                layer._register_state_dict_hook(_contiguous)  # type: ignore[no-untyped-call]
 
     def forward(self, X: Tensor) -> Tensor:
         """Compute the logits of a batch of images of any dtype.
@@ -129,6 +133,14 @@ class StandardizedModule(nn.Module):
             n, _, *spatial = X.stride()
             X = X.as_strided(X.shape, (n, 1, *spatial))
         return X.contiguous(memory_format=_CHANNELS_LAST[X.ndim])
+
+
+def _contiguous(layer: nn.Module, state: dict[str, Any], prefix: str, metadata: object) -> None:
+    """Put the weights of a layer into a state in the layout that safetensors takes."""
+    for name, _ in layer.named_parameters(recurse=False):
+        value = state.get(prefix + name)
+        if isinstance(value, Tensor) and not isinstance(value, nn.Parameter):
+            state[prefix + name] = value.contiguous()
 
 
 @np.errstate(over="ignore", invalid="ignore")

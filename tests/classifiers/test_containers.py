@@ -138,9 +138,10 @@ def test_shapes_at_prediction_name_the_remedy():
     clf = tiny().fit(X, np.arange(12) % 2)
     with pytest.raises(ValueError, match=r"channels come last. Use X.transpose\(0, 3, 1, 2\)"):
         clf.predict(X.transpose(0, 2, 3, 1))
-    for image in (X[0], X[0].transpose(1, 2, 0)):
-        with pytest.raises(ValueError, match=r"looks like a single image. Use X\[np.newaxis\]"):
-            clf.predict(image)
+    with pytest.raises(ValueError, match=r"looks like a single image. Use X\[np.newaxis\]"):
+        clf.predict(X[0])
+    with pytest.raises(ValueError, match=r"Use np.moveaxis\(X, -1, 0\)\[np.newaxis\]"):
+        clf.predict(X[0].transpose(1, 2, 0))
     with pytest.raises(ValueError, match="as input, as input_shape says"):
         CNN2DClassifier(input_shape=(3, 5, 5)).fit(X, np.arange(12) % 2)
 

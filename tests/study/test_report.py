@@ -1,13 +1,9 @@
-import base64
 import functools
 import itertools
 import os
 import random
 import re
-import shutil
 import sys
-from html.parser import HTMLParser
-from pathlib import Path
 
 import matplotlib
 import matplotlib.pyplot as plt
@@ -21,9 +17,16 @@ from skimbal.reports import page as pages
 from skimbal.study import report
 from skimbal.study.code import write_code
 from skimbal.study.report import write_report
+from tests.reports.pages import (
+    SVG,
+    Page,
+    check_narrow_screen,
+    check_print,
+    check_that_a_browser_shows_it,
+    check_that_nothing_comes_from_elsewhere,
+)
 from tests.study.data import LONG, reported
 
-VOID = {"meta", "img", "br", "link", "input"}
 EVIL = "<script>alert('x')</script>"
 STUDIES = {
     "usual": reported,
@@ -43,54 +46,6 @@ MORE_STUDIES = {
     "less is better": lambda: reported(scoring="log_loss"),
 }
 ALL_STUDIES = [*STUDIES, *(pytest.param(name, marks=pytest.mark.slow) for name in MORE_STUDIES)]
-
-
-class Page(HTMLParser):
-    """The elements of a page as (tag, attributes, text, tags that it is in)."""
-
-    def __init__(self, path):
-        super().__init__()
-        self.elements, self._open, self.declaration = [], [], None
-        self.source = Path(path).read_text("utf-8")
-        self.feed(self.source)
-        self.close()
-        assert not self._open
-
-    def handle_decl(self, declaration):
-        self.declaration = declaration
-
-    def handle_starttag(self, tag, attributes):
-        element = {"tag": tag, "in": [e["tag"] for e in self._open], "text": ""}
-        element["attributes"] = dict(attributes)
-        self.elements.append(element)
-        if tag not in VOID:
-            self._open.append(element)
-
-    def handle_endtag(self, tag):
-        assert self._open.pop()["tag"] == tag
-
-    def handle_data(self, text):
-        for element in self._open:
-            element["text"] += text
-
-    def all(self, *tags):
-        return [element for element in self.elements if element["tag"] in tags]
-
-    def texts(self, *tags):
-        return [" ".join(element["text"].split()) for element in self.all(*tags)]
-
-    @property
-    def tables(self):
-        """Rows of the text of cells of each table."""
-        tables = []
-        for element in self.elements:
-            if element["tag"] == "table":
-                tables.append([])
-            elif element["tag"] == "tr":
-                tables[-1].append([])
-            elif element["tag"] in ("th", "td"):
-                tables[-1][-1].append(" ".join(element["text"].split()))
-        return tables
 
 
 @pytest.fixture(scope="module")
@@ -154,30 +109,8 @@ def test_every_study_makes_a_well_formed_page(name, page_of):
 @pytest.mark.parametrize("name", ALL_STUDIES)
 def test_nothing_comes_from_elsewhere(name, page_of):
     page = page_of(name)
-    allowed = {"html", "head", "meta", "title", "style", "body", "header", "nav", "main", "section"}
-    allowed |= {"footer", "h1", "h2", "h3", "p", "ul", "li", "dl", "dt", "dd", "div", "a", "span"}
-    allowed |= {"table", "caption", "thead", "tbody", "tfoot", "tr", "th", "td", "figure", "img"}
-    allowed |= {"figcaption", "pre", "code", "time", "i"}
-    assert {element["tag"] for element in page.elements} <= allowed
-    for element in page.elements:
-        for key, value in element["attributes"].items():
-            assert not key.startswith("on")
-            assert key not in ("srcset", "action", "data", "background", "poster")
-            if key in ("src", "href"):
-                assert value.startswith("data:image/svg+xml;base64," if key == "src" else "#")
-    (style,) = page.texts("style")
-    assert "@import" not in style
-    assert "url(" not in style
-    policy = [e["attributes"] for e in page.all("meta") if "http-equiv" in e["attributes"]]
-    assert policy[0]["content"].startswith("default-src 'none'; img-src data:;")
-    for picture in page.all("img"):
-        svg = base64.b64decode(picture["attributes"]["src"].partition(",")[2]).decode("utf-8")
-        assert "<script" not in svg
-        assert "@import" not in svg
-        targets = re.findall(r'href="([^"]*)"', svg)
-        assert targets
-        assert all(target.startswith(("#", "data:image/png;base64,")) for target in targets)
-        assert all(target.startswith("#") for target in re.findall(r"url\(([^)]*)\)", svg))
+    check_that_nothing_comes_from_elsewhere(page)
+    assert all(e["attributes"]["src"].startswith(SVG) for e in page.all("img"))
 
 
 def test_conclusions_come_first_and_are_those_of_the_study(study, real_page):
@@ -200,6 +133,17 @@ def test_conclusions_come_first_and_are_those_of_the_study(study, real_page):
 def test_page_shows_the_code_of_the_best_configuration(study, real_page):
     (text,) = (e["text"] for e in real_page.all("code"))
     assert text == write_code(study, study.best.loss, study.best.sampler)
+
+
+def test_page_ends_with_the_commands_and_the_code(study, tmp_path):
+    commands = [f"skimbal fit '{EVIL}' --loss ce", "skimbal evaluate model.skimbal"]
+    study.to_html(tmp_path / "report.html", commands=commands)
+    page = Page(tmp_path / "report.html")
+    shown, code = (element["text"] for element in page.all("code"))
+    assert shown.splitlines() == commands
+    assert code == study.code(study.best.loss, study.best.sampler)
+    assert page.texts("h2")[-1] == "Train it and confirm it"
+    assert page.texts("h3")[-2:] == ["Commands", "The same in Python"]
 
 
 def test_tables_hold_the_numbers_of_the_study(study, real_page):
@@ -413,50 +357,6 @@ def test_an_old_report_is_replaced_where_a_link_points_to(tmp_path):
     assert (tmp_path / "old.html").stat().st_mode == plain.stat().st_mode
 
 
-@pytest.fixture(scope="module")
-def browser():
-    from playwright.sync_api import sync_playwright
-
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.skip("needs chromium")
-    with sync_playwright() as session:
-        browser = session.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def visit(browser):
-    """Open a report without a network; no request and no complaint is let pass."""
-    contexts, complaints = [], []
-
-    def visit(path):
-        contexts.append(browser.new_context(offline=True, viewport={"width": 1200, "height": 900}))
-        page = contexts[-1].new_page()
-        page.on("console", lambda message: complaints.append(message.text))
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on(
-            "request",
-            lambda request: (
-                request.url.startswith(("file:", "data:")) or complaints.append(request.url)
-            ),
-        )
-        page.goto(path.as_uri())
-        return page
-
-    yield visit
-    for context in contexts:
-        context.close()
-    assert not complaints
-
-
-def overflow(page):
-    return page.evaluate(
-        "document.documentElement.scrollWidth - document.documentElement.clientWidth"
-    )
-
-
 @pytest.mark.parametrize(
     "name",
     [
@@ -467,44 +367,17 @@ def overflow(page):
     ],
 )
 def test_a_browser_shows_it_and_axe_finds_no_fault(name, visit, path_of):
-    from axe_core_python.sync_playwright import Axe
-
-    page = visit(path_of(name))
-    sizes = page.evaluate("[...document.images].map(i => [i.complete, i.naturalWidth])")
-    assert sizes
-    assert all(complete and width > 300 for complete, width in sizes)
-    violations = Axe().run(page)["violations"]
-    assert [(v["id"], [node["html"] for node in v["nodes"]]) for v in violations] == []
+    check_that_a_browser_shows_it(visit(path_of(name)))
 
 
 @pytest.mark.parametrize("name", [pytest.param("usual", marks=pytest.mark.slow), "many classes"])
 def test_narrow_screens_scroll_tables_and_not_the_page(name, visit, path_of):
-    page = visit(path_of(name))
-    assert overflow(page) <= 0
-    page.set_viewport_size({"width": 380, "height": 800})
-    assert overflow(page) <= 0
-    hidden = page.evaluate(
-        "[...document.querySelectorAll('.scroll')].map(e => e.scrollWidth - e.clientWidth)"
-    )
-    assert max(hidden) > 0
+    check_narrow_screen(visit(path_of(name)))
 
 
 @pytest.mark.parametrize("name", [pytest.param("usual", marks=pytest.mark.slow), "many classes"])
 def test_print_cuts_nothing(name, visit, path_of):
-    page = visit(path_of(name))
-    # The width of A4 between margins of 15 mm, at 96 pixels for an inch.
-    page.set_viewport_size({"width": 680, "height": 1009})
-    page.emulate_media(media="print")
-    assert overflow(page) <= 0
-    cut = page.evaluate(
-        """[...document.querySelectorAll('table, th, td, img, pre, p, li, dd')].filter(
-            e => e.getBoundingClientRect().right > innerWidth + 1
-                 || e.scrollWidth > e.clientWidth + 1
-        ).map(e => e.outerHTML)"""
-    )
-    assert cut == []
-    n_pages = len(re.findall(rb"/Type\s*/Page\b", page.pdf(format="A4")))
-    assert n_pages > 1
+    check_print(visit(path_of(name)))
 
 
 def test_names_do_not_run_as_scripts(visit, path_of):

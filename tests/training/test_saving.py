@@ -3,10 +3,14 @@
 import copy
 import pickle
 import threading
+from contextlib import nullcontext
 
 import pytest
+import torch
 from skorch.callbacks import Callback, EpochScoring
+from skorch.exceptions import DeviceWarning
 
+from skimbal.training import device_at_hand
 from tests.training.data import assert_same_state, draw, make_net, round_trip, state_of
 
 
@@ -50,3 +54,33 @@ def test_callback_with_a_handle_is_named(copied):
     ) as raised:
         copied(net)
     assert "Define __getstate__ in a subclass of Locked" in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("saved", "n_cuda", "expected"),
+    [
+        ("cpu", 0, "cpu"),
+        ("cuda", 1, "cuda"),
+        ("cuda:0", 1, "cuda:0"),
+        ("cuda:1", 2, "cuda:1"),
+        ("cuda:1", 1, "cuda:0"),
+        ("cuda:1", 0, "cpu"),
+        ("cuda", 0, "cpu"),
+        ("privateuseone", 0, "cpu"),
+    ],
+)
+def test_a_device_that_is_missing_is_replaced_with_a_warning(saved, n_cuda, expected, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: n_cuda > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: n_cuda)
+    is_here = expected == saved
+    with nullcontext() if is_here else pytest.warns(DeviceWarning, match=f"'{saved}'.*{expected}"):
+        assert device_at_hand(saved) == expected
+
+
+def test_a_net_of_a_missing_device_is_loaded_with_a_warning():
+    net = make_net(draw())
+    state = net.__getstate__()
+    other = object.__new__(type(net))
+    with pytest.warns(DeviceWarning, match="'cuda:7'"):
+        other.__setstate__({**state, "device": "cuda:7"})
+    assert other.device in ("cpu", "cuda:0")

@@ -1,7 +1,11 @@
 """Statistics of channels, and the module that standardises."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from torch import nn
 
@@ -162,3 +166,35 @@ def test_failing_factory_is_told_how_it_was_called():
     (note,) = error.value.__notes__
     assert "f(3, 2, depth=7)" in note
     assert "factory" in note
+
+
+def test_a_state_is_contiguous_and_the_weights_keep_their_layout(tmp_path):
+    def factory(in_channels, n_classes):
+        inner = nn.Sequential(nn.Conv2d(in_channels, 4, 3), nn.BatchNorm2d(4))
+        return nn.Sequential(inner, nn.Flatten(), nn.Linear(4 * 36, n_classes))
+
+    module = StandardizedModule(factory, 3, 2, torch.float32)
+    strides = [weight.stride() for weight in module.parameters()]
+    for part in (module, module.network, module.network[0], module.network[0][0]):
+        state = part.state_dict()
+        assert all(value.is_contiguous() for value in state.values())
+        safetensors.torch.save_file(state, tmp_path / "weights.safetensors")
+        kept = part.state_dict(keep_vars=True)
+        assert {name: id(kept[name]) for name, _ in part.named_parameters()} == {
+            name: id(weight) for name, weight in part.named_parameters()
+        }
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    with torch.no_grad():
+        for weight in module.parameters():
+            weight.zero_()
+    module.load_state_dict(before)
+    assert [weight.stride() for weight in module.parameters()] == strides
+    assert all(torch.equal(w, before[name]) for name, w in module.named_parameters())
+    # A network that is made once more has the hook once.
+    again = StandardizedModule(lambda *args: module.network, 3, 2, torch.float32)
+    copied = pickle.loads(pickle.dumps(copy.deepcopy(again.network)))
+    assert copied.state_dict()["0.0.weight"].is_contiguous()
+    plain = StandardizedModule(factory, 3, 2, torch.float32, channels_last=False)
+    assert plain.state_dict()["network.0.0.weight"].data_ptr() in [
+        weight.data_ptr() for weight in plain.parameters()
+    ]
