@@ -117,7 +117,12 @@ def load_network(
 
 
 def load_architecture(name: str, image_size: Size | None = None) -> SourcedNetwork:
-    """Return a network by the ``architecture`` of a :class:`SourcedNetwork`, without weights."""
+    """Return a network by the ``architecture`` of a :class:`SourcedNetwork`, without weights.
+
+    Other names are refused, as those of repositories and folders, whose settings would be read.
+    """
+    if not name.startswith(("timm/", "torchvision/")):
+        raise ParameterError("architecture", "a name of timm or torchvision", name)
     return _make(name, image_size, with_weights=False)
 
 
