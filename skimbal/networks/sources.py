@@ -119,7 +119,7 @@ def load_network(
 def load_architecture(name: str, image_size: Size | None = None) -> SourcedNetwork:
     """Return a network by the ``architecture`` of a :class:`SourcedNetwork`, without weights.
 
-    Other names are refused, as those of repositories and folders, whose settings would be read.
+    Names of repositories and folders are refused, as their settings would be read.
     """
     if not name.startswith(("timm/", "torchvision/")):
         raise ParameterError("architecture", "a name of timm or torchvision", name)
