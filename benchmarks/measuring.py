@@ -65,6 +65,7 @@ _PACKAGES = (
     "lightning",
     "keras",
     "tensorflow-cpu",
+    "onnxruntime",
     "zarr",
     "pillow",
     "nibabel",

@@ -5,12 +5,13 @@ the mirror passes, the correction for class frequency and the softmax. Nothing i
 onnxruntime has computed the same probabilities as the classifier.
 """
 
+import io
 import json
 import logging
 import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from copy import deepcopy
 from dataclasses import dataclass
 from itertools import chain, combinations
@@ -21,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from skimbal.exceptions import ExportError, import_optional
-from skimbal.training import StandardizedModule, trainable_torch
+from skimbal.training import StandardizedModule, isolated_random_state, trainable_torch
 
 __all__ = ["INPUT", "OUTPUT", "TOLERANCE", "Export", "Graph", "export"]
 
@@ -39,7 +40,7 @@ _NOISE: tuple[tuple[type[Warning], str], ...] = (
     (FutureWarning, ""),
     (UserWarning, "The tensor attributes? .*assigned during export"),
 )
-_LOGGERS = ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")
+_LOGGERS = ("torch", "torch.fx.experimental.symbolic_shapes", "onnxscript", "onnx_ir")
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,7 +130,8 @@ def export(graph: Graph, images: np.ndarray) -> Export:
         the model, or a probability differs by more than 1e-5.
     """
     _import_packages()
-    with trainable_torch(), torch.no_grad():
+    # A network may draw random numbers, also in evaluation mode.
+    with trainable_torch(), torch.no_grad(), isolated_random_state(0, "cpu"):
         network = _Probabilities(graph).eval()
         others = _of_other_sizes(network, images)
         if others:
@@ -157,8 +159,14 @@ class _Probabilities(nn.Module):
 
     def __init__(self, graph: Graph) -> None:
         super().__init__()
-        # A copy is not compiled, and stays in evaluation mode.
-        module = deepcopy(graph.module).cpu()
+        # A copy, which is not compiled, and whose dtype and device may change.
+        try:
+            module = deepcopy(graph.module).cpu()
+        except Exception as error:  # of an attribute of the user's network
+            raise ExportError(
+                "module must make a network that copy.deepcopy can copy; got "
+                f"{type(graph.module.network).__name__}, and the copy says: {_reason(error)}"
+            ) from error
         self.pixel_dtype, self.crop_size = module.dtype, module.crop_size
         self.mean, self.std = module.mean, module.std
         self.network = module.network.float()
@@ -201,25 +209,33 @@ class _Probabilities(nn.Module):
 
 
 def _of_other_sizes(network: nn.Module, images: np.ndarray) -> list[np.ndarray]:
-    """Return images of other sizes that the network takes. Axes of one voxel stay as they are."""
-    sizes = images.shape[2:]
-    larger = [
-        [size if size == 1 else max(size, _LEAST_EXAMPLE) + 7 + i for i, size in enumerate(sizes)],
-        [size if size == 1 else size + 1 + i for i, size in enumerate(sizes)],
-    ]
-    others = [_resized(images, other) for other in larger]
-    try:
-        for other in others:
-            network(torch.from_numpy(other[:2]))
-    except Exception:  # code of a network may raise anything for a size that it does not take
-        return []
-    return others
+    """Return images of other sizes if the network takes larger ones, the largest first.
+
+    Axes of one voxel stay as they are.
+    """
+    sizes = [(size, axis) for axis, size in enumerate(images.shape[2:])]
+    largest = [max(size, _LEAST_EXAMPLE) + 7 + axis for size, axis in sizes]
+    larger = [size + 1 + axis for size, axis in sizes]
+    smaller = [-(-size // 2) + axis for size, axis in sizes]
+    found = []
+    for other, is_needed in ((largest, True), (larger, True), (smaller, False)):
+        kept = [new if old > 1 else 1 for new, (old, _) in zip(other, sizes, strict=True)]
+        resized = _resized(images, kept)
+        try:
+            network(torch.from_numpy(resized[:1]))
+        except Exception:  # code of a network may raise anything for a size that it does not take
+            if is_needed:
+                return []
+        else:
+            found.append(resized)
+    return found
 
 
 def _resized(images: np.ndarray, sizes: Sequence[int]) -> np.ndarray:
-    """Repeat images as tiles, up to other sizes."""
-    pad = [(0, 0)] * 2 + [(0, new - old) for new, old in zip(sizes, images.shape[2:], strict=True)]
-    return np.ascontiguousarray(np.pad(images, pad, mode="wrap"))
+    """Repeat images as tiles, up to other sizes, or cut them."""
+    for axis, size in enumerate(sizes, start=2):
+        images = images.take(np.arange(size) % images.shape[axis], axis)
+    return images
 
 
 def _traced(network: nn.Module, images: np.ndarray, any_size: bool) -> Any:
@@ -239,13 +255,13 @@ def _traced(network: nn.Module, images: np.ndarray, any_size: bool) -> Any:
                 output_names=[OUTPUT],
                 verbose=False,
             )
+        assert onnx_program is not None
+        return _cleaned(onnx_program.model_proto)
     except Exception as error:  # the exporter has no base class of errors
         raise ExportError(
             "module must make a network that the ONNX exporter of torch can translate; got "
             f"{type(_inner(network)).__name__}, and the exporter says: {_reason(error)}"
         ) from error
-    assert onnx_program is not None
-    return _cleaned(onnx_program.model_proto)
 
 
 def _inner(network: Any) -> nn.Module:
@@ -345,8 +361,10 @@ def _serialized(model: Any) -> bytes:
 
 @contextmanager
 def _silent() -> Iterator[None]:
-    """Hide the noise of the exporter, which warns of its own code and logs its progress."""
+    """Hide the noise of the exporter, which warns of its own code, logs and prints."""
     with ExitStack() as stack:
+        stack.enter_context(redirect_stdout(io.StringIO()))
+        stack.enter_context(redirect_stderr(io.StringIO()))
         stack.enter_context(warnings.catch_warnings())
         for category, message in _NOISE:
             warnings.filterwarnings("ignore", message, category)

@@ -20,7 +20,6 @@ from skorch.history import History
 from skimbal.augmentation import AugmentSpec, get_augmentation
 from skimbal.classifiers.assembly import NewNet, Plan, SameNet, WarmNet, prepare_net
 from skimbal.classifiers.cloning import clone_callbacks
-from skimbal.classifiers.exporting import export_classifier
 from skimbal.classifiers.inputs import (
     check_class_argument,
     check_rows,
@@ -69,7 +68,7 @@ from skimbal.training import (
     softmax,
     trainable_torch,
 )
-from skimbal.typing import ArrayLike, ClassWeight, ImagesLike, PathLike, RandomState, Splitter
+from skimbal.typing import ArrayLike, ClassWeight, ImagesLike, RandomState, Splitter
 
 __all__ = ["BaseCNNClassifier", "CNN2DClassifier", "CNN3DClassifier"]
 
@@ -598,8 +597,9 @@ class BaseCNNClassifier(
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, ...)
-            Images or rows, as for ``fit``.
+        X : array-like of shape (n_samples, ...), list of paths, or path
+            Images or rows, as for ``fit``, or the path of one image or of a folder of images
+            without labels (see :func:`~skimbal.images.list_images`).
 
         Returns
         -------
@@ -619,8 +619,9 @@ class BaseCNNClassifier(
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, ...)
-            Images or rows, as for ``fit``.
+        X : array-like of shape (n_samples, ...), list of paths, or path
+            Images or rows, as for ``fit``, or the path of one image or of a folder of images
+            without labels (see :func:`~skimbal.images.list_images`).
 
         Returns
         -------
@@ -635,8 +636,9 @@ class BaseCNNClassifier(
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, ...)
-            Images or rows, as for ``fit``.
+        X : array-like of shape (n_samples, ...), list of paths, or path
+            Images or rows, as for ``fit``, or the path of one image or of a folder of images
+            without labels (see :func:`~skimbal.images.list_images`).
 
         Returns
         -------
@@ -651,13 +653,28 @@ class BaseCNNClassifier(
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, ...)
-            Images or rows, as for ``fit``.
+        X : array-like of shape (n_samples, ...), list of paths, or path
+            Images or rows, as for ``fit``, or the path of one image or of a folder of images
+            without labels (see :func:`~skimbal.images.list_images`).
 
         Returns
         -------
         y : ndarray of shape (n_samples,)
             Class labels.
+
+        Raises
+        ------
+        ValueError
+            If the images have another shape, or are files that are read in another way than the
+            files of the fit. The message names the options with both values, or the file.
+        FileNotFoundError
+            If a path does not exist.
+
+        Warns
+        -----
+        UserWarning
+            If the numbers of images are far from the numbers of the training images, such as 0 to 1
+            for 0 to 255, or if files have another scale or other voxels than the files of the fit.
         """
         # First of all: an estimator that is not fitted has no classes_ to take from.
         best = self._predict(X, lambda logits: logits.argmax(1))
@@ -669,8 +686,9 @@ class BaseCNNClassifier(
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, ...)
-            Images or rows, as for ``fit``.
+        X : array-like of shape (n_samples, ...), list of paths, or path
+            Images or rows, as for ``fit``, or the path of one image or of a folder of images
+            without labels (see :func:`~skimbal.images.list_images`).
 
         Returns
         -------
@@ -695,8 +713,8 @@ class BaseCNNClassifier(
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, ...)
-            Volumes or rows, as for ``fit``.
+        X : array-like of shape (n_samples, ...), list of paths, or path
+            Volumes or rows, as for ``predict``.
 
         Returns
         -------
@@ -720,8 +738,9 @@ class BaseCNNClassifier(
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, ...)
-            Images or rows, as for ``fit``.
+        X : array-like of shape (n_samples, ...), list of paths, or path
+            Images or rows, as for ``fit``, or the path of one image or of a folder of images
+            without labels (see :func:`~skimbal.images.list_images`).
         y : array-like of shape (n_samples,)
             True labels.
         sample_weight : array-like of shape (n_samples,), default=None
@@ -733,65 +752,6 @@ class BaseCNNClassifier(
             Share of the rows that are predicted right, in [0, 1].
         """
         return float(super().score(X, y, sample_weight))
-
-    def to_onnx(self, path: PathLike, n_tta: int | str = 1) -> None:
-        """Write an ONNX file that computes the probabilities of raw pixels.
-
-        The graph has one input, ``"images"`` of shape (n, c, [d,] h, w) in the dtype of the images
-        of the fit, and one output, ``"probabilities"`` of shape (n, n_classes) in float32. The
-        conversion of the pixels, the crop, the standardisation, ``logit_adjustment`` and the
-        softmax are in the graph. Reading and resizing of files are not. Any number of images may
-        come in, of any size if the network takes other sizes. Before the file is written,
-        onnxruntime computes the probabilities of some images in the range of the training images.
-
-        Parameters
-        ----------
-        path : str or path-like
-            The file. An existing file is replaced when the new file is whole.
-        n_tta : {1, "flips", "auto"}, default=1
-            1 predicts the image as it is, ``"flips"`` the mean over the mirror images along the
-            axes that ``augment`` mirrored in the fit. ``"auto"`` is ``"flips"`` if there are such
-            axes, and otherwise 1.
-
-        Raises
-        ------
-        ImportError
-            If a package of the extra ``onnx`` is missing, or torch is older than 2.6.
-        ParameterError
-            If ``n_tta`` has another value, or is ``"flips"`` after a fit without mirror images.
-        ExportError
-            If the network cannot be translated, onnxruntime cannot run the graph, or a probability
-            differs by more than 1e-5. The path is then as before.
-        OSError
-            If the file cannot be written.
-
-        Warns
-        -----
-        UserWarning
-            If ``predict_proba`` of this classifier takes other passes over an image than the file.
-            Also if the classifier computes in low precision or on a GPU, and probabilities differ
-            by more than 1e-5.
-
-        Examples
-        --------
-        >>> import os, tempfile
-        >>> import numpy as np
-        >>> import onnxruntime
-        >>> from skimbal import CNN2DClassifier
-        >>> X = np.random.default_rng(0).integers(0, 256, size=(12, 1, 8, 8), dtype=np.uint8)
-        >>> clf = CNN2DClassifier(max_epochs=1, random_state=0).fit(X, ["a", "b"] * 6)
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     path = os.path.join(folder, "model.onnx")
-        ...     clf.to_onnx(path)
-        ...     session = onnxruntime.InferenceSession(path)
-        >>> (probabilities,) = session.run(None, {"images": X})
-        >>> bool(np.abs(probabilities - clf.predict_proba(X)).max() < 1e-5)
-        True
-        >>> session.get_modelmeta().custom_metadata_map["skimbal.classes"]
-        '["a", "b"]'
-        """
-        check_is_fitted(self, "net_")
-        export_classifier(self, path, n_tta)
 
     @property
     def history_(self) -> History:

@@ -24,7 +24,7 @@ from skimbal.training import (
 )
 from skimbal.typing import PathLike, is_integer
 
-__all__ = ["export_classifier"]
+__all__ = ["ExportableClassifier", "export_classifier"]
 
 #: Version of the keys of the metadata.
 _FORMAT = "1"
@@ -32,14 +32,18 @@ _FORMAT = "1"
 _N_IMAGES = 4
 
 
-class _Fitted(InputClassifier, PredictingClassifier, Protocol):
+class ExportableClassifier(InputClassifier, PredictingClassifier, Protocol):
     """A fitted classifier."""
 
     classes_: np.ndarray
     net_: TrainingNet
 
+    @property
+    def effective_prior_(self) -> np.ndarray:
+        """Shares of the classes that the probabilities refer to."""
 
-def export_classifier(estimator: _Fitted, path: PathLike, n_tta: int | str) -> None:
+
+def export_classifier(estimator: ExportableClassifier, path: PathLike, n_tta: int | str) -> None:
     """Write an ONNX file of a fitted classifier, after a check of its probabilities."""
     check_target(path)
     net, form = estimator.net_, estimator.input_
@@ -53,12 +57,13 @@ def export_classifier(estimator: _Fitted, path: PathLike, n_tta: int | str) -> N
     difference = float(np.abs(exported.probabilities - expected).max())
     if not difference <= TOLERANCE:
         _report_difference(net, difference)
+    metadata["skimbal.dtype"] = str(images.dtype)
     metadata["skimbal.image_size"] = "any" if exported.any_size else "fixed"
     metadata["skimbal.check"] = _check_in_words(exported, difference)
     write_file(path, exported.to_bytes(metadata))
 
 
-def _mirrored_axes(estimator: _Fitted, n_tta: int | str) -> list[int]:
+def _mirrored_axes(estimator: ExportableClassifier, n_tta: int | str) -> list[int]:
     """Return the axes whose mirror images the file averages, and warn of another prediction."""
     net, shape = estimator.net_, estimator.input_shape_[1:]
     axes = net.mirrored_axes(shape)
@@ -91,9 +96,10 @@ def _mirrored_axes(estimator: _Fitted, n_tta: int | str) -> list[int]:
     return chosen
 
 
-def _metadata(estimator: _Fitted, n_tta: str) -> dict[str, object]:
+def _metadata(estimator: ExportableClassifier, n_tta: str) -> dict[str, object]:
     """Return the description of the file, apart from the facts that the export finds."""
     crop_size = estimator.net_.module_.crop_size
+    effective = getattr(estimator, "effective_prior_", None)
     packages = ("skimbal", "torch", "onnx", "onnxscript", "onnxruntime", "numpy")
     return {
         "skimbal.format": _FORMAT,
@@ -103,6 +109,7 @@ def _metadata(estimator: _Fitted, n_tta: str) -> dict[str, object]:
         "skimbal.n_tta": n_tta,
         "skimbal.logit_adjustment": float(estimator.logit_adjustment),
         "skimbal.class_prior": estimator.class_prior_.tolist(),
+        "skimbal.effective_prior": None if effective is None else effective.tolist(),
         "skimbal.versions": {name: version(name) for name in packages},
     }
 

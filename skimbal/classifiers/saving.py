@@ -9,6 +9,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skimbal.classifiers.card import Notes
 from skimbal.classifiers.cloning import joined_with_net, parted_from_net
+from skimbal.classifiers.exporting import ExportableClassifier, export_classifier
 from skimbal.classifiers.packing import (
     FittedClassifier,
     left_out,
@@ -133,6 +134,65 @@ class SavingMixin(BaseEstimator):  # type: ignore[misc]
                 "need it. A loaded classifier asks for it before it trains."
             )
         write_model_file(path, file)
+
+    def to_onnx(self: ExportableClassifier, path: PathLike, n_tta: int | str = 1) -> None:
+        """Write an ONNX file that computes the probabilities of raw pixels.
+
+        The graph has one input, ``"images"`` of shape (n, c, [d,] h, w) in the dtype of the images
+        of the fit, and one output, ``"probabilities"`` of shape (n, n_classes) in float32. The
+        conversion of the pixels, the crop, the standardisation, ``logit_adjustment`` and the
+        softmax are in the graph. Reading and resizing of files are not. Any number of images may
+        come in, of any size if the network takes other sizes. Before the file is written,
+        onnxruntime computes the probabilities of some images in the range of the training images.
+
+        Parameters
+        ----------
+        path : str or path-like
+            The file. An existing file is replaced when the new file is whole.
+        n_tta : {1, "flips", "auto"}, default=1
+            1 predicts the image as it is, ``"flips"`` the mean over the mirror images along the
+            axes that ``augment`` mirrored in the fit. ``"auto"`` is ``"flips"`` if there are such
+            axes, and otherwise 1.
+
+        Raises
+        ------
+        ImportError
+            If a package of the extra ``onnx`` is missing, or torch is older than 2.6.
+        ParameterError
+            If ``n_tta`` has another value, or is ``"flips"`` after a fit without mirror images.
+        ExportError
+            If the network cannot be translated, onnxruntime cannot run the graph, or a probability
+            differs by more than 1e-5. The path is then as before.
+        OSError
+            If the file cannot be written.
+
+        Warns
+        -----
+        UserWarning
+            If ``predict_proba`` of this classifier takes other passes over an image than the file.
+            Also if the classifier computes in low precision or on a GPU, and probabilities differ
+            by more than 1e-5.
+
+        Examples
+        --------
+        >>> import os, tempfile
+        >>> import numpy as np
+        >>> import onnxruntime
+        >>> from skimbal import CNN2DClassifier
+        >>> X = np.random.default_rng(0).integers(0, 256, size=(12, 1, 8, 8), dtype=np.uint8)
+        >>> clf = CNN2DClassifier(max_epochs=1, random_state=0).fit(X, ["a", "b"] * 6)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = os.path.join(folder, "model.onnx")
+        ...     clf.to_onnx(path)
+        ...     session = onnxruntime.InferenceSession(path)
+        >>> (probabilities,) = session.run(None, {"images": X})
+        >>> bool(np.abs(probabilities - clf.predict_proba(X)).max() < 1e-5)
+        True
+        >>> session.get_modelmeta().custom_metadata_map["skimbal.classes"]
+        '["a", "b"]'
+        """
+        check_is_fitted(self, "net_")
+        export_classifier(self, path, n_tta)
 
 
 def _is_ours(estimator: object) -> bool:

@@ -6,7 +6,7 @@ Each takes its arguments and the signals of the program, and returns the exit co
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
-from skimbal.commands import compare, export, fit, info, predict
+from skimbal.commands import compare, evaluate, export, fit, info, predict
 from skimbal.signals import Signals
 
 __all__ = ["COMMANDS", "Command"]
@@ -18,6 +18,7 @@ COMMANDS: dict[str, Command] = {
     "info": info.run,
     "compare": compare.run,
     "fit": fit.run,
+    "evaluate": evaluate.run,
     "predict": predict.run,
     "export": export.run,
 }

@@ -174,5 +174,9 @@ def _next_commands(args: argparse.Namespace, data: Bunch, parts: Sequence[str]) 
     if unseen:
         more = {"--parts": unseen[0] if unseen[0] != "test" else "", "--html": "report.html"}
         lines.append(f"Judge it:  {evaluation_command(model, args.data, vars(args), more)}")
+    else:
+        lines.append(
+            "Judge it:  on other images with labels, as no row is left that it has not seen"
+        )
     lines.append(f"Use it:    skimbal predict {in_shell(model)} NEW --output predictions.csv")
     return lines

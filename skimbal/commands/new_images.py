@@ -14,7 +14,7 @@ from skimbal.commands.options import OF_ARRAYS, OF_CHANNELS
 from skimbal.commands.parser import Parser, did_you_mean
 from skimbal.datasets.arrays import ArrayAxes
 from skimbal.datasets.npz import read_images
-from skimbal.images import ImageFiles, find_images
+from skimbal.images import ImageFiles, list_images
 
 __all__ = ["NewImages", "add_new", "find_new_images", "read_new"]
 
@@ -67,15 +67,13 @@ def _of_files(parser: Parser, clf: Model, texts: Sequence[str]) -> NewImages:
             named[text] = text
             continue
         try:
-            paths = [os.path.join(text, name) for name in find_images(text)[0]]
+            paths = list_images(text, n_spatial=len(clf.input_.axes))
         except (OSError, ValueError) as error:
             parser.refuse(error, text, text)
         for path in paths:
             # A folder that is one image has its own name.
             is_inside = len(texts) == 1 and path != os.path.normpath(text)
             named[os.path.relpath(path, text) if is_inside else path] = path
-    if not named:
-        parser.error(f"{texts[0]} must hold images; got none.")
     names = sorted(named)
     return NewImages(names, [named[name] for name in names])
 

@@ -47,6 +47,8 @@ class Parser(argparse.ArgumentParser):
         super().__init__(prog, usage, description, epilog)
         self._option_of: dict[str, str] = {}
         self._absent: dict[str, str] = {}
+        #: Options that take the word none for None.
+        self._of_none: set[str] = set()
 
     def add_options(self, options: Options, title: str | None = None) -> None:
         """Add options that are called as parameters of the library."""
@@ -54,6 +56,8 @@ class Parser(argparse.ArgumentParser):
         for parameter, (text, settings) in options.items():
             names = text.split()
             group.add_argument(*names, dest=parameter, **settings)
+            if "none" in settings.get("choices", ()):
+                self._of_none.add(names[0])
             for name in (parameter, *(name.lstrip("-").replace("-", "_") for name in names)):
                 self._option_of[name] = names[0]
 
@@ -107,7 +111,8 @@ class Parser(argparse.ArgumentParser):
                 of_python.append(match[0])
                 continue
             value = _value_at(text, match.end())
-            parts += [text[at:start], as_arguments(option, value)]
+            is_word = value == "None" and option in self._of_none
+            parts += [text[at:start], as_arguments(option, "'none'" if is_word else value)]
             at = match.end() + len(value)
         worded = "".join([*parts, text[at:]])
         words = {word.strip("(,.;") for word in worded.split()}
@@ -225,18 +230,24 @@ def seed(text: str) -> int:
 
 def positive(text: str) -> float:
     """Take a finite number above 0."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 < value < math.inf:
+    if not 0 < (value := _number(text)) < math.inf:
         raise argparse.ArgumentTypeError(f"must be a number above 0; got {text!r}.")
     return value
 
 
 def not_negative(text: str) -> float:
     """Take a finite number of at least 0."""
-    return 0.0 if re.fullmatch(r"0*\.?0*", text) and "0" in text else positive(text)
+    if not 0 <= (value := _number(text)) < math.inf:
+        raise argparse.ArgumentTypeError(f"must be a number of at least 0; got {text!r}.")
+    return value
+
+
+def _number(text: str) -> float:
+    """Return the number that a text is, or NaN."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
 
 
 def auto_or(number: Callable[[str], float], text: str, words: Sequence[str] = ("auto",)) -> object:

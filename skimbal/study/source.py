@@ -111,8 +111,7 @@ def _unseen(bunch: Bunch, part: str) -> UnseenPart:
 
 def _of_files(images: ImageFiles) -> Source:
     """Return the parameters of files, of which nobody knows where the list of paths comes from."""
-    options = {**images.options, "dtype": str(images.dtype)}
-    return Source(Origin.of_call(ImageFiles, **options), (), (), True, False, False)
+    return Source(Origin.of_call(ImageFiles, **images.options), (), (), True, False, False)
 
 
 def _fitting(

@@ -24,7 +24,7 @@ def test_fit_writes_a_model(capsys, own, tmp_path):
     for words in ("40 rows", "30 (75%)", "10 (25%)", "1 x 8 x 8, uint8", "1 epoch of", "cpu"):
         assert words in out
     assert f"skimbal predict {path} NEW --output predictions.csv" in out
-    assert "skimbal evaluate" not in out  # no rows are left
+    assert "Judge it:  on other images with labels" in out
     assert "1/1" in err
     clf = skimbal.load(path)
     assert clf.classes_.tolist() == ["benign", "malignant"]

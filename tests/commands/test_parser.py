@@ -1,9 +1,11 @@
 """Texts of the library in the options of the command line."""
 
+from argparse import ArgumentTypeError
+
 import pytest
 
 from skimbal.commands.options import OF_DATA, OF_FILES, OF_FOLDERS
-from skimbal.commands.parser import Parser
+from skimbal.commands.parser import Parser, not_negative
 from skimbal.exceptions import ParameterError
 from skimbal.images import ImageOptions
 
@@ -56,6 +58,34 @@ def parser():
 def test_texts_in_options(parser, text, words):
     worded = parser.in_options(text)
     assert worded == words or (words is None and worded.startswith(text))
+
+
+def test_options_that_take_the_word_none():
+    parser = Parser("skimbal", "A parser.")
+    parser.add_options({"pool": ("--pool", {"choices": ("mean", "none")})})
+    assert parser.in_options("pass pool=None, or pool='mean'") == "pass --pool none, or --pool mean"
+
+
+def test_options_of_other_commands_are_told(parser, capsys):
+    parser.add_absent({"cut": ("--cut --crop", {})}, "Images are whole.")
+    for given in ("--crop", "--crop=3"):
+        with pytest.raises(SystemExit):
+            parser.parse_args([given])
+        said = "skimbal: error: --crop is not an option of skimbal. Images are whole.\n"
+        assert capsys.readouterr().err == said
+
+
+@pytest.mark.parametrize(
+    ("text", "number"), [("0", 0), ("0.0", 0), (".0", 0), ("0.5", 0.5), ("1e-4", 1e-4)]
+)
+def test_numbers_that_are_not_negative(text, number):
+    assert not_negative(text) == number
+
+
+@pytest.mark.parametrize("text", ["-1", "nan", "inf", "x", "", "."])
+def test_texts_that_are_no_such_number(text):
+    with pytest.raises(ArgumentTypeError, match="must be a number"):
+        not_negative(text)
 
 
 def test_errors_in_options(parser):

@@ -2,11 +2,15 @@
 
 import csv
 import os
+import shlex
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import skimbal
 from skimbal import CNN2DClassifier
@@ -14,6 +18,7 @@ from skimbal.__main__ import main
 from skimbal.images import ImageFiles
 from tests.commands.data import check_refused, images, read_csv
 
+ROOT = Path(__file__).parents[2]
 CLASSES = ["benign", 'malignant, "bad"']
 
 
@@ -187,7 +192,7 @@ def test_new_images_that_are_not_there(capsys, fitted, new, tmp_path):
     assert "NEW" in check_refused(capsys, "predict", fitted)
 
 
-@pytest.mark.parametrize("command", ["predict", "export", "info"])
+@pytest.mark.parametrize("command", ["predict", "evaluate", "export", "info"])
 def test_files_that_are_not_models(capsys, fitted, new, tmp_path, command):
     more = {"predict": [new], "evaluate": [new], "export": ["--output", str(tmp_path / "o")]}
     path = tmp_path / "model.skimbal"
@@ -246,3 +251,103 @@ def test_info_of_a_model_is_its_card(capsys, fitted):
     out = capsys.readouterr().out
     assert out.startswith("# Model card: CNN2DClassifier")
     assert "benign" in out
+
+
+@pytest.fixture(scope="module")
+def pneumonia(data_dir):
+    """Arrays of chest radiographs, with their labels."""
+    path = data_dir / "pneumoniamnist" / "pneumoniamnist_imb9to1_varun19424.npz"
+    with np.load(path) as data:
+        rows = np.random.default_rng(0).permutation(len(data["train_labels"]))[:240]
+        return data["train_images"][rows], data["train_labels"][rows, 0]
+
+
+def run(argv, folder):
+    """Run the program in a folder, and return the finished process."""
+    return subprocess.run(
+        [sys.executable, "-m", "skimbal", *argv],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8"},
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+    )
+
+
+@pytest.mark.slow
+def test_pictures_with_a_table_beside_them_in_other_processes(pneumonia, tmp_path):
+    pictures, elsewhere = tmp_path / "xrays", tmp_path / "elsewhere"
+    pictures.mkdir()
+    elsewhere.mkdir()
+    lines = ["path,finding,patient"]
+    for i, (image, label) in enumerate(zip(*pneumonia, strict=True)):
+        Image.fromarray(image).save(pictures / f"{i:03}.png")
+        lines.append(f"{i:03}.png,{('normal', 'pneumonia')[label]},p{i // 2}")
+    (pictures / "labels.csv").write_text("\n".join(lines), encoding="utf-8")
+    argv = ["--labels", "labels.csv", "--label-column", "finding", "--size", "24", "--epochs", "4"]
+    argv += ["--group-column", "patient", "--train-split", "0.2", "--module", "small"]
+    done = run(["fit", "xrays", *argv, "--output", "model.skimbal"], tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "after the last epoch" in done.stdout
+    (pictures / "020.png").write_bytes((pictures / "021.png").read_bytes()[:200])
+    argv = ["predict", "../model.skimbal", "../xrays", "--output", "predictions.csv"]
+    done = run(argv, elsewhere)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert done.stderr.startswith("skimbal: 020.png: image file is truncated")
+    rows = read_csv(elsewhere / "predictions.csv")
+    assert [row["file"] for row in rows] == [f"{i:03}.png" for i in range(240)]
+    assert {row["decision"] for row in rows} == {"normal", "pneumonia", ""}
+    known = np.array(
+        [
+            row["decision"] == ("normal", "pneumonia")[k]
+            for row, k in zip(rows, pneumonia[1], strict=True)
+        ]
+    )
+    assert known.mean() > 0.5
+    for row in rows:
+        if row["decision"]:
+            total = float(row["normal"]) + float(row["pneumonia"])
+            assert total == pytest.approx(1, abs=1e-6)
+    again = run(argv, elsewhere)
+    assert again.returncode == 2
+    assert "File exists" in again.stderr
+
+
+@pytest.mark.slow
+def test_signal_in_a_real_fit(tmp_path):
+    argv = [sys.executable, "-m", "skimbal", "fit", "digits", "--output", "model.skimbal"]
+    with subprocess.Popen(
+        argv,
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert "CNN2DClassifier" in process.stderr.readline()  # the training begins
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert "skimbal: The fit ended early, so no file was written." in err
+    assert "Traceback" not in err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_reader_of_predictions_that_ends_early(fitted, tmp_path, rng):
+    write_images(tmp_path / "new", rng, [f"{i}.npy" for i in range(300)])
+    done = subprocess.run(
+        f"{shlex.quote(sys.executable)} -m skimbal predict {shlex.quote(fitted)} new | head -1; "
+        'echo "${PIPESTATUS[0]}"',
+        shell=True,
+        executable="/bin/bash",
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    header, code = done.stdout.splitlines()
+    assert header.startswith("file,decision,error,")
+    assert code in ("0", "141")
+    assert done.stderr == ""

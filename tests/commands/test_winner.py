@@ -13,7 +13,10 @@ import pytest
 
 import skimbal
 from skimbal.__main__ import main
-from skimbal.commands.parser import as_typed, in_shell
+from skimbal.commands.classifier import DEFAULTS, options_of_classifiers
+from skimbal.commands.data import add_data
+from skimbal.commands.options import OF_FILES, OF_FOLDERS
+from skimbal.commands.parser import Parser, as_typed, in_shell
 from tests.commands.data import images
 
 ROOT = Path(__file__).parents[2]
@@ -63,6 +66,62 @@ def options_of(command):
 )
 def test_options_are_typed_as_the_parser_reads_them(value, text):
     assert as_typed("--x", value) == text
+
+
+#: A value of each option of data and of classifiers that is not its default.
+VALUES = {
+    "groups": "it's a -group",
+    "n_spatial": 3,
+    "channel_axis": -1,
+    "missing_values": ["", "n/a", "don't know"],
+    "max_pixels": 1000,
+    "labels": Path("/a b/labels.csv"),
+    "path_column": "-path",
+    "label_column": "Grad (1-3)",
+    "group_column": "Fälle",
+    "split_column": "$part",
+    "splits": {"fold 1": "train", "b=c": "test", "rest": None},
+    "encoding": "cp1252",
+    "size": (32, 48, 48),
+    "resize": "crop",
+    "spacing": (3.0, 1.5, 1.5),
+    "channels": 3,
+    "intensity": (-160.0, 240.0),
+    "cache": "/a b/cache",
+    "on_error": "skip",
+    "max_epochs": 7,
+    "epoch_length": "uniform",
+    "batch_size": 8,
+    "lr": 1e-05,
+    "lr_schedule": "none",
+    "optimizer": "SGD",
+    "net__optimizer__weight_decay": 0.01,
+    "class_weight": "balanced",
+    "logit_adjustment": 1.5,
+    "augment": "none",
+    "crop_size": (6, 8),
+    "n_tta": "flips",
+    "standardize": "no",
+    "module": "resnet18",
+    "net__module__width": 8,
+    "micro_batch_size": 4,
+    "device": "cuda:1",
+    "dtype": "float64",
+}
+
+
+def test_the_parser_reads_every_option_as_it_is_typed():
+    parser = Parser("skimbal fit", "")
+    add_data(parser)
+    of_classifiers = options_of_classifiers(DEFAULTS)
+    parser.add_options(of_classifiers)
+    options = {**OF_FILES, **OF_FOLDERS, **of_classifiers}
+    assert set(VALUES) == set(options)
+    for name, value in VALUES.items():
+        typed = as_typed(options[name][0].split()[0], value)
+        args = vars(parser.parse_args(["data", *shlex.split(typed)]))
+        assert args[name] == value, typed
+        assert options[name][1].get("default") != value
 
 
 @pytest.mark.parametrize(
@@ -210,6 +269,7 @@ def test_commands_and_lines_of_class_folders(capsys, tmp_path, monkeypatch, clas
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.* groups, such as 'p")
 def test_commands_and_lines_of_tables(capsys, tmp_path, monkeypatch, folder, table):
     argv = [folder, *table, "--split-column", "part", "--size", "8"]
     run_as_printed(capsys, tmp_path, monkeypatch, *argv)

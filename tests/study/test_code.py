@@ -165,6 +165,17 @@ def test_code_of_a_scorer_of_scikit_learn_and_of_a_function(small):
         assert ("scorer to the scoring of the study" in text) == callable(scoring)
 
 
+def test_code_prints_a_score_of_a_class_with_any_name(small):
+    X, y = small
+    y = np.array(["{a} 'b'", "c", "{}"])[y]
+    study = compare(X, y, scoring="f1[{a} 'b']")
+    lines = study.code("ce", "uniform").splitlines()
+    shown = next(line for line in lines if line.startswith("print(f"))
+    with redirect_stdout(io.StringIO()) as said:
+        exec(shown, {"score": 0.5, "y_test": [1, 2]})
+    assert said.getvalue() == "f1[{a} 'b'] of 2 unseen rows: 0.500\n"
+
+
 def run_lines(code, folder, **names):
     """Run lines in a new working directory, and return their names and their output."""
     folder.mkdir()
@@ -316,7 +327,7 @@ def test_lines_for_bare_files_have_their_options(patients, tmp_path):
     study = compare(data.X_train, data.y_train, check_copies=False)
     code = study.code("ce", "uniform")
     assert "# Bind paths to the files of the study, and y to their labels" in code
-    assert "\nX = ImageFiles(paths, size=6, dtype='float32')\n" in code
+    assert "\nX = ImageFiles(paths, size=6)\n" in code
     names = {"paths": data.X_train.paths, "y": data.y_train, "y_test": data.y_test}
     rows = data.X_train, data.y_train, data.X_test, data.y_test
     check_lines(study, tmp_path / "away", rows, X_test=data.X_test, **names)

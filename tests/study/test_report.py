@@ -135,6 +135,17 @@ def test_page_shows_the_code_of_the_best_configuration(study, real_page):
     assert text == write_code(study, study.best.loss, study.best.sampler)
 
 
+def test_page_ends_with_the_commands_and_the_code(study, tmp_path):
+    commands = [f"skimbal fit '{EVIL}' --loss ce", "skimbal evaluate model.skimbal"]
+    study.to_html(tmp_path / "report.html", commands=commands)
+    page = Page(tmp_path / "report.html")
+    shown, code = (element["text"] for element in page.all("code"))
+    assert shown.splitlines() == commands
+    assert code == study.code(study.best.loss, study.best.sampler)
+    assert page.texts("h2")[-1] == "Train it and confirm it"
+    assert page.texts("h3")[-2:] == ["Commands", "The same in Python"]
+
+
 def test_tables_hold_the_numbers_of_the_study(study, real_page):
     data, ranking, others, classes = real_page.tables
     assert data == study.data.table()

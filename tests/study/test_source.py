@@ -95,7 +95,7 @@ def test_bare_files_know_their_options(folder):
     data = load_image_folder(folder, size=4)
     source = find(None, data.X_train, data.y_train)
     assert source.parts == source.unseen == ()
-    assert source.origin.code() == "ImageFiles(size=4, dtype='float32')"
+    assert source.origin.code() == "ImageFiles(size=4)"
     assert find(None, np.asarray(data.X_train), data.y_train) is None
 
 

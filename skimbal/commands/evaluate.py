@@ -1,0 +1,112 @@
+"""``skimbal evaluate``: the scores of a model on images with labels."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from sklearn.utils import Bunch
+
+from skimbal.commands.data import add_test_data, load_data
+from skimbal.commands.messages import print_error, warnings_as_lines
+from skimbal.commands.models import DEVICE, Model, add_model, load_model, reading_of
+from skimbal.commands.options import COUNT, CSV_FILE
+from skimbal.commands.outputs import check_output, check_report
+from skimbal.commands.parser import Options, Parser, option, seed
+from skimbal.commands.rows import choose_parts, count_rows, option_of_parts, parts_of, take_rows
+from skimbal.evaluation import Evaluation, evaluate
+from skimbal.signals import Signals
+
+__all__ = ["run"]
+
+_OPTIONS: Options = {
+    **option_of_parts("that are judged, of train, val and test (default: test)"),
+    "html": option(
+        "--html",
+        "new file for a report with pictures. It needs pip install 'skimbal[study]'",
+        type=Path,
+        metavar="FILE.html",
+    ),
+    "csv": option("--csv", "new file for all scores, unrounded", **CSV_FILE),
+    "pool": option(
+        "--pool",
+        "probabilities of a patient from the images of the patient, where groups are given. none "
+        "leaves out the scores of patients",
+        choices=("mean", "max", "none"),
+        default="mean",
+    ),
+    "n_bootstraps": option("--bootstraps", "samples of the intervals", default=1000, **COUNT),
+    "random_state": option("--seed", "of the intervals", type=seed, default=0, metavar="N"),
+    **DEVICE,
+}
+
+
+def run(argv: Sequence[str], signals: Signals) -> int:
+    """Judge a model on images with labels."""
+    parser = Parser(
+        "skimbal evaluate",
+        "Judge a model on images that it has not seen: scores of each class with intervals, for "
+        "images and, where groups are given, for patients. Of data with a split, the test rows "
+        "are judged.",
+        epilog="Images are read as the images of the fit were, so options such as --size are not "
+        "options here. The result is printed to the standard output, progress and warnings to the "
+        "standard error.",
+    )
+    add_model(parser)
+    add_test_data(parser)
+    parser.add_options(_OPTIONS)
+    args = parser.parse_args(argv)
+    check_report(parser, args.html)
+    check_output(parser, "--html", args.html)
+    check_output(parser, "--csv", args.csv)
+    if args.html is not None and args.html == args.csv:
+        parser.error(f"--html and --csv must be two files; got {args.csv} for both.")
+    clf = load_model(parser, args)
+    data = load_data(parser, args, reading_of(parser, args, clf))
+    parts = _choose(parser, args, data)
+    rows = take_rows(data, parts, named=clf.classes_.dtype.kind == "U")
+    if args.groups is not None and rows["groups"] is None:
+        parser.error(
+            f"--groups {args.groups}: {args.data} has no array of this name for "
+            f"{' and '.join(parts)}. Add the array, or leave out --groups."
+        )
+    result = _evaluate(parser, args, clf, rows)
+    signals.postpone()
+    code = 0
+    # First of all the files: the reader of the output may be gone.
+    for path, write in ((args.csv, result.to_csv), (args.html, result.to_html)):
+        try:
+            if path is not None:
+                write(path)
+        except OSError as error:
+            print_error(f"{path}: {error}")
+            code = 1
+    print(f"{args.data}: {count_rows(data, parts)}")
+    print(result.summary())
+    return code
+
+
+def _choose(parser: Parser, args: argparse.Namespace, data: Bunch) -> list[str]:
+    parts = choose_parts(parser, args, data, ("test",))
+    if not parts:
+        parser.error(
+            f"{args.data} has no test rows; got {', '.join(parts_of(data))}. Name other rows that "
+            "the model has not seen with --parts."
+        )
+    return parts
+
+
+def _evaluate(
+    parser: Parser, args: argparse.Namespace, clf: Model, rows: dict[str, Any]
+) -> Evaluation:
+    try:
+        with warnings_as_lines(parser, UserWarning):
+            return evaluate(
+                clf,
+                **rows,
+                pool=None if args.pool == "none" else args.pool,
+                n_bootstraps=args.n_bootstraps,
+                random_state=args.random_state,
+            )
+    except (ImportError, OSError, ValueError) as error:
+        parser.refuse(error, args.data, args.data)

@@ -1,0 +1,213 @@
+"""skimbal evaluate and skimbal export."""
+
+import re
+
+import numpy as np
+import pytest
+
+import skimbal
+from skimbal import CNN2DClassifier
+from skimbal.__main__ import main
+from skimbal.datasets import load_npz
+from skimbal.evaluation import evaluate
+from tests.commands.data import check_refused, images
+
+
+def fit(path, y, **params):
+    """Write a model that knows the brightness of an image, and return its path as text."""
+    X = images(np.unique(y, return_inverse=True)[1], np.random.default_rng(1))
+    clf = CNN2DClassifier(module="small", max_epochs=1, random_state=0, **params)
+    clf.fit(X, y).save(path)
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def by_name(tmp_path_factory):
+    """A model of benign and malignant images."""
+    y = np.array(["benign", "malignant"])[np.arange(20) % 2]
+    return fit(tmp_path_factory.mktemp("names") / "model.skimbal", y)
+
+
+@pytest.fixture(scope="module")
+def by_number(tmp_path_factory):
+    """A model of the classes 0 and 1."""
+    return fit(tmp_path_factory.mktemp("numbers") / "model.skimbal", np.arange(20) % 2)
+
+
+def test_evaluate_is_the_evaluation_of_python(capsys, by_name, make_npz, rng, tmp_path):
+    y = np.array([0, 0, 1, 1, 0, 0, 0, 0] * 5)
+    own = make_npz(
+        X=images(y, rng), y=np.array(["benign", "malignant"])[y], patient=np.arange(40) // 2
+    )
+    table = tmp_path / "scores.csv"
+    argv = ["--groups", "patient", "--csv", str(table), "--bootstraps", "50", "--seed", "2"]
+    assert main(["evaluate", by_name, own, *argv, "--pool", "max"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith(f"{own}: 40 rows\n")
+    data = load_npz(own, groups="patient")
+    expected = evaluate(
+        skimbal.load(by_name),
+        data.X,
+        data.y,
+        groups=data.groups,
+        pool="max",
+        n_bootstraps=50,
+        random_state=2,
+    )
+    assert expected.summary() in out
+    expected.to_csv(tmp_path / "expected.csv")
+    assert table.read_bytes() == (tmp_path / "expected.csv").read_bytes()
+
+
+def test_patients_of_two_classes(capsys, by_name, own):
+    argv = ["evaluate", by_name, own, "--groups", "patient", "--bootstraps", "20"]
+    assert "pass --pool none, which leaves out" in check_refused(capsys, *argv)
+    assert main([*argv, "--pool", "none"]) == 0
+    assert "40 rows" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("parts", "said"),
+    [
+        ([], "20 test rows (the 20 training rows and the 20 validation rows are untouched)"),
+        (["--parts", "val"], "20 validation rows (the 20 training rows and the 20 test rows"),
+    ],
+)
+def test_evaluate_judges_the_test_rows(capsys, by_number, split, parts, said):
+    argv = [*parts, "--groups", "site", "--bootstraps", "20"]
+    assert main(["evaluate", by_number, split(), *argv]) == 0
+    assert said in capsys.readouterr().out
+
+
+def test_evaluate_has_names_where_the_model_has_names(capsys, tmp_path):
+    path = tmp_path / "model.skimbal"
+    argv = ["--module", "small", "--epochs", "1", "--epoch-length", "2", "--output", str(path)]
+    assert main(["fit", "digits", *argv]) == 0
+    assert main(["evaluate", str(path), "digits", "--bootstraps", "20"]) == 0
+    out = capsys.readouterr().out
+    assert "216 test rows" in out
+    assert "eight" in out
+
+
+def test_evaluate_a_folder_is_read_as_the_fit(capsys, class_folders, tmp_path):
+    path = tmp_path / "model.skimbal"
+    root = class_folders("train", "test", shape=(12, 10))
+    argv = ["--size", "8", "--module", "small", "--epochs", "1", "--output", str(path)]
+    assert main(["fit", root, *argv]) == 0
+    judge = next(
+        line.partition("skimbal ")[2].partition(" --html")[0].split()
+        for line in capsys.readouterr().out.splitlines()
+        if "skimbal evaluate" in line
+    )
+    assert main([*judge, "--bootstraps", "20"]) == 0
+    assert "8 test rows (the 8 training rows are untouched)" in capsys.readouterr().out
+    assert main(["evaluate", str(path), f"{root}/test", "--bootstraps", "20"]) == 0
+    assert "8 rows" in capsys.readouterr().out
+    for option, said in (
+        (["--size", "8"], "--size is not an option of skimbal evaluate. Images are read as"),
+        (["--channel-axis", "0"], "--channel-axis is for .npz files"),
+        (["--groups", "site"], "--groups is for .npz files"),
+        (["--parts", "val"], "--parts must be of train, test"),
+    ):
+        assert said in check_refused(capsys, "evaluate", str(path), root, *option)
+
+
+def test_evaluate_writes_a_report(capsys, by_name, own, tmp_path):
+    report = tmp_path / "report.html"
+    argv = ["--html", str(report), "--bootstraps", "20"]
+    assert main(["evaluate", by_name, own, *argv]) == 0
+    assert "malignant" in report.read_text(encoding="utf-8")
+    capsys.readouterr()
+    assert "File exists" in check_refused(capsys, "evaluate", by_name, own, *argv)
+
+
+def test_labels_that_the_model_does_not_know(capsys, by_name, by_number, make_npz, own, rng):
+    y = np.arange(8) % 2
+    path = make_npz(X=images(y, rng), y=np.array(["benign", "borderline"])[y])
+    err = check_refused(capsys, "evaluate", by_name, path)
+    assert re.search(f"error: {path}.*'borderline'", err)
+    assert re.search("'?benign", check_refused(capsys, "evaluate", by_number, own))
+
+
+def test_classes_without_an_image_are_named(capsys, tmp_path, own):
+    y = np.array(["benign", "malignant", "absent"])[np.arange(21) % 3]
+    path = fit(tmp_path / "model.skimbal", y)
+    assert main(["evaluate", path, own, "--bootstraps", "20"]) == 0
+    assert "no image of the class 'absent'" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["digits", "--csv", "absent/t.csv"], "error: --csv .*'absent/t.csv'"),
+        (["digits", "--html", "x", "--csv", "./x"], "--html and --csv must be two files"),
+        (["digits", "--pool", "min"], "--pool: .*'min'"),
+        (["digits", "--bootstraps", "0"], "--bootstraps: .* 1; got '0'"),
+        (["digits", "--bootstrap", "9", "--sed", "3"], "Did you mean --seed"),
+        (["absent.npz"], "absent.npz must be an npz file that exists"),
+        (["digits", "--parts", "tset"], "--parts must be of train, val, test"),
+        ([], "TEST"),
+    ],
+)
+def test_evaluate_refuses_before_any_work(capsys, monkeypatch, by_name, argv, said, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert re.search(said, check_refused(capsys, "evaluate", by_name, *argv))
+
+
+def test_groups_that_the_test_rows_lack(capsys, by_number, split):
+    err = check_refused(capsys, "evaluate", by_number, split(test_site=None), "--groups", "site")
+    assert "has no array of this name for test" in err
+
+
+def test_rows_without_a_test_part(capsys, by_number, split):
+    path = split(test_images=None, test_labels=None, test_site=None)
+    err = check_refused(capsys, "evaluate", by_number, path)
+    assert f"{path} has no test rows; got train, val. Name other rows" in err
+
+
+@pytest.mark.parametrize(
+    ("shape", "said"), [((9, 9), "(1, 9, 9)"), ((3, 8, 8), "(3, 8, 8)"), ((8, 8, 8), "2D")]
+)
+def test_images_that_do_not_fit(capsys, by_number, make_npz, rng, shape, said):
+    path = make_npz(X=rng.integers(0, 99, (8, *shape), dtype=np.uint8), y=np.arange(8) % 2)
+    err = check_refused(capsys, "evaluate", by_number, path)
+    assert err.startswith(f"skimbal: error: {path}")
+
+
+def test_result_that_cannot_be_written(capsys, monkeypatch, by_name, own, tmp_path):
+    results = tmp_path / "results"
+    results.mkdir()
+    predict = CNN2DClassifier.predict_proba
+
+    def predict_and_remove(self, X):
+        if results.exists():
+            results.rmdir()
+        return predict(self, X)
+
+    monkeypatch.setattr(CNN2DClassifier, "predict_proba", predict_and_remove)
+    argv = ["--csv", str(results / "t.csv"), "--bootstraps", "20"]
+    assert main(["evaluate", by_name, own, *argv]) == 1
+    out, err = capsys.readouterr()
+    assert "malignant" in out
+    assert f"skimbal: error: {results / 't.csv'}: " in err
+
+
+# ---- skimbal export
+
+
+@pytest.mark.slow
+def test_export_writes_onnx(capsys, by_name, tmp_path):
+    path = tmp_path / "model.onnx"
+    assert main(["export", by_name, "--output", str(path), "--n-tta", "1"]) == 0
+    assert capsys.readouterr().out == f"{path} holds the model as ONNX.\n"
+    assert path.stat().st_size > 10_000
+    assert "File exists" in check_refused(capsys, "export", by_name, "--output", str(path))
+    assert "--output" in check_refused(capsys, "export", by_name)
+
+
+def test_export_without_its_libraries(capsys, monkeypatch, by_name, tmp_path):
+    monkeypatch.setitem(__import__("sys").modules, "onnx", None)
+    path = tmp_path / "model.onnx"
+    err = check_refused(capsys, "export", by_name, "--output", str(path))
+    assert "skimbal[onnx]" in err
+    assert not path.exists()
