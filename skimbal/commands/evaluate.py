@@ -1,10 +1,12 @@
 """``skimbal evaluate``: the scores of a model on images with labels."""
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from sklearn.utils import Bunch
 
 from skimbal.commands.data import add_test_data, load_data
@@ -71,6 +73,7 @@ def run(argv: Sequence[str], signals: Signals) -> int:
             f"{' and '.join(parts)}. Add the array, or leave out --groups."
         )
     result = _evaluate(parser, args, clf, rows)
+    _doubt_rows(args, clf, rows["y"])
     signals.postpone()
     code = 0
     # First of all the files: the reader of the output may be gone.
@@ -94,6 +97,18 @@ def _choose(parser: Parser, args: argparse.Namespace, data: Bunch) -> list[str]:
             "the model has not seen with --parts."
         )
     return parts
+
+
+def _doubt_rows(args: argparse.Namespace, clf: Model, y: np.ndarray) -> None:
+    """Say that rows may be the training rows if their classes have the very same shares."""
+    counts = np.array([np.count_nonzero(y == label) for label in clf.classes_])
+    # Classes of equal size often have equal shares in other rows, too.
+    if len(set(counts.tolist())) > 1 and np.allclose(counts / len(y), clf.class_prior_, atol=1e-9):
+        print(
+            f"skimbal: The classes have the very shares of the rows that trained {args.model}. If "
+            "these rows are among them, the scores are too high.",
+            file=sys.stderr,
+        )
 
 
 def _evaluate(

@@ -57,6 +57,12 @@ def run(argv: Sequence[str], signals: Signals) -> int:
     args = parser.parse_args(argv)
     check_output(parser, "--output", args.output)
     clf = load_model(parser, args)
+    names = {str(label) for label in clf.classes_.tolist()}
+    for column in sorted(names.intersection(COLUMNS)):
+        parser.error(
+            f"{args.model} has a class called {column!r}, as a column of the table is called. Use "
+            "it in Python, or fit it with another name of the class."
+        )
     with warnings_as_lines(parser, UserWarning):
         new = find_new_images(parser, args, clf)
         try:
@@ -72,8 +78,8 @@ def run(argv: Sequence[str], signals: Signals) -> int:
             raise
     n_failed = counts.pop(None, 0)
     if args.output is not None:
-        words = ", ".join(f"{n:,} {name}" for name, n in sorted(counts.items()))
-        print(f"{args.output} holds {plural(len(new.names), 'row')}: {words or 'no decision'}.")
+        words = ", ".join(f"{name} {n:,}" for name, n in sorted(counts.items()))
+        print(f"{args.output} holds {plural(len(new.names), 'row')}. Decisions: {words or 'none'}.")
     if n_failed:
         print(
             f"skimbal: {plural(n_failed, 'image')} of {len(new.names):,} could not be used. The "
