@@ -66,12 +66,7 @@ def run(argv: Sequence[str], signals: Signals) -> int:
     clf = load_model(parser, args)
     data = load_data(parser, args, reading_of(parser, args, clf))
     parts = _choose(parser, args, data)
-    rows = take_rows(data, parts, named=clf.classes_.dtype.kind == "U")
-    if args.groups is not None and rows["groups"] is None:
-        parser.error(
-            f"--groups {args.groups}: {args.data} has no array of this name for "
-            f"{' and '.join(parts)}. Add the array, or leave out --groups."
-        )
+    rows = _take(parser, args, clf, data, parts)
     result = _evaluate(parser, args, clf, rows)
     _doubt_rows(args, clf, rows["y"])
     signals.postpone()
@@ -97,6 +92,19 @@ def _choose(parser: Parser, args: argparse.Namespace, data: Bunch) -> list[str]:
             "the model has not seen with --parts."
         )
     return parts
+
+
+def _take(
+    parser: Parser, args: argparse.Namespace, clf: Model, data: Bunch, parts: Sequence[str]
+) -> dict[str, Any]:
+    """Return the rows that are judged, with the labels as the model has them."""
+    rows = take_rows(data, parts, named=clf.classes_.dtype.kind == "U")
+    if args.groups is not None and rows["groups"] is None:
+        parser.error(
+            f"--groups {args.groups}: {args.data} has no array of this name for "
+            f"{' and '.join(parts)}. Add the array, or leave out --groups."
+        )
+    return rows
 
 
 def _doubt_rows(args: argparse.Namespace, clf: Model, y: np.ndarray) -> None:
