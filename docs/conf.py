@@ -250,6 +250,7 @@ PUBLIC_MODULES = [
     "skimbal.images",
     "skimbal.losses",
     "skimbal.networks",
+    "skimbal.persistence",
     "skimbal.sampling",
     "skimbal.study",
 ]

@@ -597,8 +597,9 @@ class BaseCNNClassifier(
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, ...)
-            Images or rows, as for ``fit``.
+        X : array-like of shape (n_samples, ...), list of paths, or path
+            Images or rows, as for ``fit``, or the path of one image or of a folder of images
+            without labels (see :func:`~skimbal.images.list_images`).
 
         Returns
         -------
@@ -618,8 +619,9 @@ class BaseCNNClassifier(
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, ...)
-            Images or rows, as for ``fit``.
+        X : array-like of shape (n_samples, ...), list of paths, or path
+            Images or rows, as for ``fit``, or the path of one image or of a folder of images
+            without labels (see :func:`~skimbal.images.list_images`).
 
         Returns
         -------
@@ -634,8 +636,9 @@ class BaseCNNClassifier(
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, ...)
-            Images or rows, as for ``fit``.
+        X : array-like of shape (n_samples, ...), list of paths, or path
+            Images or rows, as for ``fit``, or the path of one image or of a folder of images
+            without labels (see :func:`~skimbal.images.list_images`).
 
         Returns
         -------
@@ -650,13 +653,28 @@ class BaseCNNClassifier(
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, ...)
-            Images or rows, as for ``fit``.
+        X : array-like of shape (n_samples, ...), list of paths, or path
+            Images or rows, as for ``fit``, or the path of one image or of a folder of images
+            without labels (see :func:`~skimbal.images.list_images`).
 
         Returns
         -------
         y : ndarray of shape (n_samples,)
             Class labels.
+
+        Raises
+        ------
+        ValueError
+            If the images have another shape, or are files that are read in another way than the
+            files of the fit. The message names the options with both values, or the file.
+        FileNotFoundError
+            If a path does not exist.
+
+        Warns
+        -----
+        UserWarning
+            If the numbers of images are far from the numbers of the training images, such as 0 to 1
+            for 0 to 255, or if files have another scale or other voxels than the files of the fit.
         """
         # First of all: an estimator that is not fitted has no classes_ to take from.
         best = self._predict(X, lambda logits: logits.argmax(1))
@@ -668,8 +686,9 @@ class BaseCNNClassifier(
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, ...)
-            Images or rows, as for ``fit``.
+        X : array-like of shape (n_samples, ...), list of paths, or path
+            Images or rows, as for ``fit``, or the path of one image or of a folder of images
+            without labels (see :func:`~skimbal.images.list_images`).
 
         Returns
         -------
@@ -694,8 +713,8 @@ class BaseCNNClassifier(
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, ...)
-            Volumes or rows, as for ``fit``.
+        X : array-like of shape (n_samples, ...), list of paths, or path
+            Volumes or rows, as for ``predict``.
 
         Returns
         -------
@@ -719,8 +738,9 @@ class BaseCNNClassifier(
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, ...)
-            Images or rows, as for ``fit``.
+        X : array-like of shape (n_samples, ...), list of paths, or path
+            Images or rows, as for ``fit``, or the path of one image or of a folder of images
+            without labels (see :func:`~skimbal.images.list_images`).
         y : array-like of shape (n_samples,)
             True labels.
         sample_weight : array-like of shape (n_samples,), default=None

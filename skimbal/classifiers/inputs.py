@@ -203,7 +203,7 @@ def _form_of(
     return InputForm(
         shape,
         estimator.spatial_axes,
-        str(images.dtype),
+        images.dtype.name,
         are_images=images.ndim > 2 or estimator.input_shape is not None,
         scale=images.scale if isinstance(images, ImageFiles) else None,
         files=FileForm.of(images) if isinstance(images, ImageFiles) else None,

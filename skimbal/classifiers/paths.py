@@ -46,7 +46,7 @@ def from_path(path: PathLike, form: InputForm, classes: np.ndarray | None) -> Im
         return from_paths([text], form.files)
     paths = list_images(text, n_spatial=len(form.axes))
     if classes is not None:
-        _refuse_class_folders(text, paths, {str(label) for label in classes})
+        _refuse_class_folders(text, paths, classes)
     return from_paths(paths, form.files)
 
 
@@ -55,13 +55,16 @@ def _is_one_image(folder: str) -> bool:
     return any(row.is_folder is not None and row.is_folder(folder) for row in FORMATS.values())
 
 
-def _refuse_class_folders(root: str, paths: list[str], classes: set[str]) -> None:
-    """Refuse a folder whose folders are named like classes, as a labelled data set is."""
+def _refuse_class_folders(root: str, paths: list[str], classes: np.ndarray) -> None:
+    """Refuse a folder whose folders are named like classes, as a labelled data set is.
+
+    Numbers may be the names of patients, if some of them are not names of classes.
+    """
     above = [PurePath(path).relative_to(root).parts[:-1] for path in paths]
     for level in range(max(map(len, above))):
         names = {parts[level] for parts in above if len(parts) > level}
-        found = names & classes
-        if len(found) > 1 or found == names:
+        found = names & {str(label) for label in classes}
+        if found == names or (len(found) > 1 and classes.dtype.kind in "UO"):
             shown = ", ".join(map(repr, sorted(found)))
             raise ValueError(
                 f"X must be a folder of images without labels; got {root}, which holds folders "
@@ -75,7 +78,7 @@ def _refuse_class_folders(root: str, paths: list[str], classes: set[str]) -> Non
 
 
 def refuse_another_reading(images: ImageFiles, form: FileForm) -> None:
-    """Refuse files that are read in another way than those of the fit, unless nothing differs."""
+    """Refuse files that are read in another way than the files of the fit, if pixels may differ."""
     given = FileForm.of_options(images)
     differ = [name for name in given.options if _differs(name, given.options, form.options)]
     differ += [
@@ -155,7 +158,7 @@ def _shape(images: ImageFiles) -> tuple[int, ...]:
 
 
 def warn_of_other_voxels(images: ImageFiles, form: FileForm) -> None:
-    """Warn of volumes with voxels of another size than those of the fit, which were not resampled.
+    """Warn of volumes whose voxels have another size than at the fit and are not resampled.
 
     Pictures state the size at which they are printed, which does not matter.
     """

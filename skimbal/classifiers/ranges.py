@@ -1,4 +1,4 @@
-"""The rows of a prediction, whose numbers are compared with those of the training rows."""
+"""The rows of a prediction, and the comparison of their numbers with the training rows."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -83,7 +83,7 @@ def _warned_of_another_scale(estimator: InputClassifier, images: np.ndarray | Im
 
 
 class _WatchedRows(ImageDataset):
-    """Rows that keep what is far off in the batches that are read."""
+    """Rows that look for far images in the batches that are read."""
 
     def __init__(
         self, form: InputForm, images: np.ndarray | ImageArray, shape: tuple[int, ...]
@@ -125,7 +125,7 @@ class _WatchedRows(ImageDataset):
         of_channel = f" in channel {far.channel}" if len(low) > 1 else ""
         warn_caller(
             f"{name}{others} holds numbers from {far.least:g} to {far.greatest:g}{of_channel}, far "
-            f"from those that {classifier} was fitted to, {low[far.channel]:g} to "
+            f"from the numbers that {classifier} was fitted to, {low[far.channel]:g} to "
             f"{high[far.channel]:g}. The same image looks different to the network. Bring X to the "
             "scale of the training images, or fit to images of this scale."
         )

@@ -129,10 +129,11 @@ def add_predictions(labels: Labels, proba: ArrayLike, y_pred: ArrayLike | None) 
 def check_classes(classes: ArrayLike) -> np.ndarray:
     """Return distinct labels, at least two."""
     labels: np.ndarray = np.asarray(column_or_1d(as_array(classes, "classes")))
-    if len(labels) < 2 or len(set(labels.tolist())) < len(labels):
+    # Scores are found by the text of a class.
+    if len(labels) < 2 or len(set(map(str, labels.tolist()))) < len(labels):
         raise ParameterError(
             "classes",
-            "at least two distinct labels, in the order of the columns of proba",
+            "at least two labels that differ as text, in the order of the columns of proba",
             labels.tolist(),
         )
     return labels

@@ -8,6 +8,7 @@ from sklearn.model_selection import FixedThresholdClassifier, TunedThresholdClas
 
 from skimbal.evaluation.checks import Rows, check_codes
 from skimbal.exceptions import ParameterError
+from skimbal.thresholds import CostMatrixClassifier, TunedOffsetsClassifierCV
 from skimbal.typing import ArrayLike
 
 __all__ = [
@@ -138,6 +139,11 @@ def rule_of_classifier(clf: object, rows: Rows) -> Rule | None:
             lambda proba: classes[np.where(proba[:, 1] >= least, 1, 0)],
             lambda proba: classes[np.where(proba[:, 0] >= least, 0, 1)],
         ]
+    elif isinstance(clf, TunedOffsetsClassifierCV):
+        rules.append(_rule_of_offsets("offsets_", clf.offsets_, classes))
+    elif isinstance(clf, CostMatrixClassifier):
+        costs = clf.costs_
+        rules.append(lambda proba: classes[(proba @ costs).argmin(1)])
     decided = classes[rows.decided]
     return next((rule for rule in rules if np.array_equal(rule(rows.proba), decided)), None)
 

@@ -379,6 +379,10 @@ def evaluate(
     if not isinstance(X, str | os.PathLike):  # a folder has no length
         check_consistent_length(X, labels.truth)
     proba = clf.predict_proba(X)
+    if len(proba) != len(labels):
+        raise ValueError(
+            f"y must have a label for each image; got {len(labels)} labels and {len(proba)} images."
+        )
     y_pred = None if predicts_by_argmax(clf) else clf.predict(X)
     rows = add_predictions(labels, proba, y_pred)
     return _evaluate(clf, X, rows, pool, rules, n_bootstraps, confidence_level, random_state)

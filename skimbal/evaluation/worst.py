@@ -10,6 +10,7 @@ import numpy as np
 
 from skimbal.classifiers.containers import as_array, column_of_text
 from skimbal.classifiers.inputs import check_images
+from skimbal.classifiers.paths import from_path
 from skimbal.evaluation.checks import Rows
 from skimbal.evaluation.models import find_cnn
 from skimbal.images import ImageArray, ImageFiles, guess_axes
@@ -81,6 +82,9 @@ def _look_at(
     """Return views of some images, and the ends of the paths of their files."""
     if X is None or not len(rows):
         return [None] * len(rows), [""] * len(rows)
+    if isinstance(X, str | os.PathLike):  # an image or a folder, which our classifiers take
+        cnn = find_cnn(clf)
+        X = X if cnn is None else from_path(X, cnn.input_, None)
     some, files = _select(X, rows)
     images = _as_images(clf, some)
     views: list[np.ndarray | None] = [None] * len(rows)

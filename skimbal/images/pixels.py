@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,8 +12,10 @@ __all__ = ["FarImage", "PixelStatistics", "some_lines"]
 
 #: Pixels of an image that are looked at, about.
 _N_PIXELS = 4096
-#: Images whose numbers spread over so many times less, or reach so many times farther than those of
-#: the training images are far off. A dark image, or another contrast, is not.
+#: Pixels of each training image that the statistics are of, at most.
+_N_OF_FIT = 512
+#: Images whose numbers spread over so many times less, or reach so many times farther than in the
+#: training images are far off. A dark image, or another contrast, is not.
 _SMALLER, _LARGER = 128, 8
 #: Levels of an image that is not a dark image with few levels left.
 _MANY = 16
@@ -23,12 +26,22 @@ _SHARE, _SIZE = 0.1, 0.1
 
 
 class FarImage(NamedTuple):
-    """An image whose numbers are far from those of the training images: its row and its ends."""
+    """An image whose numbers are far from the training images: its row, its least and greatest."""
 
     row: int
     channel: int
     least: float
     greatest: float
+
+
+class _Bounds(NamedTuple):
+    """Arrays of an entry for each channel: the range of most pixels, and bounds around it."""
+
+    width: np.ndarray
+    bottom: np.ndarray
+    top: np.ndarray
+    is_sparse: np.ndarray
+    is_positive: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -80,7 +93,7 @@ class PixelStatistics:
         pixels : PixelStatistics
             The statistics.
         """
-        numbers = pixels.astype(np.float64)
+        numbers = pixels[:, :, :: -(-pixels.shape[2] // _N_OF_FIT)].astype(np.float64)
         low, high = np.percentile(numbers, (1, 99), axis=(0, 2))
         ordered = np.sort(numbers, axis=2)
         n_levels = 1 + np.count_nonzero(np.diff(ordered, axis=2), axis=2).max(axis=1)
@@ -95,7 +108,7 @@ class PixelStatistics:
         )
 
     def far(self, images: np.ndarray, dtype: str, quantum: float | None = None) -> list[FarImage]:
-        """Return the images whose numbers are far from those of the training images.
+        """Return the images whose numbers are far from the numbers of the training images.
 
         A dark image, a constant image, another contrast and a few bright pixels are not far.
 
@@ -117,17 +130,20 @@ class PixelStatistics:
         around = tuple(range(2, images.ndim))
         least = images.min(axis=around).astype(np.float64)
         greatest = images.max(axis=around).astype(np.float64)
-        low, high = self._typical
-        width = high - low
-        spread = greatest - least
-        is_in_unit = ((least >= 0) & (greatest <= 1)).all(axis=1, keepdims=True) & self.is_whole
-        doubtful = spread * np.where(is_in_unit, _LARGER, _SMALLER) < width
-        doubtful |= greatest > np.maximum(self.greatest, low + _LARGER * width)
-        doubtful |= least < np.minimum(self.least, high - _LARGER * width)
+        spread, bounds, is_strange = greatest - least, self._bounds, self._strange(images.dtype)
+        doubtful = (greatest > bounds.top) | (least < bounds.bottom) | is_strange
+        doubtful |= spread * _SMALLER < bounds.width
+        is_in_unit = np.zeros(len(images), bool)
+        if self.is_whole:
+            is_in_unit = ((least >= 0) & (greatest <= 1)).all(axis=1)
+            doubtful |= (spread * _LARGER < bounds.width) & is_in_unit[:, None]
         # No pixel of the training images is below 0, or many pixels of each image are.
-        doubtful |= np.where(least < 0, np.asarray(self.least) >= 0, self.negative_share >= _SHARE)
-        doubtful |= self._is_of_another_kind(images.dtype)
-        doubtful &= (spread > 0) & (width > 0)
+        doubtful |= (least < 0) & bounds.is_positive
+        if self.negative_share >= _SHARE:
+            doubtful |= least >= 0
+        if not doubtful.any():
+            return []
+        doubtful &= (spread > 0) & (bounds.width > 0)
         is_known = images.dtype.kind in "iu" and str(images.dtype) == dtype
         return [
             FarImage(row, channel, float(least[row, channel]), float(greatest[row, channel]))
@@ -135,20 +151,27 @@ class PixelStatistics:
             if self._is_far(images[row, channel], channel, bool(is_in_unit[row]), is_known, quantum)
         ]
 
-    @property
-    def _typical(self) -> tuple[np.ndarray, np.ndarray]:
-        """The range of most pixels, or of all pixels if most pixels are equal."""
-        low, high = np.asarray(self.low), np.asarray(self.high)
-        is_sparse = low == high
-        return np.where(is_sparse, self.least, low), np.where(is_sparse, self.greatest, high)
+    @cached_property
+    def _bounds(self) -> _Bounds:
+        """The range of most pixels, or of all pixels if most pixels are equal, and its bounds."""
+        is_sparse = np.equal(self.low, self.high)
+        low = np.where(is_sparse, self.least, self.low)
+        high = np.where(is_sparse, self.greatest, self.high)
+        width = high - low
+        return _Bounds(
+            width,
+            bottom=np.minimum(self.least, high - _LARGER * width),
+            top=np.maximum(self.greatest, low + _LARGER * width),
+            is_sparse=is_sparse,
+            is_positive=np.asarray(self.least) >= 0,
+        )
 
-    def _is_of_another_kind(self, dtype: np.dtype[Any]) -> np.ndarray:
-        """Tell for each channel whether integers come for fractions, or booleans for integers."""
+    def _strange(self, dtype: np.dtype[Any]) -> bool:
+        """Tell whether integers come for fractions, or booleans for integers of a wide range."""
+        if dtype.kind == "b":
+            return bool((self._bounds.width > _LARGER).all())
         is_unit = min(self.least) >= 0 and max(self.greatest) <= 1 and not self.is_whole
-        low, high = self._typical
-        is_wide = high - low > _LARGER
-        kinds: np.ndarray = is_wide & (dtype.kind == "b") | (is_unit and dtype.kind in "iu")
-        return kinds
+        return is_unit and dtype.kind in "iu"
 
     def _is_far(
         self,
@@ -164,16 +187,13 @@ class PixelStatistics:
         ``is_known`` tells whether these are integers of the dtype of the training images.
         """
         numbers = pixels.astype(np.float64).ravel()
-        low, high = (float(ends[channel]) for ends in self._typical)
+        width = float(self._bounds.width[channel])
         bottom, below, above, top = np.percentile(numbers, (1, 5, 95, 99))
-        if self.low[channel] == self.high[channel]:
+        if self._bounds.is_sparse[channel]:
             bottom, top = numbers.min(), numbers.max()
-        reach = _LARGER * (high - low)
-        if top > max(self.greatest[channel], low + reach):
+        if top > self._bounds.top[channel] or bottom < self._bounds.bottom[channel]:
             return True
-        if bottom < min(self.least[channel], high - reach):
-            return True
-        if self._is_of_another_kind(pixels.dtype)[channel]:
+        if self._strange(pixels.dtype):
             return pixels.dtype.kind == "b" or bool(numbers.max() > 1)
         if len(np.unique(numbers)) < min(_MANY, self.n_levels):
             return False
@@ -189,7 +209,11 @@ class PixelStatistics:
         if is_known and not 128 <= numbers.max() <= 255:
             return False
         factor = _LARGER if is_in_unit and not is_whole else _SMALLER
-        return spread * factor < high - low
+        return spread * factor < width
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the parameters, without arrays that are computed from them."""
+        return {each.name: getattr(self, each.name) for each in fields(self)}
 
     def to_dict(self) -> dict[str, Any]:
         """Return the statistics as values that JSON has.

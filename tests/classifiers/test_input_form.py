@@ -151,6 +151,15 @@ def test_a_folder_of_classes_is_refused_by_name(of_files, tmp_path):
         of_files.predict(tmp_path / "test")
 
 
+def test_folders_may_be_called_by_numbers(tmp_path):
+    clf = fitted(numbers(6), [0, 1, 2] * 2)
+    save(tmp_path, numbers(3), ["1/a", "2/a", "3/a"])
+    assert len(clf.predict(tmp_path)) == 3
+    (tmp_path / "3" / "a.png").unlink()
+    with pytest.raises(ValueError, match="folders named like classes: '1', '2'"):
+        clf.predict(tmp_path)
+
+
 def test_functions_are_not_kept(old, new):
     clf = pickle.loads(pickle.dumps(fitted(ImageFiles(old, transform=np.negative))))
     assert clf.input_.files.functions == ("transform",)
@@ -368,6 +377,17 @@ def test_another_unit_or_range_of_files_is_named(tmp_path, old):
         clf.predict(ImageFiles(old, reader=read("SUV")))
 
 
+def test_another_modality_is_named(tmp_path):
+    kinds = {"CT": "1.2.840.10008.5.1.4.1.1.2", "MR": "1.2.840.10008.5.1.4.1.1.4"}
+    pixels = [*np.random.default_rng(0).integers(0, 999, (4, 6, 7)).astype(np.int16)]
+    for kind, number in kinds.items():
+        save_slices(tmp_path / kind, range(4), pixels=pixels, Modality=kind, SOPClassUID=number)
+    clf = fitted(list_images(tmp_path / "CT", n_spatial=2))
+    mr = list_images(tmp_path / "MR", n_spatial=2)
+    with pytest.warns(UserWarning, match=rf"{mr[0]} holds .*was fitted to numbers in HU"):
+        clf.predict(tmp_path / "MR")
+
+
 # Numbers of another range --------------------------------------------------------------------
 
 
@@ -381,8 +401,8 @@ def far(call):
 def test_numbers_of_another_scale_are_a_warning_at_the_line(of_bytes, of_fractions, output):
     X = numbers(4, 1)
     (words,) = far(lambda: getattr(of_bytes, output)(X / 255))
-    assert "image 0 of X, like 3 other images, holds numbers from 0 to 1, far from those" in words
-    assert "CNN2DClassifier was fitted to, 0 to 255." in words
+    assert "image 0 of X, like 3 other images, holds numbers from 0 to 1, far from" in words
+    assert "that CNN2DClassifier was fitted to, 0 to 255." in words
     (words,) = far(lambda: getattr(of_fractions, output)(X))
     assert "holds numbers from 0 to 255, far from" in words
     assert "0 to 1." in words

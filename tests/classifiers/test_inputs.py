@@ -308,6 +308,7 @@ def test_uint8_is_checked_and_described_without_a_copy(monkeypatch):
     X[::2, ::3] = 200
     y = np.arange(len(X)) % 2
     monkeypatch.setattr("skimbal.training.TrainingNet.train_epochs", lambda net, *args: net)
+    tiny().fit(X[:4], y[:4])  # which imports modules
     clf = tiny()
     assert peak_of(lambda: clf.fit(X, y)) < X.nbytes
     assert_allclose(clf.net_.module_.mean.numpy().ravel(), [X.mean()], rtol=1e-5)

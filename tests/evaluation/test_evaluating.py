@@ -9,6 +9,7 @@ import pytest
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import make_scorer, recall_score
 from sklearn.model_selection import FixedThresholdClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -17,6 +18,7 @@ from sklearn.svm import LinearSVC
 from skimbal import CNN2DClassifier
 from skimbal.evaluation import evaluate, evaluate_predictions
 from skimbal.exceptions import ParameterError
+from skimbal.thresholds import CostMatrixClassifier, TunedOffsetsClassifierCV
 
 LABELS = np.array(["healthy", "ill", "unclear"])
 
@@ -28,6 +30,9 @@ def random_rows(n=60, n_classes=3, seed=0):
     logits[np.arange(n), y] += 1.5
     proba = np.exp(logits)
     return LABELS[y], proba / proba.sum(1, keepdims=True)
+
+
+recall_of_ill = make_scorer(recall_score, labels=["ill"], average="macro")
 
 
 def tabular(n_classes=3):
@@ -71,6 +76,12 @@ def test_numbers_that_are_no_probabilities_are_refused_by_row(change, text):
     change(proba)
     with pytest.raises(ValueError, match=text):
         evaluate_predictions(y, proba, LABELS)
+
+
+@pytest.mark.parametrize("classes", [[1], [1, 1], np.array([1, "1"], dtype=object)], ids=str)
+def test_classes_that_cannot_be_told_apart_are_refused(classes):
+    with pytest.raises(ParameterError, match="classes must be at least two labels that differ"):
+        evaluate_predictions([1], np.full((1, len(classes)), 1 / len(classes)), classes)
 
 
 def test_probabilities_of_two_digits_are_taken():
@@ -169,6 +180,23 @@ def test_a_threshold_decides_for_images_and_patients():
     expected = np.where(found.patients.proba[:, 0] >= 0.8, "healthy", "ill")
     assert found.patients.rule == "predict"
     assert (found.patients.y_pred == expected).all()
+
+
+def test_tuned_offsets_and_costs_decide_for_images_and_patients():
+    X, y = tabular()
+    groups = [f"{label}{i % 5}" for i, label in enumerate(y)]
+    plain = LogisticRegression()
+    costs = CostMatrixClassifier(plain, cost_matrix=[[0, 1, 1], [9, 0, 9], [1, 1, 0]]).fit(X, y)
+    offsets = TunedOffsetsClassifierCV(plain, scoring=recall_of_ill, cv=2).fit(X, y)
+    for clf, decide in (
+        (costs, lambda proba: (proba @ costs.costs_).argmin(1)),
+        (offsets, lambda proba: (np.log(proba) + offsets.offsets_).argmax(1)),
+    ):
+        found = evaluate(clf, X, y, groups=groups, n_bootstraps=0)
+        assert (found.images.y_pred == clf.predict(X)).all()
+        assert (found.images.y_pred != found.images.decisions["argmax"]).any()
+        assert found.patients.rule == "predict"
+        assert (found.patients.y_pred == LABELS[decide(found.patients.proba)]).all()
 
 
 def test_an_unknown_rule_is_not_guessed_for_patients():

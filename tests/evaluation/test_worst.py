@@ -59,13 +59,23 @@ def test_the_surest_errors_come_first():
 def test_pictures_are_those_of_the_rows(clf, images, paths):
     y = wrong_of(clf, images)
     arrays = [images, images[:, None], list(images)]
-    for X in [*arrays, ImageFiles(paths), paths, pd.DataFrame({"path": paths})]:
-        found = evaluate(clf, X, y, n_bootstraps=0)
+    folder, on_disk = os.path.dirname(paths[0]), ImageFiles(paths)
+    of_files = CNN2DClassifier(module="small", max_epochs=0, random_state=0)
+    of_files.fit(on_disk, [0, 1] * 6)
+    for X in [*arrays, on_disk, paths, pd.DataFrame({"path": paths}), folder]:
+        found = evaluate(of_files, X, y, n_bootstraps=0)
         assert len(found.worst) == 12
         for error in found.worst:
             np.testing.assert_array_equal(error.view, make_view(images[error.row][None]))
             has_file = not any(X is array for array in arrays)
             assert error.file == (os.path.join("new", f"{error.row:02d}.npy") if has_file else "")
+
+
+def test_a_folder_needs_a_label_for_each_image(paths, images):
+    clf = CNN2DClassifier(module="small", max_epochs=0, random_state=0)
+    clf.fit(ImageFiles(paths), [0, 1] * 6)
+    with pytest.raises(ValueError, match=r"y must have a label for each image; got 11 .* 12 im"):
+        evaluate(clf, os.path.dirname(paths[0]), [0] * 11)
 
 
 def test_images_of_other_classifiers_are_shown(images, paths):
