@@ -211,3 +211,18 @@ def test_export_without_its_libraries(capsys, monkeypatch, by_name, tmp_path):
     err = check_refused(capsys, "export", by_name, "--output", str(path))
     assert "skimbal[onnx]" in err
     assert not path.exists()
+
+
+# ---- rows that may be the training rows
+
+
+def test_training_rows_are_doubted(capsys, make_npz, own, tmp_path, rng):
+    path = str(tmp_path / "model.skimbal")
+    assert main(["fit", own, "--module", "small", "--epochs", "1", "--output", path]) == 0
+    capsys.readouterr()
+    assert main(["evaluate", path, own, "--bootstraps", "20"]) == 0
+    assert f"the very shares of the rows that trained {path}. If" in capsys.readouterr().err
+    y = np.arange(12) % 3 // 2
+    other = make_npz("other.npz", X=images(y, rng), y=np.array(["benign", "malignant"])[y])
+    assert main(["evaluate", path, other, "--bootstraps", "20"]) == 0
+    assert "skimbal: The classes" not in capsys.readouterr().err
