@@ -26,7 +26,7 @@ __all__ = ["COLUMNS", "run"]
 
 #: Columns before the probabilities, each of which has the name of its class.
 COLUMNS = ("file", "decision", "error")
-#: Images that are read together.
+#: Files that are read together.
 BLOCK = 256
 #: Errors that are about an image.
 _OF_IMAGES = (ArithmeticError, ImportError, MemoryError, OSError, ValueError)
@@ -124,10 +124,12 @@ def _write_rows(stream: TextIO, clf: Model, new: NewImages) -> Counter[str | Non
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow([*COLUMNS, *map(str, clf.classes_.tolist())])
     # Without a terminal, the bar is not shown.
+    # An array is one block, as warnings have the numbers of its rows.
+    size = BLOCK if isinstance(new.images, list) else len(new.names)
     with Bar(total=len(new.names), unit="image", disable=None) as bar:
-        for start in range(0, len(new.names), BLOCK):
-            names = new.names[start : start + BLOCK]
-            found = _predict(clf, new.images[start : start + BLOCK])
+        for start in range(0, len(new.names), size):
+            names = new.names[start : start + size]
+            found = _predict(clf, new.images[start : start + size])
             for name, proba in zip(names, found, strict=True):
                 decision = _write_row(writer, clf, name, proba)
                 counts[decision] += 1

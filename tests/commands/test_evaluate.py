@@ -205,6 +205,12 @@ def test_export_writes_onnx(capsys, by_name, tmp_path):
     assert "--output" in check_refused(capsys, "export", by_name)
 
 
+@pytest.mark.parametrize(("passes", "said"), [("3", "got 3"), ("flops", "auto, flips or")])
+def test_export_of_other_passes(capsys, by_name, tmp_path, passes, said):
+    argv = ["export", by_name, "--output", str(tmp_path / "m.onnx"), "--n-tta", passes]
+    assert re.search(f"error: .*--n-tta.*{said}", check_refused(capsys, *argv))
+
+
 def test_export_without_its_libraries(capsys, monkeypatch, by_name, tmp_path):
     monkeypatch.setitem(__import__("sys").modules, "onnx", None)
     path = tmp_path / "model.onnx"

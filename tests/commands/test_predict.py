@@ -167,6 +167,31 @@ def test_predict_arrays(capsys, of_arrays, make_npz, rng):
     )
 
 
+def test_numbers_that_are_far_from_those_of_the_fit_are_told(
+    capsys, monkeypatch, of_arrays, make_npz, rng
+):
+    monkeypatch.setattr("skimbal.commands.predict.BLOCK", 4)
+    X = images(np.arange(12) % 2, rng) / 255
+    path = make_npz("new.npz", images=X)
+    assert main(["predict", of_arrays, path]) == 0
+    out, err = capsys.readouterr()
+    assert len(out.splitlines()) == 13
+    lines = [line for line in err.splitlines() if line.startswith("skimbal: UserWarning: ")]
+    assert len(lines) == 1
+    assert "image 0 of X, like 11 other images" in lines[0]
+
+
+def test_rows_of_an_array_that_cannot_be_used(capsys, of_arrays, make_npz, rng):
+    X = images(np.arange(9) % 2, rng).astype(np.float32)
+    X[4, 2, 2] = np.nan
+    assert main(["predict", of_arrays, make_npz("new.npz", images=X)]) == 1
+    out, err = capsys.readouterr()
+    rows = list(csv.DictReader(out.splitlines()))
+    assert [row["file"] for row in rows if row["error"]] == ["4"]
+    assert "NaN" in rows[4]["error"]
+    assert f"skimbal: 4: {rows[4]['error']}\n" in err
+
+
 @pytest.mark.parametrize(
     ("arrays", "said"),
     [
