@@ -57,6 +57,7 @@ html_sidebars = {
             "study",
             "models_in_use",
             "command_line",
+            "export",
             "failures",
             "resuming",
             "choosing",
