@@ -24,9 +24,9 @@ from skimbal.exceptions import (
 from skimbal.losses import log_prior
 from skimbal.networks.slices import SlicedNetwork
 from skimbal.training import ImageDataset, isolated_random_state, trainable_torch
-from skimbal.typing import ArrayLike, ImagesLike, is_integer, is_number
+from skimbal.typing import ArrayLike, Classifier, ImagesLike, is_integer, is_number
 
-__all__ = ["METHODS", "explain", "find_layer", "seen_by_classifier"]
+__all__ = ["METHODS", "explain", "find_layer", "images_of"]
 
 #: Least number of voxels along an axis of the layer of Grad-CAM. A quarter of the image is enough.
 _LEAST_GRID = 7
@@ -39,7 +39,7 @@ _OVER_PLACES = (nn.GroupNorm, nn.InstanceNorm2d, nn.InstanceNorm3d)
 
 
 def explain(
-    clf: BaseCNNClassifier | Pipeline,
+    clf: Classifier,
     X: ImagesLike,
     *,
     method: str = "gradcam",
@@ -147,17 +147,17 @@ def explain(
     >>> explain(clf, X[:3], target="ill").shape
     (3, 12, 12)
     """
-    clf, X = seen_by_classifier(clf, X)
+    cnn, X = _seen_by_classifier(clf, X)
     _check_method(method)
     import_optional("captum.attr", "explain", "explain", "captum")
-    images, shape = check_images(clf, X, reset=False)
+    images, shape = check_images(cnn, X, reset=False)
     settings = _Settings(layer, baseline, tolerance, window)
-    device = clf.net_.device
-    with trainable_torch(), isolated_random_state(0, device), _quiet(clf.net_.module_):
-        targets = _targets(clf, X if target is None else None, len(images), target)
+    device = cnn.net_.device
+    with trainable_torch(), isolated_random_state(0, device), _quiet(cnn.net_.module_):
+        targets = _targets(cnn, X if target is None else None, len(images), target)
         data = ImageDataset(images, targets, sample_shape=shape)
-        compute, n_rows = METHODS[method](_Subject.of(clf), settings)
-        blocks = [_in_whole_image(clf, compute, data, rows) for rows in data.blocks(max(1, n_rows))]
+        compute, n_rows = METHODS[method](_Subject.of(cnn), settings)
+        blocks = [_in_whole_image(cnn, compute, data, rows) for rows in data.blocks(max(1, n_rows))]
     maps = np.concatenate(blocks)
     bad = np.flatnonzero(~np.isfinite(maps.reshape(len(maps), -1)).all(1))
     if len(bad):
@@ -169,10 +169,8 @@ def explain(
     return maps
 
 
-def seen_by_classifier(
-    clf: BaseCNNClassifier | Pipeline, X: ImagesLike
-) -> tuple[BaseCNNClassifier, ImagesLike]:
-    """Return the classifier at the end of a pipeline, and the images that reach it.
+def images_of(clf: Classifier, X: ImagesLike) -> np.ndarray:
+    """Return images as they reach a classifier, in their units, before it standardises them.
 
     Parameters
     ----------
@@ -180,14 +178,12 @@ def seen_by_classifier(
         A fitted classifier, or a pipeline that ends in one. Samplers, which have no effect on
         predictions, are skipped.
     X : array-like of shape (n_samples, ...)
-        Images as ``clf.predict`` takes them.
+        Images, rows or files, as ``clf.predict`` takes them.
 
     Returns
     -------
-    clf : CNN2DClassifier or CNN3DClassifier
-        The classifier.
-    X : array-like of shape (n_samples, ...)
-        Images, as the classifier gets them.
+    images : ndarray of shape (n_samples, n_channels, [d,] h, w)
+        In memory, of the dtype of the images.
 
     Raises
     ------
@@ -195,37 +191,22 @@ def seen_by_classifier(
         If there is no classifier of this package.
     sklearn.exceptions.NotFittedError
         If the classifier is not fitted.
+    ValueError
+        If X cannot be used.
 
     Examples
     --------
     >>> import numpy as np
-    >>> from sklearn.pipeline import make_pipeline
-    >>> from sklearn.preprocessing import FunctionTransformer
     >>> from skimbal import CNN2DClassifier
-    >>> from skimbal.explanation import seen_by_classifier
-    >>> X = np.random.default_rng(0).normal(size=(12, 8, 8))
-    >>> pipe = make_pipeline(FunctionTransformer(np.abs), CNN2DClassifier(max_epochs=0))
-    >>> clf, seen = seen_by_classifier(pipe.fit(X, [0, 1] * 6), X)
-    >>> type(clf).__name__, bool((seen >= 0).all())
-    ('CNN2DClassifier', True)
+    >>> from skimbal.explanation import images_of
+    >>> X = np.random.default_rng(0).normal(size=(12, 64))
+    >>> clf = CNN2DClassifier(max_epochs=0, input_shape=(8, 8)).fit(X, [0, 1] * 6)
+    >>> images_of(clf, X[:2]).shape
+    (2, 1, 8, 8)
     """
-    found: Any = clf
-    if isinstance(clf, Pipeline):
-        check_is_fitted(clf)
-        found = clf.steps[-1][1]
-        for _, step in clf.steps[:-1]:
-            if step is not None and step != "passthrough" and not hasattr(step, "fit_resample"):
-                X = step.transform(X)
-    if not isinstance(found, BaseCNNClassifier):
-        inner = [
-            name for name in ("best_estimator_", "estimator_", "estimator") if hasattr(found, name)
-        ]
-        raise TypeError(
-            "clf must be a CNN2DClassifier, a CNN3DClassifier or a pipeline that ends in one; got "
-            f"{type(found).__name__}." + (f" Pass its {inner[0]}." if inner else "")
-        )
-    check_is_fitted(found, "net_")
-    return found, X
+    cnn, X = _seen_by_classifier(clf, X)
+    images, shape = check_images(cnn, X, reset=False)
+    return ImageDataset(images, sample_shape=shape).X
 
 
 def find_layer(clf: BaseCNNClassifier) -> str:
@@ -268,6 +249,26 @@ def find_layer(clf: BaseCNNClassifier) -> str:
     check_is_fitted(clf, "net_")
     with trainable_torch(), isolated_random_state(0, clf.net_.device), _quiet(clf.net_.module_):
         return _Subject.of(clf).layer(None).name
+
+
+def _seen_by_classifier(clf: Classifier, X: ImagesLike) -> tuple[BaseCNNClassifier, ImagesLike]:
+    """Return the classifier at the end of a pipeline, and the images that reach it."""
+    found: Any = clf
+    if isinstance(clf, Pipeline):
+        check_is_fitted(clf)
+        found = clf.steps[-1][1]
+        for _, step in clf.steps[:-1]:
+            if step is not None and step != "passthrough" and not hasattr(step, "fit_resample"):
+                X = step.transform(X)
+    if not isinstance(found, BaseCNNClassifier):
+        names = ("best_estimator_", "estimator_", "estimator")
+        inner = [name for name in names if hasattr(found, name)]
+        raise TypeError(
+            "clf must be a CNN2DClassifier, a CNN3DClassifier or a pipeline that ends in one; got "
+            f"{type(found).__name__}." + (f" Pass its {inner[0]}." if inner else "")
+        )
+    check_is_fitted(found, "net_")
+    return found, X
 
 
 # What is explained ---------------------------------------------------------------------------

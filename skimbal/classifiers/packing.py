@@ -450,7 +450,13 @@ def _make_net(
     with trainable_torch(), isolated_random_state(0, device):
         if isinstance(blueprint.module, str):
             _check_size(parts, blueprint, file.tensors, module)
-        net = blueprint.net(parts, device)
+        try:
+            net = blueprint.net(parts, device)
+        except Exception as error:
+            if module is None:
+                raise
+            cause = f"It could not be made: {type(error).__name__}: {error}"
+            raise _does_not_fit(module, cause) from error
         _load_weights(net.module_, file.tensors, module)
         _read_net(net, file.model)
         _compare(net, file.model, module)
@@ -522,13 +528,18 @@ def _training_parts(
 
     Training asks for all of them before it begins. Predictions use none.
     """
-    given = {n: v for n, v in (estimator.net or {}).items() if not isinstance(v, NotKept)}
+    options: dict[str, Any] = dict(estimator.net or {})
     optimizer: Any = estimator.optimizer
+    # The options of an object that is not there would be options of its default.
+    missing = [name for name, value in options.items() if isinstance(value, NotKept)]
+    without = ["callbacks__", *(f"{name}__" for name in missing)]
     if isinstance(optimizer, NotKept):
-        optimizer = "adamw"
-        given = {n: v for n, v in given.items() if not n.startswith("optimizer__")}
-    # The callbacks are not there to have parameters.
-    given = {n: v for n, v in given.items() if not n.startswith("callbacks__")}
+        optimizer, without = "adamw", ["optimizer__", *without]
+    given = {
+        name: value
+        for name, value in options.items()
+        if name not in missing and not name.startswith(tuple(without))
+    }
     optimizer = find_optimizer(optimizer)
     loss = "ce" if isinstance(estimator.loss, NotKept) else estimator.loss
     return (
