@@ -57,6 +57,7 @@ html_sidebars = {
             "study",
             "models_in_use",
             "command_line",
+            "export",
             "failures",
             "resuming",
             "choosing",
@@ -249,6 +250,7 @@ PUBLIC_MODULES = [
     "skimbal.images",
     "skimbal.losses",
     "skimbal.networks",
+    "skimbal.persistence",
     "skimbal.sampling",
     "skimbal.study",
 ]

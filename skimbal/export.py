@@ -9,6 +9,7 @@ import io
 import json
 import logging
 import re
+import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
@@ -76,12 +77,15 @@ class Export:
         Largest difference of a probability between onnxruntime and torch, dimensionless.
     probabilities : ndarray of shape (n_images, n_classes)
         The probabilities of the file for the images of the check.
+    versions : dict of str to str
+        Versions of the packages.
     """
 
     model: Any
     any_size: bool
     difference: float
     probabilities: np.ndarray
+    versions: Mapping[str, str]
 
     def to_bytes(self, metadata: Mapping[str, object]) -> bytes:
         """Return the bytes of a file with metadata, whose values become JSON unless they are text.
@@ -129,29 +133,34 @@ def export(graph: Graph, images: np.ndarray) -> Export:
         If the exporter of torch does not know an operation of the network, onnxruntime cannot run
         the model, or a probability differs by more than 1e-5.
     """
-    _import_packages()
+    versions = _import_packages()
     # A network may draw random numbers, also in evaluation mode.
     with trainable_torch(), torch.no_grad(), isolated_random_state(0, "cpu"):
         network = _Probabilities(graph).eval()
         others = _of_other_sizes(network, images)
         if others:
             try:
-                return _checked(_traced(network, others[0], any_size=True), network, images, others)
+                model = _traced(network, others[0], any_size=True)
+                return _checked(model, network, images, others, versions)
             except ExportError:
                 # Such as a network with code for one size. The file says that the size is fixed.
                 pass
-        return _checked(_traced(network, images, any_size=False), network, images, [])
+        model = _traced(network, images, any_size=False)
+        return _checked(model, network, images, [], versions)
 
 
-def _import_packages() -> None:
-    """Refuse missing and old packages before the work."""
-    for name in ("onnx", "onnxscript", "onnxruntime"):
-        import_optional(name, "to_onnx", "onnx")
+def _import_packages() -> dict[str, str]:
+    """Refuse missing and old packages before the work, and return their versions."""
+    packages = [
+        import_optional(name, "to_onnx", "onnx") for name in ("onnx", "onnxscript", "onnxruntime")
+    ]
     if not hasattr(torch.export, "Dim") or not hasattr(torch.export.Dim, "DYNAMIC"):
         raise ImportError(
             f"to_onnx needs torch 2.6 or later; got torch {torch.__version__}. Run pip install "
             '"skimbal[onnx]".'
         )
+    skimbal = sys.modules["skimbal"]
+    return {module.__name__: str(module.__version__) for module in (skimbal, torch, np, *packages)}
 
 
 class _Probabilities(nn.Module):
@@ -297,7 +306,11 @@ def _dims(value: Any) -> Any:
 
 
 def _checked(
-    model: Any, network: nn.Module, images: np.ndarray, others: Sequence[np.ndarray]
+    model: Any,
+    network: nn.Module,
+    images: np.ndarray,
+    others: Sequence[np.ndarray],
+    versions: Mapping[str, str],
 ) -> Export:
     """Compare onnxruntime with torch, for batches of several sizes."""
     run = _session(model)
@@ -319,7 +332,7 @@ def _checked(
                 f"{batch.shape}. No file was written."
             )
     assert probabilities is not None
-    return Export(model, bool(others), difference, probabilities)
+    return Export(model, bool(others), difference, probabilities, versions)
 
 
 def _cannot_run(network: nn.Module, error: BaseException) -> str:

@@ -100,7 +100,12 @@ def write_model_file(path: PathLike, file: ModelFile) -> None:
 
 def read_model_file(path: PathLike) -> ModelFile:
     """Read a file whose checksum is right, or raise a ModelFileError that names the fault."""
-    return from_bytes(Path(path).read_bytes(), os.fspath(path))
+    name = os.fspath(path)
+    with Path(path).open("rb") as file:
+        # Before all of it is read: it may be any file, and larger than the memory.
+        _check_start(file.read(9), os.fstat(file.fileno()).st_size, name)
+        file.seek(0)
+        return from_bytes(file.read(), name)
 
 
 def to_bytes(file: ModelFile) -> bytes:
@@ -154,18 +159,24 @@ def from_bytes(data: bytes, name: str) -> ModelFile:
     return ModelFile(model, tensors, str(metadata["card"]), str(writer))
 
 
-def _header(data: bytes, name: str) -> tuple[dict[str, Any], int]:
-    """Return the header, and the place where the tensors begin."""
-    if not data:
+def _check_start(start: bytes, n_bytes: int, name: str) -> int:
+    """Refuse a file by its first nine bytes and its size, or return the size of its header."""
+    if n_bytes == 0:
         raise ModelFileError(name, "It is empty.")
-    kind = next((kind for start, kind in _OTHERS.items() if data.startswith(start)), None)
-    size = struct.unpack("<Q", data[:8])[0] if len(data) >= 8 else 0
-    if not data[8:9] == b"{":
+    kind = next((kind for first, kind in _OTHERS.items() if start.startswith(first)), None)
+    if start[8:9] != b"{":
         raise ModelFileError(name, f"It is {kind}." if kind else "It is a file of another program.")
-    if not 2 <= size <= len(data) - 8:
-        raise _damaged(name, f"Its header would have {size} bytes, and the file has {len(data)}.")
+    size: int = struct.unpack("<Q", start[:8])[0]
+    if not 2 <= size <= n_bytes - 8:
+        raise _damaged(name, f"Its header would have {size} bytes, and the file has {n_bytes}.")
     if size > _LONGEST_HEADER:
         raise ModelFileError(name, f"Its header is longer than {_LONGEST_HEADER} bytes.")
+    return size
+
+
+def _header(data: bytes, name: str) -> tuple[dict[str, Any], int]:
+    """Return the header, and the place where the tensors begin."""
+    size = _check_start(data[:9], len(data), name)
     try:
         header = json.loads(data[8 : 8 + size])
     except (ValueError, RecursionError) as error:

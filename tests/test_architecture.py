@@ -50,7 +50,12 @@ MAY_IMPORT["study"] = MAY_IMPORT["classifiers"] | {
     "reports",
 }
 MAY_IMPORT["evaluation"] = MAY_IMPORT["study"] | {"study", "thresholds"}
-MAY_IMPORT["__init__"] = MAY_IMPORT["study"] | {"evaluation", "persistence", "study"}
+MAY_IMPORT["__init__"] = MAY_IMPORT["study"] | {
+    "evaluation",
+    "explanation",
+    "persistence",
+    "study",
+}
 MAY_IMPORT["commands"] = MAY_IMPORT["study"] - {"callbacks", "displays"}
 MAY_IMPORT["commands"] |= {"__init__", "evaluation", "persistence", "study"}
 MAY_IMPORT["__main__"] = {"commands", "signals"}

@@ -109,6 +109,8 @@ def test_the_metadata_describe_the_file(plain):
     assert (found["n_tta"], found["logit_adjustment"], found["crop_size"]) == ("1", 1.0, None)
     assert (found["dtype"], found["image_size"]) == ("uint8", "any")
     assert found["versions"]["torch"] == torch.__version__
+    names = ["skimbal", "torch", "numpy", "onnx", "onnxscript", "onnxruntime"]
+    assert list(found["versions"]) == names
     assert found["check"]["difference_from_classifier"] <= TOLERANCE
     (entry,) = session_of(path).get_inputs()
     assert (entry.name, entry.type, entry.shape) == ("images", "tensor(uint8)", ["n", 1, "h", "w"])
@@ -238,7 +240,7 @@ def test_another_prediction_than_the_classifier_is_refused(plain, tmp_path, monk
 
     def wrong(graph, images):
         found = skimbal.classifiers.exporting.softmax(graph.module(torch.from_numpy(images)))
-        return skimbal.export.Export(None, True, 0.0, found.detach().numpy() + 2e-5)
+        return skimbal.export.Export(None, True, 0.0, found.detach().numpy() + 2e-5, {})
 
     clf.set_params(logit_adjustment=0.0)
     monkeypatch.setattr(skimbal.classifiers.exporting, "export", wrong)

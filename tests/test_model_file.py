@@ -4,6 +4,7 @@ import copy
 import hashlib
 import json
 import math
+import os
 import pickle
 import struct
 import zipfile
@@ -253,6 +254,24 @@ def test_sealed_nonsense_is_an_error():
 def test_a_header_of_any_size_is_an_error(size):
     with pytest.raises(ModelFileError, match=r"damaged|another program"):
         from_bytes(struct.pack("<Q", size) + b'{"a": 1}', "f")
+
+
+def test_a_header_that_is_too_long_is_not_parsed():
+    text = b'{"a": "' + bytes(2**26) + b'"}'
+    with pytest.raises(ModelFileError, match="header is longer than"):
+        from_bytes(struct.pack("<Q", len(text)) + text, "f")
+
+
+def test_a_foreign_file_is_refused_before_it_is_read(tmp_path):
+    path = tmp_path / "scan.nii"
+    with path.open("wb") as file:
+        file.write(b"\x5c\x01\x00\x00" + bytes(20))
+        file.truncate(2**40)  # a hole, larger than the memory
+    with pytest.raises(ModelFileError, match="another program"):
+        read_model_file(path)
+    if os.path.exists("/dev/zero"):
+        with pytest.raises(ModelFileError, match="empty"):
+            read_model_file("/dev/zero")
 
 
 def test_deep_nesting_in_the_header_is_an_error():

@@ -201,12 +201,13 @@ def test_volumes_from_nifti_files_to_predictions(data_dir, tmp_path):
     assert decisions == clf.classes_[proba.argmax(1)].tolist()
 
 
-def test_pictures_from_png_files_to_predictions(data_dir, tmp_path):
+def test_pictures_from_png_files_to_predictions(data_dir, tmp_path, rng):
     file = np.load(data_dir / "pneumoniamnist" / "pneumoniamnist_imb9to1_varun19424.npz")
     lines = ["path,label,patient,part"]
     (tmp_path / "scans").mkdir()
     for part, n in (("train", 200), ("test", 80)):
-        pairs = zip(file[f"{part}_images"][:n], file[f"{part}_labels"][:n, 0], strict=True)
+        rows = rng.permutation(len(file[f"{part}_labels"]))[:n]
+        pairs = zip(file[f"{part}_images"][rows], file[f"{part}_labels"][rows, 0], strict=True)
         for i, (image, label) in enumerate(pairs):
             Image.fromarray(image).save(tmp_path / "scans" / f"{part}{i:03}.png")
             name = ["normal", "pneumonia"][label]

@@ -1,7 +1,7 @@
 """ONNX files of fitted classifiers: their metadata, and the check against predictions."""
 
+import math
 from collections.abc import Mapping
-from importlib.metadata import version
 from typing import Any, Protocol
 
 import numpy as np
@@ -28,8 +28,8 @@ __all__ = ["ExportableClassifier", "export_classifier"]
 
 #: Version of the keys of the metadata.
 _FORMAT = "1"
-#: Images that a file is checked with.
-_N_IMAGES = 4
+#: Images that a file is checked with, and numbers in an image above which these are two.
+_N_IMAGES, _LARGE = 4, 2**20
 
 
 class ExportableClassifier(InputClassifier, PredictingClassifier, Protocol):
@@ -57,6 +57,7 @@ def export_classifier(estimator: ExportableClassifier, path: PathLike, n_tta: in
     difference = float(np.abs(exported.probabilities - expected).max())
     if not difference <= TOLERANCE:
         _report_difference(net, difference)
+    metadata["skimbal.versions"] = exported.versions
     metadata["skimbal.dtype"] = str(images.dtype)
     metadata["skimbal.image_size"] = "any" if exported.any_size else "fixed"
     metadata["skimbal.check"] = _check_in_words(exported, difference)
@@ -100,7 +101,6 @@ def _metadata(estimator: ExportableClassifier, n_tta: str) -> dict[str, object]:
     """Return the description of the file, apart from the facts that the export finds."""
     crop_size = estimator.net_.module_.crop_size
     effective = getattr(estimator, "effective_prior_", None)
-    packages = ("skimbal", "torch", "onnx", "onnxscript", "onnxruntime", "numpy")
     return {
         "skimbal.format": _FORMAT,
         "skimbal.classes": _plain_classes(estimator.classes_),
@@ -110,7 +110,6 @@ def _metadata(estimator: ExportableClassifier, n_tta: str) -> dict[str, object]:
         "skimbal.logit_adjustment": float(estimator.logit_adjustment),
         "skimbal.class_prior": estimator.class_prior_.tolist(),
         "skimbal.effective_prior": None if effective is None else effective.tolist(),
-        "skimbal.versions": {name: version(name) for name in packages},
     }
 
 
@@ -128,13 +127,13 @@ def _plain_classes(classes: np.ndarray) -> list[Any]:
 def _images_like(form: InputForm, net: TrainingNet) -> np.ndarray:
     """Draw images, coarse and fine, in the range of the training images."""
     rng = np.random.default_rng(0)
-    shape = (_N_IMAGES, *form.shape)
+    shape = (_N_IMAGES if math.prod(form.shape) <= _LARGE else 2, *form.shape)
     per_channel = (-1, *[1] * (len(form.shape) - 1))
     low, high = (np.reshape(ends, per_channel) for ends in _range(form, net))
-    coarse = rng.random((*shape[:2], *[4] * (len(shape) - 2)))
+    coarse = rng.random((*shape[:2], *[4] * (len(shape) - 2)), np.float32)
     for axis, size in enumerate(shape[2:], start=2):
         coarse = coarse.take(np.arange(size) * 4 // size, axis)
-    images = low + (high - low) * (coarse + rng.random(shape)) / 2
+    images: np.ndarray = low + (high - low) * (coarse + rng.random(shape, np.float32)) / 2
     dtype = np.dtype(form.dtype)
     return (images.round() if dtype.kind in "biu" else images).astype(dtype)
 
@@ -183,7 +182,7 @@ def _report_difference(net: TrainingNet, difference: float) -> None:
 
 def _check_in_words(exported: Export, difference: float) -> Mapping[str, object]:
     return {
-        "n_images": _N_IMAGES,
+        "n_images": len(exported.probabilities),
         "tolerance": TOLERANCE,
         "difference_from_graph": exported.difference,
         "difference_from_classifier": difference,

@@ -522,13 +522,18 @@ def _training_parts(
 
     Training asks for all of them before it begins. Predictions use none.
     """
-    given = {n: v for n, v in (estimator.net or {}).items() if not isinstance(v, NotKept)}
+    options: dict[str, Any] = dict(estimator.net or {})
     optimizer: Any = estimator.optimizer
+    # The options of an object that is not there would be options of its default.
+    missing = [name for name, value in options.items() if isinstance(value, NotKept)]
+    without = ["callbacks__", *(f"{name}__" for name in missing)]
     if isinstance(optimizer, NotKept):
-        optimizer = "adamw"
-        given = {n: v for n, v in given.items() if not n.startswith("optimizer__")}
-    # The callbacks are not there to have parameters.
-    given = {n: v for n, v in given.items() if not n.startswith("callbacks__")}
+        optimizer, without = "adamw", ["optimizer__", *without]
+    given = {
+        name: value
+        for name, value in options.items()
+        if name not in missing and not name.startswith(tuple(without))
+    }
     optimizer = find_optimizer(optimizer)
     loss = "ce" if isinstance(estimator.loss, NotKept) else estimator.loss
     return (

@@ -50,7 +50,7 @@ class SavingMixin(BaseEstimator):  # type: ignore[misc]
         return {"model": to_bytes(pack(self, Notes())), "objects": objects_of(self)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Restore the state. The callbacks that run in ``net_`` are those of ``callbacks``."""
+        """Restore the state. The entries of ``callbacks`` run in ``net_``."""
         if "objects" not in state:
             super().__setstate__(joined_with_net(state))
         elif "model" in state:

@@ -11,6 +11,7 @@ from imblearn.over_sampling import RandomOverSampler
 from imblearn.under_sampling import RandomUnderSampler
 from sklearn.base import BaseEstimator
 from torch import nn
+from torch.utils.data import DataLoader
 
 from skimbal import augmentation
 from skimbal.classifiers.parameters import NotKept
@@ -60,8 +61,9 @@ OBJECTS: dict[type, Callable[[Any], Mapping[str, object]]] = {
     augmentation.CenterCrop: _attributes("size"),
 }
 _BY_NAME = {kind.__name__: kind for kind in OBJECTS}
-#: Classes that a parameter may be, rather than an instance: losses without arguments.
+#: Classes that a parameter may be, rather than an instance: losses without arguments, iterators.
 _CLASSES = {
+    "DataLoader": DataLoader,
     **{kind.__name__: kind for kind in (SoftMCCLoss, SoftF1Loss, FocalLoss)},
     **{name: getattr(nn, name) for name in ("CrossEntropyLoss", "MultiMarginLoss")},
 }

@@ -1,10 +1,12 @@
 """``skimbal evaluate``: the scores of a model on images with labels."""
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from sklearn.utils import Bunch
 
 from skimbal.commands.data import add_test_data, load_data
@@ -64,13 +66,9 @@ def run(argv: Sequence[str], signals: Signals) -> int:
     clf = load_model(parser, args)
     data = load_data(parser, args, reading_of(parser, args, clf))
     parts = _choose(parser, args, data)
-    rows = take_rows(data, parts, named=clf.classes_.dtype.kind == "U")
-    if args.groups is not None and rows["groups"] is None:
-        parser.error(
-            f"--groups {args.groups}: {args.data} has no array of this name for "
-            f"{' and '.join(parts)}. Add the array, or leave out --groups."
-        )
+    rows = _take(parser, args, clf, data, parts)
     result = _evaluate(parser, args, clf, rows)
+    _doubt_rows(args, clf, rows["y"])
     signals.postpone()
     code = 0
     # First of all the files: the reader of the output may be gone.
@@ -94,6 +92,31 @@ def _choose(parser: Parser, args: argparse.Namespace, data: Bunch) -> list[str]:
             "the model has not seen with --parts."
         )
     return parts
+
+
+def _take(
+    parser: Parser, args: argparse.Namespace, clf: Model, data: Bunch, parts: Sequence[str]
+) -> dict[str, Any]:
+    """Return the rows that are judged, with the labels as the model has them."""
+    rows = take_rows(data, parts, named=clf.classes_.dtype.kind == "U")
+    if args.groups is not None and rows["groups"] is None:
+        parser.error(
+            f"--groups {args.groups}: {args.data} has no array of this name for "
+            f"{' and '.join(parts)}. Add the array, or leave out --groups."
+        )
+    return rows
+
+
+def _doubt_rows(args: argparse.Namespace, clf: Model, y: np.ndarray) -> None:
+    """Say that rows may be the training rows if their classes have the very same shares."""
+    counts = np.array([np.count_nonzero(y == label) for label in clf.classes_])
+    # Classes of equal size often have equal shares in other rows, too.
+    if len(set(counts.tolist())) > 1 and np.allclose(counts / len(y), clf.class_prior_, atol=1e-9):
+        print(
+            f"skimbal: The classes have the very shares of the rows that trained {args.model}. If "
+            "these rows are among them, the scores are too high.",
+            file=sys.stderr,
+        )
 
 
 def _evaluate(

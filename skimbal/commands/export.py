@@ -1,13 +1,13 @@
 """``skimbal export``: a model for other programs."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from skimbal.commands.messages import print_error, warnings_as_lines
 from skimbal.commands.models import add_model, load_model
-from skimbal.commands.options import COUNT
 from skimbal.commands.outputs import check_output
-from skimbal.commands.parser import Options, Parser, option
+from skimbal.commands.parser import Options, Parser, auto_or, count, option
 from skimbal.signals import Signals
 
 __all__ = ["run"]
@@ -17,7 +17,12 @@ _OPTIONS: Options = {
         "--output", "new file for the model", type=Path, required=True, metavar="MODEL.onnx"
     ),
     "n_tta": option(
-        "--n-tta", "passes over each image, inside the exported model", default=1, **COUNT
+        "--n-tta",
+        "passes over each image, inside the exported model: 1, flips for all mirror images of the "
+        "fit, or auto",
+        type=partial(auto_or, count, words=("auto", "flips")),
+        default=1,
+        metavar="1|flips|auto",
     ),
 }
 

@@ -26,7 +26,7 @@ __all__ = ["COLUMNS", "run"]
 
 #: Columns before the probabilities, each of which has the name of its class.
 COLUMNS = ("file", "decision", "error")
-#: Images that are read together.
+#: Files that are read together.
 BLOCK = 256
 #: Errors that are about an image.
 _OF_IMAGES = (ArithmeticError, ImportError, MemoryError, OSError, ValueError)
@@ -57,6 +57,7 @@ def run(argv: Sequence[str], signals: Signals) -> int:
     args = parser.parse_args(argv)
     check_output(parser, "--output", args.output)
     clf = load_model(parser, args)
+    _check_classes(parser, args, clf)
     with warnings_as_lines(parser, UserWarning):
         new = find_new_images(parser, args, clf)
         try:
@@ -70,14 +71,29 @@ def run(argv: Sequence[str], signals: Signals) -> int:
             if args.output is not None:
                 print("skimbal: The run ended early, so no file was written.", file=sys.stderr)
             raise
-    n_failed = counts.pop(None, 0)
+    return _summarise(args, counts)
+
+
+def _check_classes(parser: Parser, args: argparse.Namespace, clf: Model) -> None:
+    """Refuse a model whose table would have two columns of one name."""
+    names = {str(label) for label in clf.classes_.tolist()}
+    for column in sorted(names.intersection(COLUMNS)):
+        parser.error(
+            f"{args.model} has a class called {column!r}, as a column of the table is called. Use "
+            "it in Python, or fit it with another name of the class."
+        )
+
+
+def _summarise(args: argparse.Namespace, counts: Counter[str | None]) -> int:
+    """Print the number of each decision and of errors, and return the exit code."""
+    n_rows, n_failed = counts.total(), counts.pop(None, 0)
     if args.output is not None:
-        words = ", ".join(f"{n:,} {name}" for name, n in sorted(counts.items()))
-        print(f"{args.output} holds {plural(len(new.names), 'row')}: {words or 'no decision'}.")
+        words = ", ".join(f"{name} {n:,}" for name, n in sorted(counts.items()))
+        print(f"{args.output} holds {plural(n_rows, 'row')}. Decisions: {words or 'none'}.")
     if n_failed:
         print(
-            f"skimbal: {plural(n_failed, 'image')} of {len(new.names):,} could not be used. The "
-            "column error has the reasons.",
+            f"skimbal: {plural(n_failed, 'image')} of {n_rows:,} could not be used. The column "
+            "error has the reasons.",
             file=sys.stderr,
         )
     return 1 if n_failed else 0
@@ -108,10 +124,12 @@ def _write_rows(stream: TextIO, clf: Model, new: NewImages) -> Counter[str | Non
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow([*COLUMNS, *map(str, clf.classes_.tolist())])
     # Without a terminal, the bar is not shown.
+    # An array is one block, as warnings have the numbers of its rows.
+    size = BLOCK if isinstance(new.images, list) else len(new.names)
     with Bar(total=len(new.names), unit="image", disable=None) as bar:
-        for start in range(0, len(new.names), BLOCK):
-            names = new.names[start : start + BLOCK]
-            found = _predict(clf, new.images[start : start + BLOCK])
+        for start in range(0, len(new.names), size):
+            names = new.names[start : start + size]
+            found = _predict(clf, new.images[start : start + size])
             for name, proba in zip(names, found, strict=True):
                 decision = _write_row(writer, clf, name, proba)
                 counts[decision] += 1

@@ -300,7 +300,9 @@ class Pretrained(NetworkSpec):
         size = facts["size"] and tuple(facts["size"])
         made = load_architecture(facts["architecture"], size)
         made = replace(made, mean=facts["mean"], std=facts["std"], size=size)
-        return self._fitted_to(made, in_channels, n_classes, spatial_shape, None)
+        network = self._fitted_to(made, in_channels, n_classes, spatial_shape, None)
+        network.features_cache = None  # a folder of the machine where the network was trained
+        return network
 
     def _fitted_to(
         self,

@@ -117,7 +117,12 @@ def load_network(
 
 
 def load_architecture(name: str, image_size: Size | None = None) -> SourcedNetwork:
-    """Return a network by the ``architecture`` of a :class:`SourcedNetwork`, without weights."""
+    """Return a network by the ``architecture`` of a :class:`SourcedNetwork`, without weights.
+
+    Names of repositories and folders are refused, as their settings would be read.
+    """
+    if not name.startswith(("timm/", "torchvision/")):
+        raise ParameterError("architecture", "a name of timm or torchvision", name)
     return _make(name, image_size, with_weights=False)
 
 

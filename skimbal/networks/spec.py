@@ -129,7 +129,7 @@ class NetworkSpec(BaseEstimator):  # type: ignore[misc]
         spatial_shape: Sequence[int],
         facts: Mapping[str, Any],
     ) -> nn.Module:
-        """Make a network for weights that are at hand, as those of a saved model.
+        """Make a network for weights that are at hand, such as the weights of a saved model.
 
         Parameters
         ----------

@@ -16,7 +16,7 @@ from skimbal.study.scores import score_code
 from skimbal.study.source import Source
 from skimbal.study.words import Study
 from skimbal.typing import Classifier
-from skimbal.wording import plural
+from skimbal.wording import agree, plural
 
 __all__ = ["confirm_in_words", "write_code"]
 
@@ -73,7 +73,8 @@ def write_code(study: Study, loss: str, sampler: str) -> str:
     lines += [*_judging(study), *_saving(study, estimator)]
     names, comments = _names("\n".join(lines), types)
     imports, more = _imports(names - _VARIABLES, types)
-    head = [f"# {comment}" for comment in (*_open_ends(study), *comments, *more)]
+    doubts = [confirm_in_words(study)] if _shares_groups(study.source) else []
+    head = [f"# {comment}" for comment in (*doubts, *_open_ends(study), *comments, *more)]
     return re.sub(r"\n{3,}", "\n\n", "\n".join([*head, *imports, "", *lines]))
 
 
@@ -96,6 +97,12 @@ def confirm_in_words(study: Study) -> str:
     if source.unseen:
         part = source.unseen[0]
         rows = plural(part.n_rows, f"{_IN_WORDS[part.name]} row")
+        if part.n_shared:
+            return (
+                f"Warning: {plural(part.n_shared, 'group')} of the {rows} of the data "
+                f"{agree(part.n_shared, 'has', 'have')} rows in the study, too, so the score of "
+                "these rows will be too high. Split the data by group."
+            )
         return f"The {rows} of the data had no part in the study and can confirm its choice."
     return (
         "The study has seen all rows of the data, so none of them can confirm its choice. Score "
@@ -103,6 +110,10 @@ def confirm_in_words(study: Study) -> str:
         "beside a folder train, by a column of the table with train and test, or as the arrays "
         "test_images and test_labels of an .npz file."
     )
+
+
+def _shares_groups(source: Source | None) -> bool:
+    return source is not None and any(part.n_shared for part in source.unseen[:1])
 
 
 def _indented(text: str) -> str:

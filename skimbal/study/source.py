@@ -1,7 +1,7 @@
 """The data set that the rows of a study come from."""
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -31,12 +31,15 @@ class UnseenPart(NamedTuple):
         Whether its groups are known.
     has_mixed_groups : bool
         Whether a group has rows of several classes.
+    n_shared : int
+        Number of its groups that have rows in the study, too.
     """
 
     name: str
     n_rows: int
     has_groups: bool
     has_mixed_groups: bool
+    n_shared: int
 
 
 @dataclass(frozen=True)
@@ -94,19 +97,22 @@ def find_source(bunch: Bunch | None, data: StudyData) -> Source | None:
     return Source(
         bunch.origin,
         parts,
-        tuple(_unseen(bunch, name) for name in reversed(known) if name not in seen),
+        tuple(_unseen(bunch, name, seen) for name in reversed(known) if name not in seen),
         isinstance(data.X, ImageFiles),
         not np.array_equal(data.y, join_parts(bunch, "y", parts)),
         _has_groups(bunch, parts, data.groups),
     )
 
 
-def _unseen(bunch: Bunch, part: str) -> UnseenPart:
+def _unseen(bunch: Bunch, part: str, seen: Collection[str]) -> UnseenPart:
     y, groups = bunch[split_key("y", part)], bunch.get(split_key("groups", part))
     if groups is None:
-        return UnseenPart(part, len(y), False, False)
+        return UnseenPart(part, len(y), False, False, 0)
     n_pairs = len(set(zip(groups.tolist(), y.tolist(), strict=True)))
-    return UnseenPart(part, len(y), True, n_pairs > len(np.unique(groups)))
+    known = [bunch.get(split_key("groups", name)) for name in seen]
+    in_study = {group for array in known if array is not None for group in array.tolist()}
+    n_shared = len(in_study & set(groups.tolist()))
+    return UnseenPart(part, len(y), True, n_pairs > len(np.unique(groups)), n_shared)
 
 
 def _of_files(images: ImageFiles) -> Source:

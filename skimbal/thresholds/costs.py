@@ -10,7 +10,8 @@ from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
-from skimbal.exceptions import ParameterError
+from skimbal.exceptions import ParameterError, warn_caller
+from skimbal.thresholds.training_prior import find_shift
 from skimbal.thresholds.wrapping import (
     DecidingClassifier,
     check_labels,
@@ -268,12 +269,19 @@ class CostMatrixClassifier(DecidingClassifier):
         ------
         ParameterError
             If ``cost_matrix`` does not fit the classes.
+
+        Warns
+        -----
+        UserWarning
+            If the classifier is a network of this package whose probabilities refer to other shares
+            of the classes than its training rows, such as after balanced batches.
         """
         self.check()
         labels = check_labels(X, y)
         resolve_costs(self.cost_matrix, np.unique(labels))
         routed = route(self, params)
         self.adopt(clone(self.estimator).fit(X, labels, **routed.estimator.fit))
+        _warn_of_shift(self.estimator_)
         return self
 
     @property
@@ -315,8 +323,15 @@ class CostMatrixClassifier(DecidingClassifier):
         -------
         y : ndarray of shape (n_samples,)
             Class labels.
+
+        Warns
+        -----
+        UserWarning
+            Without ``fit``, as for ``fit``.
         """
         check_predicting(self)
+        if not hasattr(self, "estimator_"):  # fit would have warned
+            _warn_of_shift(self.estimator)
         best = self.expected_costs(X).argmin(axis=1)
         labels: np.ndarray = self.classes_[best]
         return labels
@@ -349,3 +364,19 @@ class CostMatrixClassifier(DecidingClassifier):
         """
         mapping = MethodMapping().add(caller="fit", callee="fit")
         return MetadataRouter(owner=self).add(estimator=self.estimator, method_mapping=mapping)
+
+
+def _warn_of_shift(estimator: Classifier) -> None:
+    """Warn of probabilities that are no risks, as the sampler or the loss balanced the classes."""
+    shift = find_shift(estimator)
+    if shift is None:
+        return
+    shares, effective = shift
+    known = (shares > 0) & (effective > 0)  # partial_fit may not have seen a class yet
+    if np.abs(np.log(effective[known] / shares[known])).max() > np.log(1.5):
+        warn_caller(
+            f"The training rows have the class shares {shares.round(3).tolist()}, and the "
+            f"probabilities of the network refer to {effective.round(3).tolist()}, so they are not "
+            "risks, and their expected costs are not the costs of these rows. Correct them first: "
+            "CostMatrixClassifier(PriorCorrectedClassifier(...), ...)."
+        )

@@ -15,7 +15,13 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from skimbal.exceptions import ParameterError, warn_caller
-from skimbal.thresholds.training_prior import Labels, find_training_prior, shares_of
+from skimbal.thresholds.estimation import Estimate, bias_of, most_likely_prior, prior_of_labelled
+from skimbal.thresholds.training_prior import (
+    Labels,
+    find_training_prior,
+    is_fitted_before,
+    shares_of,
+)
 from skimbal.thresholds.wrapping import (
     DecidingClassifier,
     by_name,
@@ -57,9 +63,13 @@ default="labels"
         The prior to move to: shares by class label, shares in the order of ``classes_``, the shares
         of the labels in ``fit``, equal shares, or the shares that make the unlabelled rows
         ``X_unlabelled`` of ``fit`` the most likely.
-    training_prior : dict, array-like of shape (n_classes,), "auto", "labels" or "uniform", \
-default="auto"
-        The prior that the probabilities of the classifier refer to. ``"auto"`` is
+    training_prior : dict, array-like of shape (n_classes,), "auto", "labels", "uniform" or \
+"estimated", default="auto"
+        The prior that the probabilities of the classifier refer to. ``"estimated"`` is the prior
+        whose correction gives each class, on average over the rows of ``fit``, its share of their
+        labels. It needs a :class:`~sklearn.frozen.FrozenEstimator` and rows that did not train the
+        classifier, and is right for a network that knows its rare training rows by heart, too.
+        ``"auto"`` is
         ``effective_prior_`` of the classifiers of this package, which know their sampler, class
         weights, loss and ``logit_adjustment``, the prior of discriminant analysis and naive Bayes,
         and otherwise the shares of the labels in ``fit``, multiplied by ``class_weight``. It looks
@@ -70,6 +80,8 @@ default="auto"
         Most iterations of the estimation of a prior.
     tol : float, default=1e-7
         Bound on the gain of the mean log-likelihood of a row by further iterations, dimensionless.
+        For ``training_prior="estimated"``, largest relative difference between a mean probability
+        and a share.
 
     Attributes
     ----------
@@ -130,7 +142,11 @@ default="auto"
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "estimator": [HasMethods(["fit", "predict_proba"])],
         "prior": [dict, "array-like", StrOptions({"labels", "uniform", "estimated"})],
-        "training_prior": [dict, "array-like", StrOptions({"auto", "labels", "uniform"})],
+        "training_prior": [
+            dict,
+            "array-like",
+            StrOptions({"auto", "labels", "uniform", "estimated"}),
+        ],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="neither")],
     }
@@ -188,7 +204,9 @@ default="auto"
             If ``max_iter`` ended the estimation.
         UserWarning
             If a class is estimated to be in less than one row, or most rows have a probability of
-            exactly 1.
+            exactly 1. Also if a classifier that was fitted before gives the rows of ``fit`` a mean
+            probability, corrected to the shares of their labels, that is more than three standard
+            errors from the share: its probabilities do not refer to ``training_prior_``.
         """
         self.check()
         is_word = isinstance(self.prior, str)
@@ -210,7 +228,7 @@ default="auto"
         labels = Labels(found, None if weight is None else np.asarray(weight, dtype=float))
         self.adopt(fitted)
         self.n_iter_ = 1
-        self._find_training_prior(labels)
+        self._find_training_prior(labels, X)
         if X_unlabelled is not None:
             return self.fit_prior(X_unlabelled)
         self._set_prior(_shares("prior", self.prior, self.classes_, labels))
@@ -248,19 +266,11 @@ default="auto"
         check_predicting(self)
         if not hasattr(self, "training_prior_"):
             self.adopt(self.estimator)
-            self._find_training_prior(None)
+            self._find_training_prior(None, None)
         log_proba = log_probabilities(self.estimator_, X_unlabelled)
-        prior, self.n_iter_, gain = _most_likely_prior(
-            log_proba, self.training_prior_, self.max_iter, self.tol
-        )
-        if gain > self.tol:
-            warn_caller(
-                f"The estimate of the prior has not converged in {self.n_iter_} iterations: "
-                f"another prior may raise the mean log-likelihood by {gain:.2g}. Raise max_iter, "
-                "or tol.",
-                ConvergenceWarning,
-            )
-        self._set_prior(prior)
+        estimate = most_likely_prior(log_proba, self.training_prior_, self.max_iter, self.tol)
+        self._warn_of_iterations("prior", estimate)
+        self._set_prior(estimate.prior)
         self._warn_of_estimate(log_proba)
         return self
 
@@ -358,16 +368,65 @@ default="auto"
 
     # Inside ----------------------------------------------------------------------------------
 
-    def _find_training_prior(self, labels: Labels | None) -> None:
+    def _find_training_prior(self, labels: Labels | None, X: ImagesLike | None) -> None:
         given = self.training_prior
-        if isinstance(given, str) and given == "auto":
+        name = given if isinstance(given, str) else "given"
+        # Rows that did not train the classifier tell whether its probabilities are right.
+        log_proba = None
+        if X is not None and is_fitted_before(self.estimator):
+            log_proba = log_probabilities(self.estimator_, X)
+        if name == "estimated":
+            shares, origin = self._estimated_training_prior(log_proba, labels), "estimated"
+        elif name == "auto":
             shares, origin = find_training_prior(self.estimator_, labels)
         else:
             shares = _shares("training_prior", given, self.classes_, labels)
-            origin = "labels of the fit" if isinstance(given, str) else "given"
-            origin = "uniform" if isinstance(given, str) and given == "uniform" else origin
+            origin = "labels of the fit" if name == "labels" else name
         self.training_prior_origin_ = origin
         self.training_prior_ = _above_zero("training_prior", shares, self.classes_)
+        if log_proba is not None and labels is not None and name != "estimated":
+            self._warn_of_bias(log_proba, labels)
+
+    def _estimated_training_prior(
+        self, log_proba: np.ndarray | None, labels: Labels | None
+    ) -> np.ndarray:
+        if log_proba is None or labels is None:
+            raise ParameterError(
+                "training_prior",
+                "known, unless fit has a FrozenEstimator and rows that did not train it",
+                "estimated",
+                "Call fit of PriorCorrectedClassifier(FrozenEstimator(fitted_classifier), "
+                "training_prior='estimated') with labelled rows.",
+            )
+        _above_zero("training_prior", shares_of(labels, self.classes_), self.classes_)
+        estimate = prior_of_labelled(log_proba, labels, self.classes_, self.max_iter, self.tol)
+        self._warn_of_iterations("training_prior", estimate)
+        return estimate.prior
+
+    def _warn_of_iterations(self, name: str, estimate: Estimate) -> None:
+        self.n_iter_ = estimate.n_iter
+        if estimate.gap > self.tol:
+            warn_caller(
+                f"The estimate of {name} has not converged in {estimate.n_iter} iterations, with "
+                f"{estimate.gap:.2g} in place of tol={self.tol:g}. Raise max_iter, or tol.",
+                ConvergenceWarning,
+            )
+
+    def _warn_of_bias(self, log_proba: np.ndarray, labels: Labels) -> None:
+        """Warn if the mean probability of labelled rows is far from their share."""
+        shares = shares_of(labels, self.classes_)
+        if not shares.all():
+            return
+        mean, error = bias_of(log_proba, self.training_prior_, labels, self.classes_)
+        worst = int(np.argmax(np.abs(mean - shares) / np.maximum(error, 1e-12)))
+        if abs(mean[worst] - shares[worst]) > 3 * error[worst] + 1e-6:
+            warn_caller(
+                f"The class {self.classes_[worst].item()!r} has a share of {shares[worst]:.3g} in "
+                f"y, and a mean probability of {mean[worst]:.3g} after the correction, so the "
+                "probabilities do not refer to the training prior "
+                f"({self.training_prior_origin_}). A network may know repeated rows by heart. Set "
+                "training_prior='estimated', which these rows tell."
+            )
 
     def _set_prior(self, shares: np.ndarray) -> None:
         self.prior_ = _above_zero("prior", shares, self.classes_)
@@ -425,20 +484,3 @@ def _above_zero(name: str, shares: np.ndarray, classes: np.ndarray) -> np.ndarra
         )
     found: np.ndarray = shares / shares.sum()
     return found
-
-
-def _most_likely_prior(
-    log_proba: np.ndarray, training_prior: np.ndarray, max_iter: int, tol: float
-) -> tuple[np.ndarray, int, float]:
-    """Return the prior of rows, the iterations, and a bound on the gain by any other prior."""
-    likelihood = log_proba - np.log(training_prior)
-    likelihood = np.exp(likelihood - likelihood.max(axis=1, keepdims=True))
-    prior, n_iter, gain = training_prior, 0, np.inf
-    while gain > tol and n_iter < max_iter:
-        n_iter += 1
-        # The likelihood is concave: its slopes bound the gain of any other prior.
-        slopes = (likelihood / (likelihood @ prior)[:, None]).mean(axis=0)
-        gain = float(slopes.max() - 1)
-        if gain > tol:
-            prior = np.maximum(prior * slopes, np.finfo(float).tiny)
-    return prior / prior.sum(), n_iter, gain

@@ -13,7 +13,14 @@ from sklearn.utils.class_weight import compute_class_weight
 from skimbal.exceptions import ParameterError
 from skimbal.thresholds.wrapping import DecidingClassifier
 
-__all__ = ["Labels", "TrainingPrior", "find_training_prior", "shares_of"]
+__all__ = [
+    "Labels",
+    "TrainingPrior",
+    "find_shift",
+    "find_training_prior",
+    "is_fitted_before",
+    "shares_of",
+]
 
 #: Parameters of other libraries that weigh the classes, with their values that do not.
 _OTHER_WEIGHTS: dict[str, tuple[object, ...]] = {
@@ -47,6 +54,14 @@ def shares_of(labels: Labels, classes: np.ndarray) -> np.ndarray:
     return shares
 
 
+def is_fitted_before(estimator: Any) -> bool:
+    """Tell whether fit leaves a classifier as it is, apart from a calibration."""
+    if isinstance(estimator, FrozenEstimator):
+        return True
+    inner = getattr(estimator, "estimator", None)
+    return inner is not None and is_fitted_before(inner)
+
+
 def find_training_prior(estimator: Any, labels: Labels | None) -> TrainingPrior:
     """Return the prior of a fitted classifier, or refuse.
 
@@ -54,6 +69,8 @@ def find_training_prior(estimator: Any, labels: Labels | None) -> TrainingPrior:
     """
     name = type(estimator).__name__
     while (inside := _inside(estimator)) is not None:
+        if any(hasattr(step, "fit_resample") for _, step in getattr(estimator, "steps", ())):
+            raise _unknown(name, "A step of it draws other rows.")
         estimator, labels = inside, None if isinstance(estimator, FrozenEstimator) else labels
         name = type(estimator).__name__
     if isinstance(estimator, CalibratedClassifierCV):
@@ -74,6 +91,17 @@ def find_training_prior(estimator: Any, labels: Labels | None) -> TrainingPrior:
     return _of_labels(estimator, labels, "labels of the fit")
 
 
+def find_shift(estimator: Any) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return the shares of the labels and the effective prior of a network, if it knows both."""
+    while (inside := _inside(estimator)) is not None:
+        estimator = inside
+    if isinstance(estimator, CalibratedClassifierCV) and estimator.method == "temperature":
+        return find_shift(estimator.calibrated_classifiers_[0].estimator)
+    if hasattr(estimator, "effective_prior_") and hasattr(estimator, "class_prior_"):
+        return estimator.class_prior_, estimator.effective_prior_
+    return None
+
+
 def _inside(estimator: Any) -> Any:
     """Return the classifier whose probabilities an estimator passes on, if it does."""
     if isinstance(estimator, FrozenEstimator):
@@ -87,8 +115,6 @@ def _inside(estimator: Any) -> Any:
     steps = getattr(estimator, "steps", None)
     if not isinstance(steps, list):
         return None
-    if any(hasattr(step, "fit_resample") for _, step in steps[:-1]):
-        raise _unknown(type(estimator).__name__, "A step of it draws other rows.")
     return steps[-1][1]
 
 

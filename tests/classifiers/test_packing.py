@@ -3,6 +3,7 @@
 import functools
 import shutil
 import warnings
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import StratifiedKFold
 from skorch.callbacks import EpochScoring
 from torch import nn
+from torch.utils.data import DataLoader
 
 import skimbal
 from skimbal import CNN2DClassifier, CNN3DClassifier, LossMix, Pretrained, SliceNet, augmentation
@@ -444,10 +446,45 @@ def test_pretrained_networks_load_without_their_weights(n_axes, tmp_path, monkey
     loaded = skimbal.load(path)
     assert_equal_predictions(clf, loaded, X)
     assert_same_layout(clf, loaded)
+    with pytest.raises(ModelFileError, match="architecture must be a name of timm"):
+        change_and_load(path, lambda m: m["network"]["facts"].update(architecture="hub:a/b"))
     found = loaded.module if n_axes == 2 else loaded.module.backbone
     assert (found.source, found.image_size, found.freeze) == (folder, (9, 12), "backbone")
     with pytest.raises(ParameterError, match="source must be"):
         loaded.fit(X, np.arange(len(X)) % 3)
+
+
+@pytest.mark.slow
+def test_a_folder_of_features_is_not_written_to_after_loading(tmp_path):
+    timm = pytest.importorskip("timm")
+    write_repository(tmp_path / "repository", timm.create_model(NAME, pretrained=False))
+    cache = tmp_path / "features"
+    spec = Pretrained(tmp_path / "repository", freeze="backbone", features_cache=cache)
+    clf, X = fit(module=spec, augment=None)
+    clf.save(tmp_path / "model.skimbal")
+    shutil.rmtree(cache)
+    loaded = skimbal.load(tmp_path / "model.skimbal")
+    np.testing.assert_allclose(loaded.transform(X), clf.transform(X), rtol=1e-5, atol=1e-6)
+    shutil.rmtree(cache)
+    loaded.transform(X)
+    assert not cache.exists()
+    assert loaded.module.features_cache == cache
+
+
+@pytest.mark.parametrize("name", rest_slow(["iterator_valid", "iterator_train"], 0))
+def test_iterators(name, tmp_path):
+    class OwnLoader(DataLoader):
+        pass
+
+    for loader in (DataLoader, OwnLoader):
+        clf, X = fit(net={name: loader, f"{name}__batch_size": 5, f"{name}__num_workers": 0})
+        path = tmp_path / "model.skimbal"
+        is_kept = loader is DataLoader
+        with nullcontext() if is_kept else pytest.warns(UserWarning, match=f"net__{name} .*Own"):
+            clf.save(path)
+        loaded = skimbal.load(path)
+        np.testing.assert_allclose(loaded.predict_proba(X), clf.predict_proba(X), rtol=1e-5)
+        assert is_kept == (loaded.net == clf.net)
 
 
 @pytest.mark.slow
@@ -572,6 +609,11 @@ def test_a_model_goes_to_any_device(device, tmp_path):
         )
         np.testing.assert_allclose(loaded.predict_proba(X), clf.predict_proba(X), atol=1e-3)
         loaded.fit(X, np.arange(len(X)) % 3)
+
+
+def change_and_load(path, function):
+    change(path, function)
+    return skimbal.load(path)
 
 
 def change(path, function):

@@ -205,9 +205,30 @@ def test_export_writes_onnx(capsys, by_name, tmp_path):
     assert "--output" in check_refused(capsys, "export", by_name)
 
 
+@pytest.mark.parametrize(("passes", "said"), [("3", "got 3"), ("flops", "auto, flips or")])
+def test_export_of_other_passes(capsys, by_name, tmp_path, passes, said):
+    argv = ["export", by_name, "--output", str(tmp_path / "m.onnx"), "--n-tta", passes]
+    assert re.search(f"error: .*--n-tta.*{said}", check_refused(capsys, *argv))
+
+
 def test_export_without_its_libraries(capsys, monkeypatch, by_name, tmp_path):
     monkeypatch.setitem(__import__("sys").modules, "onnx", None)
     path = tmp_path / "model.onnx"
     err = check_refused(capsys, "export", by_name, "--output", str(path))
     assert "skimbal[onnx]" in err
     assert not path.exists()
+
+
+# ---- rows that may be the training rows
+
+
+def test_training_rows_are_doubted(capsys, make_npz, own, tmp_path, rng):
+    path = str(tmp_path / "model.skimbal")
+    assert main(["fit", own, "--module", "small", "--epochs", "1", "--output", path]) == 0
+    capsys.readouterr()
+    assert main(["evaluate", path, own, "--bootstraps", "20"]) == 0
+    assert f"the very shares of the rows that trained {path}. If" in capsys.readouterr().err
+    y = np.arange(12) % 3 // 2
+    other = make_npz("other.npz", X=images(y, rng), y=np.array(["benign", "malignant"])[y])
+    assert main(["evaluate", path, other, "--bootstraps", "20"]) == 0
+    assert "skimbal: The classes" not in capsys.readouterr().err

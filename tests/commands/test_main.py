@@ -158,8 +158,11 @@ def test_every_option_is_documented(capsys, command):
 
 
 @pytest.mark.slow
-def test_documented_commands_run(capsys, fits, monkeypatch, own, split, folder, tmp_path):
+def test_documented_commands_run(
+    capsys, fits, monkeypatch, own, split, folder, class_folders, tmp_path
+):
     monkeypatch.chdir(tmp_path)
+    Path(class_folders("train", "test", n=6)).rename("scans")
     sites = {f"{name}_patient": np.arange(20) + start for name, start in (("train", 0), ("val", 9))}
     split(**sites, test_patient=np.arange(50, 70))
     lines = [
@@ -168,12 +171,12 @@ def test_documented_commands_run(capsys, fits, monkeypatch, own, split, folder, 
         for line in (ROOT / page).read_text(encoding="utf-8").splitlines()
         if re.match(r"\s*skimbal( compare| info| -|$)", line)
     ]
-    assert len(lines) == 13
+    assert len(lines) == 14
     for line in dict.fromkeys(lines):
-        assert main(shlex.split(line)[1:]) == 0, capsys.readouterr().err
+        assert main(shlex.split(line, comments=True)[1:]) == 0, capsys.readouterr().err
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         *("first", "images", "labels.csv", "my.npz", "report.html", "runs"),
-        *("scores.csv", "splits.npz", "table.csv"),
+        *("scans", "scores.csv", "splits.npz", "study.html", "table.csv"),
     ]
 
 

@@ -63,7 +63,7 @@ def test_predict_writes_a_row_for_each_file(capsys, fitted, new, tmp_path):
     path = tmp_path / "predictions.csv"
     assert main(["predict", fitted, new, "--output", str(path)]) == 0
     out, err = capsys.readouterr()
-    assert out.startswith(f"{path} holds 3 rows: ")
+    assert out.startswith(f"{path} holds 3 rows. Decisions: ")
     assert err == ""  # no bar without a terminal
     rows = read_csv(path)
     assert list(rows[0]) == ["file", "decision", "error", *CLASSES]
@@ -145,7 +145,7 @@ def test_predict_no_file_of_which_can_be_used(capsys, fitted, tmp_path):
     (tmp_path / "new" / "a.npy").write_bytes(b"damaged")
     path = tmp_path / "predictions.csv"
     assert main(["predict", fitted, str(tmp_path / "new"), "--output", str(path)]) == 1
-    assert "holds 1 row: no decision." in capsys.readouterr().out
+    assert "holds 1 row. Decisions: none." in capsys.readouterr().out
     assert len(read_csv(path)) == 1
 
 
@@ -165,6 +165,31 @@ def test_predict_arrays(capsys, of_arrays, make_npz, rng):
     assert "images must be numbers" in check_refused(
         capsys, "predict", of_arrays, make_npz("one.npz", images=np.zeros(3))
     )
+
+
+def test_numbers_that_are_far_from_those_of_the_fit_are_told(
+    capsys, monkeypatch, of_arrays, make_npz, rng
+):
+    monkeypatch.setattr("skimbal.commands.predict.BLOCK", 4)
+    X = images(np.arange(12) % 2, rng) / 255
+    path = make_npz("new.npz", images=X)
+    assert main(["predict", of_arrays, path]) == 0
+    out, err = capsys.readouterr()
+    assert len(out.splitlines()) == 13
+    lines = [line for line in err.splitlines() if line.startswith("skimbal: UserWarning: ")]
+    assert len(lines) == 1
+    assert "image 0 of X, like 11 other images" in lines[0]
+
+
+def test_rows_of_an_array_that_cannot_be_used(capsys, of_arrays, make_npz, rng):
+    X = images(np.arange(9) % 2, rng).astype(np.float32)
+    X[4, 2, 2] = np.nan
+    assert main(["predict", of_arrays, make_npz("new.npz", images=X)]) == 1
+    out, err = capsys.readouterr()
+    rows = list(csv.DictReader(out.splitlines()))
+    assert [row["file"] for row in rows if row["error"]] == ["4"]
+    assert "NaN" in rows[4]["error"]
+    assert f"skimbal: 4: {rows[4]['error']}\n" in err
 
 
 @pytest.mark.parametrize(
@@ -215,6 +240,42 @@ def test_files_that_are_not_models(capsys, fitted, new, tmp_path, command):
         assert f"error: {path}"[:-1] + " does not exist. Did you mean model.skimbal?" in err
         err = check_refused(capsys, command, new, *more.get(command, []))
         assert f"error: {new} cannot be read: Is a directory" in err
+
+
+def test_models_whose_classes_are_called_as_columns(capsys, new, tmp_path):
+    y = np.array(["error", "none"])[np.arange(12) % 2]
+    X = images(np.arange(12) % 2, np.random.default_rng(0))
+    path = tmp_path / "m.skimbal"
+    CNN2DClassifier(module="small", max_epochs=1, random_state=0).fit(X, y).save(path)
+    err = check_refused(capsys, "predict", str(path), new)
+    assert f"error: {path} has a class called 'error'" in err
+
+
+def test_models_of_files_that_a_function_read(capsys, fitted, new, tmp_path):
+    folder = Path(fitted).parent
+    X = ImageFiles(sorted(folder.glob("*.npy")), size=(8, 8), transform=np.negative)
+    path = tmp_path / "m.skimbal"
+    clf = CNN2DClassifier(module="small", max_epochs=1, random_state=0)
+    clf.fit(X, np.arange(12) % 2).save(path)
+    for command in ("predict", "evaluate"):
+        err = check_refused(capsys, command, str(path), new)
+        assert f"error: {path} was fitted to files with the transform= of a program" in err
+
+
+def test_devices_that_are_not_there(capsys, fitted, new):
+    for command in ("predict", "evaluate"):
+        err = check_refused(capsys, command, fitted, new, "--device", "cuda:99")
+        assert "error: --device must be" in err
+
+
+def test_names_that_are_not_text(capsys, fitted, tmp_path, rng):
+    write_images(tmp_path / "new", rng, ["a\nb.npy", '"q".npy'])
+    raw = os.fsencode(tmp_path / "new") + b"/caf\xe9.npy"
+    Path(tmp_path / "new" / '"q".npy').rename(os.fsdecode(raw))
+    path = tmp_path / "predictions.csv"
+    assert main(["predict", fitted, str(tmp_path / "new"), "--output", str(path)]) == 0
+    assert [row["file"] for row in read_csv(path)] == ["a\nb.npy", r"caf\udce9.npy"]
+    capsys.readouterr()
 
 
 def test_predict_checks_its_output_first(capsys, tmp_path):

@@ -269,6 +269,7 @@ def test_commands_and_lines_of_class_folders(capsys, tmp_path, monkeypatch, clas
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.* groups, such as 'p")
 def test_commands_and_lines_of_tables(capsys, tmp_path, monkeypatch, folder, table):
     argv = [folder, *table, "--split-column", "part", "--size", "8"]
     run_as_printed(capsys, tmp_path, monkeypatch, *argv)

@@ -3,9 +3,10 @@ import pickle
 import numpy as np
 import pytest
 
-from skimbal.datasets import load_image_folder, load_imbalanced_digits
+from skimbal.datasets import load_image_folder, load_imbalanced_digits, load_npz
 from skimbal.exceptions import ParameterError
 from skimbal.images import concatenate
+from skimbal.study.code import confirm_in_words
 from skimbal.study.plan import check_data
 from skimbal.study.source import find_source
 from tests.study.data import compare
@@ -119,3 +120,20 @@ def test_groups_of_the_data_set_are_told_from_others(folder, tmp_path_factory):
 
 def listed():
     return [(i, ["train", "val", "test"][i // 8], "ab"[i % 2]) for i in range(24)]
+
+
+def test_groups_of_unseen_rows_that_the_study_has_seen_are_counted(tmp_path, rng):
+    arrays = {}
+    for part, groups in (("train", "aabbccdd"), ("test", "ddcceeff")):
+        arrays[f"{part}_images"] = rng.integers(0, 99, (8, 6, 6), dtype=np.uint8)
+        arrays[f"{part}_labels"] = np.repeat([0, 1, 0, 1], 2)
+        arrays[f"{part}_who"] = np.array(list(groups))
+    np.savez(tmp_path / "my.npz", **arrays)
+    data = load_npz(tmp_path / "my.npz", groups="who")
+    study = compare(data.X_train, data.y_train, source=data, check_copies=False)
+    assert study.source.unseen[0].n_shared == 2
+    words = confirm_in_words(study)
+    assert words.startswith(
+        "Warning: 2 groups of the 8 test rows of the data have rows in the study"
+    )
+    assert study.code("ce", "uniform").startswith(f"# {words}\n")

@@ -3,13 +3,16 @@ import pickle
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.calibration import CalibratedClassifierCV
 from sklearn.exceptions import NotFittedError
+from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import make_scorer
 from sklearn.model_selection import cross_val_score
 
+from skimbal import CNN2DClassifier
 from skimbal.exceptions import ParameterError
-from skimbal.thresholds import CostMatrixClassifier, mean_cost
+from skimbal.thresholds import CostMatrixClassifier, PriorCorrectedClassifier, mean_cost
 from tests.thresholds.data import blobs
 
 X, CODES = blobs(300, [0.6, 0.3, 0.1])
@@ -96,6 +99,26 @@ def test_mean_cost_by_hand_and_as_a_scorer():
     scorer = make_scorer(mean_cost, greater_is_better=False, cost_matrix=PAIRS)
     scorer = pickle.loads(pickle.dumps(scorer))
     assert (cross_val_score(LogisticRegression(), X, Y, scoring=scorer) <= 0).all()
+
+
+def test_probabilities_of_balanced_batches_warn():
+    rng = np.random.default_rng(0)
+    y = np.repeat(["rare", "usual"], [16, 48])
+    images = rng.normal(size=(64, 8, 8)).astype("float32")
+    costs = {("rare", "usual"): 5, ("usual", "rare"): 1}
+    net = CNN2DClassifier(module="small", max_epochs=1, augment=None, random_state=0)
+    direct = CostMatrixClassifier(net, cost_matrix=costs)
+    with pytest.warns(UserWarning, match=r"\[0.25, 0.75\].*refer to \[0.5, 0.5\]"):
+        direct.fit(images, y)
+    fitted = direct.estimator_
+    scaled = CalibratedClassifierCV(FrozenEstimator(fitted), method="temperature").fit(images, y)
+    for estimator in (fitted, scaled):
+        with pytest.warns(UserWarning, match="not risks"):
+            CostMatrixClassifier(estimator, cost_matrix=costs).predict(images)
+    # None of these warns.
+    risks = PriorCorrectedClassifier(net).fit(images, y)
+    CostMatrixClassifier(risks, cost_matrix=costs).predict(images)
+    CostMatrixClassifier(net.set_params(sampler="uniform"), cost_matrix=costs).fit(images, y)
 
 
 def test_an_estimator_that_is_not_fitted_is_named():

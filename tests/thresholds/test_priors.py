@@ -9,6 +9,7 @@ from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
+from sklearn.model_selection import GridSearchCV
 from sklearn.naive_bayes import GaussianNB
 
 from skimbal.exceptions import ParameterError
@@ -66,6 +67,30 @@ def test_the_estimate_is_the_most_likely_prior():
     rng = np.random.default_rng(0)
     best = likelihood(estimated.prior_)
     assert all(likelihood(rng.dirichlet([5, 2, 1])) <= best + 1e-7 for _ in range(200))
+
+
+def test_a_training_prior_is_estimated_from_labelled_rows():
+    shifted = PriorCorrectedClassifier(FrozenEstimator(CLF), training_prior="estimated")
+    shifted.fit(X_NEW, Y_NEW)
+    np.testing.assert_allclose(shifted.training_prior_, BALANCED, atol=0.05)
+    np.testing.assert_allclose(shifted.predict_proba(X_NEW).mean(0), SHIFTED, rtol=1e-5)
+    assert shifted.training_prior_origin_ == "estimated"
+
+
+@pytest.mark.parametrize("wrap", [lambda clf: clf, lambda clf: GridSearchCV(clf, {}, cv=2)])
+def test_a_training_prior_is_not_estimated_from_training_rows(wrap):
+    estimated = PriorCorrectedClassifier(wrap(LogisticRegression()), training_prior="estimated")
+    with pytest.raises(ParameterError, match="known, unless fit has a FrozenEstimator"):
+        estimated.fit(X, Y)
+
+
+def test_probabilities_of_another_prior_warn():
+    # As of a network that knows its repeated rows by heart: the prior is not the one of batches.
+    natural = LogisticRegression().fit(X_NEW, Y_NEW)
+    wrong = PriorCorrectedClassifier(FrozenEstimator(natural), training_prior="uniform")
+    with pytest.warns(UserWarning, match="class 2 has a share of 0.05 in y, and a mean prob"):
+        wrong.fit(X_NEW, Y_NEW)
+    assert wrong.predict_proba(X_NEW)[:, 0].mean() > 0.8
 
 
 def test_an_estimate_that_did_not_converge_warns():
