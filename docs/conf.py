@@ -116,8 +116,14 @@ numpydoc_show_inherited_class_members = dict.fromkeys(
         "skimbal.networks.ResidualBlock",
         "skimbal.networks.ResidualCNN",
         "skimbal.networks.SmallCNN",
+        "skimbal.evaluation.OperatingPoint",
+        "skimbal.evaluation.ScoreEstimate",
+        "skimbal.evaluation.WorstError",
         "skimbal.study.Difference",
         "skimbal.study.Estimate",
+        "skimbal.thresholds.CostMatrixClassifier",
+        "skimbal.thresholds.PriorCorrectedClassifier",
+        "skimbal.thresholds.TunedOffsetsClassifierCV",
     ],
     False,
 )
@@ -135,7 +141,7 @@ numpydoc_validation_checks = {
 }
 # Properties have no sections, and methods are shown by the example of their class.
 numpydoc_validation_exclude = {
-    r"Classifier\.\w+$",
+    r"Classifier(CV)?\.\w+$",
     r"(DataCard|DataInspection|Finding|ReadRequest)\.\w+$",
     r"callbacks\.Resume\.\w+$",
     r"ImageArray\.\w+$",
@@ -144,7 +150,8 @@ numpydoc_validation_exclude = {
     r"augmentation\.[A-Z]\w+\.\w+$",
     r"Sampler\.\w+$",
     r"Study\.\w+$",
-    r"images\.(DecodedImage|GuessedAxes)\.\w+$",
+    r"evaluation\.(Evaluation|Level|OperatingPoint|ScoreEstimate|WorstError)\.\w+$",
+    r"images\.(DecodedImage|FileForm|GuessedAxes|InputForm|PixelStatistics)\.\w+$",
     r"sampling\.Strategy\.\w+$",
     # Types, whose members are described one by one.
     r"images\.ImageOptions(\.\w+)?$",
@@ -157,7 +164,7 @@ numpydoc_validation_exclude = {
     r"(ACSConv3d|CNN|GridPool|Net|ResidualBlock)\.\w+$",
     r"Display\.\w+$",
     r"ParameterError\.\w+$",
-    r"(AugmentSpec|BUILT_IN|FORMATS|LARGEST_FACTOR|LossSpec|PAPER_LOSSES|ModuleSpec|RECIPES|SCHEDULES|STRATEGIES|SamplerSpec|TERMS)$",
+    r"(AugmentSpec|BUILT_IN|CostMatrix|FORMATS|LARGEST_FACTOR|LossSpec|PAPER_LOSSES|ModuleSpec|PriorSpec|RECIPES|SCHEDULES|STRATEGIES|SamplerSpec|TERMS)$",
 }
 
 
@@ -186,7 +193,7 @@ intersphinx_mapping = {
 # be resolved only with a network, so they are exempt.
 nitpicky = True
 nitpick_ignore_regex = [
-    ("py:.*", r"(functools|imblearn|numpy|sklearn|skorch|torch)\..*"),
+    ("py:.*", r"(collections|functools|imblearn|numpy|sklearn|skorch|torch)\..*"),
     # Inherited from scikit-learn, with texts that refer to its glossary.
     ("py:obj", r"skimbal\..*\.(get_metadata_routing|set_output|set_\w+_request)"),
 ]
@@ -246,6 +253,7 @@ PUBLIC_MODULES = [
     "skimbal.callbacks",
     "skimbal.datasets",
     "skimbal.displays",
+    "skimbal.evaluation",
     "skimbal.exceptions",
     "skimbal.explanation",
     "skimbal.images",
@@ -254,6 +262,7 @@ PUBLIC_MODULES = [
     "skimbal.persistence",
     "skimbal.sampling",
     "skimbal.study",
+    "skimbal.thresholds",
 ]
 
 
@@ -263,9 +272,10 @@ def _require_every_public_name(app, env):
         for name in importlib.import_module(module_name).__all__:
             full_name = f"{module_name}.{name}"
             thing = getattr(importlib.import_module(module_name), name)
-            home = f"{getattr(thing, '__module__', module_name)}.{name}"
+            # A name of the package may be a name of one of its modules, too.
+            homes = {full_name, f"skimbal.{name}", f"{getattr(thing, '__module__', '')}.{name}"}
             is_module = full_name in PUBLIC_MODULES
-            if name != "__version__" and not is_module and not {full_name, home} & documented:
+            if name != "__version__" and not is_module and not homes & documented:
                 logging.getLogger(__name__).warning("undocumented public name: %s", full_name)
 
 

@@ -416,7 +416,17 @@ def evaluate_predictions(
         Predicted labels. If None, the most probable class.
     X : array-like of shape (n_samples, ...), default=None
         Images or paths, for the pictures of the worst errors. If None, they have no pictures.
-    groups, pool, decisions, n_bootstraps, confidence_level, random_state
+    groups : array-like of shape (n_samples,), default=None
+        Patient of each row, as in :func:`evaluate`.
+    pool : {"mean", "max"} or None, default="mean"
+        As in :func:`evaluate`.
+    decisions : mapping of str to callable or array-like, default=None
+        As in :func:`evaluate`.
+    n_bootstraps : int, default=1000
+        As in :func:`evaluate`.
+    confidence_level : float, default=0.95
+        As in :func:`evaluate`, in (0, 1).
+    random_state : int, RandomState instance or None, default=None
         As in :func:`evaluate`.
 
     Returns

@@ -85,6 +85,14 @@ class Level:
         Class labels.
     ids : ndarray of shape (n,) or None
         Names of the patients. For images, the patient of each image, or None without patients.
+
+    Examples
+    --------
+    >>> from skimbal.evaluation import evaluate_predictions
+    >>> proba = [[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]]
+    >>> evaluation = evaluate_predictions(["ill", "well", "well"], proba, ["ill", "well"])
+    >>> evaluation.images.rule, evaluation.images.y_pred.tolist()
+    ('predict', ['ill', 'well', 'ill'])
     """
 
     name: str

@@ -41,6 +41,15 @@ class WorstError:
     view : ndarray of uint8 of shape (h, w) or (h, w, 3) or None
         The image for a screen, or None if the rows are not images. A volume has its three middle
         planes beside each other.
+
+    Examples
+    --------
+    >>> from skimbal.evaluation import evaluate_predictions
+    >>> proba = [[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]]
+    >>> evaluation = evaluate_predictions(["ill", "well", "well"], proba, ["ill", "well"])
+    >>> error = evaluation.worst[0]
+    >>> error.row, error.true, error.predicted, error.probability
+    (2, 'well', 'ill', 0.6)
     """
 
     row: int

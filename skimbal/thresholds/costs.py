@@ -206,7 +206,7 @@ class CostMatrixClassifier(DecidingClassifier):
         Costs in the order of ``classes_``, with a row for each true class.
     n_features_in_ : int
         Number of features, if the classifier has this attribute.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         Names of the features, if the classifier has this attribute.
 
     Raises
@@ -276,18 +276,18 @@ class CostMatrixClassifier(DecidingClassifier):
             If the classifier is a network of this package whose probabilities refer to other shares
             of the classes than its training rows, such as after balanced batches.
         """
-        self.check()
+        self._check()
         labels = check_labels(X, y)
         resolve_costs(self.cost_matrix, np.unique(labels))
         routed = route(self, params)
-        self.adopt(clone(self.estimator).fit(X, labels, **routed.estimator.fit))
+        self._adopt(clone(self.estimator).fit(X, labels, **routed.estimator.fit))
         _warn_of_shift(self.estimator_)
         return self
 
     @property
     def classes_(self) -> np.ndarray:
         """Class labels, in the order of the columns of ``predict_proba``."""
-        return self.inner().classes_
+        return self._inner().classes_
 
     @property
     def costs_(self) -> np.ndarray:

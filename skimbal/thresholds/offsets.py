@@ -247,7 +247,7 @@ class TunedOffsetsClassifierCV(DecidingClassifier):
         ended (``"offsets"``) with their ``"mean_scores"``.
     n_features_in_ : int
         Number of features, if the classifier has this attribute.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         Names of the features, if the classifier has this attribute.
 
     See Also
@@ -353,7 +353,7 @@ class TunedOffsetsClassifierCV(DecidingClassifier):
             If the offsets lower the score of rows that did not tune them (``cross_fitted_score_``)
             by more than its standard error.
         """
-        self.check()
+        self._check()
         X, y = indexable(X, y)
         labels = check_labels(X, y)
         routed = self._routed(params)
@@ -469,7 +469,7 @@ class TunedOffsetsClassifierCV(DecidingClassifier):
         except NotFittedError:
             raise NotFittedError("estimator must be fitted with cv='prefit'.") from None
         check_same_classes(self.estimator, y)
-        self.adopt(self.estimator)
+        self._adopt(self.estimator)
         self.classes_ = self.estimator.classes_
         return [_held_out(self.estimator, X, y, self._methods(), routed.scorer.score)]
 
@@ -487,7 +487,7 @@ class TunedOffsetsClassifierCV(DecidingClassifier):
         else:
             final = fits[0][0]
         check_same_classes(final, y)  # which a fitted classifier in a FrozenEstimator may not have
-        self.adopt(final)
+        self._adopt(final)
         return held_out
 
     def _splits(

@@ -58,14 +58,13 @@ class PriorCorrectedClassifier(DecidingClassifier):
     estimator : classifier
         A classifier with ``predict_proba``. ``fit`` fits a clone. Wrap a classifier that is fitted
         already in a :class:`~sklearn.frozen.FrozenEstimator`.
-    prior : dict, array-like of shape (n_classes,), "labels", "uniform" or "estimated", \
-default="labels"
+    prior : dict, array-like of shape (n_classes,) or str, default="labels"
         The prior to move to: shares by class label, shares in the order of ``classes_``, the shares
-        of the labels in ``fit``, equal shares, or the shares that make the unlabelled rows
-        ``X_unlabelled`` of ``fit`` the most likely.
-    training_prior : dict, array-like of shape (n_classes,), "auto", "labels", "uniform" or \
-"estimated", default="auto"
-        The prior that the probabilities of the classifier refer to. ``"estimated"`` is the prior
+        of the labels in ``fit`` (``"labels"``), equal shares (``"uniform"``), or the shares that
+        make the unlabelled rows ``X_unlabelled`` of ``fit`` the most likely (``"estimated"``).
+    training_prior : dict, array-like of shape (n_classes,) or str, default="auto"
+        The prior that the probabilities of the classifier refer to, as ``prior``, or ``"auto"``.
+        ``"estimated"`` is the prior
         whose correction gives each class, on average over the rows of ``fit``, its share of their
         labels. It needs a :class:`~sklearn.frozen.FrozenEstimator` and rows that did not train the
         classifier, and is right for a network that knows its rare training rows by heart, too.
@@ -99,7 +98,7 @@ default="labels"
         Number of iterations of an estimation, and 1 for a given prior.
     n_features_in_ : int
         Number of features, if the classifier has this attribute.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         Names of the features, if the classifier has this attribute.
 
     See Also
@@ -208,7 +207,7 @@ default="labels"
             probability, corrected to the shares of their labels, that is more than three standard
             errors from the share: its probabilities do not refer to ``training_prior_``.
         """
-        self.check()
+        self._check()
         is_word = isinstance(self.prior, str)
         estimates = is_word and self.prior == "estimated"
         if estimates and X_unlabelled is None:
@@ -226,7 +225,7 @@ default="labels"
         fitted = clone(self.estimator).fit(X, found, **routed.estimator.fit)
         check_same_classes(fitted, found, needs_all=False)
         labels = Labels(found, None if weight is None else np.asarray(weight, dtype=float))
-        self.adopt(fitted)
+        self._adopt(fitted)
         self.n_iter_ = 1
         self._find_training_prior(labels, X)
         if X_unlabelled is not None:
@@ -262,10 +261,10 @@ default="labels"
         sklearn.exceptions.ConvergenceWarning, UserWarning
             As for ``fit``.
         """
-        self.check()
+        self._check()
         check_predicting(self)
         if not hasattr(self, "training_prior_"):
-            self.adopt(self.estimator)
+            self._adopt(self.estimator)
             self._find_training_prior(None, None)
         log_proba = log_probabilities(self.estimator_, X_unlabelled)
         estimate = most_likely_prior(log_proba, self.training_prior_, self.max_iter, self.tol)
@@ -277,7 +276,7 @@ default="labels"
     @property
     def classes_(self) -> np.ndarray:
         """Class labels, in the order of the columns of ``predict_proba``."""
-        return self.inner().classes_
+        return self._inner().classes_
 
     @property
     def effective_prior_(self) -> np.ndarray:

@@ -47,7 +47,7 @@ class has_method:
 
     def __call__(self, wrapper: "DecidingClassifier") -> bool:
         """Raise an AttributeError of the estimator if it lacks the method."""
-        getattr(wrapper.inner(), self.name)
+        getattr(wrapper._inner(), self.name)
         return True
 
 
@@ -69,14 +69,8 @@ class DecidingClassifier(
     estimator: Classifier
     estimator_: Classifier
 
-    def inner(self) -> Classifier:
-        """Return the estimator that predicts: the one of the fit, or the given one.
-
-        Returns
-        -------
-        estimator : classifier
-            ``estimator_`` after ``fit``, and otherwise ``estimator``.
-        """
+    def _inner(self) -> Classifier:
+        """Return the estimator that predicts: the one of the fit, or the given one."""
         fitted: Classifier = getattr(self, "estimator_", self.estimator)
         return fitted
 
@@ -95,7 +89,7 @@ class DecidingClassifier(
             Probabilities, dimensionless, in the order of ``classes_``.
         """
         check_predicting(self)
-        proba: np.ndarray = self.inner().predict_proba(X)
+        proba: np.ndarray = self._inner().predict_proba(X)
         return proba
 
     @available_if(has_method("predict_proba"))  # type: ignore[untyped-decorator]
@@ -113,7 +107,7 @@ class DecidingClassifier(
             Natural logarithms, dimensionless, in the order of ``classes_``.
         """
         check_predicting(self)
-        return log_probabilities(self.inner(), X)
+        return log_probabilities(self._inner(), X)
 
     def __sklearn_tags__(self) -> Tags:
         """Return the abilities: any input that the wrapped classifier takes."""
@@ -124,33 +118,16 @@ class DecidingClassifier(
         tags.input_tags.allow_nan = inner.allow_nan
         return tags
 
-    def check(self) -> None:
-        """Refuse a parameter that meets none of its constraints.
-
-        Raises
-        ------
-        ParameterError
-            If a parameter has a value that cannot be used.
-        """
+    def _check(self) -> None:
+        """Refuse a parameter that meets none of its constraints."""
         for name, constraints in self._parameter_constraints.items():
             value = getattr(self, name)
             if not any(make_constraint(one).is_satisfied_by(value) for one in constraints):
                 words = ", or ".join(str(make_constraint(one)) for one in constraints)
                 raise ParameterError(name, words, value)
 
-    def adopt(self, estimator: Classifier) -> Self:
-        """Keep a fitted estimator, with what scikit-learn asks of its input.
-
-        Parameters
-        ----------
-        estimator : classifier
-            The fitted estimator.
-
-        Returns
-        -------
-        self : estimator instance
-            The same wrapper.
-        """
+    def _adopt(self, estimator: Classifier) -> Self:
+        """Keep a fitted estimator, with what scikit-learn asks of its input."""
         self.estimator_ = estimator
         for name in ("n_features_in_", "feature_names_in_"):
             if hasattr(estimator, name):
