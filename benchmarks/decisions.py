@@ -16,6 +16,7 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
+from joblib import Parallel, delayed
 from scipy.ndimage import uniform_filter1d
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.datasets import load_digits
@@ -74,7 +75,7 @@ class Case:
 
 
 CASES = {
-    "digits": Case(digits, 4, "light"),
+    "digits": Case(digits, 6, "light"),
     "digits, known by heart": Case(digits, 30, None),
     "x-rays": Case(x_rays, 6, "light"),
 }
@@ -131,8 +132,10 @@ def scores_of(model: Any, X: np.ndarray, y: np.ndarray) -> dict[str, float]:
     }
 
 
-def measure(case: Case, seed: int, quick: bool) -> dict[str, dict[str, dict[str, float]]]:
+def measure(name: str, seed: int, quick: bool) -> dict[str, dict[str, dict[str, float]]]:
     """Return the scores of risks and of decisions on one split."""
+    progress(f"{name}, seed {seed}")
+    case = CASES[name]
     X, y = case.load(np.random.default_rng(seed))
     X_train, X_rest, y_train, y_rest = train_test_split(
         X, y, train_size=0.5, stratify=y, random_state=seed
@@ -143,7 +146,7 @@ def measure(case: Case, seed: int, quick: bool) -> dict[str, dict[str, dict[str,
     epochs = 1 if quick else case.epochs
     models = models_of(case, epochs, seed, X_train, y_train, X_cal, y_cal)
     found: dict[str, dict[str, dict[str, float]]] = {}
-    for name, model in models.items():
+    for probabilities, model in models.items():
         proba = model.predict_proba(X_test)
         # Sums of float32 are not 1 to the precision that scikit-learn asks for.
         proba = proba / proba.sum(1, keepdims=True)
@@ -157,8 +160,10 @@ def measure(case: Case, seed: int, quick: bool) -> dict[str, dict[str, dict[str,
         with warnings.catch_warnings():
             # Costs without a correction of the prior are a row of the table.
             warnings.filterwarnings("ignore", message="The training rows have the class shares")
-            found[name] = {how: scores_of(one, X_test, y_test) for how, one in decisions.items()}
-        found[name]["risks"] = {
+            found[probabilities] = {
+                how: scores_of(one, X_test, y_test) for how, one in decisions.items()
+            }
+        found[probabilities]["risks"] = {
             "log loss": log_loss(y_test, proba, labels=[0, 1, 2]),
             "rare classes": float(proba[:, 1:].sum(1).mean()),
             "rows of rare classes": float((y_test > 0).mean()),
@@ -221,16 +226,16 @@ def tables_of(case: str, runs: list[dict[str, Any]]) -> list[Any]:
 def main() -> None:
     parser = command_line(__doc__.splitlines()[0], CASES)
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--jobs", type=int, default=1, help="fits at the same time")
     args = parse(parser)
     n_seeds = 2 if args.quick else args.seeds
-    results: dict[str, Any] = {}
-    tables = []
-    for name in args.cases:
-        results[name] = []
-        for seed in range(n_seeds):
-            progress(f"{name}, seed {seed}")
-            results[name].append(measure(CASES[name], seed, args.quick))
-        tables += tables_of(name, results[name])
+    runs = [(name, seed) for seed in range(n_seeds) for name in args.cases]
+    found = Parallel(n_jobs=args.jobs)(delayed(measure)(*run, args.quick) for run in runs)
+    results: dict[str, Any] = {
+        name: [one for run, one in zip(runs, found, strict=True) if run[0] == name]
+        for name in args.cases
+    }
+    tables = [table for name, of_case in results.items() for table in tables_of(name, of_case)]
     notes = [
         f"Mean and standard deviation over {n_seeds} seeds, each with its split, rows and weights: "
         "half of the rows train, a quarter calibrates and tunes, a quarter gives the scores. "

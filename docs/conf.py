@@ -247,6 +247,7 @@ PUBLIC_MODULES = [
     "skimbal.datasets",
     "skimbal.displays",
     "skimbal.exceptions",
+    "skimbal.explanation",
     "skimbal.images",
     "skimbal.losses",
     "skimbal.networks",

@@ -26,7 +26,7 @@ from skimbal.networks.slices import SlicedNetwork
 from skimbal.training import ImageDataset, isolated_random_state, trainable_torch
 from skimbal.typing import ArrayLike, Classifier, ImagesLike, is_integer, is_number
 
-__all__ = ["METHODS", "explain", "find_layer", "images_of"]
+__all__ = ["explain", "find_layer", "images_of"]
 
 #: Least number of voxels along an axis of the layer of Grad-CAM. A quarter of the image is enough.
 _LEAST_GRID = 7

@@ -22,6 +22,7 @@ from skorch.callbacks import EarlyStopping, EpochScoring
 
 import skimbal
 from skimbal import CNN3DClassifier, LossMix, NDSampler
+from skimbal.__main__ import main
 from skimbal.augmentation import RandomGamma
 from skimbal.datasets import load_image_folder, load_imbalanced_digits
 from skimbal.evaluation import evaluate
@@ -201,7 +202,7 @@ def test_volumes_from_nifti_files_to_predictions(data_dir, tmp_path):
     assert decisions == clf.classes_[proba.argmax(1)].tolist()
 
 
-def test_pictures_from_png_files_to_predictions(data_dir, tmp_path, rng):
+def test_pictures_from_png_files_to_predictions(data_dir, tmp_path, rng, monkeypatch, capsys):
     file = np.load(data_dir / "pneumoniamnist" / "pneumoniamnist_imb9to1_varun19424.npz")
     lines = ["path,label,patient,part"]
     (tmp_path / "scans").mkdir()
@@ -213,17 +214,17 @@ def test_pictures_from_png_files_to_predictions(data_dir, tmp_path, rng):
             name = ["normal", "pneumonia"][label]
             lines.append(f"{part}{i:03}.png,{name},{part}-{name}-{i // 2},{part}")
     (tmp_path / "labels.csv").write_text("\n".join(lines))
-    of_data = [tmp_path / "scans", "--labels", tmp_path / "labels.csv"]
+    of_data = [str(tmp_path / "scans"), "--labels", str(tmp_path / "labels.csv")]
     of_data += ["--group-column", "patient", "--split-column", "part"]
+    options = ["--loss", "ce", "--sampler", "balanced", "--epochs", "2", "--module", "small"]
+    options += ["--augment", "none", "--seed", "3", "--size", "28", "--output", "model.skimbal"]
     elsewhere = tmp_path / "another folder"
-    run(
-        *(elsewhere, "fit", *of_data, "--loss", "ce", "--sampler", "balanced", "--epochs", 2),
-        *("--module", "small", "--augment", "none", "--seed", 3, "--size", 28),
-        *("--output", "model.skimbal"),
-    )
-    shown = run(elsewhere, "evaluate", "model.skimbal", *of_data, "--csv", "scores.csv")
-    assert "patient" in shown
-    assert "pneumonia" in (elsewhere / "scores.csv").read_text()
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    assert main(["fit", *of_data, *options]) == 0
+    assert main(["evaluate", "model.skimbal", *of_data, "--csv", "scores.csv"]) == 0
+    assert "patients" in capsys.readouterr().out
+    assert "pneumonia" in Path("scores.csv").read_text("utf-8")
     run(elsewhere, "predict", "model.skimbal", tmp_path / "scans", "--output", "predictions.csv")
 
     clf = skimbal.load(elsewhere / "model.skimbal", device="cpu")

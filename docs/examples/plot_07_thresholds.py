@@ -30,6 +30,7 @@ from sklearn.metrics import (
 from sklearn.model_selection import TunedThresholdClassifierCV, train_test_split
 
 from skimbal import CNN2DClassifier
+from skimbal.thresholds import PriorCorrectedClassifier, TunedOffsetsClassifierCV
 
 digits = load_digits()
 y = digits.target == 8
@@ -45,7 +46,7 @@ shares = [round(float(part.mean()), 3) for part in (y_train, y_cal, y_test)]
 print(f"share of the rare class in the three parts: {shares}")
 
 small = {"module": "small", "augment": None, "batch_size": 64, "random_state": 0}
-clf = CNN2DClassifier(loss="ce+mcc", sampler="balanced", max_epochs=2, **small)
+clf = CNN2DClassifier(loss="ce+mcc", sampler="balanced", max_epochs=1, **small)
 clf.fit(X_train, y_train)
 
 # %%
@@ -91,6 +92,20 @@ for name, model in models.items():
 longer = clone(clf).set_params(max_epochs=12).fit(X_train, y_train)
 describe("trained longer", longer)
 describe("the same, calibrated", calibrate(longer))
+
+# %%
+# The other way to risks keeps the order of the training: the correction of the prior.
+# :class:`~skimbal.thresholds.PriorCorrectedClassifier` moves the probabilities to the
+# shares of the calibration rows. It finds the prior that the probabilities refer to in
+# these rows, too, as a network that knows its repeated rows by heart does not keep to
+# the prior of its batches.
+
+corrected = PriorCorrectedClassifier(
+    FrozenEstimator(clf), training_prior="estimated"
+).fit(X_cal, y_cal)
+describe("prior corrected", corrected)
+print(f"prior of the batches: {clf.effective_prior_.round(2)}")
+print(f"prior of the probabilities: {corrected.training_prior_.round(2)}")
 
 # %%
 # Curves of the first two, before and after calibration:
@@ -153,6 +168,19 @@ plt.show()
 # finds about as many as the balanced training did at 0.5, and its probabilities
 # are risks. The threshold was chosen on the calibration rows.
 # Chosen on the test rows, it would look too good.
+
+# %%
+# :class:`~skimbal.thresholds.TunedOffsetsClassifierCV` does the same for any number of
+# classes, with an offset of the log-probability for each class. For two classes, the
+# offset is the threshold in another form. The search takes the middle of all thresholds
+# with the best score, scikit-learn the first on a grid. :doc:`/decisions` has costs,
+# three classes, and the order of the steps.
+
+offsets = TunedOffsetsClassifierCV(calibrated, cv="prefit", refit=False)
+offsets.fit(X_cal, y_cal)
+threshold = 1 / (1 + np.exp(offsets.offset_of_class_[True]))
+print(f"offset of the rare class: {offsets.offset_of_class_[True]:.3f}")
+print(f"as a threshold: {threshold:.3f}")
 
 # %%
 # Rebalancing at prediction

@@ -59,8 +59,9 @@ for method in ("gradcam", "integrated_gradients", "occlusion"):
 plt.show()
 
 # %%
-# The maps of the healthy image show nothing but noise at the scale of their colour
-# bars, which are different for each image.
+# Look at the colour bars: the numbers of the healthy image are small. Its strongest
+# place may be the dark block, which says nothing about the class. Each image has its
+# own scale.
 #
 # How often is the maximum inside the lesion?
 # -------------------------------------------

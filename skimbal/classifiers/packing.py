@@ -450,7 +450,13 @@ def _make_net(
     with trainable_torch(), isolated_random_state(0, device):
         if isinstance(blueprint.module, str):
             _check_size(parts, blueprint, file.tensors, module)
-        net = blueprint.net(parts, device)
+        try:
+            net = blueprint.net(parts, device)
+        except Exception as error:
+            if module is None:
+                raise
+            cause = f"It could not be made: {type(error).__name__}: {error}"
+            raise _does_not_fit(module, cause) from error
         _load_weights(net.module_, file.tensors, module)
         _read_net(net, file.model)
         _compare(net, file.model, module)

@@ -11,7 +11,7 @@ from skimbal.classifiers.inputs import InputClassifier, check_images
 from skimbal.exceptions import warn_caller
 from skimbal.images import ImageArray, ImageFiles, InputForm, PixelStatistics
 from skimbal.images.intensity import scale_of_dtype
-from skimbal.images.pixels import FarImage, some_lines
+from skimbal.images.pixels import FarImage
 from skimbal.training import Batch, ImageDataset, PixelSample
 from skimbal.typing import ImagesLike
 
@@ -103,8 +103,7 @@ class _WatchedRows(ImageDataset):
     def _see(self, images: torch.Tensor, index: np.ndarray) -> None:
         assert self._form.pixels is not None
         self._n_seen += len(index)
-        lines = some_lines(images.numpy())
-        for far in self._form.pixels.far(lines, self._form.dtype, self._quantum):
+        for far in self._form.pixels.far(images.numpy(), self._form.dtype, self._quantum):
             row = int(index[far.row])
             self._far[row] = far._replace(row=row)
 

@@ -88,6 +88,12 @@ class Origin:
         -------
         code : str
             One line, or a line for each argument if one line would have more than 88 characters.
+
+        Examples
+        --------
+        >>> from skimbal.datasets import Origin
+        >>> Origin("load_npz", ("/data/my.npz",)).code()
+        "load_npz('/data/my.npz')"
         """
         arguments = [*map(repr, self.positional), *(f"{k}={v!r}" for k, v in self.named.items())]
         line = f"{self.function}({', '.join(arguments)})"

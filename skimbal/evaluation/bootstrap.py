@@ -54,7 +54,7 @@ class Units:
         at_once = max(1, _MOST_ENTRIES // len(self.of_row))
         for start in range(0, n_bootstraps, at_once):
             some = min(at_once, n_bootstraps - start)
-            times = np.zeros((self.n, some), np.float32)
+            times = np.empty((self.n, some), np.float32)
             for units in self._strata:
                 times[units] = _draw_counts(generator, len(units), some)
             yield times[self.of_row]

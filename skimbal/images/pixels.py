@@ -19,6 +19,8 @@ _N_OF_FIT = 512
 _SMALLER, _LARGER = 128, 8
 #: Levels of an image that is not a dark image with few levels left.
 _MANY = 16
+#: Levels of images in which the extremes are not rare pixels.
+_FEW = 4
 #: Steps of whole numbers over which a dark image may spread.
 _FEW_STEPS = 8
 #: Share of pixels below 0, and their size beside the others, that shifted numbers have.
@@ -54,6 +56,8 @@ class PixelStatistics:
         Least and greatest number of each channel, in units of the images.
     low, high : tuple of float of length n_channels
         Percentiles 1 and 99 of each channel, over pixels of some images.
+    spread : tuple of float of length n_channels
+        Difference of the greatest and the least number within an image, which 9 of 10 images reach.
     n_levels : int
         Number of different numbers in an image, the median over some images and pixels.
     is_whole : bool
@@ -64,7 +68,7 @@ class PixelStatistics:
     Examples
     --------
     >>> from skimbal.images import PixelStatistics
-    >>> pixels = PixelStatistics((0.0,), (255.0,), (3.0,), (240.0,), 212, True, 0.0)
+    >>> pixels = PixelStatistics((0.0,), (255.0,), (3.0,), (240.0,), (90.0,), 99, True, 0.0)
     >>> PixelStatistics.from_dict(pixels.to_dict()) == pixels
     True
     """
@@ -73,6 +77,7 @@ class PixelStatistics:
     greatest: tuple[float, ...]
     low: tuple[float, ...]
     high: tuple[float, ...]
+    spread: tuple[float, ...]
     n_levels: int
     is_whole: bool
     negative_share: float
@@ -96,12 +101,17 @@ class PixelStatistics:
         numbers = pixels[:, :, :: -(-pixels.shape[2] // _N_OF_FIT)].astype(np.float64)
         low, high = np.percentile(numbers, (1, 99), axis=(0, 2))
         ordered = np.sort(numbers, axis=2)
+        spread = np.ptp(numbers, axis=2)
+        spread[spread == 0] = np.nan  # a constant image has no scale
+        missed = np.isnan(spread).all(axis=0)
+        spread[:, missed] = np.subtract(greatest, least, dtype=np.float64)[missed]
         n_levels = 1 + np.count_nonzero(np.diff(ordered, axis=2), axis=2).max(axis=1)
         return cls(
             least=tuple(np.asarray(least, np.float64).tolist()),
             greatest=tuple(np.asarray(greatest, np.float64).tolist()),
             low=tuple(low.tolist()),
             high=tuple(high.tolist()),
+            spread=tuple(np.nanpercentile(spread, 10, axis=0).tolist()),
             n_levels=int(np.median(n_levels)),
             is_whole=_are_whole(numbers),
             negative_share=float((numbers < 0).mean(axis=(1, 2)).min()),
@@ -115,7 +125,7 @@ class PixelStatistics:
         Parameters
         ----------
         images : ndarray of shape (n_images, n_channels, ..., width)
-            Images, or some lines of their pixels, in units of the images.
+            Images. About 4,096 pixels of each are looked at, and all if these are equal.
         dtype : str
             Dtype of the training images.
         quantum : float, default=None
@@ -127,16 +137,17 @@ class PixelStatistics:
         far : list of FarImage
             The images by their positions in ``images``, each with a channel that is far.
         """
-        around = tuple(range(2, images.ndim))
-        least = images.min(axis=around).astype(np.float64)
-        greatest = images.max(axis=around).astype(np.float64)
+        least, greatest = _ends(some_lines(images))
+        is_flat = (least == greatest).any(axis=1)
+        if is_flat.any():  # or its lines miss the object
+            least[is_flat], greatest[is_flat] = _ends(images[is_flat])
         spread, bounds, is_strange = greatest - least, self._bounds, self._strange(images.dtype)
         doubtful = (greatest > bounds.top) | (least < bounds.bottom) | is_strange
-        doubtful |= spread * _SMALLER < bounds.width
+        doubtful |= spread * _SMALLER < self.spread
         is_in_unit = np.zeros(len(images), bool)
         if self.is_whole:
-            is_in_unit = ((least >= 0) & (greatest <= 1)).all(axis=1)
-            doubtful |= (spread * _LARGER < bounds.width) & is_in_unit[:, None]
+            np.all((least >= 0) & (greatest <= 1), axis=1, out=is_in_unit)
+            doubtful |= (spread * _LARGER < self.spread) & is_in_unit[:, None]
         # No pixel of the training images is below 0, or many pixels of each image are.
         doubtful |= (least < 0) & bounds.is_positive
         if self.negative_share >= _SHARE:
@@ -148,7 +159,13 @@ class PixelStatistics:
         return [
             FarImage(row, channel, float(least[row, channel]), float(greatest[row, channel]))
             for row, channel in np.argwhere(doubtful).tolist()
-            if self._is_far(images[row, channel], channel, bool(is_in_unit[row]), is_known, quantum)
+            if self._is_far(
+                (images if is_flat[row] else some_lines(images))[row, channel],
+                channel,
+                bool(is_in_unit[row]),
+                is_known,
+                quantum,
+            )
         ]
 
     @cached_property
@@ -187,9 +204,8 @@ class PixelStatistics:
         ``is_known`` tells whether these are integers of the dtype of the training images.
         """
         numbers = pixels.astype(np.float64).ravel()
-        width = float(self._bounds.width[channel])
         bottom, below, above, top = np.percentile(numbers, (1, 5, 95, 99))
-        if self._bounds.is_sparse[channel]:
+        if self._bounds.is_sparse[channel] or self.n_levels <= _FEW:
             bottom, top = numbers.min(), numbers.max()
         if top > self._bounds.top[channel] or bottom < self._bounds.bottom[channel]:
             return True
@@ -209,7 +225,7 @@ class PixelStatistics:
         if is_known and not 128 <= numbers.max() <= 255:
             return False
         factor = _LARGER if is_in_unit and not is_whole else _SMALLER
-        return spread * factor < width
+        return spread * factor < self.spread[channel]
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the parameters, without arrays that are computed from them."""
@@ -247,6 +263,13 @@ class PixelStatistics:
             for name, value in values.items()
         }
         return cls(**restored)
+
+
+def _ends(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the least and the greatest number of each channel of each image."""
+    around = tuple(range(2, images.ndim))
+    least, greatest = images.min(axis=around), images.max(axis=around)
+    return least.astype(np.float64), greatest.astype(np.float64)
 
 
 def _are_whole(numbers: np.ndarray) -> bool:

@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader
 
 from skimbal import CNN2DClassifier, CNN3DClassifier
 from skimbal.images import DecodedImage, ImageFiles, InputForm, list_images
+from skimbal.images.geometry import ImageSpec
 from tests.classifiers.data import CLASSIFIERS, NDIdentity, caught, tiny
 from tests.images.dicom_data import save_slices
 
@@ -467,17 +468,16 @@ def test_further_fits_keep_the_numbers_and_compare(of_bytes):
     assert silent_form.pixels.greatest == (1,)
 
 
-def test_files_are_read_once(old, new, monkeypatch):
-    clf = fitted(ImageFiles(old, size=SIZE))
-    read = []
-    original = Image.Image.load
-    monkeypatch.setattr(Image.Image, "load", lambda im: read.append(im) or original(im))
-    clf.predict(list_images(new))
-    first = len(read)
-    monkeypatch.setattr("skimbal.classifiers.ranges.some_lines", lambda images: images[:, :, :1])
-    read.clear()
-    clf.predict(list_images(new))
-    assert len(read) == first
+def test_files_are_read_once(of_files, new, monkeypatch):
+    read, original = [], ImageSpec.image
+
+    def image(spec, path):
+        read.append(path)
+        return original(spec, path)
+
+    monkeypatch.setattr(ImageSpec, "image", image)
+    of_files.predict(new)
+    assert sorted(read) == list_images(new)
 
 
 def test_rows_that_other_iterators_read_are_compared():

@@ -353,6 +353,10 @@ def test_another_network_is_refused(tmp_path):
         skimbal.load(path, module=wider)
     with pytest.raises(ParameterError, match=r"(?s)module.*missing \(network\.features"):
         skimbal.load(path, module="small")
+    with pytest.raises(
+        ParameterError, match=r"(?s)^module must be.*not be made: ZeroDivisionError"
+    ):
+        skimbal.load(path, module=lambda in_channels, n_classes: 1 / 0)
     # The same weights, and other logits.
     smooth = functools.partial(own_network, act=nn.Tanh)
     with pytest.raises(ParameterError, match=r"(?s)module.*weights fit, and .* other logits"):

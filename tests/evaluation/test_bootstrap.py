@@ -98,6 +98,17 @@ def test_all_samples_alike_make_no_interval_out_of_one_number():
         assert ends.method == "none"
 
 
+def test_a_share_of_all_is_of_as_many_patients_as_there_are():
+    """A hundred right images of five patients are five cases."""
+    y, groups = np.repeat([1, 0], [100, 20]), np.repeat(np.arange(6), 20)
+    proba = np.eye(2)[y] * 0.8 + 0.1
+    found = evaluate_predictions(y, proba, [0, 1], groups=groups, random_state=0)
+    for level in ("images", "patients"):
+        row = found.find("sensitivity", "1", level=level)
+        assert (row.interval, row.high) == ("exact", 1)
+        assert row.low == pytest.approx(0.025 ** (1 / 5))
+
+
 def test_samples_without_a_score_are_left_out_and_counted():
     samples = np.array([np.nan] * 30 + [0.2] * 35 + [0.8] * 35)
     ends = find_interval(0.5, samples, 0.95, None)
@@ -124,7 +135,7 @@ def test_intervals_cover_the_truth_about_as_often_as_they_say():
     scores = ("sensitivity", "roc_auc", "f1")
     truth = {}
     covered = dict.fromkeys(scores, 0)
-    n_trials = 200
+    n_trials = 80
 
     def rows(n_patients):
         """Three images a patient, with a part of the noise in common."""
@@ -141,10 +152,10 @@ def test_intervals_cover_the_truth_about_as_often_as_they_say():
     for seed in range(n_trials):
         y, proba, groups = rows(60)
         found = evaluate_predictions(
-            y, proba, [0, 1], groups=groups, pool=None, n_bootstraps=300, random_state=seed
+            y, proba, [0, 1], groups=groups, pool=None, n_bootstraps=200, random_state=seed
         )
         for score in scores:
             row = found.find(score, "1")
             covered[score] += row.low <= truth[score] <= row.high
-    # 95 % of 200 is 190, with a standard deviation of 3. Percentiles cover slightly less.
-    assert all(count > 175 for count in covered.values()), covered
+    # 95 % of 80 is 76, with a standard deviation of 1.9. Percentiles cover slightly less.
+    assert all(count > 69 for count in covered.values()), covered

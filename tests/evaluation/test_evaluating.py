@@ -9,7 +9,6 @@ import pytest
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import make_scorer, recall_score
 from sklearn.model_selection import FixedThresholdClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -30,9 +29,6 @@ def random_rows(n=60, n_classes=3, seed=0):
     logits[np.arange(n), y] += 1.5
     proba = np.exp(logits)
     return LABELS[y], proba / proba.sum(1, keepdims=True)
-
-
-recall_of_ill = make_scorer(recall_score, labels=["ill"], average="macro")
 
 
 def tabular(n_classes=3):
@@ -187,7 +183,8 @@ def test_tuned_offsets_and_costs_decide_for_images_and_patients():
     groups = [f"{label}{i % 5}" for i, label in enumerate(y)]
     plain = LogisticRegression()
     costs = CostMatrixClassifier(plain, cost_matrix=[[0, 1, 1], [9, 0, 9], [1, 1, 0]]).fit(X, y)
-    offsets = TunedOffsetsClassifierCV(plain, scoring=recall_of_ill, cv=2).fit(X, y)
+    offsets = TunedOffsetsClassifierCV(plain, scoring="balanced_accuracy", cv=2).fit(X, y)
+    offsets.offsets_ = np.array([0, 1, 0.1])
     for clf, decide in (
         (costs, lambda proba: (proba @ costs.costs_).argmin(1)),
         (offsets, lambda proba: (np.log(proba) + offsets.offsets_).argmax(1)),
@@ -217,9 +214,13 @@ def test_rules_of_the_user_decide_on_both_levels():
         expected = LABELS[np.where(level.proba[:, 2] > 0.5, 2, 0)]
         assert level.decisions["function"].tolist() == expected.tolist()
     assert found.find("sensitivity", "ill", rule="offsets").value == 1
-    shares = np.bincount(np.searchsorted(LABELS, y)) / len(y)
-    expected = LABELS[(proba / shares).argmax(1)]
+    rare = y != "ill"
+    rare[:6] = True
+    found = evaluate_predictions(y[rare], proba[rare], LABELS, n_bootstraps=0)
+    shares = np.bincount(np.searchsorted(LABELS, y[rare])) / rare.sum()
+    expected = LABELS[(proba[rare] / shares).argmax(1)]
     assert found.images.decisions["balanced prior"].tolist() == expected.tolist()
+    assert (expected != found.images.y_pred).any()
 
 
 def test_a_rule_cannot_change_the_probabilities():
@@ -340,6 +341,7 @@ def test_text_fits_80_columns_whatever_the_names(names):
     )
     lines = found.summary().split("\n")
     assert max(map(len, lines)) <= 80
+    assert any("asked" in line and "NPV" in line for line in lines)
     assert "By class (images)" in lines
     assert "By class (patients, mean of the probabilities)" in lines
 

@@ -8,7 +8,9 @@ import pytest
 from skimbal.exceptions import ParameterError
 from skimbal.images import FileForm, ImageFiles, InputForm, PixelStatistics
 
-PIXELS = PixelStatistics((0.0, -5.5), (255.0, 7.0), (1.0, -5.0), (250.0, 6.5), 99, False, 0.25)
+PIXELS = PixelStatistics(
+    (0.0, -5.5), (255.0, 7.0), (1.0, -5.0), (250.0, 6.5), (90.0, 2.0), 99, False, 0.25
+)
 
 
 @pytest.fixture

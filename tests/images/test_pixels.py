@@ -27,13 +27,13 @@ def sparse(n=N):
 
 def of(X):
     around = (0, *range(2, X.ndim))
-    return PixelStatistics.of(
-        X.min(axis=around), X.max(axis=around), X.reshape(*X.shape[:2], -1)[:, :, ::3]
-    )
+    pixels = X.reshape(*X.shape[:2], -1)
+    taken = pixels[:, :, :: 3 if pixels.shape[2] < 9999 else 1]
+    return PixelStatistics.of(X.min(axis=around), X.max(axis=around), taken)
 
 
 def n_far(X_fit, X, quantum=None):
-    return len(of(X_fit).far(some_lines(X), str(X_fit.dtype), quantum))
+    return len(of(X_fit).far(X, str(X_fit.dtype), quantum))
 
 
 BYTES = pictures().round().astype(np.uint8)
@@ -130,7 +130,7 @@ def test_few_bright_pixels_are_not_far(value):
 def test_one_image_among_others_is_found():
     X = NEW.copy()
     X[2] /= 255
-    (far,) = of(BYTES).far(some_lines(X), "uint8")
+    (far,) = of(BYTES).far(X, "uint8")
     assert (far.row, far.channel) == (2, 0)
     assert 0 <= far.least < far.greatest <= 1
 
@@ -141,6 +141,22 @@ def test_channels_have_scales_of_their_own():
     assert not fit.far(X[:4], "float64")
     assert [far.channel for far in fit.far(X[:4] / [[[1]], [[5000]]], "float64")] == [1] * 4
     assert [far.channel for far in fit.far(X[:4] * [[[20]], [[1]]], "float64")] == [0] * 4
+
+
+def test_images_of_many_scales_are_not_far():
+    scales = 10.0 ** np.arange(N)[:, None, None, None]
+    assert n_far(pictures() / 255 * scales, NEW) == 0
+    assert n_far(pictures() / 255 * scales, NEW * 1e12) == 4
+
+
+def test_an_object_that_the_lines_miss_is_seen():
+    X = np.zeros((N, 1, 32, 64, 64), np.uint8)
+    X[:, :, 16, 20, 30:40] = 255
+    new = X[:4].copy()
+    assert not some_lines(new).any()
+    assert n_far(X, new) == 0
+    assert n_far(X, new / 255) == 4
+    assert n_far(X > 0, new) == 4
 
 
 def test_a_dark_file_of_whole_numbers_is_not_far():
