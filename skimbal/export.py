@@ -218,30 +218,29 @@ class _Probabilities(nn.Module):
 
 
 def _of_other_sizes(network: nn.Module, images: np.ndarray) -> list[np.ndarray]:
-    """Return images of other sizes if the network takes larger ones, the largest first.
+    """Return images of larger sizes if the network takes them, the largest first.
 
-    Axes of one voxel stay as they are.
+    Axes of one voxel stay as they are. Smaller images do not test it, as a normalisation over a few
+    voxels multiplies rounding errors.
     """
-    sizes = [(size, axis) for axis, size in enumerate(images.shape[2:])]
-    largest = [max(size, _LEAST_EXAMPLE) + 7 + axis for size, axis in sizes]
-    larger = [size + 1 + axis for size, axis in sizes]
-    smaller = [-(-size // 2) + axis for size, axis in sizes]
-    found = []
-    for other, is_needed in ((largest, True), (larger, True), (smaller, False)):
-        kept = [new if old > 1 else 1 for new, (old, _) in zip(other, sizes, strict=True)]
-        resized = _resized(images, kept)
-        try:
-            network(torch.from_numpy(resized[:1]))
-        except Exception:  # code of a network may raise anything for a size that it does not take
-            if is_needed:
-                return []
-        else:
-            found.append(resized)
-    return found
+    sizes = images.shape[2:]
+    largest = [max(size, _LEAST_EXAMPLE) + 7 + axis for axis, size in enumerate(sizes)]
+    # Of the largest sizes and these, one is odd along each axis: code may round halves.
+    larger = [size + 1 + (size + other) % 2 for size, other in zip(sizes, largest, strict=True)]
+    others = [
+        _resized(images, [new if old > 1 else 1 for new, old in zip(other, sizes, strict=True)])
+        for other in (largest, larger)
+    ]
+    try:
+        for other in others:
+            network(torch.from_numpy(other[:1]))
+    except Exception:  # code of a network may raise anything for a size that it does not take
+        return []
+    return others
 
 
 def _resized(images: np.ndarray, sizes: Sequence[int]) -> np.ndarray:
-    """Repeat images as tiles, up to other sizes, or cut them."""
+    """Repeat images as tiles, up to other sizes."""
     for axis, size in enumerate(sizes, start=2):
         images = images.take(np.arange(size) % images.shape[axis], axis)
     return images
