@@ -187,17 +187,9 @@ def n_fits(cache):
     return lines
 
 
-@pytest.mark.parametrize(
-    ("number", "n_jobs"),
-    [
-        (signal.SIGTERM, 1),
-        *(
-            pytest.param(number, n_jobs, marks=pytest.mark.slow)
-            for number in NUMBERS
-            for n_jobs in (1, 2)
-        ),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("n_jobs", [1, 2])
+@pytest.mark.parametrize("number", NUMBERS)
 def test_signal_prints_the_finished_part(tmp_path, number, n_jobs):
     process = compare(tmp_path, "--jobs", str(n_jobs), stdout=subprocess.PIPE)
     workers = family(process.pid)

@@ -241,7 +241,8 @@ def check_parameters(estimator: CNNClassifier) -> str:
 
 def _refuse_not_kept(estimator: CNNClassifier) -> None:
     """Refuse to train a loaded classifier as long as values are missing that its fit had."""
-    options = {f"net__{name}": value for name, value in (estimator.net or {}).items()}
+    given = estimator.net if isinstance(estimator.net, Mapping) else {}
+    options = {f"net__{name}": value for name, value in given.items()}
     for name, value in {**vars(estimator), **options}.items():
         if isinstance(value, NotKept):
             raise ParameterError(

@@ -907,11 +907,11 @@ def test_threads_get_their_own_features():
     assert n_hooks(clf) == 0
 
 
-# The compiler itself, which takes a minute, is the slow variant. The other one compiles all but
-# the code of the kernels.
+# The compiler itself takes a minute. The other backend compiles all but the code of the kernels.
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("c++") is None, reason="needs a C++ compiler")
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # torch's compiler itself
-@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
 def test_features_of_a_compiled_network(backend):
     X, y = images()
     X = X.astype(np.float64)

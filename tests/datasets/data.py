@@ -11,6 +11,7 @@ KEYS = {f"{kind}_{split}" for kind in "Xy" for split in SPLITS} | {
     "ndim",
     "name",
     "filename",
+    "origin",
     "DESCR",
     "license",
     "citation",

@@ -283,7 +283,7 @@ def test_the_error_arrives_from_another_process():
     assert "lambda" in repr(other.history[0]["own"])
 
 
-@pytest.mark.parametrize("n_jobs", [None, 2])
+@pytest.mark.parametrize("n_jobs", [None, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_search_ranks_the_candidate_last(n_jobs):
     search = GridSearchCV(quick(), {"lr": [1e30, 1e-3]}, cv=2, n_jobs=n_jobs)
     failed = pytest.warns(FitFailedWarning, match=r"(?s)2 fits failed.*DivergenceError.*Lower lr")

@@ -189,21 +189,21 @@ RUNS = {
     "long pair": (2, 3, [*CASES, *ALIKE]),
     "long trio": (3, 3, [*CASES, *ALIKE]),
 }
-QUICK = ["pair", "trio"]
-SLOW = ["long pair", "long trio"]
+SHORT = ["pair", "trio"]
+LONG = ["long pair", "long trio"]
 
 
 def runs_and_cases(cases):
     """Return parameters of a test: each run with each of its cases."""
     return [
-        pytest.param(run, name, marks=pytest.mark.slow if run in SLOW else [])
+        pytest.param(run, name, marks=pytest.mark.slow)
         for run, (*_, names) in RUNS.items()
         for name in names
         if name in cases
     ]
 
 
-RUNS_OF_TESTS = [*QUICK, *(pytest.param(run, marks=pytest.mark.slow) for run in SLOW)]
+RUNS_OF_TESTS = [pytest.param(run, marks=pytest.mark.slow) for run in RUNS]
 
 
 def draw():
@@ -443,14 +443,14 @@ def free_port():
 def folder(tmp_path_factory):
     """Return a function that runs all cases of a run, and returns where the results are.
 
-    The quick runs start together, and so do the slow ones. How a process ended is not looked at.
+    The short runs start together, and so do the long ones. How a process ended is not looked at.
     """
     folder = tmp_path_factory.mktemp("processes")
 
     def folder_of(run):
         if (folder / run).exists():
             return folder / run
-        runs = QUICK if run in QUICK else SLOW
+        runs = SHORT if run in SHORT else LONG
         arguments = f"{str(folder)!r}, {free_port()}, {runs}"
         command = f"from tests.training import test_processes; test_processes.start({arguments})"
         running = subprocess.Popen(
