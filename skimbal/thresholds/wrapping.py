@@ -1,5 +1,6 @@
 """What the classifiers that decide by the scores of another classifier share."""
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self
 
@@ -7,6 +8,7 @@ import numpy as np
 from sklearn import get_config
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin
 from sklearn.exceptions import NotFittedError
+from sklearn.frozen import FrozenEstimator
 from sklearn.utils import Bunch, Tags, assert_all_finite, get_tags
 from sklearn.utils._param_validation import HasMethods, make_constraint
 from sklearn.utils.metadata_routing import process_routing
@@ -89,6 +91,7 @@ class DecidingClassifier(
             Probabilities, dimensionless, in the order of ``classes_``.
         """
         check_predicting(self)
+        _refuse_letters(self._inner(), X)
         proba: np.ndarray = self._inner().predict_proba(X)
         return proba
 
@@ -160,6 +163,7 @@ def route(wrapper: DecidingClassifier, params: Mapping[str, Any]) -> Bunch:
 
 def check_labels(X: ImagesLike, y: ArrayLike) -> np.ndarray:
     """Return the labels as an array with one entry per row of X."""
+    _refuse_path(X)
     labels: np.ndarray = column_or_1d(y, warn=True)
     assert_all_finite(labels, input_name="y")
     check_classification_targets(labels)
@@ -207,8 +211,29 @@ def by_name(
     return [given[label] for label in known]
 
 
+def _refuse_letters(estimator: Classifier, X: ImagesLike) -> None:
+    """Refuse a path that no classifier of images gets as it is.
+
+    Classifiers of scikit-learn count the letters of a text, and give each of them a row.
+    """
+    while isinstance(estimator, DecidingClassifier | FrozenEstimator):
+        is_frozen = isinstance(estimator, FrozenEstimator)
+        estimator = estimator.estimator if is_frozen else estimator._inner()
+    if not hasattr(estimator, "input_"):
+        _refuse_path(X)
+
+
+def _refuse_path(X: ImagesLike) -> None:
+    if isinstance(X, str | os.PathLike):
+        raise TypeError(
+            f"X must be a list of paths, one for each row; got {os.fspath(X)!r}. Pass [path] for "
+            "one image, or skimbal.images.list_images(folder) for the images of a folder."
+        )
+
+
 def log_probabilities(estimator: Classifier, X: ImagesLike) -> np.ndarray:
     """Return log-probabilities, which are finite where probabilities underflow if they can be."""
+    _refuse_letters(estimator, X)
     with np.errstate(divide="ignore"):
         if hasattr(estimator, "predict_log_proba"):
             found = np.asarray(estimator.predict_log_proba(X))
@@ -222,6 +247,7 @@ def class_scores(estimator: Classifier, X: ImagesLike, methods: Sequence[str]) -
     method = _check_response_method(estimator, list(methods))
     if method.__name__ == "predict_proba":
         return log_probabilities(estimator, X)
+    _refuse_letters(estimator, X)
     found = np.asarray(method(X))
     if found.ndim == 1 and len(estimator.classes_) == 2:
         found = np.stack([np.zeros_like(found), found], axis=1)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from PIL import Image
+from sklearn.calibration import CalibratedClassifierCV
 from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import cross_val_predict
 
@@ -51,6 +52,25 @@ def test_files_are_read_as_by_the_network(wrapper, paths):
     assert fitted.predict(texts[0]).shape == (1,)
     assert set(fitted.predict(texts)) <= set(Y)
     assert fitted.n_features_in_ == 64
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_path_behind_a_classifier_that_counts_letters_is_refused(paths):
+    texts = [str(path) for path in paths]
+    clf = network().fit(texts, Y)
+    scaled = CalibratedClassifierCV(FrozenEstimator(clf), method="sigmoid").fit(texts, Y)
+    assert len(scaled.predict_proba(texts[0])) == len(texts[0])  # a row for each letter
+    frozen = FrozenEstimator(scaled)
+    for wrapper in (
+        CostMatrixClassifier(frozen, cost_matrix=COSTS),
+        PriorCorrectedClassifier(frozen, training_prior="estimated").fit(texts, Y),
+        TunedOffsetsClassifierCV(scaled, cv="prefit", refit=False).fit(texts, Y),
+    ):
+        with pytest.raises(TypeError, match=r"^X must be a list of paths.*Pass \[path\]"):
+            wrapper.predict(texts[0])
+        assert len(wrapper.predict(texts[:1])) == 1
+    with pytest.raises(TypeError, match=r"^X must be a list of paths"):
+        PriorCorrectedClassifier(FrozenEstimator(clf)).fit("f" * len(Y), Y)
 
 
 @pytest.mark.filterwarnings("ignore:The offsets do not help:UserWarning")
