@@ -1,7 +1,6 @@
 """``skimbal evaluate``: the scores of a model on images with labels."""
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,10 @@ from skimbal.commands.options import COUNT, CSV_FILE
 from skimbal.commands.outputs import check_output, check_report
 from skimbal.commands.parser import Options, Parser, option, seed
 from skimbal.commands.rows import choose_parts, count_rows, option_of_parts, parts_of, take_rows
+from skimbal.datasets.splits import split_key
 from skimbal.evaluation import Evaluation, evaluate
 from skimbal.signals import Signals
+from skimbal.wording import agree, plural
 
 __all__ = ["run"]
 
@@ -68,7 +69,9 @@ def run(argv: Sequence[str], signals: Signals) -> int:
     parts = _choose(parser, args, data)
     rows = _take(parser, args, clf, data, parts)
     result = _evaluate(parser, args, clf, rows)
-    _doubt_rows(args, clf, rows["y"])
+    # A report that is found again says of which model and of which rows it is.
+    result.facts[:0] = [("Model", args.model), ("Rows", f"{args.data}: {count_rows(data, parts)}")]
+    result.notes[:0] = [*_doubt_groups(data, parts), *_doubt_rows(args, clf, rows["y"])]
     signals.postpone()
     code = 0
     # First of all the files: the reader of the output may be gone.
@@ -107,16 +110,39 @@ def _take(
     return rows
 
 
-def _doubt_rows(args: argparse.Namespace, clf: Model, y: np.ndarray) -> None:
+def _doubt_groups(data: Bunch, parts: Sequence[str]) -> list[str]:
+    """Say which patients are in the other parts, too, which most likely trained the model."""
+    judged, others = (
+        {group for part in some for group in _groups_of(data, part)}
+        for some in (parts, [part for part in parts_of(data) if part not in parts])
+    )
+    shared = sorted(map(str, judged & others))
+    if not shared:
+        return []
+    n = len(shared)
+    return [
+        f"{plural(n, 'group')}, such as {shared[0]!r}, {agree(n, 'has', 'have')} rows in other "
+        "parts of the data, too. If these parts trained the model, the scores are too high."
+    ]
+
+
+def _groups_of(data: Bunch, part: str) -> list[object]:
+    groups = data.get(split_key("groups", part))
+    return [] if groups is None else np.asarray(groups).tolist()
+
+
+def _doubt_rows(args: argparse.Namespace, clf: Model, y: np.ndarray) -> list[str]:
     """Say that rows may be the training rows if their classes have the very same shares."""
     counts = np.array([np.count_nonzero(y == label) for label in clf.classes_])
     # Classes of equal size often have equal shares in other rows, too.
-    if len(set(counts.tolist())) > 1 and np.allclose(counts / len(y), clf.class_prior_, atol=1e-9):
-        print(
-            f"skimbal: The classes have the very shares of the rows that trained {args.model}. If "
-            "these rows are among them, the scores are too high.",
-            file=sys.stderr,
-        )
+    if len(set(counts.tolist())) == 1 or not np.allclose(
+        counts / len(y), clf.class_prior_, atol=1e-9
+    ):
+        return []
+    return [
+        f"The classes have the very shares of the rows that trained {args.model}. If these rows "
+        "are among them, the scores are too high."
+    ]
 
 
 def _evaluate(

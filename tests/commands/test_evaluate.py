@@ -116,7 +116,9 @@ def test_evaluate_writes_a_report(capsys, by_name, own, tmp_path):
     report = tmp_path / "report.html"
     argv = ["--html", str(report), "--bootstraps", "20"]
     assert main(["evaluate", by_name, own, *argv]) == 0
-    assert "malignant" in report.read_text(encoding="utf-8")
+    page = report.read_text(encoding="utf-8")
+    for words in ("malignant", f"<dd>{by_name}</dd>", f"<dd>{own}: 40 rows</dd>"):
+        assert words in page
     capsys.readouterr()
     assert "File exists" in check_refused(capsys, "evaluate", by_name, own, *argv)
 
@@ -157,6 +159,15 @@ def test_evaluate_refuses_before_any_work(capsys, monkeypatch, by_name, argv, sa
 def test_groups_that_the_test_rows_lack(capsys, by_number, split):
     err = check_refused(capsys, "evaluate", by_number, split(test_site=None), "--groups", "site")
     assert "has no array of this name for test" in err
+
+
+def test_patients_on_both_sides_are_noted(capsys, by_number, split):
+    argv = ["--groups", "site", "--bootstraps", "20"]
+    assert main(["evaluate", by_number, split(), *argv]) == 0
+    assert "in other parts" not in " ".join(capsys.readouterr().out.split())
+    assert main(["evaluate", by_number, split(test=range(38, 58)), *argv]) == 0
+    words = " ".join(capsys.readouterr().out.split())
+    assert "- 2 groups, such as '38', have rows in other parts of the data, too." in words
 
 
 def test_rows_without_a_test_part(capsys, by_number, split):
@@ -227,8 +238,9 @@ def test_training_rows_are_doubted(capsys, make_npz, own, tmp_path, rng):
     assert main(["fit", own, "--module", "small", "--epochs", "1", "--output", path]) == 0
     capsys.readouterr()
     assert main(["evaluate", path, own, "--bootstraps", "20"]) == 0
-    assert f"the very shares of the rows that trained {path}. If" in capsys.readouterr().err
+    words = " ".join(capsys.readouterr().out.split())
+    assert f"the very shares of the rows that trained {path}. If" in words
     y = np.arange(12) % 3 // 2
     other = make_npz("other.npz", X=images(y, rng), y=np.array(["benign", "malignant"])[y])
     assert main(["evaluate", path, other, "--bootstraps", "20"]) == 0
-    assert "skimbal: The classes" not in capsys.readouterr().err
+    assert "very shares" not in " ".join(capsys.readouterr().out.split())
