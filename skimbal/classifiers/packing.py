@@ -39,7 +39,7 @@ from skimbal.training import (
     isolated_random_state,
     trainable_torch,
 )
-from skimbal.typing import RandomState
+from skimbal.typing import RandomState, is_integer
 
 __all__ = [
     "FittedClassifier",
@@ -319,10 +319,26 @@ def _sections(
             "batch_size": blueprint.batch_size,
             "epochs": estimator._epochs_before + len(net.history),
             "steps of the last fit": n_steps,
-            "seed": estimator._seed,
+            "random_state": _seed_in_words(estimator.random_state),
         },
+        "Probabilities": _shares_in_words(estimator),
         "Versions": {**model["versions"], "date": model["date"]},
     }
+
+
+def _seed_in_words(random_state: RandomState) -> object:
+    """Return a seed that gives the same fit once more, if there is one."""
+    return random_state if is_integer(random_state) else "not a number that can be repeated"
+
+
+def _shares_in_words(estimator: FittedClassifier) -> dict[str, object]:
+    """Return the population that the probabilities are of, which need not be the training rows."""
+    shares = getattr(estimator, "effective_prior_", None)
+    if shares is None:
+        return {"class shares that they refer to": "not known"}
+    named = zip(estimator.classes_.tolist(), shares.tolist(), strict=True)
+    words = ", ".join(f"{label} {100 * share:.1f} %" for label, share in named)
+    return {"class shares that they refer to": words}
 
 
 def _input_facts(form: InputForm) -> Iterator[tuple[str, object]]:

@@ -572,6 +572,8 @@ def test_the_card_is_for_people(tmp_path):
         "- none: nan",
         "- loss: ce",
         "- sampler: balanced",
+        "- random_state: 0",
+        "- class shares that they refer to: a\\|b 33.3 %, c d 33.3 %, e 33.3 %",
         f"- torch: {torch.__version__}",
         "- shape of an image: (1, 8, 8) (c, h, w)",
     ):
