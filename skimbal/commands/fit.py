@@ -145,7 +145,7 @@ def _summary(
     """Return the classes, the input, the training and the next command."""
     classes, counts = np.unique(y, return_counts=True)
     width = max(len(str(label)) for label in (*classes.tolist(), "network"))
-    form, last = clf.input_, clf.history_[-1]
+    form, last, used = clf.input_, clf.history_[-1], clf.net_.blueprint_
     seconds = sum(row.get("dur", 0.0) for row in clf.history_)
     lines = [
         ("rows", count_rows(data, parts)),
@@ -154,8 +154,8 @@ def _summary(
             for label, n in zip(classes.tolist(), counts.tolist(), strict=True)
         ),
         ("input", f"{' x '.join(map(str, form.shape))}, {form.dtype}"),
-        ("loss", f"{args.loss}, sampler {args.sampler}, seed {args.random_state}"),
-        ("network", f"{args.module}, {plural(clf.n_epochs_, 'epoch')} of {clf.n_steps_:,} steps"),
+        ("loss", f"{args.loss}, sampler {used.sampler}, seed {args.random_state}"),
+        ("network", f"{used.module}, {plural(clf.n_epochs_, 'epoch')} of {clf.n_steps_:,} steps"),
         ("time", f"{seconds:.0f} s on {clf.net_.device}"),
     ]
     if "valid_loss" in last:

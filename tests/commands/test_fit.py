@@ -38,6 +38,8 @@ def test_fit_writes_a_model(capsys, own, tmp_path):
 def test_fit_is_the_fit_of_python(capsys, own, tmp_path):
     path = tmp_path / "model.skimbal"
     assert main(["fit", own, *TINY, "--batch-size", "8", "--output", str(path)]) == 0
+    out = capsys.readouterr().out
+    assert "sampler balanced, seed 0\n" in out  # the one that was used, not "auto"
     data = load_npz(own)
     clf = CNN2DClassifier(module="small", max_epochs=1, batch_size=8, random_state=0)
     expected = clf.fit(data.X, data.y).predict_proba(data.X)
