@@ -31,6 +31,8 @@ def from_paths(X: ImagesLike, form: FileForm | None = None) -> ImagesLike:
             "one image. skimbal.datasets.load_image_folder finds the images of a folder."
         )
     refuse_without_order(X)
+    if isinstance(X, list | tuple) and not len(X):
+        raise ValueError(f"X must hold at least one image; got an empty {type(X).__name__}.")
     entries: Collection[PathLike] | np.ndarray | None
     entries = X if isinstance(X, list | tuple) else column_of_text(X)
     if entries is None or not any(isinstance(entry, str | os.PathLike) for entry in entries):

@@ -995,6 +995,16 @@ def test_functions_of_the_fit_are_not_kept(tmp_path):
         clf.predict(paths)
 
 
+@pytest.mark.parametrize("X", [[], ()])
+def test_no_paths_are_no_images(tmp_path, X):
+    clf = fitted_to_files(write_grey(tmp_path / "a", 200, np.uint8))
+    for call in (clf.predict, clf.predict_proba, lambda X: CNN2DClassifier().fit(X, [])):
+        with pytest.raises(
+            ValueError, match=f"^X must hold at least one image.*{type(X).__name__}"
+        ):
+            call(X)
+
+
 def test_a_path_in_place_of_paths_is_refused(tmp_path):
     with pytest.raises(
         TypeError, match=r"list of paths.*got 'fundus'. Pass \[path\].*image_folder"
