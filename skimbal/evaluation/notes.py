@@ -40,7 +40,7 @@ def write_notes(
     if points:
         notes.append(
             "Thresholds that were chosen on these rows make optimistic scores. Choose a threshold "
-            "on other rows, such as with TunedThresholdClassifierCV."
+            "on other rows, such as with TunedOffsetsClassifierCV."
         )
     if any(BALANCED in level.decisions for level in levels):
         notes.append(

@@ -200,11 +200,9 @@ def _compare(study: Study, sampler: str, reference: str, differences: list[Diffe
 
     reliable = [d for d in mine if d.p_value < 1 - CONFIDENCE]
     if not reliable:
-        top = max(mine, key=lambda d: sign * d.mean)
-        return (
-            f"{start}no reliable difference in {study.title()}. The best of {len(mine)} is "
-            f"{show([top])}."
-        )
+        top = show([max(mine, key=lambda d: sign * d.mean)])
+        best = f". The best of {len(mine)} is {top}" if len(mine) > 1 else f": {top}"
+        return f"{start}no reliable difference in {study.title()}{best}."
     parts = [
         f"reliably {word}: {show(some)}"
         for word, some in (

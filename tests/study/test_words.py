@@ -11,7 +11,7 @@ def test_no_reliable_difference_is_said():
     text = conclusions(
         {("ce", "uniform", None): [0.5, 0.6, 0.7], ("f1", "uniform", "ce"): [0.6, 0.6, 0.6]}
     )
-    assert "uniform sampling, against ce: no reliable difference in balanced accuracy" in text
+    assert "against ce: no reliable difference in balanced accuracy: f1 (+0.000, p 1)." in text
     assert "reliably" not in text
 
 
