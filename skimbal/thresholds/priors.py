@@ -227,11 +227,10 @@ class PriorCorrectedClassifier(DecidingClassifier):
         labels = Labels(found, None if weight is None else np.asarray(weight, dtype=float))
         self._adopt(fitted)
         self.n_iter_ = 1
+        if X_unlabelled is None:  # a wrong prior is refused before any row is predicted
+            self._set_prior(_shares("prior", self.prior, self.classes_, labels))
         self._find_training_prior(labels, X)
-        if X_unlabelled is not None:
-            return self.fit_prior(X_unlabelled)
-        self._set_prior(_shares("prior", self.prior, self.classes_, labels))
-        return self
+        return self if X_unlabelled is None else self.fit_prior(X_unlabelled)
 
     def fit_prior(self, X_unlabelled: ImagesLike) -> Self:
         """Estimate the prior of unlabelled rows, such as the images of another month or hospital.

@@ -156,6 +156,17 @@ def test_labels_of_a_fitted_classifier_may_lack_a_class_but_not_bring_one():
         clone(given).fit(X, Y + 1)
 
 
+def test_a_wrong_prior_is_refused_before_any_row_is_predicted(monkeypatch):
+    clf = LogisticRegression(C=100).fit(X, Y)
+    monkeypatch.setattr(clf, "predict_proba", lambda X: pytest.fail("predicted"), raising=False)
+    monkeypatch.setattr(clf, "predict_log_proba", lambda X: pytest.fail("predicted"), raising=False)
+    corrected = PriorCorrectedClassifier(
+        FrozenEstimator(clf), prior={0: 0.9, 1: 0.1}, training_prior="estimated"
+    )
+    with pytest.raises(ParameterError, match=r"^prior must be a dict with one entry for each"):
+        corrected.fit(X, Y)
+
+
 def test_it_is_the_same_prior_inside_and_outside_of_a_calibration():
     inside = CalibratedClassifierCV(GaussianNB(), method="temperature", ensemble=False)
     outside = PriorCorrectedClassifier(inside, prior=SHIFTED).fit(X, Y)
