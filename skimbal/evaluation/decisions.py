@@ -130,22 +130,46 @@ def decide_by_prior(rows: Rows) -> np.ndarray | None:
 def rule_of_classifier(clf: object, rows: Rows) -> Rule | None:
     """Return the rule by which a classifier predicts, if it is known and gives its predictions."""
     classes = rows.classes
-    rules: list[Rule] = [lambda proba: classes[proba.argmax(1)]]
-    threshold = getattr(clf, "best_threshold_", getattr(clf, "threshold", None))
-    if isinstance(clf, FixedThresholdClassifier | TunedThresholdClassifierCV):
-        least = 0.5 if threshold == "auto" else threshold
-        # A threshold does not say which of the two classes it is of.
-        rules += [
-            lambda proba: classes[np.where(proba[:, 1] >= least, 1, 0)],
-            lambda proba: classes[np.where(proba[:, 0] >= least, 0, 1)],
-        ]
-    elif isinstance(clf, TunedOffsetsClassifierCV):
-        rules.append(_rule_of_offsets("offsets_", clf.offsets_, classes))
-    elif isinstance(clf, CostMatrixClassifier):
-        costs = clf.costs_
-        rules.append(lambda proba: classes[(proba @ costs).argmin(1)])
+    # The classifier's own rule comes first: on few images, others often decide the same.
+    rules: list[Rule] = [
+        *_own_rules(_predicting(clf), classes),
+        lambda proba: classes[proba.argmax(1)],
+    ]
     decided = classes[rows.decided]
     return next((rule for rule in rules if np.array_equal(rule(rows.proba), decided)), None)
+
+
+def _predicting(clf: object) -> object:
+    """Return the classifier that decides, in a search or at the end of a pipeline."""
+    while True:
+        steps = getattr(clf, "steps", None)
+        inner = steps[-1][1] if steps else getattr(clf, "best_estimator_", None)
+        if inner is None:
+            return clf
+        clf = inner
+
+
+def _own_rules(clf: object, classes: np.ndarray) -> list[Rule]:
+    """Return the rules that a classifier may decide by, if it decides by its probabilities."""
+    if getattr(clf, "response_method", "auto") == "decision_function":
+        return []
+    if isinstance(clf, FixedThresholdClassifier | TunedThresholdClassifierCV):
+        is_tuned = isinstance(clf, TunedThresholdClassifierCV)
+        threshold = clf.best_threshold_ if is_tuned else clf.threshold
+        least = 0.5 if threshold == "auto" else threshold
+        # A tuned threshold tells its class by its decisions only.
+        order = (0, 1) if getattr(clf, "pos_label", None) == classes[0] else (1, 0)
+        return [_rule_of_threshold(least, positive, classes) for positive in order]
+    if isinstance(clf, TunedOffsetsClassifierCV):
+        return [_rule_of_offsets("offsets_", clf.offsets_, classes)]
+    if isinstance(clf, CostMatrixClassifier):
+        costs = clf.costs_
+        return [lambda proba: classes[(proba @ costs).argmin(1)]]
+    return []
+
+
+def _rule_of_threshold(least: float, positive: int, classes: np.ndarray) -> Rule:
+    return lambda proba: classes[np.where(proba[:, positive] >= least, positive, 1 - positive)]
 
 
 def find_operating_points(level: str, rows: Rows) -> list[OperatingPoint]:

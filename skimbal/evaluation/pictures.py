@@ -122,11 +122,23 @@ def _draw_curves(
     sentences: list[str] = []
 
     def plot(ax: "Axes") -> None:
+        lines = []
         for place, number in enumerate(numbers):
+            n_before = len(ax.lines)
             look = {"color": _COLORS[place], "linestyle": _LINES[place % len(_LINES)]}
             sentences.append(draw(evaluation, level, number, ax, look))
+            lines.append(ax.lines[n_before])
         ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
-        ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0, frameon=False)
+        labels = [str(line.get_label()) for line in lines]
+        # By name, as matplotlib leaves out labels that begin with an underscore.
+        ax.legend(
+            lines,
+            labels,
+            loc="upper left",
+            bbox_to_anchor=(1.01, 1),
+            borderaxespad=0,
+            frameon=False,
+        )
 
     picture = make_picture(plot, (6.3, 4.3), names, "")
     return picture._replace(alt=f"{title} of {level.name}. {' '.join(sentences)}")

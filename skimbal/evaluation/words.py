@@ -2,6 +2,7 @@
 
 import textwrap
 from collections.abc import Iterable, Sequence
+from decimal import ROUND_FLOOR, Decimal, localcontext
 from typing import Protocol
 
 import numpy as np
@@ -112,10 +113,11 @@ def write_method(evaluation: Evaluated) -> str:
     if not evaluation.n_bootstraps:
         return "No intervals were computed."
     drawn = ", drawn class by class" if evaluation.is_stratified else ""
+    held = " They hold for the shares of the classes in these rows." if drawn else ""
     return (
         f"The {100 * evaluation.confidence_level:g} % intervals are percentiles of "
         f"{plural(evaluation.n_bootstraps, 'bootstrap sample')} of {evaluation.bootstrap_unit}"
-        f"{drawn} (seed {evaluation.seed})."
+        f"{drawn} (seed {evaluation.seed}).{held}"
     )
 
 
@@ -156,8 +158,15 @@ def make_thresholds_table(evaluation: Evaluated, level: str) -> list[list[str]]:
     for point in evaluation.operating_points:
         if point.level == level:
             numbers = map(write_number, point[4:])
-            rows.append([point.class_name, f"{point.target:g}", f"{point.threshold:.3g}", *numbers])
+            threshold = _rounded_down(point.threshold)
+            rows.append([point.class_name, f"{point.target:g}", threshold, *numbers])
     return rows
+
+
+def _rounded_down(threshold: float) -> str:
+    """Write a threshold that takes no row less than the exact threshold."""
+    with localcontext(prec=4, rounding=ROUND_FLOOR):
+        return f"{float(+Decimal(threshold)):.4g}"
 
 
 def make_confusion_table(evaluation: Evaluated, level: str) -> list[list[str]]:

@@ -9,7 +9,7 @@ import pytest
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import FixedThresholdClassifier
+from sklearn.model_selection import FixedThresholdClassifier, GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
@@ -194,6 +194,30 @@ def test_tuned_offsets_and_costs_decide_for_images_and_patients():
         assert (found.images.y_pred != found.images.decisions["argmax"]).any()
         assert found.patients.rule == "predict"
         assert (found.patients.y_pred == LABELS[decide(found.patients.proba)]).all()
+
+
+class Known(LogisticRegression):
+    """A classifier whose probabilities of the second class are its rows."""
+
+    def predict_proba(self, X):
+        return np.column_stack([1 - X[:, 0], X[:, 0]])
+
+
+@pytest.mark.parametrize("positive", ["healthy", "ill"])
+def test_a_rule_that_agrees_with_argmax_on_the_images_decides_for_patients(positive):
+    """No image is between the threshold and 0.5, and a patient is."""
+    p = np.array([0.1, 0.2, 0.1, 0.8, 0.9, 0.7, 0.3, 0.6])
+    y, groups = LABELS[[0, 0, 0, 1, 1, 1, 1, 1]], ["a", "a", "b", "c", "d", "d", "e", "e"]
+    if positive == "healthy":
+        p, y = 1 - p, LABELS[1 - np.searchsorted(LABELS[:2], y)]
+    inner = Known().fit(p[:, None], y)
+    clf = FixedThresholdClassifier(inner, threshold=0.42, pos_label=positive).fit(p[:, None], y)
+    for search in (clf, GridSearchCV(clf, {"threshold": [0.42]}, cv=2).fit(p[:, None], y)):
+        found = evaluate(search, p[:, None], y, groups=groups, n_bootstraps=0)
+        assert "argmax" not in found.images.decisions
+        pooled = found.patients.proba[-1, LABELS.tolist().index(positive)]
+        assert pooled == pytest.approx(0.45)
+        assert found.patients.y_pred[-1] == positive
 
 
 def test_an_unknown_rule_is_not_guessed_for_patients():

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from skimbal.evaluation import evaluate_predictions, pictures, report
+from skimbal.evaluation import evaluate_predictions, pictures, report, words
 from tests.reports.pages import (
     Page,
     check_narrow_screen,
@@ -136,6 +136,32 @@ def test_calibration_error_is_the_gap_of_bins_of_equal_width():
     found = evaluate_predictions(y, np.column_stack([1 - p, p]), [0, 1], n_bootstraps=0)
     expected = (0.05 + abs(0.3 - 1) + 0.05 + 0.25) / 5
     assert pictures.calibration_errors(found.images)[1] == pytest.approx(expected)
+
+
+def test_a_threshold_in_a_table_takes_all_rows_of_the_threshold():
+    p = np.array([0.1, 0.2, 0.123456789, 0.99999, 0.98])
+    proba, y = np.column_stack([1 - p, p]), [0, 0, 1, 1, 1]
+    found = evaluate_predictions(y, proba, [0, 1], n_bootstraps=0)
+    table = words.make_thresholds_table(found, "images")
+    assert [row[2] for row in table[1:]] == ["0.8", "0.8", "0.1234", "0.1234"]
+
+
+def test_a_name_that_begins_with_an_underscore_is_in_the_legend(monkeypatch):
+    legends = []
+    make = pictures.make_picture
+
+    def keep(draw, *args, **kwargs):
+        def drawn(ax):
+            draw(ax)
+            if ax.get_legend() is not None:
+                legends.append([text.get_text().split("\n")[0] for text in ax.get_legend().texts])
+
+        return make(drawn, *args, **kwargs)
+
+    monkeypatch.setattr(pictures, "make_picture", keep)
+    found = evaluated(["_no", "yes"], 20, with_images=False, with_patients=False)
+    pictures.draw_pictures(found)
+    assert legends == [["_no", "yes"]] * 3
 
 
 def test_only_the_rarest_classes_have_curves(case_of):
