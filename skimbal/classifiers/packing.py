@@ -126,14 +126,27 @@ def pack(estimator: FittedClassifier, notes: Notes) -> ModelFile:
 
 
 def _weights(net: TrainingNet) -> dict[str, Tensor]:
-    state = net.module_.state_dict()
+    traces = _traces_of_shap(net.module_)
+    state = {name: v for name, v in net.module_.state_dict().items() if name not in traces}
     for name, value in state.items():
         if not isinstance(value, Tensor):
             raise TypeError(
                 "module must make a network whose state consists of tensors; got "
                 f"{type(value).__name__} at {name!r}. A file of a model holds no objects."
             )
-    return dict(state)
+    return state
+
+
+def _traces_of_shap(module: nn.Module) -> set[str]:
+    """Return the inputs and outputs that shap leaves in layers of torch as if they were weights."""
+    return {
+        f"{name}.{trace}"
+        for name, layer in module.named_modules()
+        if type(layer).__module__.startswith("torch.nn.modules.")
+        and not type(layer).__module__.endswith(".container")
+        for trace in ("x", "y")
+        if trace in dict(layer.named_parameters(recurse=False))
+    }
 
 
 def write_parameters(estimator: Parameterised) -> dict[str, Plain]:

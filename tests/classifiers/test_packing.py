@@ -413,6 +413,18 @@ def test_shared_weights_and_other_buffers(tmp_path):
     assert network.one is network.other
 
 
+def test_layers_as_shap_leaves_them_are_no_weights(tmp_path):
+    """shap.DeepExplainer leaves inputs and outputs of activations inside of blocks."""
+    clf, X = fit(max_epochs=0)
+    before = clf.predict_proba(X)
+    modules = list(clf.net_.module_.modules())
+    layers = [layer for layer in modules if type(layer).__module__.endswith(".activation")]
+    assert layers
+    for layer in layers:
+        layer.x, layer.y = (nn.Parameter(torch.ones(2, 3)) for _ in range(2))
+    np.testing.assert_array_equal(saved(clf, tmp_path).predict_proba(X), before)
+
+
 def test_a_state_of_objects_is_refused(tmp_path):
     class Stateful(nn.Sequential):
         def get_extra_state(self):
