@@ -75,7 +75,9 @@ def rows_seen(
     if before is not None:
         known = isinstance(mass, np.ndarray) and isinstance(before.mass, np.ndarray)
         mass = mass + before.mass if known else before.mass
-    return RowsSeen(mass, mass if isinstance(mass, str) else _through_loss(mass, loss))
+    if isinstance(mass, str):
+        return RowsSeen(mass, mass)
+    return RowsSeen(mass, _through_loss(mass, loss, strategy.equal_portions))
 
 
 def _drawn(estimator: CNNClassifier, strategy: Strategy, train: Rows) -> np.ndarray | str:
@@ -96,29 +98,56 @@ def _drawn(estimator: CNNClassifier, strategy: Strategy, train: Rows) -> np.ndar
     return mass
 
 
-def _through_loss(seen: np.ndarray, loss: MixedLoss | ModuleLoss) -> np.ndarray | str:
+def _through_loss(
+    seen: np.ndarray, loss: MixedLoss | ModuleLoss, equal_portions: bool
+) -> np.ndarray | str:
     """Return the shares that the minimum of the loss on these rows predicts."""
-    is_balanced = np.ptp(seen) <= 1e-6 * seen.max()
     if isinstance(loss, ModuleLoss):
-        module = loss.module
-        if type(module) is nn.CrossEntropyLoss:
-            of_class = module.weight
-            return seen if of_class is None else seen * of_class.detach().cpu().double().numpy()
-        return f"The effect of the loss {loss.name} on the classes is not known."
+        return _through_module(seen, loss, equal_portions)
     terms = set(loss.factors)
     vectors = {
         name: vector.detach().cpu().double().numpy() for name, vector in loss.class_vectors.items()
     }
     if terms <= _OF_ROWS:
         weight = sum(factor * vectors.get(name, 1.0) for name, factor in loss.factors.items())
-        return seen * weight
+        return _unless_smoothed(seen * weight, loss.mix.label_smoothing)
     if len(terms) == 1 and terms <= _ADJUSTED:
         (name,) = terms
         tau = loss.mix.la_tau if name == "la" else 1.0
         return seen / np.exp(tau * vectors[name])
-    if is_balanced and not vectors:
+    if _is_balanced(seen) and not vectors:
         return seen
     return (
         f"The loss {loss.name} has no minimum with known probabilities for classes that are not "
         "equally common."
     )
+
+
+def _through_module(seen: np.ndarray, loss: ModuleLoss, equal_portions: bool) -> np.ndarray | str:
+    """Return the shares that the minimum of a module predicts."""
+    module = loss.module
+    if type(module) is not nn.CrossEntropyLoss:
+        return f"The effect of the loss {loss.name} on the classes is not known."
+    if module.weight is None:
+        return _unless_smoothed(seen, module.label_smoothing)
+    weight = module.weight.detach().cpu().double().numpy()
+    if module.reduction == "mean" and np.ptp(weight) and not equal_portions:
+        return (
+            f"The loss {loss.name} divides by the weights of each batch, so that a batch without a "
+            "rare class counts for more. The loss 'ce' with class_weight has no such effect."
+        )
+    return _unless_smoothed(seen * weight, module.label_smoothing)
+
+
+def _unless_smoothed(shares: np.ndarray, label_smoothing: float) -> np.ndarray | str:
+    """Return the shares, unless smooth labels make the rare classes more probable."""
+    if label_smoothing and not _is_balanced(shares):
+        return (
+            f"Labels that are smoothed by {label_smoothing:g} raise the probabilities of rare "
+            "classes, which is not a shift of the prior."
+        )
+    return shares
+
+
+def _is_balanced(shares: np.ndarray) -> bool:
+    return bool(np.ptp(shares) <= 1e-6 * shares.max())

@@ -36,7 +36,12 @@ def fitted(**options):
         ({"loss": LossMix(la=1, la_tau=0.5)}, [3**0.5, 1]),
         ({"loss": "balanced_softmax", "sampler": "balanced"}, [1, 3]),
         ({"loss": "ce+mcc"}, [1, 1]),
-        ({"loss": nn.CrossEntropyLoss(torch.tensor([1.0, 2.0]))}, [3, 2]),
+        (
+            {"loss": nn.CrossEntropyLoss(torch.tensor([1.0, 2.0])), "sampler": "balanced"},
+            [1, 2],
+        ),
+        ({"loss": nn.CrossEntropyLoss(torch.tensor([1.0, 2.0]), reduction="sum")}, [3, 2]),
+        ({"loss": LossMix(ce=1, label_smoothing=0.2)}, [1, 1]),
     ],
     ids=str,
 )
@@ -53,6 +58,15 @@ def test_probabilities_refer_to_the_rows_that_the_loss_sees(options, expected):
         ({"loss": "focal", "sampler": "uniform"}, "loss focal has no minimum"),
         ({"loss": "ldam", "sampler": "balanced"}, "loss ldam has no minimum"),
         ({"loss": nn.MultiMarginLoss()}, "effect of the loss MultiMarginLoss"),
+        ({"loss": nn.CrossEntropyLoss(torch.tensor([1.0, 2.0]))}, "divides by the weights of each"),
+        (
+            {"loss": LossMix(ce=1, label_smoothing=0.2), "sampler": "uniform"},
+            r"smoothed by 0\.2 raise",
+        ),
+        (
+            {"loss": nn.CrossEntropyLoss(label_smoothing=0.1), "sampler": "uniform"},
+            r"smoothed by 0\.1 raise",
+        ),
     ],
     ids=str,
 )
