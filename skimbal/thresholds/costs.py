@@ -11,11 +11,12 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
 from skimbal.exceptions import ParameterError, warn_caller
-from skimbal.thresholds.training_prior import find_shift
+from skimbal.thresholds.training_prior import Labels, find_shift
 from skimbal.thresholds.wrapping import (
     DecidingClassifier,
     check_labels,
     check_predicting,
+    check_scores,
     has_method,
     route,
 )
@@ -78,15 +79,15 @@ def _of_pairs(given: Mapping[Any, Any], classes: np.ndarray) -> np.ndarray:
 
 def _of_frame(given: Any, classes: np.ndarray) -> np.ndarray:
     names = classes.tolist()
-    if sorted(map(str, given.index)) != sorted(map(str, names)) or sorted(
-        map(str, given.columns)
-    ) != sorted(map(str, names)):
+    axes = [axis.tolist() for axis in (given.index, given.columns)]
+    if any(len(axis) != len(names) or set(axis) != set(names) for axis in axes):
         raise ParameterError(
             "cost_matrix",
             f"a DataFrame with the classes {names} as its index (true) and columns (decision)",
-            [list(given.index), list(given.columns)],
+            axes,
         )
-    return np.asarray(given.loc[names, names], dtype=np.float64)
+    rows, columns = ([axis.index(name) for name in names] for axis in axes)
+    return _of_array(given.to_numpy()[np.ix_(rows, columns)], classes)
 
 
 def _of_array(given: Any, classes: np.ndarray) -> np.ndarray:
@@ -273,15 +274,16 @@ class CostMatrixClassifier(DecidingClassifier):
         Warns
         -----
         UserWarning
-            If the classifier is a network of this package whose probabilities refer to other shares
-            of the classes than its training rows, such as after balanced batches.
+            If the probabilities refer to other shares of the classes than the training rows, such
+            as after balanced batches or with ``class_weight``, or if a network of this package does
+            not know the shares.
         """
         self._check()
         labels = check_labels(X, y)
         resolve_costs(self.cost_matrix, np.unique(labels))
         routed = route(self, params)
         self._adopt(clone(self.estimator).fit(X, labels, **routed.estimator.fit))
-        _warn_of_shift(self.estimator_)
+        _warn_of_shift(self.estimator_, Labels(labels))
         return self
 
     @property
@@ -307,8 +309,14 @@ class CostMatrixClassifier(DecidingClassifier):
         -------
         costs : ndarray of shape (n_samples, n_classes)
             In the unit of the costs, a column for each decision in the order of ``classes_``.
+
+        Raises
+        ------
+        ValueError
+            If a probability is not a number.
         """
-        costs: np.ndarray = self.predict_proba(X) @ self.costs_
+        proba = check_scores(np.asarray(self.predict_proba(X)), self._inner(), "predict_proba")
+        costs: np.ndarray = proba @ self.costs_
         return costs
 
     def predict(self, X: ImagesLike) -> np.ndarray:
@@ -366,17 +374,24 @@ class CostMatrixClassifier(DecidingClassifier):
         return MetadataRouter(owner=self).add(estimator=self.estimator, method_mapping=mapping)
 
 
-def _warn_of_shift(estimator: Classifier) -> None:
-    """Warn of probabilities that are no risks, as the sampler or the loss balanced the classes."""
-    shift = find_shift(estimator)
+def _warn_of_shift(estimator: Classifier, labels: Labels | None = None) -> None:
+    """Warn of probabilities that are no risks, as the training balanced the classes."""
+    shift = find_shift(estimator, labels)
     if shift is None:
+        return
+    if isinstance(shift, str):
+        warn_caller(
+            f"The probabilities may not be risks, and their expected costs may be wrong. {shift} "
+            "Labelled rows tell the prior: PriorCorrectedClassifier(FrozenEstimator(...), "
+            "training_prior='estimated')."
+        )
         return
     shares, effective = shift
     known = (shares > 0) & (effective > 0)  # partial_fit may not have seen a class yet
     if np.abs(np.log(effective[known] / shares[known])).max() > np.log(1.5):
         warn_caller(
             f"The training rows have the class shares {shares.round(3).tolist()}, and the "
-            f"probabilities of the network refer to {effective.round(3).tolist()}, so they are not "
-            "risks, and their expected costs are not the costs of these rows. Correct them first: "
+            f"probabilities refer to {effective.round(3).tolist()}, so they are not risks, and "
+            "their expected costs are not the costs of these rows. Correct them first: "
             "CostMatrixClassifier(PriorCorrectedClassifier(...), ...)."
         )

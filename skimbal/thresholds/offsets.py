@@ -11,12 +11,21 @@ from sklearn import get_config
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.exceptions import NotFittedError, UndefinedMetricWarning
 from sklearn.metrics import check_scoring, get_scorer_names, make_scorer
-from sklearn.model_selection import StratifiedKFold, StratifiedShuffleSplit, check_cv
+from sklearn.model_selection import (
+    StratifiedGroupKFold,
+    StratifiedKFold,
+    StratifiedShuffleSplit,
+    check_cv,
+)
 from sklearn.utils import Bunch, _safe_indexing, indexable
 from sklearn.utils._param_validation import Interval, RealNotInt, StrOptions
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping
 from sklearn.utils.parallel import Parallel, delayed
-from sklearn.utils.validation import _check_method_params, check_is_fitted
+from sklearn.utils.validation import (
+    _check_method_params,
+    check_consistent_length,
+    check_is_fitted,
+)
 
 from skimbal.exceptions import ParameterError, warn_caller
 from skimbal.thresholds.costs import CostMatrix, mean_cost
@@ -76,12 +85,14 @@ class _HeldOut:
     codes: np.ndarray
     scores: np.ndarray
     metadata: Mapping[str, Any]
+    groups: np.ndarray | None = None
 
     def part(self, rows: np.ndarray) -> "_HeldOut":
         """Return some of the rows."""
         metadata = _check_method_params(self.X, self.metadata, indices=rows)
         X = _safe_indexing(self.X, rows)
-        return _HeldOut(X, self.y[rows], self.codes[rows], self.scores[rows], metadata)
+        groups = None if self.groups is None else self.groups[rows]
+        return _HeldOut(X, self.y[rows], self.codes[rows], self.scores[rows], metadata, groups)
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,12 +160,19 @@ def _agree(exact: Sequence[Fold], fast: Sequence[Fold], offsets: np.ndarray) -> 
 
 
 def _parts(rows: _HeldOut) -> list[_HeldOut]:
-    """Cut rows into up to 5 stratified parts, or into none if a class has a single row."""
-    n_parts = min(5, int(np.bincount(rows.codes).min()))
-    if n_parts < 2:
-        return []
-    cut = StratifiedKFold(n_parts).split(np.zeros(len(rows.y)), rows.codes)
-    return [rows.part(part) for _, part in cut]
+    """Cut rows into up to 5 stratified parts with all classes, groups whole, or into none."""
+    groups = np.arange(len(rows.y)) if rows.groups is None else rows.groups
+    least = min(len(np.unique(groups[rows.codes == k])) for k in np.unique(rows.codes))
+    for n_parts in range(min(5, least), 1, -1):
+        cut = _cutter(n_parts, rows.groups).split(np.zeros(len(rows.y)), rows.codes, rows.groups)
+        parts = [rows.part(part) for _, part in cut]
+        if all(len(np.unique(part.codes)) == len(np.unique(rows.codes)) for part in parts):
+            return parts
+    return []
+
+
+def _cutter(n_parts: int, groups: np.ndarray | None) -> StratifiedKFold | StratifiedGroupKFold:
+    return StratifiedKFold(n_parts) if groups is None else StratifiedGroupKFold(n_parts)
 
 
 def _held_out(
@@ -163,11 +181,12 @@ def _held_out(
     y: np.ndarray,
     methods: Sequence[str],
     metadata: Mapping[str, Any],
+    groups: np.ndarray | None,
 ) -> _HeldOut:
     """Return rows with the scores of a classifier."""
     check_same_classes(estimator, y)
     codes = np.searchsorted(estimator.classes_, y)
-    return _HeldOut(X, y, codes, class_scores(estimator, X, methods), metadata)
+    return _HeldOut(X, y, codes, class_scores(estimator, X, methods), metadata, groups)
 
 
 def _fit_and_score(
@@ -183,7 +202,11 @@ def _fit_and_score(
     fit_params = _check_method_params(X, routed.estimator.fit, indices=train)
     estimator.fit(_safe_indexing(X, train), y[train], **fit_params)
     metadata = _check_method_params(X, routed.scorer.score, indices=test)
-    return estimator, _held_out(estimator, _safe_indexing(X, test), y[test], methods, metadata)
+    groups = routed.splitter.split.get("groups")
+    of_test = None if groups is None else np.asarray(groups)[test]
+    return estimator, _held_out(
+        estimator, _safe_indexing(X, test), y[test], methods, metadata, of_test
+    )
 
 
 class TunedOffsetsClassifierCV(DecidingClassifier):
@@ -238,9 +261,9 @@ class TunedOffsetsClassifierCV(DecidingClassifier):
         Mean score over the folds without offsets.
     cross_fitted_score_ : float
         Mean score over the folds, each with offsets that the other folds tuned. With a single split
-        or ``cv="prefit"``, up to 5 stratified parts of the rows take the place of folds. If it is
-        not above ``score_without_offsets_``, the offsets follow noise. NaN if a class has a single
-        row to tune with.
+        or ``cv="prefit"``, up to 5 stratified parts of the rows take the place of folds, with the
+        rows of a group in one part. If it is not above ``score_without_offsets_``, the offsets
+        follow noise. NaN if a class has a single row, or group, to tune with.
     cv_results_ : dict
         Only if ``store_cv_results=True``: scores of each fold (``"fold_scores"``,
         ``"fold_scores_without_offsets"``), and the offsets at which the search from each start
@@ -332,8 +355,8 @@ class TunedOffsetsClassifierCV(DecidingClassifier):
         y : array-like of shape (n_samples,)
             Class labels.
         **params : dict
-            ``groups`` for a splitter. With metadata routing, any metadata for the classifier, the
-            splitter and the scorer.
+            ``groups`` for a splitter, and for the parts of a single split. With metadata routing,
+            any metadata for the classifier, the splitter and the scorer.
 
         Returns
         -------
@@ -357,7 +380,7 @@ class TunedOffsetsClassifierCV(DecidingClassifier):
         X, y = indexable(X, y)
         labels = check_labels(X, y)
         routed = self._routed(params)
-        if self.cv == "prefit":
+        if isinstance(self.cv, str):  # an array of splits has no truth value
             held_out = self._of_prefit(X, labels, routed)
         else:
             held_out = self._of_splits(X, labels, routed)
@@ -471,7 +494,11 @@ class TunedOffsetsClassifierCV(DecidingClassifier):
         check_same_classes(self.estimator, y)
         self._adopt(self.estimator)
         self.classes_ = self.estimator.classes_
-        return [_held_out(self.estimator, X, y, self._methods(), routed.scorer.score)]
+        groups = routed.splitter.split.get("groups")
+        if groups is not None:
+            check_consistent_length(y, groups)
+            groups = np.asarray(groups)
+        return [_held_out(self.estimator, X, y, self._methods(), routed.scorer.score, groups)]
 
     def _of_splits(self, X: ImagesLike, y: np.ndarray, routed: Bunch) -> list[_HeldOut]:
         """Return the held-out rows of each fold, and keep the classifier of all rows."""

@@ -8,6 +8,7 @@ from sklearn.base import is_classifier
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import FixedThresholdClassifier, TunedThresholdClassifierCV
+from sklearn.svm import SVC, NuSVC
 from sklearn.utils.class_weight import compute_class_weight
 
 from skimbal.exceptions import ParameterError
@@ -27,7 +28,10 @@ _OTHER_WEIGHTS: dict[str, tuple[object, ...]] = {
     "scale_pos_weight": (None, 1),
     "is_unbalance": (None, False),
     "auto_class_weights": (None, "None"),
+    "class_weights": (None,),
 }
+#: Classifiers that calibrate their probabilities on rows without class weights.
+_CALIBRATE_THEMSELVES = (SVC, NuSVC)
 #: Wrappers that leave the probabilities as they are.
 _TRANSPARENT = (DecidingClassifier, FixedThresholdClassifier, TunedThresholdClassifierCV)
 
@@ -91,15 +95,28 @@ def find_training_prior(estimator: Any, labels: Labels | None) -> TrainingPrior:
     return _of_labels(estimator, labels, "labels of the fit")
 
 
-def find_shift(estimator: Any) -> tuple[np.ndarray, np.ndarray] | None:
-    """Return the shares of the labels and the effective prior of a network, if it knows both."""
+def find_shift(
+    estimator: Any, labels: Labels | None = None
+) -> tuple[np.ndarray, np.ndarray] | str | None:
+    """Return the shares of the training labels, and the prior that the probabilities refer to.
+
+    None if nothing has moved the prior on purpose, and a reason if a network does not know.
+    ``labels`` are the labels that the estimator was fitted with, or None if it was fitted before.
+    """
     while (inside := _inside(estimator)) is not None:
-        estimator = inside
-    if isinstance(estimator, CalibratedClassifierCV) and estimator.method == "temperature":
-        return find_shift(estimator.calibrated_classifiers_[0].estimator)
-    if hasattr(estimator, "effective_prior_") and hasattr(estimator, "class_prior_"):
-        return estimator.class_prior_, estimator.effective_prior_
-    return None
+        estimator, labels = inside, None if isinstance(estimator, FrozenEstimator) else labels
+    if isinstance(estimator, CalibratedClassifierCV):
+        if estimator.method != "temperature":
+            return None
+        return find_shift(estimator.calibrated_classifiers_[0].estimator, labels)
+    if hasattr(type(estimator), "effective_prior_") and hasattr(estimator, "class_prior_"):
+        try:
+            return estimator.class_prior_, estimator.effective_prior_
+        except AttributeError as error:
+            return str(error)
+    if labels is None or _params(estimator).get("class_weight") is None:
+        return None
+    return shares_of(labels, estimator.classes_), find_training_prior(estimator, labels).shares
 
 
 def _inside(estimator: Any) -> Any:
@@ -135,7 +152,7 @@ def _of_labels(estimator: Any, labels: Labels | None, origin: str) -> TrainingPr
     class_weight = params.get("class_weight")
     classes = estimator.classes_
     shares = shares_of(labels, classes)
-    if class_weight is not None:
+    if class_weight is not None and not isinstance(estimator, _CALIBRATE_THEMSELVES):
         if isinstance(class_weight, str):  # "balanced_subsample" of forests
             class_weight = "balanced"
         shares = shares * compute_class_weight(class_weight, classes=classes, y=labels.y)

@@ -30,6 +30,7 @@ __all__ = [
     "by_name",
     "check_labels",
     "check_same_classes",
+    "check_scores",
     "class_scores",
     "has_method",
     "log_probabilities",
@@ -182,6 +183,11 @@ def check_labels(X: ImagesLike, y: ArrayLike) -> np.ndarray:
 def check_same_classes(estimator: Classifier, y: np.ndarray, needs_all: bool = True) -> None:
     """Refuse labels of other classes than those of a fitted estimator."""
     known, found = estimator.classes_.tolist(), np.unique(y).tolist()
+    if known != np.unique(estimator.classes_).tolist():
+        raise ValueError(
+            f"classes_ of {type(estimator).__name__} must be sorted, as in scikit-learn; got "
+            f"{known}."
+        )
     unknown = [label for label in found if label not in known]
     if unknown:
         raise ValueError(

@@ -77,6 +77,8 @@ def without(pair):
         ([["a"] * 3] * 3, "numbers of shape"),
         (1 - ARRAY, "larger for a wrong decision"),
         (FRAME.rename(index={"malign": "cyst"}), "cyst"),
+        (pd.concat([FRAME, FRAME.iloc[:1]]), "a DataFrame with the classes"),
+        (FRAME.astype(object).replace(20, "much"), "numbers of shape"),
         ("balanced", "must be"),
         (3.0, "must be"),
     ],
@@ -119,6 +121,41 @@ def test_probabilities_of_balanced_batches_warn():
     risks = PriorCorrectedClassifier(net).fit(images, y)
     CostMatrixClassifier(risks, cost_matrix=costs).predict(images)
     CostMatrixClassifier(net.set_params(sampler="uniform"), cost_matrix=costs).fit(images, y)
+
+
+def test_a_frame_of_text_is_no_frame_of_numbers():
+    frame = pd.DataFrame(ARRAY, ["0", "1", "2"], ["0", "1", "2"])
+    with pytest.raises(ParameterError, match=r"a DataFrame with the classes \[0, 1, 2\]"):
+        CostMatrixClassifier(LogisticRegression(), cost_matrix=frame).fit(X, CODES)
+
+
+def test_class_weights_and_unknown_priors_warn():
+    weighted = LogisticRegression(class_weight="balanced")
+    with pytest.warns(UserWarning, match=r"0\.6\].*refer to \[0.333, 0.333, 0.333\]"):
+        CostMatrixClassifier(weighted, cost_matrix=PAIRS).fit(X, Y)
+    # Calibration moves the prior to the labels.
+    calibrated = CalibratedClassifierCV(weighted, method="sigmoid", cv=2)
+    CostMatrixClassifier(calibrated, cost_matrix=PAIRS).fit(X, Y)
+    net = CNN2DClassifier(
+        "ce+mcc", sampler="uniform", module="small", augment=None, max_epochs=0, random_state=0
+    ).fit(np.random.default_rng(0).normal(size=(30, 6, 6)), Y[:30])
+    with pytest.warns(UserWarning, match=r"may not be risks.*The loss ce \+ mcc has no minimum"):
+        CostMatrixClassifier(net, cost_matrix="zero_one").predict(np.zeros((2, 6, 6)))
+
+
+class Broken(LogisticRegression):
+    """A classifier with a probability that is not a number."""
+
+    def predict_proba(self, X):
+        proba = super().predict_proba(X)
+        proba[1, 0] = np.nan
+        return proba
+
+
+def test_a_probability_that_is_not_a_number_decides_nothing():
+    clf = CostMatrixClassifier(Broken(), cost_matrix=PAIRS).fit(X, Y)
+    with pytest.raises(ValueError, match=r"predict_proba of Broken must give numbers.*row 1"):
+        clf.predict(X)
 
 
 def test_an_estimator_that_is_not_fitted_is_named():

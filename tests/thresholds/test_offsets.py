@@ -162,6 +162,16 @@ def test_equal_fits_are_equal():
     np.testing.assert_array_equal(copy.predict(X), one.predict(X))
 
 
+def test_splits_come_in_any_container():
+    splits = list(StratifiedKFold(2).split(X, Y))
+    first, *others = (
+        TunedOffsetsClassifierCV(LogisticRegression(), cv=cv).fit(X, Y).offsets_
+        for cv in (splits, iter(splits), np.array(splits))
+    )
+    for offsets in others:
+        np.testing.assert_array_equal(offsets, first)
+
+
 def test_one_split_needs_no_second_fit():
     single = TunedOffsetsClassifierCV(LogisticRegression(), cv=0.3, refit=False, random_state=0)
     single.fit(X, Y)
@@ -255,6 +265,26 @@ def test_groups_reach_a_splitter_without_routing():
         TunedOffsetsClassifierCV(LogisticRegression(), cv=GroupKFold(3)).fit(X, Y)
     with pytest.raises(ValueError, match="sample_weight must be routed"):
         tuned.fit(X, Y, sample_weight=np.ones(len(Y)))
+
+
+@pytest.mark.filterwarnings("ignore:The offsets do not help:UserWarning")
+def test_patients_stay_whole_in_the_parts_of_a_single_split():
+    """Twenty copies of a row: parts without groups would know the rows that they judge."""
+    rng = np.random.default_rng(1)
+    rows, y = rng.normal(size=(30, 2)), np.repeat([0, 1, 2], 10)
+    plain = LogisticRegression().fit(rng.normal(size=(30, 2)), y)
+    X, labels, groups = np.repeat(rows, 20, 0), np.repeat(y, 20), np.repeat(np.arange(30), 20)
+    tuned = TunedOffsetsClassifierCV(plain, cv="prefit", refit=False)
+    known = tuned.fit(X, labels).cross_fitted_score_
+    honest = tuned.fit(X, labels, groups=groups).cross_fitted_score_
+    assert known > honest + 0.02
+    split = next(StratifiedGroupKFold(2).split(X, labels, groups))
+    single = TunedOffsetsClassifierCV(plain, cv=[split]).fit(X, labels, groups=groups)
+    assert np.isfinite(single.cross_fitted_score_)
+    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+        tuned.fit(X, labels, groups=groups[:5])
+    alone = tuned.fit(X, labels, groups=labels)  # one patient a class
+    assert np.isnan(alone.cross_fitted_score_)
 
 
 class Recording(LogisticRegression):

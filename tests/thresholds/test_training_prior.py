@@ -96,15 +96,18 @@ def test_a_prior_that_is_not_known_is_refused(estimator, reason):
 class Weighing(LogisticRegression):
     """Stands for a classifier of another library that weighs the classes."""
 
-    def __init__(self, scale_pos_weight=None):
+    def __init__(self, scale_pos_weight=None, class_weights=None):
         super().__init__()
         self.scale_pos_weight = scale_pos_weight
+        self.class_weights = class_weights
 
 
 def test_weights_of_other_libraries_are_refused():
     assert PriorCorrectedClassifier(Weighing()).fit(X, Y).training_prior_[0] == 0.75
     with pytest.raises(ParameterError, match="by scale_pos_weight"):
         PriorCorrectedClassifier(Weighing(3.0)).fit(X, Y)
+    with pytest.raises(ParameterError, match="by class_weights"):
+        PriorCorrectedClassifier(Weighing(class_weights=[1, 3])).fit(X, Y)
 
 
 def test_a_network_of_balanced_batches_gives_risks():

@@ -77,6 +77,21 @@ def test_scores_that_are_not_numbers_are_refused(estimator, words):
         PriorCorrectedClassifier(estimator).fit(X, Y).predict(X)
 
 
+class Backwards(LogisticRegression):
+    """A classifier whose columns are not in the order of the labels."""
+
+    def fit(self, X, y):
+        super().fit(X, y)
+        self.classes_ = self.classes_[::-1]
+        return self
+
+
+def test_classes_that_are_not_sorted_are_refused():
+    for wrapper in (TunedOffsetsClassifierCV(Backwards()), PriorCorrectedClassifier(Backwards())):
+        with pytest.raises(ValueError, match=r"classes_ of Backwards must be sorted.*\[2, 1, 0\]"):
+            wrapper.fit(X, Y)
+
+
 @pytest.mark.filterwarnings("ignore:The offsets do not help:UserWarning")
 def test_scores_of_decision_function_take_offsets():
     clf = TunedOffsetsClassifierCV(RidgeClassifier(), cv=3).fit(X, Y)
