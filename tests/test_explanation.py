@@ -10,6 +10,7 @@ import torch
 from imblearn.over_sampling import RandomOverSampler
 from imblearn.pipeline import make_pipeline as make_imblearn_pipeline
 from numpy.testing import assert_allclose, assert_array_equal
+from PIL import Image
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
@@ -18,8 +19,10 @@ from sklearn.preprocessing import FunctionTransformer
 from torch import nn
 
 from skimbal import CNN2DClassifier, CNN3DClassifier, Pretrained, SliceNet
+from skimbal.displays import ExplanationDisplay
 from skimbal.exceptions import NonFinitePredictionError, ParameterError
 from skimbal.explanation import METHODS, explain, find_layer
+from skimbal.images import ImageFiles
 from tests.networks.pretrained_data import tiny_network
 from tests.plain import plain
 
@@ -332,6 +335,25 @@ def test_rows_and_pipelines_are_explained(plane):
         RandomOverSampler(random_state=0), plain(CNN2DClassifier, max_epochs=1)
     )
     assert explain(sampler.fit(rows, y), rows[:1]).shape == (1, 1, 72)
+
+
+@pytest.mark.parametrize(
+    "method", ["gradcam", *(pytest.param(name, marks=pytest.mark.slow) for name in SIGNED)]
+)
+def test_files_are_explained_as_their_arrays_are(method, tmp_path):
+    X, y, _ = lesions(12, (12, 10), 4, 0)
+    pixels = np.clip(128 + 20 * X, 0, 255).astype(np.uint8)
+    paths = [tmp_path / f"{i:02}.png" for i in range(12)]
+    for path, image in zip(paths, pixels, strict=True):
+        Image.fromarray(image).save(path)
+    clf = fitted(ImageFiles(paths), y, max_epochs=1, net={"module__width": 4}, crop_size=(8, 8))
+    expected = explain(clf, pixels, target="lesion", method=method)
+    for files in (paths, ImageFiles(paths), tmp_path):
+        assert_array_equal(explain(clf, files, target="lesion", method=method), expected)
+    assert explain(clf, paths[3], method=method).shape == (1, 12, 10)
+    display = ExplanationDisplay.from_estimator(clf, paths[:2], y=y[:2], method=method)
+    assert display.maps.shape == (2, 12, 10)
+    assert_array_equal(display.images[:, 0], pixels[:2])
 
 
 def layer_of(module, shape=(28, 28), **params):

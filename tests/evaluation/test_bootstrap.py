@@ -6,6 +6,7 @@ from sklearn.utils import check_random_state
 
 from skimbal.evaluation import evaluate_predictions
 from skimbal.evaluation.bootstrap import Units, find_interval
+from skimbal.evaluation.scores import confusions, count_scores
 
 TRUTH = np.repeat([0, 1, 2], [20, 6, 2])
 
@@ -159,3 +160,26 @@ def test_intervals_cover_the_truth_about_as_often_as_they_say():
             covered[score] += row.low <= truth[score] <= row.high
     # 95 % of 80 is 76, with a standard deviation of 1.9. Percentiles cover slightly less.
     assert all(count > 69 for count in covered.values()), covered
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("shares_are_chance", "least", "most"), [(False, 0.9, 1), (True, 0.7, 0.9)]
+)
+def test_intervals_hold_for_the_shares_of_the_rows(shares_are_chance, least, most):
+    """Of intervals of 95 % for a precision, fewer than 90 % hold it if the shares are chance."""
+    rng = np.random.default_rng(0)
+    n, share, sensitivity, alarms = 200, 0.15, 0.8, 0.1
+    precision = share * sensitivity / (share * sensitivity + (1 - share) * alarms)
+    holds = []
+    for seed in range(200):
+        truth = (rng.random(n) if shares_are_chance else np.arange(n) / n) < share
+        decided = rng.random(n) < np.where(truth, sensitivity, alarms)
+        weights = drawn(Units(truth.astype(int)), 300, seed)
+        scores = [
+            count_scores(confusions(truth, decided, 2, w))["precision"][:, 1]
+            for w in (np.ones((n, 1)), weights)
+        ]
+        low, high, *_ = find_interval(scores[0][0], scores[1], 0.95, None)
+        holds.append(low <= precision <= high)
+    assert least < np.mean(holds) < most

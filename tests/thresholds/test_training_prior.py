@@ -14,6 +14,7 @@ from sklearn.model_selection import GridSearchCV, TunedThresholdClassifierCV
 from sklearn.naive_bayes import GaussianNB, MultinomialNB
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC
 
 from skimbal import CNN2DClassifier
 from skimbal.exceptions import ParameterError
@@ -91,6 +92,14 @@ def test_a_prior_that_is_not_known_is_refused(estimator, reason):
         PriorCorrectedClassifier(estimator).fit(X, Y)
     given = PriorCorrectedClassifier(estimator, training_prior="labels").fit(X, Y)
     np.testing.assert_allclose(given.training_prior_, SHARES)
+
+
+@pytest.mark.filterwarnings("ignore:The `probability` parameter:FutureWarning")
+def test_a_machine_that_calibrates_itself_does_so_without_class_weights():
+    machine = SVC(kernel="linear", probability=True, class_weight="balanced", random_state=0)
+    corrected = PriorCorrectedClassifier(machine).fit(X, Y)
+    np.testing.assert_allclose(corrected.training_prior_, SHARES)
+    np.testing.assert_allclose(corrected.estimator_.predict_proba(X).mean(0), SHARES, atol=0.02)
 
 
 class Weighing(LogisticRegression):
