@@ -120,7 +120,8 @@ def to_bytes(file: ModelFile) -> bytes:
         "format_version": str(FORMAT_VERSION),
         "skimbal_version": file.version,
         "model": json.dumps(file.model, allow_nan=False),
-        "card": file.card,
+        # A folder, which names a class, may be called by bytes that are not text.
+        "card": file.card.encode("utf-8", "backslashreplace").decode("utf-8"),
     }
     header["__metadata__"]["sha256"] = _checksum(header, data)
     text = _canonical(header)
@@ -302,6 +303,9 @@ def _read_array(content: list[Plain], other: Callable[[Plain], object]) -> np.nd
     array: np.ndarray = np.empty(len(values), np.int64 if dtype.kind in "mM" else dtype)
     for i, value in enumerate(values):
         array[i] = value
+    # An array makes other entries of values of another type, such as shorter texts.
+    if dtype.kind != "O" and repr(array.tolist()) != repr(values):
+        raise ValueError(f"entries of an array of the dtype {text!r} are something else")
     return array.astype(dtype, copy=False).reshape(shape)
 
 

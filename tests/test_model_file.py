@@ -145,6 +145,10 @@ def test_other_values_go_to_their_functions():
         ({"$array": ["object; import os", [1], [1]]}, "no arrays of the dtype"),
         ({"$float": "1e5"}, "no values of the kind"),
         ({"$int": "one"}, "invalid literal"),
+        ({"$array": ["<U1", [2], ["benign", "b"]]}, "'<U1' are something else"),
+        ({"$array": ["<i8", [1], [1.5]]}, "something else"),
+        ({"$array": ["|b1", [1], ["no"]]}, "something else"),
+        ({"$array": ["<f8", [1], [True]]}, "something else"),
     ],
 )
 def test_values_of_another_form_are_refused(plain, words):
@@ -163,6 +167,13 @@ def test_a_file_comes_back(tmp_path):
         assert torch.equal(found.tensors[name], tensor)
     # Any program that reads safetensors reads the weights.
     assert torch.equal(safetensors.torch.load_file(path)["conv"], TENSORS["conv"])
+
+
+def test_bytes_that_are_not_text_do_not_make_a_file_that_cannot_be_read():
+    card = "| caf\udce9 \ud800 | 8 |"
+    found = from_bytes(to_bytes(ModelFile({"class": card}, {}, card, "1")), "f")
+    assert found.card == "| caf\\udce9 \\ud800 | 8 |"
+    assert found.model == {"class": card}
 
 
 def test_two_names_of_one_tensor_are_two_tensors():
