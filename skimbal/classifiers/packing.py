@@ -4,17 +4,19 @@ import functools
 import platform
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from datetime import UTC, datetime
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
+from skorch.exceptions import SkorchException
 from skorch.history import History
 from torch import Tensor, nn
 
 from skimbal.classifiers.assembly import make_factory, net_options
 from skimbal.classifiers.card import Notes, write_card
+from skimbal.classifiers.contents import check_attributes, check_names
 from skimbal.classifiers.parameters import CNNClassifier, NotKept, check_device, find_optimizer
 from skimbal.classifiers.prior import RowsSeen
 from skimbal.classifiers.values import (
@@ -61,6 +63,11 @@ _PACKAGES = ("skimbal", "torch", "numpy", "sklearn", "skorch", "imblearn", "timm
 #: Largest difference between the logits of a network before and after, relative to the largest
 #: logit. Other processors have other rounding errors, and low precision has larger ones.
 _TOLERANCE, _LOW_TOLERANCE = 0.02, 0.2
+#: Errors about contents of a file that do not fit this version.
+_MISFITS = (
+    *(ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError),
+    SkorchException,
+)
 
 
 class Parameterised(CNNClassifier, Protocol):
@@ -107,7 +114,9 @@ def pack(estimator: FittedClassifier, notes: Notes) -> ModelFile:
         )
     passed_again = not _makes_itself(net)
     _check_module_options(estimator)
+    check_attributes(estimator, net.blueprint_)
     params = write_parameters(estimator)
+    _check_training_parts(estimator, params)
     name, versions = type(estimator).__name__, _versions()
     model: dict[str, Plain] = {
         "class": name,
@@ -179,6 +188,28 @@ def _check_module_options(estimator: CNNClassifier) -> None:
                 "Let a factory hold the option, such as functools.partial(factory, option=...), "
                 "and pass the factory to load again.",
             )
+
+
+def _check_training_parts(estimator: FittedClassifier, plain: Mapping[str, Plain]) -> None:
+    """Refuse a loss, an optimizer or options that were set after the fit and cannot be loaded."""
+    loaded: Any = type(estimator)(**read_parameters(plain))
+    loaded._class_mass, net = estimator._class_mass, estimator.net_
+    loss, optimizer, options = _training_parts(loaded, "cpu")
+    blueprint = replace(net.blueprint_, compiled=False, feature_layer=None, crop_size=None)
+    parts = Parts(_one_weight, (None, None), loss, optimizer, options, estimator.classes_)
+    try:
+        with trainable_torch(), isolated_random_state(0, "cpu"):
+            blueprint.net(parts, "cpu")
+        if isinstance(blueprint.module, str):
+            parts = replace(parts, factory=make_factory(blueprint))
+            _check_size(parts, blueprint, net.module_.state_dict(), None)
+    except (TypeError, ValueError) as error:
+        expected = "as in the fit, as a classifier is made anew by these options"
+        raise ParameterError("net", expected, estimator.net, f"{error}") from error
+
+
+def _one_weight(in_channels: int, n_classes: int, **options: object) -> nn.Module:
+    return nn.Linear(1, 1)
 
 
 def _makes_itself(net: TrainingNet) -> bool:
@@ -378,8 +409,11 @@ def unpack(
     """Return the fitted classifier of a file of this name."""
     try:
         return _unpack(cls, file, module, device)
-    except (LookupError, ValueError, TypeError, AttributeError, RuntimeError) as error:
-        if isinstance(error, ParameterError) and error.parameter in ("module", "device"):
+    except _MISFITS as error:
+        asked = ("module",) if device is None else ("module", "device")
+        if isinstance(error, ParameterError) and error.parameter in asked:
+            raise
+        if isinstance(error, torch.cuda.OutOfMemoryError):
             raise
         lacks = f"there is no entry {error}" if isinstance(error, KeyError) else str(error)
         raise ModelFileError(
@@ -400,6 +434,7 @@ def _unpack(cls: type[C], file: ModelFile, module: ModuleSpec | None, device: st
             else f"the network {passed_again} of the fit, as the file holds its weights only"
         )
         raise ParameterError("module", expected, module)
+    check_names(model["parameters"], cls().get_params(deep=False))
     params = read_parameters(model["parameters"])
     if passed_again and params["module"] == NotKept(_PASSED_AGAIN):
         params["module"] = module
@@ -468,6 +503,7 @@ def _make_net(
     estimator: FittedClassifier, file: ModelFile, module: ModuleSpec | None, device: str
 ) -> TrainingNet:
     blueprint = _read_blueprint(estimator, file.model["blueprint"], module)
+    check_attributes(estimator, blueprint)
     mean, std = (
         file.tensors[name].double().numpy() if name in file.tensors else None
         for name in ("mean", "std")

@@ -3,7 +3,7 @@
 import hashlib
 import os
 import warnings
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import fields
@@ -238,17 +238,16 @@ class ImageFiles(ImageArray):
         for name, function in (("transform", transform), ("reader", reader)):
             if function is not None and not callable(function):
                 raise ParameterError(name, "a function or None", function)
-        spec = ImageSpec(
-            size=axis_numbers("size", size, int),
+        spec = _checked_spec(
+            size=size,
             resize=resize,
-            spacing=axis_numbers("spacing", spacing, float),
+            spacing=spacing,
             channels=channels,
             reader=reader,
             max_pixels=max_pixels,
             channel_axis=channel_axis,
-            intensity=check_intensity(intensity),
+            intensity=intensity,
         )
-        spec.check()
         listed = _as_paths(paths, absolute=reader is None)
         files = _Files(listed, spec, transform, make_cache(cache, cache_bytes, spec))
         files.given_dtype = _real_dtype(dtype, spec.intensity)
@@ -608,6 +607,30 @@ def _warn_of_doubts(paths: list[str], heads: list[FormedImage]) -> None:
         warn_caller(
             f"{len(files)} of {plural(len(paths), 'file')}, the first of them {files[0]}: {doubt}.",
         )
+
+
+def check_options(options: Mapping[str, Any]) -> None:
+    """Refuse options that come out of a file and that :class:`ImageFiles` does not have or take.
+
+    Of its parameters, the places of caches and the rule for damaged files are no such options.
+    """
+    names = [field.name for field in fields(ImageSpec) if field.name != "reader"]
+    if set(options) != {*names, "dtype"}:
+        expected = f"a dict with the keys {', '.join([*names, 'dtype'])}"
+        raise ParameterError("options", expected, sorted(options))
+    spec = _checked_spec(reader=None, **{name: options[name] for name in names})
+    _real_dtype(options["dtype"], spec.intensity)
+
+
+def _checked_spec(*, size: object, spacing: object, intensity: object, **others: Any) -> ImageSpec:
+    spec = ImageSpec(
+        size=axis_numbers("size", size, int),
+        spacing=axis_numbers("spacing", spacing, float),
+        intensity=check_intensity(intensity),
+        **others,
+    )
+    spec.check()
+    return spec
 
 
 def _real_dtype(dtype: npt.DTypeLike | None, intensity: Intensity) -> np.dtype[Any] | None:

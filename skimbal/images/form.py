@@ -7,11 +7,20 @@ from typing import Any
 import numpy as np
 
 from skimbal.exceptions import ParameterError
-from skimbal.images.files import ImageFiles
+from skimbal.images.files import ImageFiles, check_options
 from skimbal.images.pixels import PixelStatistics
-from skimbal.typing import PathLike
+from skimbal.typing import PathLike, is_number
 
 __all__ = ["FileForm", "InputForm"]
+
+#: Parameters of files that are functions.
+_FUNCTIONS = ("reader", "transform")
+#: Types of single values of a form, with the types in words.
+_KINDS: dict[str, tuple[Any, str]] = {
+    "dtype": (str, "text"),
+    "are_images": (bool, "True or False"),
+    "scale": (str | None, "text or None"),
+}
 
 
 @dataclass(frozen=True)
@@ -129,10 +138,21 @@ class FileForm:
         -------
         form : FileForm
             Equal to the described form.
+
+        Raises
+        ------
+        ParameterError
+            If a name or an option is missing or unknown, or a value is of another kind.
         """
         _check_names(cls, values)
+        options, functions = dict(values["options"]), tuple(values["functions"])
         spacings = tuple(tuple(distances) for distances in values["spacings"])
-        return cls(dict(values["options"]), tuple(values["functions"]), spacings)
+        check_options(options)
+        if not set(functions) <= set(_FUNCTIONS):
+            raise ParameterError("functions", f"some of {', '.join(_FUNCTIONS)}", functions)
+        if not all(is_number(distance) for distances in spacings for distance in distances):
+            raise ParameterError("spacings", "tuples of numbers", spacings)
+        return cls(options, functions, spacings)
 
 
 @dataclass(frozen=True)
@@ -216,9 +236,13 @@ class InputForm:
         Raises
         ------
         ParameterError
-            If a name is missing or unknown, as in the file of another version.
+            If a name is missing or unknown, as in the file of another version, or a value is of
+            another kind.
         """
         _check_names(cls, values)
+        for name, (kind, expected) in _KINDS.items():
+            if not isinstance(values[name], kind):
+                raise ParameterError(name, expected, values[name])
         files, pixels = values["files"], values["pixels"]
         return cls(
             shape=tuple(values["shape"]),
@@ -233,7 +257,7 @@ class InputForm:
 
 def _parted(options: dict[str, object]) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Return the options that JSON can hold, and the names of those that are functions."""
-    functions = tuple(name for name in ("reader", "transform") if options.pop(name) is not None)
+    functions = tuple(name for name in _FUNCTIONS if options.pop(name) is not None)
     return {name: _plain(value) for name, value in options.items()}, functions
 
 

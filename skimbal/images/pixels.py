@@ -8,8 +8,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from skimbal.exceptions import ParameterError
+
 __all__ = ["FarImage", "PixelStatistics", "some_lines"]
 
+#: Names of the statistics of each channel, and of the other statistics.
+_OF_CHANNELS = ("least", "greatest", "low", "high", "spread")
+_OF_ALL = ("n_levels", "is_whole", "negative_share")
 #: Pixels of an image that are looked at, about.
 _N_PIXELS = 4096
 #: Pixels of each training image that the statistics are of, at most.
@@ -257,12 +262,36 @@ class PixelStatistics:
         -------
         pixels : PixelStatistics
             Equal to the described statistics.
+
+        Raises
+        ------
+        ParameterError
+            If a name is missing or unknown, or a value is of another kind.
         """
         restored: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value
             for name, value in values.items()
         }
+        of_channels = [restored.get(name) for name in _OF_CHANNELS]
+        n = len(of_channels[0]) if isinstance(of_channels[0], tuple) else 0
+        are_right = (
+            set(restored) == {each.name for each in fields(cls)}
+            and n > 0
+            and all(_are_numbers(value, n) for value in of_channels)
+            and _are_numbers(tuple(restored[name] for name in _OF_ALL), len(_OF_ALL))
+        )
+        if not are_right:
+            expected = "numbers by the names of the parameters, as many as channels in each tuple"
+            raise ParameterError("values", expected, values)
         return cls(**restored)
+
+
+def _are_numbers(values: object, length: int) -> bool:
+    return (
+        isinstance(values, tuple)
+        and len(values) == length
+        and all(isinstance(value, int | float) for value in values)
+    )
 
 
 def _ends(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
