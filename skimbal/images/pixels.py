@@ -149,6 +149,7 @@ class PixelStatistics:
         spread, bounds, is_strange = greatest - least, self._bounds, self._strange(images.dtype)
         doubtful = (greatest > bounds.top) | (least < bounds.bottom) | is_strange
         doubtful |= spread * _SMALLER < self.spread
+        doubtful |= (least > self._beyond[1]) | (greatest < self._beyond[0])
         is_in_unit = np.zeros(len(images), bool)
         if self.is_whole:
             np.all((least >= 0) & (greatest <= 1), axis=1, out=is_in_unit)
@@ -188,6 +189,12 @@ class PixelStatistics:
             is_positive=np.asarray(self.least) >= 0,
         )
 
+    @cached_property
+    def _beyond(self) -> tuple[np.ndarray, np.ndarray]:
+        """The least and the greatest number, and as far again: no number may lie beyond."""
+        width = self._bounds.width
+        return self.least - width, self.greatest + width
+
     def _strange(self, dtype: np.dtype[Any]) -> bool:
         """Tell whether integers come for fractions, or booleans for integers of a wide range."""
         if dtype.kind == "b":
@@ -213,6 +220,8 @@ class PixelStatistics:
         if self._bounds.is_sparse[channel] or self.n_levels <= _FEW:
             bottom, top = numbers.min(), numbers.max()
         if top > self._bounds.top[channel] or bottom < self._bounds.bottom[channel]:
+            return True
+        if bottom > self._beyond[1][channel] or top < self._beyond[0][channel]:
             return True
         if self._strange(pixels.dtype):
             return pixels.dtype.kind == "b" or bool(numbers.max() > 1)
