@@ -155,7 +155,7 @@ def _summary(
         ),
         ("input", f"{' x '.join(map(str, form.shape))}, {form.dtype}"),
         ("loss", f"{args.loss}, sampler {used.sampler}, seed {args.random_state}"),
-        ("network", f"{used.module}, {plural(clf.n_epochs_, 'epoch')} of {clf.n_steps_:,} steps"),
+        ("network", f"{used.module}, {_training(clf)}"),
         ("time", f"{seconds:.0f} s on {clf.net_.device}"),
     ]
     if "valid_loss" in last:
@@ -164,6 +164,14 @@ def _summary(
     return "\n".join(
         [f"{args.output} holds the model.", *body, "", *_next_commands(args, data, parts)]
     )
+
+
+def _training(clf: CNN2DClassifier | CNN3DClassifier) -> str:
+    """Return the number of epochs, and of the steps of each, in words."""
+    n_epochs, n_steps = clf.n_epochs_, clf.n_steps_
+    each = f" of {plural(n_steps // n_epochs, 'step')}"
+    in_all = f" ({plural(n_steps, 'step')} in all)" if n_epochs > 1 else ""
+    return f"{plural(n_epochs, 'epoch')}{each}{in_all}"
 
 
 def _next_commands(args: argparse.Namespace, data: Bunch, parts: Sequence[str]) -> list[str]:

@@ -27,12 +27,23 @@ def test_fit_writes_a_model(capsys, own, tmp_path):
     assert "Judge it:  on other images with labels" in out
     assert "1/1" in err
     clf = skimbal.load(path)
+    steps = f"small, 1 epoch of {clf.n_steps_} steps\n"
+    assert steps in out
     assert clf.classes_.tolist() == ["benign", "malignant"]
     expected = {"loss": "ce+mcc", "sampler": "stratified", "random_state": 3, "verbose": 0}
     assert {name: getattr(clf, name) for name in expected} == expected
     card = read_card(path)
     assert "Moles" in card
     assert "MIT" in card
+
+
+def test_the_summary_says_what_auto_is(capsys, own, tmp_path):
+    path = tmp_path / "model.skimbal"
+    argv = ["fit", own, "--epochs", "2", "--epoch-length", "3", "--width", "4"]
+    assert main([*argv, "--output", str(path)]) == 0
+    out = capsys.readouterr().out
+    assert "ce, sampler balanced, seed 0\n" in out
+    assert "residual, 2 epochs of 3 steps (6 steps in all)\n" in out
 
 
 def test_fit_is_the_fit_of_python(capsys, own, tmp_path):
