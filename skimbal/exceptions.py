@@ -12,6 +12,7 @@ __all__ = [
     "CollapseWarning",
     "DivergenceError",
     "ExportError",
+    "InputWarning",
     "ModelFileError",
     "NonFinitePredictionError",
     "ParameterError",
@@ -20,7 +21,7 @@ __all__ = [
 ]
 
 #: Packages whose frames lie between a line of the user and this package.
-_BETWEEN = ("skimbal", "skorch", "sklearn", "imblearn", "torch", "numpy", "contextlib")
+_BETWEEN = ("skimbal", "skorch", "sklearn", "imblearn", "joblib", "torch", "numpy", "contextlib")
 
 
 class ParameterError(ValueError):
@@ -297,6 +298,17 @@ class CollapseWarning(UserWarning):
     >>> import warnings
     >>> from skimbal import CollapseWarning
     >>> warnings.simplefilter("ignore", CollapseWarning)
+    """
+
+
+class InputWarning(UserWarning):
+    """Images of a prediction have other numbers or voxels than the images of the fit.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> from skimbal.exceptions import InputWarning
+    >>> warnings.simplefilter("error", InputWarning)
     """
 
 

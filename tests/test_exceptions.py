@@ -3,6 +3,7 @@
 import copy
 import pickle
 
+import joblib
 import pytest
 
 from skimbal.exceptions import ParameterError, import_optional, warn_caller
@@ -28,7 +29,12 @@ def test_a_warning_points_at_the_line_of_the_user():
     frames = {"__name__": "skimbal.inner", "warn_caller": warn_caller}
     exec("def inner():\n    warn_caller('full', RuntimeWarning)\n", frames)
     exec("def outer():\n    inner()\n", frames | {"__name__": "skorch.net"}, frames)
-    for call in (frames["inner"], lambda: warn_caller("full", RuntimeWarning)):
+    of_search = joblib.Parallel(n_jobs=1)
+    for call in (
+        frames["inner"],
+        lambda: warn_caller("full", RuntimeWarning),
+        lambda: of_search([joblib.delayed(frames["inner"])()]),
+    ):
         with pytest.warns(RuntimeWarning, match="full") as caught:
             call()
         assert caught[0].filename == __file__

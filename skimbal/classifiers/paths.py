@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from skimbal.classifiers.containers import column_of_text, refuse_without_order
-from skimbal.exceptions import warn_caller
+from skimbal.exceptions import InputWarning, warn_caller
 from skimbal.images import FORMATS, FileForm, ImageFiles, InputForm, list_images
 from skimbal.typing import ImagesLike, PathLike
 
@@ -179,7 +179,8 @@ def warn_of_other_voxels(images: ImageFiles, form: FileForm) -> None:
             warn_caller(
                 f"{path} has voxels of {_in_mm(spacing)} mm, and the files of the fit had voxels "
                 f"of {of_fit} mm. The same organ has another size for the network. Fit to files "
-                "with spacing=, which brings all files to one voxel spacing."
+                "with spacing=, which brings all files to one voxel spacing.",
+                InputWarning,
             )
             return
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from skimbal.classifiers.inputs import InputClassifier, check_images
-from skimbal.exceptions import warn_caller
+from skimbal.exceptions import InputWarning, warn_caller
 from skimbal.images import ImageArray, ImageFiles, InputForm, PixelStatistics
 from skimbal.images.intensity import scale_of_dtype
 from skimbal.images.pixels import FarImage
@@ -77,7 +77,8 @@ def _warned_of_another_scale(estimator: InputClassifier, images: np.ndarray | Im
     warn_caller(
         f"{subject} {scale}, and {type(estimator).__name__} was fitted to {fitted}. The same "
         "image looks different to the network. Give ImageFiles the intensity= and transform= "
-        f"that the training images had{remedy}."
+        f"that the training images had{remedy}.",
+        InputWarning,
     )
     return True
 
@@ -126,5 +127,6 @@ class _WatchedRows(ImageDataset):
             f"{name}{others} holds numbers from {far.least:g} to {far.greatest:g}{of_channel}, far "
             f"from the numbers that {classifier} was fitted to, {low[far.channel]:g} to "
             f"{high[far.channel]:g}. The same image looks different to the network. Bring X to the "
-            "scale of the training images, or fit to images of this scale."
+            "scale of the training images, or fit to images of this scale.",
+            InputWarning,
         )
