@@ -77,6 +77,14 @@ class Parser(argparse.ArgumentParser):
             mistyped = next((arg for arg in unknown if arg.startswith("--")), "")
             hint = did_you_mean(mistyped.partition("=")[0], self._option_string_actions)
             self.error(f"unrecognized arguments: {' '.join(unknown)}.{hint}")
+        for action in self._actions:
+            value = getattr(known, action.dest, None)
+            # An empty path would be the folder in which the program runs.
+            if not action.option_strings and "" in (value if isinstance(value, list) else [value]):
+                self.error(
+                    f"{action.metavar or action.dest} must not be empty; got ''. A variable of the "
+                    "shell may have no value."
+                )
         return known
 
     def error(self, message: str) -> NoReturn:
@@ -107,6 +115,8 @@ class Parser(argparse.ArgumentParser):
             option, start = self._option_of.get(match[1]), match.start()
             if start < at or (option is None and match[1] not in _OF_PYTHON):
                 continue
+            if _is_in_call(text, start):
+                continue
             if option is None:
                 of_python.append(match[0])
                 continue
@@ -129,6 +139,16 @@ _SETTING = re.compile(r"(?<![\w.'\"/\\-])([a-z_][a-z0-9_]*)=")
 _OF_PYTHON = ("reader", "transform", "dtype", "input_shape", "cache_bytes")
 _PLAIN_VALUE = re.compile(r"'[^']*'|\"[^\"]*\"|[-+]?\w+(?:\.\w+)*")
 _CLOSING = {"(": ")", "[": "]", "{": "}"}
+
+
+def _is_in_call(text: str, place: int) -> bool:
+    """Tell whether a place of a text is an argument of a call, as in ``np.array(y, dtype=str)``."""
+    n_closed = 0
+    for i in reversed(range(place)):
+        n_closed += (text[i] == ")") - (text[i] == "(")
+        if n_closed < 0:
+            return text[i - 1 : i].isidentifier() or text[i - 1 : i].isdigit()
+    return False
 
 
 def _value_at(text: str, start: int) -> str:

@@ -42,7 +42,8 @@ def parser():
         ("splits={'a': ", "--splits{'a': "),
         ("/data/size=3/a.png", "/data/size=3/a.png"),
         ("labels.argmax(axis=1)", "labels.argmax(axis=1)"),
-        ("np.array(labels, dtype=str)", None),
+        ("np.array(labels, dtype=str)", "np.array(labels, dtype=str)"),
+        ("f(a, g(b), size=3), size=3 (size=3)", "f(a, g(b), size=3), --size 3 (--size 3)"),
         ("see split_column", "see split_column Here, split_column is --split-column."),
         (
             "pass a reader=.",
