@@ -1,8 +1,10 @@
 """The command line: ``python -m skimbal``, or ``skimbal``."""
 
+import io
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from skimbal.commands import COMMANDS, default
 from skimbal.signals import as_interruptions, code_of
@@ -29,11 +31,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     try:
-        with as_interruptions() as signals:
+        with _writing_any_text(), as_interruptions() as signals:
             is_named = bool(argv) and argv[0] in COMMANDS
             command = COMMANDS[argv.pop(0)] if is_named else default.run
             code = command(argv, signals)
-            sys.stdout.flush()
+            if sys.stdout is not None:
+                sys.stdout.flush()
         return signals.code or code
     except KeyboardInterrupt as interrupt:
         return code_of(interrupt)
@@ -42,6 +45,27 @@ def main(argv: Sequence[str] | None = None) -> int:
         # which must not fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+
+
+@contextmanager
+def _writing_any_text() -> Iterator[None]:
+    """Write names that the encoding of the output lacks, such as bytes of files, by numbers."""
+    strict = [
+        stream
+        for stream in (sys.stdout, sys.stderr)
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict"
+    ]
+    before = sys.stderr
+    if sys.stderr is None:  # it was closed, and a message would go among the results
+        sys.stderr = io.StringIO()
+    for stream in strict:
+        stream.reconfigure(errors="backslashreplace")
+    try:
+        yield
+    finally:
+        sys.stderr = before
+        for stream in strict:
+            stream.reconfigure(errors="strict")
 
 
 if __name__ == "__main__":

@@ -56,6 +56,8 @@ def run(argv: Sequence[str], signals: Signals) -> int:
     parser.add_options(_OPTIONS)
     args = parser.parse_args(argv)
     check_output(parser, "--output", args.output)
+    if args.output is None and sys.stdout is None:
+        parser.error("the standard output is closed. Give --output FILE.csv.")
     clf = load_model(parser, args)
     _check_classes(parser, args, clf)
     with warnings_as_lines(parser, UserWarning):
@@ -152,7 +154,9 @@ def _write_row(writer: Any, clf: Model, name: str, proba: np.ndarray | Exception
 def _reason(error: Exception) -> str:
     """Return the reason against a file, without its name and the advice for training."""
     is_wrapped = str(error).startswith("cannot read ") and error.__cause__ is not None
-    return one_line((error.__cause__ if is_wrapped else error) or type(error).__name__)
+    reason = str(error.__cause__ if is_wrapped else error) or type(error).__name__
+    # scikit-learn names other estimators on the lines below.
+    return one_line(reason.partition("\nCNN")[0])
 
 
 def _predict(clf: Model, images: list[str] | np.ndarray) -> list[np.ndarray | Exception]:

@@ -56,6 +56,8 @@ def test_interrupt_while_loading(capsys, monkeypatch):
         (["--data", "vesselmnist3d_128"], "--data vesselmnist3d_128: .*28.*64.*128"),
         (["--data", "absent.npz"], "error: --data absent.npz must be an npz file that exists"),
         (["--device", "abacus"], "error: --device .*'abacus'"),
+        (["info", ""], "must not be empty"),
+        (["predict", "model", "new", ""], "NEW must not be empty"),
         # An index that no machine has, so that the test says the same on machines with CUDA.
         (["--device", "cuda:99"], "error: --device .*'cuda:99'"),
         (["--output", "absent/table.csv"], "error: --output .*'absent/table.csv'"),
@@ -227,6 +229,30 @@ def closed_pipe():
     os.close(reading)
     with os.fdopen(writing, "w") as stream:
         yield stream
+
+
+def test_names_that_are_not_text_are_printed_by_numbers(capsys, monkeypatch):
+    monkeypatch.setitem(COMMANDS, "info", lambda argv, signals: print("caf\udce9") or 0)
+    assert main(["info"]) == 0
+    assert capsys.readouterr().out == "caf\\udce9\n"
+    assert sys.stdout.errors == "strict"
+
+
+def test_streams_that_the_program_does_not_have(capsys, monkeypatch):
+    def command(argv, signals):
+        print("result")
+        print("message", file=sys.stderr)
+        return 3
+
+    monkeypatch.setitem(COMMANDS, "info", command)
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stderr", None)
+        assert main(["info"]) == 3
+    assert capsys.readouterr() == ("result\n", "")
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", None)
+        assert main(["info"]) == 3
+    assert capsys.readouterr() == ("", "message\n")
 
 
 def test_output_that_is_closed_early_is_not_an_error(capsys, monkeypatch, closed_pipe):

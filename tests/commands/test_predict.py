@@ -85,6 +85,15 @@ def test_predict_prints_the_same_table(capsys, monkeypatch, fitted, new, tmp_pat
     assert capsys.readouterr().out == path.read_text(encoding="utf-8")
 
 
+def test_a_closed_output_is_an_error(capsys, monkeypatch, fitted, new):
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", None)
+        with pytest.raises(SystemExit) as end:
+            main(["predict", fitted, new])
+    assert end.value.code == 2
+    assert "the standard output is closed. Give --output" in capsys.readouterr().err
+
+
 def test_predict_files(capsys, monkeypatch, fitted, new):
     monkeypatch.chdir(new)
     assert main(["predict", fitted, "b.npy", "visit 2", "a.npy", "a.npy"]) == 0
@@ -176,9 +185,23 @@ def test_numbers_that_are_far_from_those_of_the_fit_are_told(
     assert main(["predict", of_arrays, path]) == 0
     out, err = capsys.readouterr()
     assert len(out.splitlines()) == 13
-    lines = [line for line in err.splitlines() if line.startswith("skimbal: UserWarning: ")]
+    lines = [line for line in err.splitlines() if line.startswith("skimbal: InputWarning: ")]
     assert len(lines) == 1
     assert "image 0 of X, like 11 other images" in lines[0]
+
+
+def test_a_warning_about_numbers_is_not_repeated_for_each_block(
+    capsys, monkeypatch, of_arrays, new, rng
+):
+    monkeypatch.setattr("skimbal.commands.predict.BLOCK", 4)
+    for i in range(12):
+        np.save(Path(new) / f"{i:02}.npy", rng.random((8, 8)))
+    for name in ("a.npy", "b.npy", "visit 2/ü, c.npy"):
+        (Path(new) / name).unlink()
+    assert main(["predict", of_arrays, new]) == 0
+    lines = [line for line in capsys.readouterr().err.splitlines() if "InputWarning" in line]
+    assert "00.npy, like 3 other images, holds numbers" in lines[0]
+    assert lines[1:] == ["skimbal: InputWarning: 2 more warnings say the same of other images."]
 
 
 def test_rows_of_an_array_that_cannot_be_used(capsys, of_arrays, make_npz, rng):
@@ -188,7 +211,7 @@ def test_rows_of_an_array_that_cannot_be_used(capsys, of_arrays, make_npz, rng):
     out, err = capsys.readouterr()
     rows = list(csv.DictReader(out.splitlines()))
     assert [row["file"] for row in rows if row["error"]] == ["4"]
-    assert "NaN" in rows[4]["error"]
+    assert rows[4]["error"] == "Input X contains NaN."
     assert f"skimbal: 4: {rows[4]['error']}\n" in err
 
 
