@@ -93,7 +93,8 @@ def write_model_file(path: PathLike, file: ModelFile) -> None:
     if not os.path.isdir(folder):
         raise FileNotFoundError(f"path must be in a folder that exists; got {target!r}.")
     try:
-        write_file(target, to_bytes(file))
+        # The file that a link leads to is replaced, and not the link.
+        write_file(os.path.realpath(target), to_bytes(file))
     except OSError as error:  # which names the file that would have taken the place of this one
         raise type(error)(error.errno, error.strerror, target) from error
 

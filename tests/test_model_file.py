@@ -326,6 +326,15 @@ def test_missing_files_and_folders_are_named(tmp_path):
         write_model_file(tmp_path / "no" / "model", FILE)
 
 
+def test_a_link_stays_a_link(tmp_path):
+    link = tmp_path / "latest"
+    link.symlink_to(tmp_path / "first")
+    for version in ("1", "2"):
+        write_model_file(link, ModelFile({}, {}, "", version))
+        assert link.is_symlink()
+        assert read_model_file(tmp_path / "first").version == version
+
+
 def test_a_failure_to_write_leaves_the_file_before(tmp_path):
     path = tmp_path / "model.skimbal"
     write_model_file(path, FILE)
