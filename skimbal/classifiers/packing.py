@@ -56,6 +56,8 @@ __all__ = [
 
 #: The remark in place of a network that is passed again to load a model.
 _PASSED_AGAIN = "the network that is passed again"
+#: The name of the tensor with 8 bytes of the digest of each image of the fit.
+_IMAGES = "image_digests"
 #: Methods whose requests for metadata a user may have changed.
 _ROUTED = ("fit", "partial_fit", "score")
 #: Packages whose versions a file states, by the name of their import.
@@ -143,6 +145,9 @@ def _weights(net: TrainingNet) -> dict[str, Tensor]:
                 "module must make a network whose state consists of tensors; got "
                 f"{type(value).__name__} at {name!r}. A file of a model holds no objects."
             )
+    numbers = net.image_numbers_
+    if numbers is not None:
+        state[_IMAGES] = torch.from_numpy(numbers.view(np.uint8).reshape(-1, 8).copy())
     return state
 
 
@@ -425,7 +430,9 @@ def unpack(
 
 
 def _unpack(cls: type[C], file: ModelFile, module: ModuleSpec | None, device: str | None) -> C:
-    model = file.model
+    tensors = dict(file.tensors)
+    images = tensors.pop(_IMAGES, None)
+    file, model = replace(file, tensors=tensors), file.model
     passed_again: str | None = model["network"]["passed_again"]
     if (module is None) != (passed_again is None):
         expected = (
@@ -442,6 +449,10 @@ def _unpack(cls: type[C], file: ModelFile, module: ModuleSpec | None, device: st
     place = _place(estimator, model["net"]["device"], device)
     _read_attributes(estimator, model["attributes"])
     estimator.net_ = _make_net(estimator, file, module, place)
+    if images is not None:
+        if images.dtype != torch.uint8 or images.shape[1:] != (8,):
+            raise ValueError(f"{_IMAGES} must be of shape (n, 8) in uint8")
+        estimator.net_.image_numbers_ = images.numpy().view("<u8").ravel()
     _warn_of_versions(file.model["versions"], file.model["network"]["facts"])
     return estimator
 

@@ -15,6 +15,7 @@ from skimbal.commands.options import COUNT, CSV_FILE
 from skimbal.commands.outputs import check_output, check_report
 from skimbal.commands.parser import Options, Parser, option, seed
 from skimbal.commands.rows import choose_parts, count_rows, option_of_parts, parts_of, take_rows
+from skimbal.datasets.copies import image_numbers
 from skimbal.datasets.splits import split_key
 from skimbal.evaluation import Evaluation, evaluate
 from skimbal.signals import Signals
@@ -71,7 +72,7 @@ def run(argv: Sequence[str], signals: Signals) -> int:
     result = _evaluate(parser, args, clf, rows)
     # A report that is found again says of which model and of which rows it is.
     result.facts[:0] = [("Model", args.model), ("Rows", f"{args.data}: {count_rows(data, parts)}")]
-    result.notes[:0] = [*_doubt_groups(data, parts), *_doubt_rows(args, clf, rows["y"])]
+    result.notes[:0] = [*_doubt_groups(data, parts), *_doubt_rows(args, clf, rows)]
     signals.postpone()
     code = 0
     # First of all the files: the reader of the output may be gone.
@@ -131,8 +132,16 @@ def _groups_of(data: Bunch, part: str) -> list[object]:
     return [] if groups is None else np.asarray(groups).tolist()
 
 
-def _doubt_rows(args: argparse.Namespace, clf: Model, y: np.ndarray) -> list[str]:
-    """Say that rows may be the training rows if their classes have the very same shares."""
+def _doubt_rows(args: argparse.Namespace, clf: Model, rows: dict[str, Any]) -> list[str]:
+    """Say that rows are images of the fit, or may be if the model does not know its images."""
+    y, known = rows["y"], clf.net_.image_numbers_
+    if known is not None:
+        n = int(np.isin(image_numbers(rows["X"]), known).sum())
+        words = (
+            f"{n:,} of {plural(len(y), 'image')} {agree(n, 'is', 'are')} among the images that "
+            f"{args.model} was fitted to, so the scores are too high."
+        )
+        return [words] if n else []
     counts = np.array([np.count_nonzero(y == label) for label in clf.classes_])
     # Classes of equal size often have equal shares in other rows, too.
     if len(set(counts.tolist())) == 1 or not np.allclose(

@@ -24,6 +24,7 @@ from skimbal.commands.parser import Options, Parser, in_shell, option, positive,
 from skimbal.commands.predict import COLUMNS
 from skimbal.commands.rows import choose_parts, count_rows, option_of_parts, parts_of, take_rows
 from skimbal.commands.winner import evaluation_command
+from skimbal.datasets.copies import image_numbers
 from skimbal.sampling import STRATEGIES
 from skimbal.signals import Signals
 from skimbal.wording import plural
@@ -85,6 +86,8 @@ def run(argv: Sequence[str], signals: Signals) -> int:
     )
     if not _fit(parser, args, signals, clf, rows):
         return 1
+    numbers = np.unique(image_numbers(rows["X"]))
+    clf.net_.image_numbers_ = numbers[numbers > 0]
     try:
         clf.save(args.output, description=args.description, license=args.license)
     except (OSError, ValueError) as error:

@@ -124,6 +124,8 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
         #: Name of the layer whose input the features are, and their number if they are rows.
         self.feature_layer_: str | None = None
         self.n_features_: int | None = None
+        #: Numbers of the images of the fit, by their contents, if they were asked for.
+        self.image_numbers_: np.ndarray | None = None
         #: Epochs that were trained before the history begins, and share of the present epoch.
         self.epochs_before_, self.progress_ = 0, 0.0
         #: Numbers, in the history, of the epochs that train at present.

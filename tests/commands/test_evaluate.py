@@ -233,13 +233,36 @@ def test_export_without_its_libraries(capsys, monkeypatch, by_name, tmp_path):
 # ---- rows that may be the training rows
 
 
-def test_training_rows_are_doubted(capsys, make_npz, own, tmp_path, rng):
+def in_one_line(capsys):
+    return " ".join(capsys.readouterr().out.split())
+
+
+def test_images_of_the_fit_are_counted(capsys, make_npz, own, tmp_path, rng):
     path = str(tmp_path / "model.skimbal")
     assert main(["fit", own, "--module", "small", "--epochs", "1", "--output", path]) == 0
     capsys.readouterr()
     assert main(["evaluate", path, own, "--bootstraps", "20"]) == 0
-    words = " ".join(capsys.readouterr().out.split())
-    assert f"the very shares of the rows that trained {path}. If" in words
+    words = f"40 of 40 images are among the images that {path} was fitted to, so the"
+    assert words in in_one_line(capsys)
+    y = np.arange(12) % 3 // 2
+    X = images(y, rng)
+    X[3] = np.load(own)["X"][7]
+    X[4] = 5
+    other = make_npz("other.npz", X=X.astype(float), y=np.array(["benign", "malignant"])[y])
+    assert main(["evaluate", path, other, "--bootstraps", "20"]) == 0
+    assert "1 of 12 images is among" in in_one_line(capsys)
+    again = str(tmp_path / "again.skimbal")
+    skimbal.load(path).save(again)
+    assert main(["evaluate", again, other, "--bootstraps", "20"]) == 0
+    assert "1 of 12 images is among" in in_one_line(capsys)
+
+
+def test_training_rows_are_doubted(capsys, make_npz, own, tmp_path, rng):
+    path = str(tmp_path / "model.skimbal")
+    data = np.load(own)
+    CNN2DClassifier(module="small", max_epochs=1).fit(data["X"], data["y"]).save(path)
+    assert main(["evaluate", path, own, "--bootstraps", "20"]) == 0
+    assert f"the very shares of the rows that trained {path}. If" in in_one_line(capsys)
     y = np.arange(12) % 3 // 2
     other = make_npz("other.npz", X=images(y, rng), y=np.array(["benign", "malignant"])[y])
     assert main(["evaluate", path, other, "--bootstraps", "20"]) == 0
