@@ -48,6 +48,7 @@ __all__ = [
     "left_out",
     "objects_of",
     "pack",
+    "passes_left_out",
     "read_parameters",
     "unpack",
     "with_objects",
@@ -291,7 +292,10 @@ def _write_net(net: TrainingNet) -> dict[str, Plain]:
         "has_schedule": net.lr_schedule is not None,
     }
     # Each by itself, as predictions know which of them mirrors images.
-    steps = [write_value(step) for step in net.augmentation]
+    steps = [
+        write_value(NotKept(step.text) if isinstance(step, _MissingStep) else step)
+        for step in net.augmentation
+    ]
     return {**write_options(facts), "augmentation": steps}
 
 
@@ -322,6 +326,12 @@ def left_out(params: Mapping[str, Plain]) -> list[str]:
         for name, value in values.items()
         if isinstance(value, NotKept) and value.text != _PASSED_AGAIN
     ]
+
+
+def passes_left_out(estimator: FittedClassifier) -> bool:
+    """Tell whether predictions take passes by a change of images that a file does not hold."""
+    steps = estimator.net_.augmentation
+    return is_integer(estimator.n_tta) and estimator.n_tta > 1 and not all(map(is_kept, steps))
 
 
 def objects_of(estimator: Parameterised) -> dict[str, object]:

@@ -15,6 +15,7 @@ from skimbal.classifiers.packing import (
     left_out,
     objects_of,
     pack,
+    passes_left_out,
     read_parameters,
     unpack,
     with_objects,
@@ -129,9 +130,14 @@ class SavingMixin(BaseEstimator):  # type: ignore[misc]
         file = pack(self, Notes(scores, description, license))
         lacking = left_out(file.model["parameters"])
         if lacking:
+            need = (
+                f"need n_tta='auto' or 1 once it is loaded, in place of n_tta={self.n_tta}"
+                if passes_left_out(self)
+                else "do not need it"
+            )
             warn_caller(
-                f"The file of the model does not hold {', '.join(lacking)}. Predictions do not "
-                "need it. A loaded classifier asks for it before it trains."
+                f"The file of the model does not hold {', '.join(lacking)}. Predictions {need}. A "
+                "loaded classifier asks for it before it trains."
             )
         write_model_file(path, file)
 

@@ -278,11 +278,13 @@ def test_partial_fit_does_not_go_on_with_something_else(name, tmp_path):
 def test_passes_by_a_function_that_is_not_kept_are_refused(tmp_path):
     clf, X = fit(augment=["flip", own_change], n_tta=2)
     path = tmp_path / "model.skimbal"
-    with pytest.warns(UserWarning, match="augment"):
-        clf.save(path)
-    loaded = skimbal.load(path)
-    with pytest.raises(ParameterError, match="n_tta must be 'auto', 'flips' or 1 for this loaded"):
-        loaded.predict(X)
+    for classifier in (clf, None):
+        with pytest.warns(UserWarning, match="augment.* Predictions need n_tta='auto' or 1 once"):
+            (classifier or skimbal.load(path)).save(path)
+        loaded = skimbal.load(path)
+        words = "n_tta must be 'auto', 'flips' or 1 for this loaded.*recipes._Function"
+        with pytest.raises(ParameterError, match=words):
+            loaded.predict(X)
     assert_equal_predictions(clf.set_params(n_tta="flips"), loaded.set_params(n_tta="flips"), X)
 
 
