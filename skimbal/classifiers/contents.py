@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Protocol, TypeAlias
 
 import numpy as np
+from torch import nn
 
 from skimbal.classifiers.parameters import CNNClassifier, check_constraints
 from skimbal.classifiers.prior import RowsSeen
@@ -12,7 +13,7 @@ from skimbal.images import InputForm
 from skimbal.training import Blueprint
 from skimbal.typing import is_integer, is_number
 
-__all__ = ["check_attributes", "check_names"]
+__all__ = ["check_attributes", "check_names", "check_net"]
 
 #: Parameters that predictions read, and that may have been set after the fit.
 _OF_PREDICTIONS = ("logit_adjustment", "n_tta")
@@ -94,6 +95,23 @@ def _of_training(estimator: WithAttributes, _: Blueprint) -> Iterator[_Checked]:
     is_right = is_integer(before) and before >= 0
     yield "the epochs before", "a whole number of at least 0", before, is_right
     yield "the tau of the loss", "a number or None", tau, tau is None or is_number(tau)
+
+
+def check_net(facts: Mapping[str, object], steps: object) -> None:
+    """Refuse facts of a net that are of another type, and changes of images that are none."""
+    size, n, layer = facts["activation_bytes"], facts["n_features"], facts["feature_layer"]
+    before, has_schedule = facts["epochs_before"], facts["has_schedule"]
+    are_right = {
+        "activation_bytes": size is None or (is_integer(size) and size > 0),
+        "n_features": n is None or (is_integer(n) and n > 0),
+        "feature_layer": isinstance(layer, str | None),
+        "epochs_before": is_integer(before) and before >= 0,
+        "has_schedule": isinstance(has_schedule, bool),
+        "augmentation": isinstance(steps, list) and all(isinstance(s, nn.Module) for s in steps),
+    }
+    wrong = [name for name, is_right in are_right.items() if not is_right]
+    if wrong:
+        raise ValueError(f"the net has values of another type: {', '.join(wrong)}")
 
 
 def _is_vector(value: object, length: int) -> bool:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from skimbal.classifiers.assembly import make_factory, net_options
 from skimbal.classifiers.card import Notes, write_card
-from skimbal.classifiers.contents import check_attributes, check_names
+from skimbal.classifiers.contents import check_attributes, check_names, check_net
 from skimbal.classifiers.parameters import CNNClassifier, NotKept, check_device, find_optimizer
 from skimbal.classifiers.prior import RowsSeen
 from skimbal.classifiers.values import (
@@ -444,6 +444,8 @@ def _unpack(cls: type[C], file: ModelFile, module: ModuleSpec | None, device: st
     images = tensors.pop(_IMAGES, None)
     file, model = replace(file, tensors=tensors), file.model
     passed_again: str | None = model["network"]["passed_again"]
+    if not isinstance(passed_again, str | None):
+        raise ValueError("the name of the network that is passed again is no text")
     if (module is None) != (passed_again is None):
         expected = (
             "None for this file, whose network skimbal makes itself"
@@ -681,10 +683,10 @@ def _does_not_fit(module: ModuleSpec | None, reason: str) -> ValueError:
 def _read_net(net: TrainingNet, model: Mapping[str, Any]) -> None:
     plain = dict(model["net"])
     steps = [read_value(step) for step in plain.pop("augmentation")]
+    steps = [_MissingStep(step.text) if isinstance(step, NotKept) else step for step in steps]
     facts = read_options(plain)
-    net.augmentation = tuple(
-        _MissingStep(step.text) if isinstance(step, NotKept) else step for step in steps
-    )
+    check_net(facts, steps)
+    net.augmentation = tuple(steps)
     net.activation_bytes_ = facts["activation_bytes"]
     net.feature_layer_, net.n_features_ = facts["feature_layer"], facts["n_features"]
     net.epochs_before_ = facts["epochs_before"]

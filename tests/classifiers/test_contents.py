@@ -80,6 +80,9 @@ FILES, PIXELS = (*INPUT, "files"), (*INPUT, "pixels")
             [1, 8, 8],
             "shape of an image must be .*channels and h, w",
         ),
+        (at("net", "activation_bytes"), "1", "values of another type: activation_bytes"),
+        (at("net", "augmentation"), ["flip"], "values of another type: augmentation"),
+        (at("network", "passed_again"), 1, "network that is passed again is no text"),
         (at("net", "n_features"), {"$other": ["object", "CenterCrop", {"size": 2}]}, "n_features"),
     ],
 )
