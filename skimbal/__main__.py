@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             is_named = bool(argv) and argv[0] in COMMANDS
             command = COMMANDS[argv.pop(0)] if is_named else default.run
             code = command(argv, signals)
-            if sys.stdout is not None:
+            if sys.stdout is not None and not sys.stdout.closed:  # as by a full disk
                 sys.stdout.flush()
         return signals.code or code
     except KeyboardInterrupt as interrupt:
@@ -65,7 +65,8 @@ def _writing_any_text() -> Iterator[None]:
     finally:
         sys.stderr = before
         for stream in strict:
-            stream.reconfigure(errors="strict")
+            if not stream.closed:
+                stream.reconfigure(errors="strict")
 
 
 if __name__ == "__main__":

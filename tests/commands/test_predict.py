@@ -94,6 +94,15 @@ def test_a_closed_output_is_an_error(capsys, monkeypatch, fitted, new):
     assert "the standard output is closed. Give --output" in capsys.readouterr().err
 
 
+@pytest.mark.slow
+def test_a_full_disk_behind_the_output_is_named(fitted, new):
+    with open("/dev/full", "w") as full:
+        argv = [sys.executable, "-m", "skimbal", "predict", fitted, new]
+        ended = subprocess.run(argv, stdout=full, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    assert ended.returncode == 1
+    assert ended.stderr == "skimbal: error: OSError: [Errno 28] No space left on device\n"
+
+
 def test_predict_files(capsys, monkeypatch, fitted, new):
     monkeypatch.chdir(new)
     assert main(["predict", fitted, "b.npy", "visit 2", "a.npy", "a.npy"]) == 0
