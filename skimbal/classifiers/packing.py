@@ -19,6 +19,7 @@ from skimbal.classifiers.card import Notes, write_card
 from skimbal.classifiers.contents import check_attributes, check_names, check_net
 from skimbal.classifiers.parameters import CNNClassifier, NotKept, check_device, find_optimizer
 from skimbal.classifiers.prior import RowsSeen
+from skimbal.classifiers.trial_image import trial_logits, try_network
 from skimbal.classifiers.values import (
     is_kept,
     read_options,
@@ -37,7 +38,6 @@ from skimbal.training import (
     TrainingNet,
     broken_weights,
     device_at_hand,
-    infer_with,
     isolated_random_state,
     trainable_torch,
 )
@@ -208,7 +208,8 @@ def _check_training_parts(estimator: FittedClassifier, plain: Mapping[str, Plain
             blueprint.net(parts, "cpu")
         if isinstance(blueprint.module, str):
             parts = replace(parts, factory=make_factory(blueprint))
-            _check_size(parts, blueprint, net.module_.state_dict(), None)
+            state = {name: x for name, x in _weights(net).items() if name != _IMAGES}
+            _check_size(parts, blueprint, state, None)
     except (TypeError, ValueError) as error:
         expected = "as in the fit, as a classifier is made anew by these options"
         raise ParameterError("net", expected, estimator.net, f"{error}") from error
@@ -270,7 +271,7 @@ def _describe_network(net: TrainingNet, passed_again: bool) -> dict[str, Plain]:
         "passed_again": _name_of(module) if passed_again else None,
         "facts": dict(facts),
         "frozen": frozen,
-        "trial": _try(net),
+        "trial": try_network(net),
     }
 
 
@@ -717,40 +718,12 @@ class _MissingStep(nn.Module):
         )
 
 
-# A trial, which tells a network from others with the same weights ---------------------------------
-
-
-def _try(net: TrainingNet) -> list[Plain] | None:
-    """Return the logits of an image that is the same in every program."""
-    logits = _trial_logits(net)
-    # A network may draw random numbers.
-    is_steady = np.isfinite(logits).all() and np.array_equal(logits, _trial_logits(net))
-    return [float(number) for number in logits] if is_steady else None
-
-
-def _trial_logits(net: TrainingNet) -> np.ndarray:
-    blueprint: Blueprint = net.blueprint_
-    numbers = np.random.RandomState(0).uniform(-1, 1, (1, *blueprint.sample_shape))
-    module = net.module_
-    if module.mean is not None and module.std is not None:
-        numbers = numbers * module.std.numpy(force=True) + module.mean.numpy(force=True)
-    elif blueprint.pixels is not None:
-        low, high = blueprint.pixels.low, blueprint.pixels.high
-        numbers = low + (high - low) * (1 + numbers) / 2
-    images = torch.from_numpy(numbers.astype(np.float32))
-    net.set_training(False)
-    # Not by way of a compiled module, which would be compiled anew for a single image.
-    with torch.inference_mode():
-        logits = infer_with(net, module.network)(images)
-    return logits[0].double().numpy(force=True)
-
-
 def _compare(net: TrainingNet, model: Mapping[str, Any], module: ModuleSpec | None) -> None:
     """Refuse a network that computes something else with the weights of the file."""
     expected = model["network"]["trial"]
     if expected is None:
         return
-    error = np.abs(_trial_logits(net) - expected).max()
+    error = np.abs(trial_logits(net) - expected).max()
     tolerance = _TOLERANCE if net.autocast is None else _LOW_TOLERANCE
     if not error <= tolerance * max(1.0, np.abs(expected).max()):
         raise _does_not_fit(
