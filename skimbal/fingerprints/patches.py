@@ -79,14 +79,19 @@ def patches() -> Iterator[tuple[str, object]]:
 
 
 def _replaced(
-    name: str, module: str, space: Mapping[str, Any], codes: Iterable[types.CodeType]
+    name: str,
+    module: str,
+    space: Mapping[str, Any],
+    codes: Iterable[types.CodeType],
+    bases: tuple[type, ...] = (),
 ) -> Iterator[tuple[str, object]]:
     """Yield functions and classes other than those that the source of a module defines there."""
     for attribute, found in _definitions(codes).items():
         value = space.get(attribute)
         if isinstance(value, type) and value.__qualname__.rpartition(".")[2] == attribute:
             if value.__module__ == module:
-                yield from _replaced(f"{name}.{attribute}", module, vars(value), found)
+                place = f"{name}.{attribute}"
+                yield from _replaced(place, module, vars(value), found, value.__bases__)
         elif isinstance(space, dict) and (attribute[0] == "_" or not callable(value)):
             continue  # a package may import a private function where the library is older
         elif (
@@ -101,7 +106,9 @@ def _replaced(
             value = space[attribute]
             owner = getattr(value, "__qualname__", "").rpartition(".")[0]
             is_added = isinstance(value, types.FunctionType) and not name.endswith(f".{owner}")
-            if is_added and attribute[0] != "_":
+            # The first AdamW of a process makes torch put a wrapped step of Adam into its class.
+            known = [_innermost(getattr(base, attribute, None)) for base in bases]
+            if is_added and attribute[0] != "_" and _innermost(value) not in known:
                 yield f"{name}.{attribute}", value
 
 

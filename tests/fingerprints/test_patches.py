@@ -41,6 +41,15 @@ def test_the_counter_of_compiled_networks_is_no_patch(monkeypatch):
     assert dict(patches()) == {}
 
 
+def test_the_step_that_torch_wraps_is_no_patch(monkeypatch):
+    # Of a class that inherits it, as in the first fit of a process.
+    monkeypatch.delattr(torch.optim.Adam.step, "hooked", raising=False)
+    monkeypatch.setattr(torch.optim.AdamW, "step", torch.optim.Adam.step)
+    torch.optim.AdamW([nn.Parameter(torch.zeros(1))])
+    assert "step" in vars(torch.optim.AdamW)
+    assert dict(patches()) == {}
+
+
 def test_functions_methods_objects_and_classes_are_found(monkeypatch):
     monkeypatch.setattr(nn.Linear, "forward", double)
     monkeypatch.setattr(nn.Conv2d, "extra_repr", property(double))
