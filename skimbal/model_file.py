@@ -21,7 +21,7 @@ import numpy as np
 import safetensors.torch
 from torch import Tensor
 
-from skimbal.atomic import write_file
+from skimbal.atomic import check_target, write_file
 from skimbal.exceptions import ModelFileError
 from skimbal.typing import PathLike
 
@@ -86,12 +86,8 @@ class ModelFile:
 
 def write_model_file(path: PathLike, file: ModelFile) -> None:
     """Write a file, or raise an OSError that names the path and leave the path as it was."""
+    check_target(path)
     target = os.fspath(path)
-    if os.path.isdir(target):
-        raise IsADirectoryError(f"path must be a file; got the folder {target!r}.")
-    folder = os.path.dirname(target) or os.curdir
-    if not os.path.isdir(folder):
-        raise FileNotFoundError(f"path must be in a folder that exists; got {target!r}.")
     try:
         # The file that a link leads to is replaced, and not the link.
         write_file(os.path.realpath(target), to_bytes(file))
