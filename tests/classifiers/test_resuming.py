@@ -3,6 +3,7 @@
 import importlib
 import io
 import json
+import os
 import re
 import subprocess
 import sys
@@ -490,7 +491,9 @@ def test_a_killed_process_goes_on_in_another(tmp_path):
 
     def start(folder):
         command = [sys.executable, script, tmp_path / folder, tmp_path / f"{folder}.npy"]
-        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        # The script imports the tests beside it, which no environment installs.
+        environment = os.environ | {"PYTHONPATH": os.getcwd()}
+        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
 
     with start("runs") as killed:
         while not [*(tmp_path / "runs").glob("*.resume")]:
