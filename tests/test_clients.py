@@ -4,44 +4,24 @@ The packages are those of the extra ``clients``. A run of the tests takes part i
 file is named: ``python -m pytest tests/test_clients.py``. A package that is missing is an error.
 """
 
-import pickle
-import warnings
-
-import joblib
 import numpy as np
 import pytest
-import sklearn
-import torch
 from imblearn.ensemble import BalancedBaggingClassifier, EasyEnsembleClassifier, RUSBoostClassifier
-from sklearn import ensemble, inspection, metrics, multiclass, multioutput
+from sklearn import ensemble, multiclass
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
-from sklearn.compose import ColumnTransformer
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401
-from sklearn.feature_selection import SequentialFeatureSelector
-from sklearn.frozen import FrozenEstimator
-from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import (
     FixedThresholdClassifier,
     GridSearchCV,
-    GroupKFold,
     HalvingGridSearchCV,
-    LearningCurveDisplay,
     RandomizedSearchCV,
     TunedThresholdClassifierCV,
-    cross_val_predict,
-    cross_val_score,
-    cross_validate,
-    learning_curve,
-    permutation_test_score,
-    validation_curve,
 )
-from sklearn.pipeline import FeatureUnion, make_pipeline
-from sklearn.preprocessing import FunctionTransformer, StandardScaler
-from sklearn.semi_supervised import SelfTrainingClassifier
-from skorch import callbacks as skorch_callbacks
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
 
-from skimbal import CNN2DClassifier, CNN3DClassifier
+from skimbal import CNN2DClassifier
 
 pytestmark = [
     # The least of optuna's, dask's and ray's own news are not ours.

@@ -217,7 +217,7 @@ def test_searches_and_pipelines_pass_callbacks_on(capsys):
 
 
 def test_callbacks_of_other_packages_are_refused_by_name():
-    with pytest.raises(TypeError, match="skorch, <skorch.callbacks.scoring.EpochScoring"):
+    with pytest.raises(TypeError, match="callback of skorch, <"):
         small().set_callbacks(EpochScoring("accuracy"))
     with pytest.raises(ParameterError, match="callbacks of scikit-learn to set_callbacks"):
         small(callbacks=[Log()]).fit(X, Y)
