@@ -254,7 +254,7 @@ class Evaluation:
         Raises
         ------
         ImportError
-            If pandas is missing: ``pip install "skimbal[study]"``.
+            If pandas is missing: ``pip install pandas``.
         """
         pandas = import_optional("pandas", "to_frame", "study")
         frame: pd.DataFrame = pandas.DataFrame([row._asdict() for row in self.scores])
@@ -295,7 +295,7 @@ class Evaluation:
         Raises
         ------
         ImportError
-            If jinja2 or matplotlib is missing: ``pip install "skimbal[study]"``.
+            If jinja2 or matplotlib is missing: ``pip install jinja2 matplotlib``.
         OSError
             If the path is a folder, its folder does not exist, or no file can be written there.
         """

@@ -187,7 +187,7 @@ class ImageFiles(ImageArray):
     TypeError
         If a path is neither text nor path-like.
     ImportError
-        If the library that reads a format is missing: ``pip install "skimbal[io]"``.
+        If the library that reads a format is missing. The message names the package to install.
 
     Warns
     -----
