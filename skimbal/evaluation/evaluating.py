@@ -42,6 +42,7 @@ from skimbal.evaluation.scores import CLASS_SCORES, OVERALL_SCORES
 from skimbal.evaluation.words import write_summary
 from skimbal.evaluation.worst import WorstError, find_worst_errors
 from skimbal.exceptions import ParameterError, import_optional
+from skimbal.habits import explains_names
 from skimbal.reports import new_page
 from skimbal.typing import ArrayLike, Classifier, ImagesLike, PathLike, RandomState
 
@@ -302,6 +303,7 @@ class Evaluation:
         write_report(self, path)
 
 
+@explains_names
 def evaluate(
     clf: Classifier,
     X: ImagesLike,
@@ -388,6 +390,7 @@ def evaluate(
     return _evaluate(clf, X, rows, pool, rules, n_bootstraps, confidence_level, random_state)
 
 
+@explains_names
 def evaluate_predictions(
     y_true: ArrayLike,
     proba: ArrayLike,

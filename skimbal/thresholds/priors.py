@@ -15,6 +15,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from skimbal.exceptions import ParameterError, warn_caller
+from skimbal.habits import explains_names
 from skimbal.thresholds.estimation import Estimate, bias_of, most_likely_prior, prior_of_labelled
 from skimbal.thresholds.training_prior import (
     Labels,
@@ -155,6 +156,7 @@ class PriorCorrectedClassifier(DecidingClassifier):
     prior_: np.ndarray
     training_prior_: np.ndarray
 
+    @explains_names
     def __init__(
         self,
         estimator: Classifier,
