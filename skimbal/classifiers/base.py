@@ -258,6 +258,8 @@ class BaseCNNClassifier(
     ----------
     classes_ : ndarray of shape (n_classes,)
         Class labels, sorted.
+    class_count_ : ndarray of shape (n_classes,)
+        Number of training rows of each class, by weight, in samples.
     class_prior_ : ndarray of shape (n_classes,)
         Share of each class in the training rows by ``sample_weight``, dimensionless, with sum 1.
         Over all calls of ``partial_fit``, before ``sampler`` and ``class_weight``.
