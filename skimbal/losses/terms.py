@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from skimbal.exceptions import ParameterError
+from skimbal.habits import advice_on_term
 from skimbal.losses.class_counts import (
     inverse_effective_number,
     inverse_frequency,
@@ -319,10 +320,7 @@ class LossMix(BaseEstimator):  # type: ignore[misc]
             _check_terms()
         for name, factor in factors.items():
             if name not in TERMS:
-                raise TypeError(
-                    f"a keyword of LossMix must be a parameter or a term; got {name!r}. "
-                    f"{_unknown_term(name)}"
-                )
+                raise TypeError(f"LossMix has no parameter {name!r}. {_unknown_term(name)}")
             setattr(self, name, factor)
 
     @classmethod
@@ -393,10 +391,10 @@ class LossMix(BaseEstimator):  # type: ignore[misc]
         ValueError
             If a name is neither a parameter nor a term.
         """
-        try:
-            super().set_params(**params)
-        except ValueError as error:
-            raise ValueError(f"{error} {_ADD_EVERYWHERE}") from None
+        if unknown := set(params) - set(self.get_params()):
+            name = min(unknown)
+            raise ValueError(f"Invalid parameter {name!r} of LossMix. {_unknown_term(name)}")
+        super().set_params(**params)
         return self
 
 
@@ -540,7 +538,8 @@ def _known_terms() -> str:
 
 
 def _unknown_term(name: str) -> str:
-    return f"There is no term {name!r}. {_known_terms()} {_ADD_EVERYWHERE}"
+    meant = advice_on_term(name, TERMS, OPTIONS)
+    return f"There is no term {name!r}. {meant}{_known_terms()} {_ADD_EVERYWHERE}"
 
 
 #: Largest factor of a term, strength or margin. The square of a gradient must fit into float32.
