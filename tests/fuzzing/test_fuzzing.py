@@ -1,6 +1,5 @@
 """Damaged files of every format: a right array, or an error that names the file."""
 
-import gc
 import shutil
 
 import pytest
@@ -9,12 +8,6 @@ from skimbal.images import FORMATS
 from tests.fuzzing.data_sets import MAKERS
 from tests.fuzzing.oracle import Finding, Inputs, check, write
 from tests.fuzzing.seeds import SEEDS
-
-
-@pytest.fixture(autouse=True)
-def no_garbage():
-    """Close the files of earlier tests that wait for the collector: open files are counted."""
-    gc.collect()
 
 
 def test_every_format_has_seeds():

@@ -767,7 +767,7 @@ def test_pixels_do_not_stand_in_the_header(place, options, tmp_path):
 def test_missing_library(tmp_path, monkeypatch):
     path = save(tmp_path / "a.tif", np.zeros((5, 6), np.uint8))
     monkeypatch.setitem(sys.modules, "tifffile", None)
-    with pytest.raises(ImportError, match=r'tifffile, which is missing.* "skimbal\[io\]"'):
+    with pytest.raises(ImportError, match=r'tifffile, which is missing.*install "tifffile'):
         ImageFiles([path])
 
 
