@@ -15,6 +15,7 @@ from skimbal.commands.options import COUNT, PER_AXIS
 from skimbal.commands.parser import Options, Parser, auto_or, count, not_negative, option, positive
 from skimbal.commands.rows import parts_of
 from skimbal.datasets.splits import split_key
+from skimbal.exceptions import ParameterError
 from skimbal.images import guess_axes
 from skimbal.losses import get_loss
 from skimbal.networks import BUILT_IN
@@ -147,6 +148,9 @@ def check_choices(parser: Parser, args: argparse.Namespace) -> None:
         try:
             check()
         except ValueError as error:
+            is_of_fit = isinstance(error, ParameterError) and hasattr(args, "sampler")
+            if is_of_fit and error.parameter == "sampler":
+                error = ParameterError("sampler", f"'auto', {error.expected}", error.got)
             parser.refuse(error, about)
 
 

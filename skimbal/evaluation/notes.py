@@ -28,7 +28,7 @@ def write_notes(
     if levels[0].ids is None:
         notes.append(
             "Each image counts as independent of the others. If patients have several images, the "
-            "intervals are too short: pass groups."
+            "intervals are too short. Pass groups=."
         )
     if n_bootstraps:
         notes += _about_intervals(scores, n_bootstraps)
