@@ -7,9 +7,13 @@ from typing import Protocol, TypeAlias
 import numpy as np
 from torch import nn
 
-from skimbal.classifiers.parameters import CONSTRAINTS, CNNClassifier, check_constraints
+from skimbal.classifiers.parameters import (
+    CONSTRAINTS,
+    CNNClassifier,
+    NotKept,
+    check_constraints,
+)
 from skimbal.classifiers.prior import RowsSeen
-from skimbal.classifiers.values import NotKept
 from skimbal.images import InputForm
 from skimbal.training import Blueprint
 from skimbal.typing import is_integer, is_number

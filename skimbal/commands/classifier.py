@@ -148,10 +148,13 @@ def check_choices(parser: Parser, args: argparse.Namespace) -> None:
         try:
             check()
         except ValueError as error:
-            is_of_fit = isinstance(error, ParameterError) and hasattr(args, "sampler")
-            if is_of_fit and error.parameter == "sampler":
-                error = ParameterError("sampler", f"'auto', {error.expected}", error.got)
-            parser.refuse(error, about)
+            refused = error
+            # Only a single fit, and no study, has the option of this name.
+            if isinstance(error, ParameterError) and hasattr(args, "sampler"):
+                if error.parameter == "sampler":
+                    words = f"'auto', {error.expected}"
+                    refused = ParameterError("sampler", words, error.got, error.remedy)
+            parser.refuse(refused, about)
 
 
 def _params(args: argparse.Namespace) -> dict[str, Any]:
