@@ -149,11 +149,14 @@ def check_choices(parser: Parser, args: argparse.Namespace) -> None:
             check()
         except ValueError as error:
             refused = error
-            # Only a single fit, and no study, has the option of this name.
-            if isinstance(error, ParameterError) and hasattr(args, "sampler"):
-                if error.parameter == "sampler":
-                    words = f"'auto', {error.expected}"
-                    refused = ParameterError("sampler", words, error.got, error.remedy)
+            # Only a single fit has a parameter of this name. A study has samplers.
+            if (
+                hasattr(args, "sampler")
+                and isinstance(error, ParameterError)
+                and error.parameter == "sampler"
+            ):
+                words = f"'auto', {error.expected}"
+                refused = ParameterError("sampler", words, error.got, error.remedy)
             parser.refuse(refused, about)
 
 

@@ -118,7 +118,7 @@ def load_image_folder(
         like a split that is not clear, a class of another part is not in train, or there are
         fewer than ``min_classes`` classes.
     ImportError
-        If the library that reads a format is missing: ``pip install "skimbal[io]"``.
+        If the library that reads a format is missing. The message names the package to install.
 
     Warns
     -----
