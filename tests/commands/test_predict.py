@@ -445,3 +445,19 @@ def test_reader_of_predictions_that_ends_early(fitted, tmp_path, rng):
     assert header.startswith("file,decision,error,")
     assert code in ("0", "141")
     assert done.stderr == ""
+
+
+def test_black_images_are_told_in_one_line_with_their_number(capsys, monkeypatch, of_arrays, new):
+    monkeypatch.setattr("skimbal.commands.predict.BLOCK", 2)
+    for i in range(5):
+        np.save(Path(new) / f"{i}.npy", np.zeros((8, 8), np.uint8))
+    assert main(["predict", of_arrays, new]) == 0
+    (line,) = [one for one in capsys.readouterr().err.splitlines() if "InputWarning" in one]
+    assert "5 images (" in line
+    assert "/0.npy, " in line
+    assert "no contrast" in line
+
+
+def test_the_name_of_a_data_set_is_refused_with_the_command_that_takes_it(capsys, of_arrays):
+    error = check_refused(capsys, "predict", of_arrays, "pneumoniamnist")
+    assert f"'skimbal evaluate {of_arrays} pneumoniamnist'" in error
