@@ -723,6 +723,7 @@ def test_damaged_files(tmp_path_factory, data):
         read_one(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tile", [None, (16, 16)])
 def test_damage_of_deflated_pixels_is_found(tile, tmp_path, rng):
     path = tmp_path / "a.tif"
