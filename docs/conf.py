@@ -69,6 +69,7 @@ html_sidebars = {
             "small_batches",
             "volumes",
             "distributed",
+            "ensembles",
             "results",
         ),
         *("pretrained", "speed", "extending", "overriding", "estimator_checks"),
@@ -82,6 +83,7 @@ numpydoc_show_class_members = True
 # members that the classifiers inherit from this package are shown.
 numpydoc_show_inherited_class_members = dict.fromkeys(
     [
+        "skimbal.KeyedClassifier",
         "skimbal.LossMix",
         "skimbal.CollapseWarning",
         "skimbal.Pretrained",
