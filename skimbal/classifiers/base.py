@@ -20,6 +20,7 @@ from skorch.history import History
 from skimbal.augmentation import AugmentSpec, get_augmentation
 from skimbal.classifiers.assembly import NewNet, Plan, SameNet, WarmNet, prepare_net
 from skimbal.classifiers.cloning import clone_callbacks
+from skimbal.classifiers.following import FollowedMixin, GivenRows, train_in_tasks
 from skimbal.classifiers.inputs import (
     check_class_argument,
     check_rows,
@@ -85,6 +86,7 @@ class BaseCNNClassifier(
     ClassifierMixin,  # type: ignore[misc]
     TransformerMixin,  # type: ignore[misc]
     SavingMixin,
+    FollowedMixin,
     BaseEstimator,  # type: ignore[misc]
 ):
     r"""Convolutional network for images with imbalanced classes.
@@ -839,9 +841,9 @@ class BaseCNNClassifier(
             if whole and self.verbose and processes.is_first:
                 print(f"{type(self).__name__}: {settings}")
             self._epochs_before = net.epochs_before_
-            valid_data = None if valid is None else valid.data
+            given = GivenRows(X, y, sample_weight)
             with _explained_out_of_memory(self), resumption or nullcontext():
-                net.train_epochs(train.data, valid_data, plan.n_epochs, processes, resumption)
+                train_in_tasks(self, net, given, plan, valid, processes, resumption)
         judge_training(net, whole)
         return self
 

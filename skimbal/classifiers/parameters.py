@@ -461,11 +461,13 @@ def _check_callbacks(estimator: CNNClassifier) -> None:
         callback = entry[1] if isinstance(entry, tuple) and len(entry) == 2 else entry
         is_class = isinstance(callback, type) and issubclass(callback, Callback)
         if not is_class and not isinstance(callback, Callback | None):
+            is_of_sklearn = hasattr(callback, "on_fit_task_end")
+            remedy = "Pass callbacks of scikit-learn to set_callbacks." if is_of_sklearn else ""
             raise ParameterError(
                 "callbacks",
                 "a list of skorch callbacks or (name, callback) pairs",
                 estimator.callbacks,
-                f"Its entry {entry!r} is neither.",
+                f"Its entry {entry!r} is neither. {remedy}",
             )
         if isinstance(callback, InputShapeSetter) or callback is InputShapeSetter:
             raise ParameterError(

@@ -28,6 +28,7 @@ from skimbal.training.gradient import compute_gradient, no_logits, step_optimize
 from skimbal.training.optimizers import takes_one_gradient
 from skimbal.training.orphans import end_if_orphaned
 from skimbal.training.schedules import SCHEDULES
+from skimbal.training.sklearn_callbacks import Tasks
 
 __all__ = [
     "EpochNet",
@@ -54,6 +55,7 @@ class EpochNet(DivergingNet, Protocol):
     callbacks_: list[tuple[str, Callback]]
     lr_schedule: str | None
     epochs_: range
+    tasks_: Tasks | None
 
     def set_training(self, training: bool) -> None:
         """Set the network to training or evaluation mode."""
@@ -89,10 +91,13 @@ def train(
         watch.add(found["y_pred"])
         return found
 
+    followed = _keep_progress(net, iterator)
+    if net.tasks_ is not None:
+        followed = net.tasks_.batches(net, followed)
     try:
         with (
             gradients_into_group_norms(net.module_.network),
-            closed_at_end(_keep_progress(net, iterator)) as batches,
+            closed_at_end(followed) as batches,
         ):
             if only_epochs_matter(net):
                 _train_lean(net, batches, prefix, watch)
@@ -214,6 +219,7 @@ def _keep_progress(net: EpochNet, iterator: Iterable[Pair]) -> Iterator[Pair]:
 def _may_be_last(net: EpochNet) -> bool:
     """Tell whether training may end with this epoch. Other epochs are spared the look."""
     stops_early = any(may_stop(callback) for _, callback in net.callbacks_)
+    stops_early = stops_early or (net.tasks_ is not None and net.tasks_.may_stop)
     return stops_early or len(net.history) == net.epochs_.stop
 
 
