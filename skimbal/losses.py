@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from skimbal.exceptions import CollapseWarning, ParameterError
+from skimbal.habits import advice_on_term
 from skimbal.soft_metrics import (
     ClosedForm,
     Score,
@@ -285,10 +286,7 @@ class LossMix(BaseEstimator):  # type: ignore[misc]
             _check_terms()
         for name, factor in factors.items():
             if name not in TERMS:
-                raise TypeError(
-                    f"a keyword of LossMix must be a parameter or a term; got {name!r}. "
-                    f"{_unknown_term(name)}"
-                )
+                raise TypeError(f"LossMix has no parameter {name!r}. {_unknown_term(name)}")
             setattr(self, name, factor)
 
     @classmethod
@@ -359,10 +357,10 @@ class LossMix(BaseEstimator):  # type: ignore[misc]
         ValueError
             If a name is neither a parameter nor a term.
         """
-        try:
-            super().set_params(**params)
-        except ValueError as error:
-            raise ValueError(f"{error} {_ADD_EVERYWHERE}") from None
+        if unknown := set(params) - set(self.get_params()):
+            name = min(unknown)
+            raise ValueError(f"Invalid parameter {name!r} of LossMix. {_unknown_term(name)}")
+        super().set_params(**params)
         return self
 
 
@@ -1231,7 +1229,8 @@ def _known_terms() -> str:
 
 
 def _unknown_term(name: str) -> str:
-    return f"There is no term {name!r}. {_known_terms()} {_ADD_EVERYWHERE}"
+    meant = advice_on_term(name, TERMS, _OPTIONS)
+    return f"There is no term {name!r}. {meant}{_known_terms()} {_ADD_EVERYWHERE}"
 
 
 #: Largest factor of a term, strength or margin. The square of a gradient must fit into float32.

@@ -20,6 +20,7 @@ FILES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*
 MAY_IMPORT: dict[str, set[str]] = {
     room: set() for room in ("exceptions", "generators", "progress", "signals", "typing", "wording")
 }
+MAY_IMPORT["habits"] = set()
 MAY_IMPORT["atomic"] = {"typing"}
 MAY_IMPORT["fingerprints"] = {"exceptions", "typing"}
 GROUND = set(MAY_IMPORT)

@@ -15,6 +15,7 @@ from skimbal.augmentation.intensity import (
 from skimbal.augmentation.random_change import OneOf
 from skimbal.augmentation.windows import RandomErasing
 from skimbal.exceptions import ParameterError
+from skimbal.habits import advice_on_value
 
 __all__ = ["RECIPES", "AugmentSpec", "get_augmentation"]
 
@@ -179,5 +180,7 @@ def _steps(spec: object, n_axes: int) -> Iterator[nn.Module]:
                 f"None, {', '.join(map(repr, RECIPES))}, a callable that maps a tensor of shape "
                 "(n, c, ...) to another, or a list of these",
                 step,
-                f"Make an instance of {step.__name__}." if isinstance(step, type) else "",
+                f"Make an instance of {step.__name__}."
+                if isinstance(step, type)
+                else advice_on_value("augment", step, RECIPES),
             )

@@ -50,6 +50,7 @@ from skimbal.classifiers.trials import (
     warn_of_two_corrections,
 )
 from skimbal.exceptions import ParameterError
+from skimbal.habits import explains_names, refuse_unknown_params
 from skimbal.images import InputForm
 from skimbal.losses import LossSpec, get_loss
 from skimbal.networks import ModuleSpec
@@ -257,6 +258,8 @@ class BaseCNNClassifier(
     ----------
     classes_ : ndarray of shape (n_classes,)
         Class labels, sorted.
+    class_count_ : ndarray of shape (n_classes,)
+        Number of training rows of each class, by weight, in samples.
     class_prior_ : ndarray of shape (n_classes,)
         Share of each class in the training rows by ``sample_weight``, dimensionless, with sum 1.
         Over all calls of ``partial_fit``, before ``sampler`` and ``class_weight``.
@@ -328,6 +331,7 @@ class BaseCNNClassifier(
     #: ``logit_adjustment`` that the fit knew of, if its default sampler corrects already.
     _known_tau: float | None
 
+    @explains_names
     def __init__(
         self,
         # Loss
@@ -443,6 +447,7 @@ class BaseCNNClassifier(
                 loss,
                 f"Start from {type(self).__name__}(loss=LossMix(ce=1, mcc=1)).",
             )
+        refuse_unknown_params(self, params, self._get_param_names())
         super().set_params(**params)
         if of_net:
             # A new dict: clones share the old one.
@@ -464,7 +469,7 @@ class BaseCNNClassifier(
         tags = super().__sklearn_tags__()
         tags.input_tags.three_d_array = True
         preserved = ["float64" if self.dtype == "float64" else "float32"]
-        if self.dtype == "auto" and self.device == "cpu":
+        if self.dtype == "auto" and str(self.device) == "cpu":
             preserved.append("float64")
         tags.transformer_tags.preserves_dtype = preserved
         return tags

@@ -28,6 +28,7 @@ from skimbal.classifiers.paths import (
     warn_of_other_voxels,
 )
 from skimbal.exceptions import ParameterError
+from skimbal.habits import advice_on_value
 from skimbal.images import FileForm, ImageArray, ImageFiles, InputForm, guess_axes
 from skimbal.losses import inverse_frequency
 from skimbal.training import ImageDataset
@@ -504,6 +505,9 @@ def _check_class_weight(
         isinstance(weight, Real) for weight in class_weight.values()
     ):
         of_class = np.full(len(labels), np.nan)
+    elif isinstance(class_weight, str):
+        meant = advice_on_value("class_weight", class_weight, ["balanced"])
+        raise ParameterError("class_weight", "None, 'balanced' or a dict", class_weight, meant)
     else:
         of_class = compute_class_weight(class_weight, classes=labels, y=labels)
     if not np.isfinite(of_class).all() or (of_class < 0).any() or not of_class.any():

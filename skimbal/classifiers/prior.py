@@ -36,6 +36,11 @@ class KnowsPrior:
     _seen: RowsSeen
 
     @property
+    def class_count_(self) -> np.ndarray:
+        """Number of training rows of each class, by weight, in samples."""
+        return self._class_mass.copy()
+
+    @property
     def class_prior_(self) -> np.ndarray:
         """Share of each class in the training rows, by weight, with sum 1."""
         mass = self._class_mass
