@@ -27,7 +27,7 @@ _OPTIONS: Options = {
     **option_of_parts("that are judged, of train, val and test (default: test)"),
     "html": option(
         "--html",
-        "new file for a report with pictures. It needs pip install 'skimbal[study]'",
+        "new file for a report with pictures. It needs pip install jinja2 matplotlib",
         type=Path,
         metavar="FILE.html",
     ),

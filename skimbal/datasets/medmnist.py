@@ -94,7 +94,7 @@ def load_medmnist(
     OSError
         If the download fails.
     ImportError
-        If pooch is needed and missing: ``pip install "skimbal[data]"``.
+        If pooch is needed and missing: ``pip install pooch``.
 
     Examples
     --------

@@ -58,7 +58,7 @@ class ClassScoresDisplay:
 
     Use :meth:`from_estimator`, :meth:`from_predictions` or :meth:`from_study` to make a display.
     All parameters are stored as attributes. Every method that draws raises ``ImportError`` without
-    matplotlib: ``pip install "skimbal[plot]"``.
+    matplotlib: ``pip install matplotlib``.
 
     Parameters
     ----------

@@ -40,6 +40,7 @@ from skimbal.evaluation.scored import Scored
 from skimbal.evaluation.words import write_summary
 from skimbal.evaluation.worst import find_worst_errors
 from skimbal.exceptions import import_optional
+from skimbal.habits import explains_names
 from skimbal.reports import new_page
 from skimbal.typing import ArrayLike, Classifier, ImagesLike, PathLike, RandomState
 
@@ -122,7 +123,7 @@ class Evaluation(Scored):
         Raises
         ------
         ImportError
-            If pandas is missing: ``pip install "skimbal[study]"``.
+            If pandas is missing: ``pip install pandas``.
         """
         pandas = import_optional("pandas", "to_frame", "study")
         frame: pd.DataFrame = pandas.DataFrame([row._asdict() for row in self.scores])
@@ -163,13 +164,14 @@ class Evaluation(Scored):
         Raises
         ------
         ImportError
-            If jinja2 or matplotlib is missing: ``pip install "skimbal[study]"``.
+            If jinja2 or matplotlib is missing: ``pip install jinja2 matplotlib``.
         OSError
             If the path is a folder, its folder does not exist, or no file can be written there.
         """
         write_report(self, path)
 
 
+@explains_names
 def evaluate(
     clf: Classifier,
     X: ImagesLike,
@@ -266,6 +268,7 @@ def evaluate(
     return _evaluate(clf, X, rows, pool, rules, units, bootstrap)
 
 
+@explains_names
 def evaluate_predictions(
     y_true: ArrayLike,
     proba: ArrayLike,

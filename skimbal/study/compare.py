@@ -4,6 +4,7 @@ import numpy as np
 from sklearn.utils import Bunch
 
 from skimbal.exceptions import ParameterError
+from skimbal.habits import explains_names
 from skimbal.study.fit_cache import FitCache
 from skimbal.study.leaks import warn_of_leaks
 from skimbal.study.plan import (
@@ -32,6 +33,7 @@ from skimbal.typing import ArrayLike, Classifier, ImagesLike, PathLike, RandomSt
 __all__ = ["compare_losses"]
 
 
+@explains_names
 def compare_losses(
     X: ImagesLike,
     y: ArrayLike,

@@ -10,6 +10,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
 from skimbal.exceptions import ParameterError, warn_caller
+from skimbal.habits import explains_names
 from skimbal.thresholds.training_prior import Labels, find_shift
 from skimbal.thresholds.wrapping import (
     DecidingClassifier,
@@ -248,6 +249,7 @@ class CostMatrixClassifier(DecidingClassifier):
         "cost_matrix": [dict, "array-like", StrOptions({"zero_one"})],
     }
 
+    @explains_names
     def __init__(self, estimator: Classifier, *, cost_matrix: CostMatrix) -> None:
         self.estimator = estimator
         self.cost_matrix = cost_matrix

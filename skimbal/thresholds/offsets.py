@@ -28,6 +28,7 @@ from sklearn.utils.validation import (
 )
 
 from skimbal.exceptions import ParameterError, warn_caller
+from skimbal.habits import explains_names
 from skimbal.thresholds.costs import CostMatrix, mean_cost
 from skimbal.thresholds.gauges import ScorerGauge, fast_gauge
 from skimbal.thresholds.search import Fold, Found, Gauge, search, starts_of
@@ -324,6 +325,7 @@ class TunedOffsetsClassifierCV(DecidingClassifier):
 
     offsets_: np.ndarray
 
+    @explains_names
     def __init__(
         self,
         estimator: Classifier,

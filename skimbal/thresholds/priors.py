@@ -14,6 +14,7 @@ from sklearn.utils.metadata_routing import MetadataRouter
 from sklearn.utils.validation import check_is_fitted
 
 from skimbal.exceptions import ParameterError, warn_caller
+from skimbal.habits import explains_names
 from skimbal.thresholds.estimation import Estimate, bias_of, most_likely_prior, prior_of_labelled
 from skimbal.thresholds.training_prior import (
     Labels,
@@ -153,6 +154,7 @@ class PriorCorrectedClassifier(DecidingClassifier):
     prior_: np.ndarray
     training_prior_: np.ndarray
 
+    @explains_names
     def __init__(
         self,
         estimator: Classifier,

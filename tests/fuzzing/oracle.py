@@ -90,7 +90,7 @@ def check(path: Path, name: str, options: dict[str, Any]) -> str:
             raise Finding(str(error)) from error
         except ImportError as error:
             image, outcome = None, "refused"
-            if "skimbal[" not in str(error) and "install" not in str(error):
+            if "install" not in str(error):
                 raise Finding(f"an error without a remedy: {error!r}") from error
         except BaseException as error:
             raise Finding(f"an error of another kind: {error!r}") from error
