@@ -50,7 +50,7 @@ def check_attributes(estimator: WithAttributes, blueprint: Blueprint) -> None:
     They come from a file with a right checksum, which another program may have written, or from a
     user who has set them.
     """
-    # Any parameter may have been set after the fit, and a later fit reads those of training.
+    # Any parameter may have been set after the fit, and a later fit reads all of them.
     given = {name: getattr(estimator, name) for name in CONSTRAINTS if name != "module"}
     kept = [name for name, value in given.items() if not isinstance(value, NotKept)]
     check_constraints(estimator, kept)
