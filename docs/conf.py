@@ -62,6 +62,7 @@ numpydoc_show_class_members = True
 # members that the classifiers inherit from this package are shown.
 numpydoc_show_inherited_class_members = dict.fromkeys(
     [
+        "skimbal.KeyedClassifier",
         "skimbal.LossMix",
         "skimbal.CollapseWarning",
         "skimbal.Pretrained",
@@ -80,6 +81,10 @@ numpydoc_show_inherited_class_members = dict.fromkeys(
         "skimbal.augmentation.RandomGaussianBlur",
         "skimbal.augmentation.RandomSigmoidContrast",
         "skimbal.augmentation.RandomSymmetry",
+        "skimbal.augmentation.MAMix",
+        "skimbal.augmentation.MixDraw",
+        "skimbal.augmentation.Mixup",
+        "skimbal.augmentation.Remix",
         "skimbal.exceptions.DivergenceError",
         "skimbal.exceptions.NonFinitePredictionError",
         "skimbal.exceptions.ParameterError",
