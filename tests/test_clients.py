@@ -138,6 +138,7 @@ def test_searches(search):
 
 
 ON_IMAGES = {
+    "AdaBoost": lambda clf: ensemble.AdaBoostClassifier(clf, n_estimators=2),
     "one vs rest": lambda clf: multiclass.OneVsRestClassifier(clf),
     "voting": lambda clf: ensemble.VotingClassifier([("a", clf), ("b", clone(clf))], voting="soft"),
     "stacking": lambda clf: ensemble.StackingClassifier([("a", clf)], cv=2),

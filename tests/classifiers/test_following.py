@@ -226,6 +226,9 @@ def test_clones_in_a_cross_validation_tell_the_callbacks_of_the_classifier():
     cross_validate(small(max_epochs=2).set_callbacks(monitor), X, Y, cv=2)
     runs = monitor.get_logs(select="all")
     assert [len(run.data) for run in runs] == [3, 3]
+    search = GridSearchCV(small(max_epochs=2).set_callbacks(monitor), {"lr": [1e-3]}, cv=2)
+    data = search.fit(X, Y) and monitor.get_logs().data
+    assert [row["task_name"] for row in data].count("epoch") == 6  # two folds, and once more
 
 
 def test_callbacks_of_other_packages_are_refused_by_name():
