@@ -3,7 +3,6 @@
 import copy
 import itertools
 import math
-import warnings
 from typing import Protocol
 
 import numpy as np
@@ -19,7 +18,7 @@ from skimbal.classifiers.parameters import (
     is_auto,
 )
 from skimbal.classifiers.settings import Settings, find_alpha
-from skimbal.exceptions import CollapseWarning, ParameterError
+from skimbal.exceptions import CollapseWarning, ParameterError, warn_caller
 from skimbal.generators import GeneratorStates, generator_states, restore
 from skimbal.losses import MixedLoss, ModuleLoss, log_prior
 from skimbal.sampling import Strategy
@@ -258,24 +257,21 @@ def warn_of_known_trouble(
 ) -> None:
     """Warn of a loss that may collapse, and of batches that cannot hold every class."""
     if loss.may_collapse and not loss.ce_share(0, settings.epochs):
-        warnings.warn(
+        warn_caller(
             f"loss={estimator.loss!r} alone is known to collapse to one class: constant "
             "predictions are a plateau of it, above all with small batches (Scholz et al. 2024, "
             "Table 6). "
             f"A mix avoids that, loss='ce+{next(iter(loss.factors))}', or a warm-up with "
             "cross-entropy, LossMix(..., warmup_epochs=0.5).",
             CollapseWarning,
-            stacklevel=4,
         )
     needs_every_class = loss.suffers_from_small_batches or strategy.needs_every_class
     if settings.batch_size < n_classes and needs_every_class:
-        warnings.warn(
+        warn_caller(
             f"batch_size={settings.batch_size} is less than the {n_classes} classes, so no batch "
             "can hold every class, but this loss or sampler needs every class. Use a larger "
             "batch_size (with micro_batch_size if memory is short), or "
             "LossMix(..., statistics='moving').",
-            UserWarning,
-            stacklevel=4,
         )
 
 
@@ -297,11 +293,9 @@ def warn_of_two_corrections(
     if alpha is not None:
         found.append(f"alpha={alpha:g} of the loss {loss.name} may weigh the classes, too")
     if found:
-        warnings.warn(
+        warn_caller(
             f"sampler='auto' is 'balanced' for these images, and {', and '.join(found)}. Set "
             "sampler='uniform' to correct once, or sampler='balanced' to do both.",
-            UserWarning,
-            stacklevel=4,
         )
 
 
@@ -316,7 +310,7 @@ def judge_training(net: TrainingNet, is_whole: bool) -> None:
     if is_whole and not any(found):
         found = [_one_class(net), _rising_loss(net), _no_change(net)]
     for text in filter(None, found):
-        warnings.warn(text, ConvergenceWarning, stacklevel=4)
+        warn_caller(text, ConvergenceWarning)
 
 
 def _skipped_steps(net: TrainingNet, is_whole: bool) -> str:
@@ -405,21 +399,18 @@ def correction_at_prediction(estimator: PredictingClassifier) -> np.ndarray | No
     check_constraints(estimator, ["logit_adjustment"])
     tau = float(estimator.logit_adjustment)
     if estimator._epochs_before == 0 == estimator.n_steps_:
-        warnings.warn(
+        warn_caller(
             "The network is not trained, so it predicts by chance. Use transform, or fit with "
             "max_epochs of at least 1.",
             ConvergenceWarning,
-            stacklevel=4,
         )
     if not tau:
         return None
     # sampler="balanced" says that both corrections are meant.
     if estimator._known_tau not in (None, tau) and estimator.sampler != "balanced":
-        warnings.warn(
+        warn_caller(
             "sampler='auto' was 'balanced' in the fit, and logit_adjustment="
             f"{estimator.logit_adjustment} corrects for class frequency once more. Fit anew with "
             "sampler='uniform' to correct once, or set sampler='balanced' to do both.",
-            UserWarning,
-            stacklevel=4,
         )
     return tau * log_prior(estimator.class_prior_)
