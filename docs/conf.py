@@ -4,17 +4,23 @@ It fails on a public name without documentation, a cross reference or a local li
 and a warning in an example of the gallery.
 """
 
+import html
 import importlib
 import socket
+import sys
 import warnings
-from html.parser import HTMLParser
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 import matplotlib
 import torch
 from cycler import cycler
+from docutils.nodes import SkipNode
+from docutils.utils.math import MathError
+from docutils.utils.math.latex2mathml import tex2mathml
 from sphinx.util import logging
+
+sys.path.insert(0, str(Path(__file__).parent))
+from check_pages import faults_of_links, read_pages
 
 import skimbal
 
@@ -30,7 +36,6 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
     "sphinx.ext.intersphinx",
-    "sphinx.ext.mathjax",
     "sphinx_gallery.gen_gallery",
 ]
 exclude_patterns = ["_build", "examples", "figures"]
@@ -40,41 +45,15 @@ html_theme = "pydata_sphinx_theme"
 html_title = "skimbal"
 html_show_sourcelink = False
 html_static_path = ["_static"]
-html_css_files = ["landing.css"]
+html_css_files = ["pages.css"]
 html_theme_options = {
+    "header_links_before_dropdown": 7,
     "show_prev_next": False,
     "secondary_sidebar_items": ["page-toc"],
 }
-# Pages without sub-pages use the width of that column for their tables.
-html_sidebars = {
-    page: []
-    for page in (
-        *(
-            "index",
-            "user_guide",
-            "image_files",
-            "image_formats",
-            "study",
-            "models_in_use",
-            "command_line",
-            "saving",
-            "evaluation",
-            "decisions",
-            "decoupling",
-            "explanations",
-            "export",
-            "failures",
-            "resuming",
-            "choosing",
-            "losses",
-            "small_batches",
-            "volumes",
-            "distributed",
-            "results",
-        ),
-        *("pretrained", "speed", "extending", "overriding", "estimator_checks"),
-    )
-}
+# The first page has the width of both columns.
+html_sidebars = {"index": []}
+html_math_renderer = "mathml"
 
 autosummary_generate = True
 autodoc_typehints = "none"
@@ -83,6 +62,7 @@ numpydoc_show_class_members = True
 # members that the classifiers inherit from this package are shown.
 numpydoc_show_inherited_class_members = dict.fromkeys(
     [
+        "skimbal.KeyedClassifier",
         "skimbal.LossMix",
         "skimbal.CollapseWarning",
         "skimbal.Pretrained",
@@ -101,6 +81,10 @@ numpydoc_show_inherited_class_members = dict.fromkeys(
         "skimbal.augmentation.RandomGaussianBlur",
         "skimbal.augmentation.RandomSigmoidContrast",
         "skimbal.augmentation.RandomSymmetry",
+        "skimbal.augmentation.MAMix",
+        "skimbal.augmentation.MixDraw",
+        "skimbal.augmentation.Mixup",
+        "skimbal.augmentation.Remix",
         "skimbal.exceptions.DivergenceError",
         "skimbal.exceptions.NonFinitePredictionError",
         "skimbal.exceptions.ParameterError",
@@ -286,43 +270,28 @@ def _require_every_public_name(app, env):
                 logging.getLogger(__name__).warning("undocumented public name: %s", full_name)
 
 
-class _Page(HTMLParser):
-    """The links of a page, and the anchors in it."""
-
-    def __init__(self, path):
-        super().__init__()
-        self.links, self.anchors = set(), {"", "top"}
-        self.feed(path.read_text("utf-8"))
-
-    def handle_starttag(self, tag, attrs):
-        for name, value in attrs:
-            if name in ("href", "src") and value:
-                self.links.add(value)
-            elif name == "id" or (name == "name" and tag == "a"):
-                self.anchors.add(value)
+def _check_links(app, exception):
+    """Follow every link of the built pages."""
+    if not exception and app.builder.name == "html":
+        for path, fault in faults_of_links(read_pages(Path(app.outdir).resolve())):
+            logging.getLogger(__name__).warning("%s %s", path.name, fault)
 
 
-def _check_local_links(app, exception):
-    """Follow every link of the built pages that stays among them."""
-    if exception or app.builder.name != "html":
-        return
-    logger = logging.getLogger(__name__)
-    out = Path(app.outdir).resolve()
-    # Static files of the theme are not pages.
-    paths = (path for path in out.rglob("*.html") if "_static" not in path.parts)
-    pages = {path: _Page(path) for path in paths}
-    for path, page in pages.items():
-        for link in page.links:
-            parts = urlsplit(link)
-            if parts.scheme or parts.netloc:
-                continue
-            target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
-            if not target.is_file():
-                logger.warning("%s links to %s, which does not exist", path.name, link)
-            elif target in pages and unquote(parts.fragment) not in pages[target].anchors:
-                logger.warning("%s links to %s, which has no such place", path.name, link)
+def _write_formula(self, node):
+    """Write a formula as MathML, which browsers and screen readers read without a script."""
+    is_block = node.tagname == "math_block"
+    try:
+        formula = tex2mathml(node.astext(), as_block=is_block)
+    except MathError as error:
+        logging.getLogger(__name__).warning("formula: %s", error, location=node)
+        formula = html.escape(node.astext())
+    # A formula that is wider than the window of a phone scrolls, with the keys, too.
+    tag, more = ("div", ' tabindex="0"') if is_block else ("span", "")
+    self.body.append(f'<{tag} class="math"{more}>{formula}</{tag}>')
+    raise SkipNode
 
 
 def setup(app):
     app.connect("env-check-consistency", _require_every_public_name)
-    app.connect("build-finished", _check_local_links, priority=900)
+    app.connect("build-finished", _check_links, priority=900)
+    app.add_html_math_renderer("mathml", (_write_formula, None), (_write_formula, None))

@@ -1,8 +1,10 @@
 """Errors and warnings of the package."""
 
 import importlib
+import importlib.metadata
 import inspect
 import pickle
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from types import ModuleType
@@ -312,7 +314,13 @@ class InputWarning(UserWarning):
     """
 
 
-def import_optional(module: str, user: str, extra: str, package: str | None = None) -> ModuleType:
+def import_optional(
+    module: str,
+    user: str,
+    extra: str,
+    package: str | None = None,
+    beside: Sequence[str] = (),
+) -> ModuleType:
     """Import a module of an optional package, or say how to install the package.
 
     Parameters
@@ -325,6 +333,8 @@ def import_optional(module: str, user: str, extra: str, package: str | None = No
         Name of the extra that installs the package.
     package : str, default=None
         Name of the package, if it differs from the name of the module.
+    beside : sequence of str, default=()
+        Further packages that ``user`` needs. The error names those that are missing, too.
 
     Returns
     -------
@@ -339,23 +349,83 @@ def import_optional(module: str, user: str, extra: str, package: str | None = No
     Examples
     --------
     >>> from skimbal.exceptions import import_optional
-    >>> import_optional("no_such_package", "to_frame", "study")
+    >>> import_optional("no_such", "to_frame", "study")
     Traceback (most recent call last):
-    ImportError: to_frame needs no_such_package, which is missing. Run pip install "skimbal[study]".
+    ImportError: to_frame needs no_such, which is missing. Run pip install "no_such".
     """
+    name = package or module.partition(".")[0]
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
+        missing = error.name or module
+        if missing.partition(".")[0] != module.partition(".")[0]:  # a package that this one needs
+            raise ImportError(
+                f"{user} needs {name}, which is installed and needs {missing}, which is missing. "
+                f"{_installation([missing.partition('.')[0]], extra)}"
+            ) from error
+        others = [other for other in beside if other != name and not _is_installed(other)]
         raise ImportError(
-            f"{user} needs {package or module}, which is missing. Run pip install "
-            f'"skimbal[{extra}]".'
+            f"{user} needs {name}, which is missing. {_installation([name, *others], extra)}"
         ) from error
     except Exception as error:  # such as of an extension for another version of torch
+        reason = f"{type(error).__name__}: {error}"
         raise ImportError(
-            f"{user} needs {package or module}, which is installed and cannot be imported "
-            f"({type(error).__name__}: {error}). Install versions that fit together: pip install "
-            f'--upgrade --force-reinstall "skimbal[{extra}]".'
+            f"{user} needs {name}, which is installed and cannot be imported ({reason}). "
+            f"{_repair(name, reason)}"
         ) from error
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def _installation(packages: Sequence[str], extra: str) -> str:
+    """Say how to install packages: by their names, as the extra is in a clone only."""
+    wanted = " ".join(f'"{_requirement(package)}"' for package in packages)
+    declared = any(_requirement(package, extra) for package in packages)
+    clone = f', or in a clone of skimbal pip install -e ".[{extra}]"' if declared else ""
+    return f"Run pip install {wanted}{clone}."
+
+
+def _repair(package: str, reason: str) -> str:
+    """Say how to mend a package that is installed."""
+    if "torchvision" in reason:
+        version = importlib.metadata.version("torch")
+        build = version.partition("+")[2] or "cpu"
+        return (
+            f"torchvision must be made for this build of torch, {version}. Install both from the "
+            "same index: pip install --force-reinstall torch torchvision --index-url "
+            f"https://download.pytorch.org/whl/{build}."
+        )
+    wanted = _requirement(package)
+    return f'Install versions that fit together: pip install --upgrade "{wanted}".'
+
+
+def _requirement(package: str, extra: str | None = None) -> str:
+    """Return a package with the versions that this package declares, or "" if the extra has none.
+
+    Without an extra, an undeclared package is its name.
+    """
+    try:
+        declared = importlib.metadata.requires("skimbal") or []
+    except importlib.metadata.PackageNotFoundError:  # a folder of sources in the path
+        declared = []
+    for line in declared:
+        wanted, _, marker = line.partition(";")
+        name = re.match(r"[\w.-]+", wanted)
+        of_extra = extra is None or re.search(rf"extra == .{re.escape(extra)}\W", marker)
+        if name and of_extra and _same_name(name[0], package):
+            return wanted.strip()
+    return package if extra is None else ""
+
+
+def _same_name(one: str, other: str) -> bool:
+    """Tell whether an index takes two spellings for one package."""
+    return re.sub(r"[-_.]+", "-", one).lower() == re.sub(r"[-_.]+", "-", other).lower()
 
 
 def warn_caller(message: str, category: type[Warning] = UserWarning) -> None:

@@ -98,7 +98,7 @@ def explain(
     Raises
     ------
     ImportError
-        Without captum: ``pip install "skimbal[explain]"``.
+        Without captum: ``pip install captum matplotlib``.
     sklearn.exceptions.NotFittedError
         If ``clf`` is not fitted.
     TypeError

@@ -151,13 +151,12 @@ def export(graph: Graph, images: np.ndarray) -> Export:
 
 def _import_packages() -> dict[str, str]:
     """Refuse missing and old packages before the work, and return their versions."""
-    packages = [
-        import_optional(name, "to_onnx", "onnx") for name in ("onnx", "onnxscript", "onnxruntime")
-    ]
+    names = ("onnx", "onnxscript", "onnxruntime")
+    packages = [import_optional(name, "to_onnx", "onnx", beside=names) for name in names]
     if not hasattr(torch.export, "Dim") or not hasattr(torch.export.Dim, "DYNAMIC"):
         raise ImportError(
             f"to_onnx needs torch 2.6 or later; got torch {torch.__version__}. Run pip install "
-            '"skimbal[onnx]".'
+            '--upgrade "torch>=2.6".'
         )
     skimbal = sys.modules["skimbal"]
     return {module.__name__: str(module.__version__) for module in (skimbal, torch, np, *packages)}

@@ -12,6 +12,7 @@ from sklearn.base import BaseEstimator, OneToOneFeatureMixin, clone
 from sklearn.utils import Tags, check_consistent_length, get_tags
 
 from skimbal.exceptions import ParameterError
+from skimbal.habits import advice_on_value, explains_names
 from skimbal.typing import (
     ArrayLike,
     ImagesLike,
@@ -272,6 +273,7 @@ def _strategy(sampler: SamplerSpec, y: np.ndarray) -> Strategy:
         f"one of {', '.join(map(repr, STRATEGIES))}, or an instance of imbalanced-learn's "
         "RandomOverSampler or RandomUnderSampler",
         sampler,
+        advice_on_value("sampler", sampler, STRATEGIES),
     )
 
 
@@ -449,6 +451,7 @@ class NDSampler(OneToOneFeatureMixin, BaseEstimator):  # type: ignore[misc]
 
     _estimator_type = "sampler"
 
+    @explains_names
     def __init__(self, sampler: Resampler | None = None) -> None:
         self.sampler = sampler
 

@@ -35,6 +35,12 @@ for name, n_examples in {"quick": 25, "thorough": 250}.items():
 settings.load_profile("quick")
 
 
+def pytest_ignore_collect(collection_path, config):
+    """Leave out the tests that need the packages of the extra ``clients``, unless named."""
+    is_named = any("test_clients" in argument for argument in config.args)
+    return True if collection_path.name == "test_clients.py" and not is_named else None
+
+
 def pytest_collection_modifyitems(items):
     if not torch.cuda.is_available():
         skip = pytest.mark.skip(reason="needs a CUDA device")

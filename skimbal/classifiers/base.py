@@ -20,11 +20,13 @@ from skorch.history import History
 from skimbal.augmentation import AugmentSpec, get_augmentation
 from skimbal.classifiers.assembly import NewNet, Plan, SameNet, WarmNet, prepare_net
 from skimbal.classifiers.cloning import clone_callbacks
+from skimbal.classifiers.following import FollowedMixin, GivenRows, train_in_tasks
 from skimbal.classifiers.inputs import (
     check_class_argument,
     check_rows,
     weighted_by_class,
 )
+from skimbal.classifiers.memory import explained_in_fit, explained_in_prediction
 from skimbal.classifiers.parameters import (
     CONSTRAINTS,
     check_constraints,
@@ -49,6 +51,7 @@ from skimbal.classifiers.trials import (
     warn_of_two_corrections,
 )
 from skimbal.exceptions import ParameterError
+from skimbal.habits import explains_names, refuse_unknown_params
 from skimbal.images import InputForm
 from skimbal.losses import LossSpec, get_loss
 from skimbal.networks import ModuleSpec
@@ -64,7 +67,6 @@ from skimbal.training import (
     isolated_random_state,
     join,
     plain_torch,
-    release_memory,
     softmax,
     trainable_torch,
 )
@@ -85,6 +87,7 @@ class BaseCNNClassifier(
     ClassifierMixin,  # type: ignore[misc]
     TransformerMixin,  # type: ignore[misc]
     SavingMixin,
+    FollowedMixin,
     BaseEstimator,  # type: ignore[misc]
 ):
     r"""Convolutional network for images with imbalanced classes.
@@ -255,6 +258,8 @@ class BaseCNNClassifier(
     ----------
     classes_ : ndarray of shape (n_classes,)
         Class labels, sorted.
+    class_count_ : ndarray of shape (n_classes,)
+        Number of training rows of each class, by weight, in samples.
     class_prior_ : ndarray of shape (n_classes,)
         Share of each class in the training rows by ``sample_weight``, dimensionless, with sum 1.
         Over all calls of ``partial_fit``, before ``sampler`` and ``class_weight``.
@@ -326,6 +331,7 @@ class BaseCNNClassifier(
     #: ``logit_adjustment`` that the fit knew of, if its default sampler corrects already.
     _known_tau: float | None
 
+    @explains_names
     def __init__(
         self,
         # Loss
@@ -441,6 +447,7 @@ class BaseCNNClassifier(
                 loss,
                 f"Start from {type(self).__name__}(loss=LossMix(ce=1, mcc=1)).",
             )
+        refuse_unknown_params(self, params, self._get_param_names())
         super().set_params(**params)
         if of_net:
             # A new dict: clones share the old one.
@@ -462,7 +469,7 @@ class BaseCNNClassifier(
         tags = super().__sklearn_tags__()
         tags.input_tags.three_d_array = True
         preserved = ["float64" if self.dtype == "float64" else "float32"]
-        if self.dtype == "auto" and self.device == "cpu":
+        if self.dtype == "auto" and str(self.device) == "cpu":
             preserved.append("float64")
         tags.transformer_tags.preserves_dtype = preserved
         return tags
@@ -829,19 +836,22 @@ class BaseCNNClassifier(
         processes.check_same(lambda: (*numbers, train.checksum, valid and valid.checksum))
 
         plan = Plan(train, loss, crop_size, augmentation, settings, device, whole, n_epochs)
-        with isolated_random_state(int(torch_seed), device):
+        with (
+            isolated_random_state(int(torch_seed), device),
+            explained_in_fit(self, settings.batch_size, device),
+        ):
             net = prepare_net(self, start, plan)
             self._passes(net)  # which may be refused
             # Set before training, so that an interrupted fit leaves the epochs so far.
             self.classes_, self.input_shape_ = rows.labels, rows.data.sample_shape
             self.net_, self._class_mass = net, mass
-            self._seen = rows_seen(self, strategy, train, loss, whole)
+            self._seen = rows_seen(self, strategy, plan, net.mixing_)
             if whole and self.verbose and processes.is_first:
                 print(f"{type(self).__name__}: {settings}")
             self._epochs_before = net.epochs_before_
-            valid_data = None if valid is None else valid.data
-            with _explained_out_of_memory(self), resumption or nullcontext():
-                net.train_epochs(train.data, valid_data, plan.n_epochs, processes, resumption)
+            given = GivenRows(X, y, sample_weight)
+            with resumption or nullcontext():
+                train_in_tasks(self, net, given, plan, valid, processes, resumption)
         judge_training(net, whole)
         return self
 
@@ -880,7 +890,7 @@ class BaseCNNClassifier(
         compute: Callable[[ImageDataset], np.ndarray],
         seed: int | None = None,
     ) -> np.ndarray:
-        with rows_to_predict(self, X) as data, plain_torch(), _explained_out_of_memory(self):
+        with rows_to_predict(self, X) as data, plain_torch(), explained_in_prediction(self):
             if seed is None and self.net_.iterator_valid is BlockIterator:
                 return compute(data)
             # A foreign iterator, such as a DataLoader, may draw random numbers.
@@ -899,24 +909,6 @@ def _rolled_back_on_error(estimator: BaseCNNClassifier) -> Iterator[None]:
             estimator.__dict__.clear()
             estimator.__dict__.update(before)
         raise
-
-
-@contextmanager
-def _explained_out_of_memory(estimator: BaseCNNClassifier) -> Iterator[None]:
-    """Name the parameters that matter in an error about the memory of a device."""
-    try:
-        yield
-    except torch.cuda.OutOfMemoryError as error:
-        reason = str(error).partition(". GPU")[0].rstrip(".")
-        raise torch.cuda.OutOfMemoryError(
-            f"{reason}, with batch_size={estimator.batch_size_} and "
-            f"micro_batch_size={estimator.micro_batch_size} on device={estimator.device!r}. A "
-            "smaller micro_batch_size takes less memory and leaves the gradient of the whole batch "
-            "as it is. So does dtype='bfloat16', or net={'iterator_train__memory_share': 0}, which "
-            "keeps the images off the device."
-        ) from error
-    finally:
-        release_memory(estimator.net_.device)
 
 
 C = TypeVar("C", bound=type[BaseCNNClassifier])

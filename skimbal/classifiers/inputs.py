@@ -28,10 +28,12 @@ from skimbal.classifiers.paths import (
     warn_of_other_voxels,
 )
 from skimbal.exceptions import ParameterError
+from skimbal.habits import advice_on_value
 from skimbal.images import FileForm, ImageArray, ImageFiles, InputForm, guess_axes
 from skimbal.losses import inverse_frequency
 from skimbal.training import ImageDataset
 from skimbal.typing import ArrayLike, ClassWeight, ImagesLike, is_integer
+from skimbal.wording import plural
 
 __all__ = [
     "InputClassifier",
@@ -146,6 +148,9 @@ def check_foreign_rows(
     return Rows(data, labels)
 
 
+#: Code that moves the last axis of images to the front.
+_TO_FRONT = "np.moveaxis(X, -1, 1)"
+
 # Images --------------------------------------------------------------------------------------
 
 
@@ -160,12 +165,15 @@ def check_images(
     if (images.ndim if hasattr(images, "ndim") else np.asarray(images).ndim) <= 2:
         if not reset:
             _refuse_image_for_rows(estimator, images)
-        images = validate_data(estimator, images, dtype="numeric", reset=reset)
+        images = validate_data(
+            estimator, images, dtype="numeric", ensure_all_finite=False, reset=reset
+        )
+        _refuse_missing_pixels(images, "row")
         shape = _shape_of_rows(estimator, images.shape[1]) if reset else estimator.input_shape_
     else:
         images = _check_image_array(estimator, images)
         shape = _shape_of_images(estimator, images, reset)
-        _check_pixels(estimator, images)
+        _check_pixels(images)
     if images.dtype.kind not in "biuf":
         raise ValueError(
             f"X must hold real numbers; got dtype {images.dtype}. Convert it first, such as with "
@@ -226,14 +234,30 @@ def _check_image_array(
     return images
 
 
-def _check_pixels(estimator: InputClassifier, images: np.ndarray | ImageArray) -> None:
+def _check_pixels(images: np.ndarray | ImageArray) -> None:
     """Refuse NaN and infinite pixels, in blocks: the check makes an array of its input's size."""
     # Files are checked whenever they are read, which should not happen once more for this.
     if images.dtype.kind != "f" or isinstance(images, ImageFiles):
         return
     for rows in ImageDataset(images).blocks():  # type: ignore[arg-type]
-        block = np.asarray(images[rows[0] : rows[-1] + 1])
-        assert_all_finite(block, estimator_name=type(estimator).__name__, input_name="X")
+        _refuse_missing_pixels(np.asarray(images[rows[0] : rows[-1] + 1]), "image", rows[0])
+
+
+def _refuse_missing_pixels(images: np.ndarray, noun: str, start: int = 0) -> None:
+    """Refuse NaN and infinity, with the advice for images, and tell where they are."""
+    try:
+        assert_all_finite(images, input_name="X")
+    except ValueError as error:
+        # One at a time, as the images may be a memory map.
+        bad = [row for row, image in enumerate(images) if not np.isfinite(image).all()]
+        n_pixels = int(np.count_nonzero(~np.isfinite(images[bad[0]])))
+        others = f" and {plural(len(bad) - 1, f'other {noun}')}" if len(bad) > 1 else ""
+        raise ValueError(
+            f"{str(error).partition('.')[0]}. It is in {plural(n_pixels, 'pixel')} of "
+            f"{noun} {start + bad[0]}{others}. Give these pixels a value, such as the value of the "
+            "background with np.nan_to_num(X, nan=0.0, posinf=0.0, neginf=0.0), or leave out the "
+            f"{noun}s."
+        ) from None
 
 
 def _shape_of_rows(estimator: InputClassifier, n_features: int) -> tuple[int, ...]:
@@ -279,7 +303,7 @@ def _shape_of_images(
     elif not knows_axes and guess_axes(images.shape, n_axes).surely_channels_last:
         raise ValueError(
             f"X must have its channels first; got the shape {images.shape}, which looks as if they "
-            f"came last. Use {_moved_to_front(images.ndim)}"
+            f"came last. Use {_TO_FRONT}"
             + ("" if images.ndim == n_axes + 2 else " with the classifier for its spatial axes")
             + f", or say that the axes are right with input_shape={shape}."
         )
@@ -300,7 +324,13 @@ def _advice_on_shape(shape: tuple[int, ...], expected: tuple[int, ...]) -> str:
         remedy = "Use np.moveaxis(X, -1, 0)[np.newaxis], with its channels first."
         return f" It looks like a single image. {remedy}"
     if shape[1:] == (*spatial, n_channels):
-        return f" Its channels come last. Use {_moved_to_front(len(shape))}."
+        return f" Its channels come last. Use {_TO_FRONT}."
+    if len(shape) == 1 + len(expected) and shape[-1] == n_channels != shape[1]:
+        moved = (n_channels, *shape[1:-1])
+        return (
+            f" Its channels come last, and its size is another one. {_TO_FRONT} has samples of "
+            f"shape {moved}."
+        )
     if (len(shape) == len(expected) and shape[0] == n_channels > 1) or len(shape) == len(spatial):
         return " If it is a single image, use X[np.newaxis]."
     return ""
@@ -340,7 +370,7 @@ def _warn_of_axes(estimator: InputClassifier, images: np.ndarray | ImageArray) -
     if not is_last and not (is_first and min(images.shape[2:]) > 1):
         return
     shape = images.shape[1:] if images.ndim == n_axes + 2 else (1, *images.shape[1:])
-    remedy = f"Use {_moved_to_front(images.ndim)}" if is_last else "Use CNN2DClassifier"
+    remedy = f"Use {_TO_FRONT}" if is_last else "Use CNN2DClassifier"
     warnings.warn(
         f"the {'last' if is_last else 'first'} axis of the images in X, of shape {images.shape}, "
         f"may count channels, and is taken for a spatial axis. {remedy} if it does, or say that "
@@ -348,12 +378,6 @@ def _warn_of_axes(estimator: InputClassifier, images: np.ndarray | ImageArray) -
         UserWarning,
         stacklevel=5,
     )
-
-
-def _moved_to_front(n_axes: int) -> str:
-    """Return code that moves the last axis of images to the front."""
-    back = ", ".join(str(axis) for axis in range(1, n_axes - 1))
-    return f"X.transpose(0, {n_axes - 1}, {back})"
 
 
 def _given_shape(estimator: CNNClassifier) -> tuple[int, ...]:
@@ -504,6 +528,9 @@ def _check_class_weight(
         isinstance(weight, Real) for weight in class_weight.values()
     ):
         of_class = np.full(len(labels), np.nan)
+    elif isinstance(class_weight, str):
+        meant = advice_on_value("class_weight", class_weight, ["balanced"])
+        raise ParameterError("class_weight", "None, 'balanced' or a dict", class_weight, meant)
     else:
         of_class = compute_class_weight(class_weight, classes=labels, y=labels)
     if not np.isfinite(of_class).all() or (of_class < 0).any() or not of_class.any():

@@ -3,6 +3,7 @@
 import importlib.util
 import inspect
 import os
+import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from torch import nn
 
 from skimbal.augmentation import AugmentSpec, CenterCrop
 from skimbal.exceptions import ParameterError
+from skimbal.habits import advice_on_value
 from skimbal.losses import LARGEST_FACTOR, LossSpec
 from skimbal.networks import BUILT_IN, ModuleSpec, NetworkSpec
 from skimbal.sampling import SamplerSpec, is_uniform
@@ -29,7 +31,7 @@ from skimbal.training import (
     is_like_adam,
     takes_several_gradients,
 )
-from skimbal.typing import ClassWeight, is_number
+from skimbal.typing import ClassWeight, is_integer, is_number
 
 __all__ = [
     "CONSTRAINTS",
@@ -214,7 +216,14 @@ def check_constraints(estimator: CNNClassifier, names: Iterable[str] = CONSTRAIN
             words = [_WORDS.get(one) or str(make_constraint(one)) for one in constraints]
             others, _, last = ", ".join(words).rpartition(", ")
             expected = f"{others} or {last}" if others else last
-            raise ParameterError(name, expected, value, _REMEDIES.get(name, ""))
+            meant = advice_on_value(name, value, _names_in(constraints))
+            remedies = [meant, _REMEDIES.get(name, "")]
+            raise ParameterError(name, expected, value, " ".join(filter(None, remedies)))
+
+
+def _names_in(constraints: Iterable[object]) -> list[str]:
+    """Return the names that constraints accept."""
+    return [name for one in constraints if isinstance(one, StrOptions) for name in one.options]
 
 
 def check_parameters(estimator: CNNClassifier) -> str:
@@ -335,6 +344,7 @@ def find_optimizer(optimizer: str | type[torch.optim.Optimizer]) -> type[torch.o
         "optimizer",
         f"a torch.optim.Optimizer class or one of {sorted(OPTIMIZERS)}",
         optimizer,
+        f"{advice_on_value('optimizer', optimizer, OPTIMIZERS)} "
         "Options are set through net, such as net={'optimizer__weight_decay': 1e-4}. SparseAdam "
         "needs sparse gradients, which no layer for images has.",
     )
@@ -461,11 +471,13 @@ def _check_callbacks(estimator: CNNClassifier) -> None:
         callback = entry[1] if isinstance(entry, tuple) and len(entry) == 2 else entry
         is_class = isinstance(callback, type) and issubclass(callback, Callback)
         if not is_class and not isinstance(callback, Callback | None):
+            is_of_sklearn = hasattr(callback, "on_fit_task_end")
+            remedy = "Pass callbacks of scikit-learn to set_callbacks." if is_of_sklearn else ""
             raise ParameterError(
                 "callbacks",
                 "a list of skorch callbacks or (name, callback) pairs",
                 estimator.callbacks,
-                f"Its entry {entry!r} is neither.",
+                f"Its entry {entry!r} is neither. {remedy}",
             )
         if isinstance(callback, InputShapeSetter) or callback is InputShapeSetter:
             raise ParameterError(
@@ -504,7 +516,8 @@ def check_device(device: object) -> str:
     if isinstance(device, str) and device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        known = torch.device("" if device is None else device)  # type: ignore[call-overload]
+        is_known = device is not None and not isinstance(device, bool)  # True would be 1
+        known = torch.device(device if is_known else "")  # type: ignore[call-overload]
         torch.empty(1, device=known).cpu()
     except (RuntimeError, AssertionError, TypeError, ValueError, NotImplementedError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -512,10 +525,36 @@ def check_device(device: object) -> str:
             "device",
             "'cpu', 'auto' or a device that torch can use here",
             device,
-            f"There are {torch.cuda.device_count()} CUDA device(s) on this machine. Torch says: "
-            f"{reason.rstrip('.')}.",
+            _meant_device(device)
+            # A list of all devices that any torch may have says nothing.
+            + (
+                ""
+                if reason.startswith("Expected one of")
+                else f" Torch says: {reason.rstrip('.')}."
+            ),
         ) from None
     return str(known)
+
+
+def _meant_device(device: object) -> str:
+    """Name the text to write in place of a device that torch cannot use here."""
+    text, n_devices = str(device).lower(), torch.cuda.device_count()
+    number = re.search(r"\d+", text)
+    is_cuda = is_integer(device) or re.search("gpu|cuda|nvidia", text) or device is True
+    if not is_cuda:
+        remedy = "Write device='cpu', or device='auto' for CUDA where there is a CUDA device."
+        return f"Torch finds no GPU of Apple here. {remedy}" if text == "mps" else remedy
+    if not torch.cuda.is_available():
+        build = "" if torch.version.cuda else ", and this torch is a build without CUDA"
+        return (
+            f"There are {n_devices} CUDA device(s) on this machine{build}. Write device='cpu', or "
+            "device='auto' for CUDA where there is a CUDA device."
+        )
+    index = f":{number[0]}" if number and int(number[0]) < n_devices else ""
+    return (
+        f"There are {n_devices} CUDA device(s) on this machine, from 'cuda:0' to "
+        f"'cuda:{n_devices - 1}'. Write device='cuda{index}'."
+    )
 
 
 def _has_float64(device: str) -> bool:

@@ -36,7 +36,7 @@ _COPIES: Options = {
 _OF_STUDY: Options = {
     "html": option(
         "--html",
-        "new file for a report with pictures and code. It needs pip install 'skimbal[study]'",
+        "new file for a report with pictures and code. It needs pip install jinja2 matplotlib",
         type=Path,
         metavar="FILE.html",
     ),

@@ -24,9 +24,10 @@ from skimbal.datasets import (
     load_image_folder,
     load_imbalanced_digits,
     load_medmnist,
+    load_medmnist_sample,
     load_npz,
 )
-from skimbal.datasets.medmnist import DATA_SETS
+from skimbal.datasets.medmnist import DATA_SETS, SAMPLES
 from skimbal.datasets.splits import SPLITS
 
 __all__ = [
@@ -43,10 +44,13 @@ __all__ = [
 ]
 
 DATA = (
-    "digits (8 x 8, in scikit-learn), a MedMNIST name such as pneumoniamnist or vesselmnist3d_64 "
+    "digits (8 x 8, in scikit-learn), pneumoniamnist_sample or vesselmnist3d_sample (a few real "
+    "images, in skimbal), a MedMNIST name such as pneumoniamnist or vesselmnist3d_64 "
     "(downloaded unless it is in a folder of the environment variable SKIMBAL_DATA), or an .npz "
     "file"
 )
+
+_SAMPLES = [f"{name}_sample" for name in SAMPLES]
 
 
 def add_data(parser: Parser) -> None:
@@ -111,6 +115,8 @@ def load_data(
         )
     if data == "digits":
         return load_imbalanced_digits()
+    if data in _SAMPLES:
+        return load_medmnist_sample(data.removesuffix("_sample"))
     name, _, size = data.partition("_")
     if name not in (*DATA_SETS, "chestmnist") or (size and not size.isdecimal()):
         _refuse_unknown(parser, data, about)
@@ -131,10 +137,11 @@ def _refuse_unknown(parser: Parser, data: str, about: str) -> NoReturn:
     if path.name != data:
         hint = did_you_mean(path.name, names_beside(path))
         parser.error(f"{about}: there is no such folder.{hint}")
-    hint = did_you_mean(data, [*names_beside(path), "digits", *DATA_SETS])
+    hint = did_you_mean(data, [*names_beside(path), "digits", *_SAMPLES, *DATA_SETS])
+    names = ", ".join(["digits", *_SAMPLES, *DATA_SETS])
     parser.error(
         f"{about} must be {'a folder, ' * (about == data)}an .npz file or the name of a "
-        f"data set: digits, {', '.join(DATA_SETS)}; got {data!r}, which does not exist.{hint}"
+        f"data set: {names}; got {data!r}, which does not exist.{hint}"
     )
 
 
@@ -149,7 +156,7 @@ def names_beside(path: Path, *, any_file: bool = False) -> list[str]:
 
 def names_folder(data: str) -> bool:
     """Tell whether the text names a folder. The names of data sets come first."""
-    return Path(data).is_dir() and not re.fullmatch(r"digits|\w+mnist(3d)?(_\d+)?", data)
+    return Path(data).is_dir() and not re.fullmatch(r"digits|\w+mnist(3d)?(_\d+|_sample)?", data)
 
 
 def folder_params(parser: Parser, args: argparse.Namespace) -> dict[str, Any]:

@@ -27,7 +27,7 @@ _OPTIONS: Options = {
     **option_of_parts("that are judged, of train, val and test (default: test)"),
     "html": option(
         "--html",
-        "new file for a report with pictures. It needs pip install 'skimbal[study]'",
+        "new file for a report with pictures. It needs pip install jinja2 matplotlib",
         type=Path,
         metavar="FILE.html",
     ),
@@ -40,6 +40,12 @@ _OPTIONS: Options = {
         default="mean",
     ),
     "n_bootstraps": option("--bootstraps", "samples of the intervals", default=1000, **COUNT),
+    "stratify": option(
+        "--stratify",
+        "keep the number of images (or patients) of each class in the samples of the intervals, "
+        "for test sets whose numbers of each class were chosen, such as cases and controls",
+        action="store_true",
+    ),
     "random_state": option("--seed", "of the intervals", type=seed, default=0, metavar="N"),
     **DEVICE,
 }
@@ -164,6 +170,7 @@ def _evaluate(
                 **rows,
                 pool=None if args.pool == "none" else args.pool,
                 n_bootstraps=args.n_bootstraps,
+                stratify=args.stratify,
                 random_state=args.random_state,
             )
     except (ImportError, OSError, ValueError) as error:

@@ -33,7 +33,7 @@ def run(argv: Sequence[str], signals: Signals) -> int:
         "skimbal export",
         "Write a model as ONNX, for programs that do not have skimbal or Python. The exported "
         "model takes raw pixels and gives the probability of each class. It needs pip install "
-        "'skimbal[onnx]'.",
+        "onnx onnxruntime onnxscript.",
     )
     add_model(parser)
     parser.add_options(_OPTIONS)

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from skimbal.commands.parser import Parser
-from skimbal.exceptions import ParameterError, import_optional
+from skimbal.exceptions import ParameterError
+from skimbal.reports import require_packages
 
 __all__ = ["check_output", "check_report"]
 
@@ -22,8 +23,8 @@ def check_output(parser: Parser, option: str, path: Path | None) -> None:
 
 def check_report(parser: Parser, path: Path | None) -> None:
     """Refuse a report whose libraries are missing."""
-    for name in () if path is None else ("jinja2", "matplotlib"):
-        try:
-            import_optional(name, "--html", "study")
-        except ImportError as error:
-            parser.error(str(error))
+    try:
+        if path is not None:
+            require_packages("--html")
+    except ImportError as error:
+        parser.error(str(error))

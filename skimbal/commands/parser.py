@@ -11,6 +11,7 @@ from typing import Any, NoReturn, TypeAlias
 
 from skimbal.datasets.splits import SPLITS
 from skimbal.exceptions import ParameterError
+from skimbal.habits import advice_on_name
 from skimbal.wording import agree
 
 __all__ = [
@@ -74,8 +75,8 @@ class Parser(argparse.ArgumentParser):
                 self.error(f"{name} is not an option of {self.prog}. {self._absent[name]}")
         known, unknown = self.parse_known_args(args)
         if unknown:
-            mistyped = next((arg for arg in unknown if arg.startswith("--")), "")
-            hint = did_you_mean(mistyped.partition("=")[0], self._option_string_actions)
+            mistyped = next((arg for arg in unknown if re.match(r"--?[A-Za-z]", arg)), "")
+            hint = self._meant(mistyped.partition("=")[0])
             self.error(f"unrecognized arguments: {' '.join(unknown)}.{hint}")
         for action in self._actions:
             value = getattr(known, action.dest, None)
@@ -86,6 +87,19 @@ class Parser(argparse.ArgumentParser):
                     "shell may have no value."
                 )
         return known
+
+    def _meant(self, option: str) -> str:
+        """Ask for the option that an unknown option may mean, by its name in other libraries."""
+        names = {name.lstrip("-").replace("-", "_"): name for name in self._option_string_actions}
+        name = option.lstrip("-").replace("-", "_")
+        if "device" in self._option_of and re.fullmatch(r"(use_)?(cuda|gpus?)", name.lower()):
+            return f" Did you mean {self._option_of['device']} cuda?"
+        advice = advice_on_name(name, {**self._option_of, **names})
+        found = re.fullmatch(r"did you mean (.*)\?", advice)
+        if found is None:
+            return did_you_mean(option, self._option_string_actions)
+        meant = [self._option_of.get(one) or names[one] for one in found[1].split(" or ")]
+        return f" Did you mean {' or '.join(dict.fromkeys(meant))}?"
 
     def error(self, message: str) -> NoReturn:
         """End with code 2 and the message."""

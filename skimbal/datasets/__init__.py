@@ -1,4 +1,4 @@
-"""Image sets with a rare class: an embedded set, the sets of MedMNIST, and your files.
+"""Image sets with a rare class: embedded sets, the sets of MedMNIST, and your files.
 
 Every loader returns a :class:`sklearn.utils.Bunch` with
 
@@ -12,7 +12,7 @@ Every loader returns a :class:`sklearn.utils.Bunch` with
   to all classes has the same order in ``classes_``, and so have ``confusion_matrix`` and
   ``classification_report``.
 - ``ndim``: number of spatial axes, 2 or 3.
-- ``filename``: str, the file or folder that was read, or None for embedded data.
+- ``filename``: str, the file or folder that was read, or None for scikit-learn's digits.
 - ``origin``: the call of the loader, an :class:`Origin`, or None if no call loads the same data
   again.
 - ``missing_values``: the parameter of a loader, if it was given.
@@ -31,7 +31,7 @@ from skimbal.datasets.inspection import (
     inspect_data,
     inspect_folder,
 )
-from skimbal.datasets.medmnist import load_medmnist
+from skimbal.datasets.medmnist import load_medmnist, load_medmnist_sample
 from skimbal.datasets.npz import load_npz
 from skimbal.datasets.origin import Origin
 
@@ -46,5 +46,6 @@ __all__ = [
     "load_image_folder",
     "load_imbalanced_digits",
     "load_medmnist",
+    "load_medmnist_sample",
     "load_npz",
 ]

@@ -114,7 +114,7 @@ def load_image_folder(
         like a split that is not clear, a class of another part is not in train, or there are
         fewer than two classes.
     ImportError
-        If the library that reads a format is missing: ``pip install "skimbal[io]"``.
+        If the library that reads a format is missing. The message names the package to install.
 
     Warns
     -----

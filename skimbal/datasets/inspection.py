@@ -289,7 +289,7 @@ encoding : object
     ValueError
         If the table cannot be read, or a column or another parameter is wrong.
     ImportError
-        If the library that reads a format is missing: ``pip install "skimbal[io]"``.
+        If the library that reads a format is missing. The message names the package to install.
 
     See Also
     --------

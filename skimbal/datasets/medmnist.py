@@ -18,7 +18,7 @@ from skimbal.datasets.origin import Origin
 from skimbal.exceptions import ParameterError, import_optional
 from skimbal.typing import PathLike
 
-__all__ = ["DATA_SETS", "URL", "load_medmnist"]
+__all__ = ["DATA_SETS", "SAMPLES", "URL", "load_medmnist", "load_medmnist_sample"]
 
 
 class DataSetFacts(TypedDict):
@@ -34,13 +34,21 @@ DATA_SETS: dict[str, DataSetFacts] = json.loads(
     Path(__file__).with_suffix(".json").read_text("utf-8")
 )
 
+#: The data sets with a sample in this package, and the source of their images.
+SAMPLES = {
+    "pneumoniamnist": "Kermany D. S. et al., Identifying medical diagnoses and treatable diseases "
+    "by image-based deep learning, Cell 172:1122 (2018), doi:10.1016/j.cell.2018.02.010",
+    "vesselmnist3d": "Yang X. et al., IntrA: 3D intracranial aneurysm dataset for deep learning, "
+    "CVPR (2020)",
+}
+_FOLDER_OF_SAMPLES = Path(__file__).with_name("medmnist_samples")
+
 #: The folder that files are downloaded from. A mirror may be put in its place.
 URL = "https://zenodo.org/records/10519652/files"
 
-_CITATION = (
+_MEDMNIST = (
     "Yang J. et al., MedMNIST v2 - A large-scale lightweight benchmark for 2D and 3D biomedical "
-    "image classification, Scientific Data 10:41 (2023), doi:10.1038/s41597-022-01721-8, and the "
-    "source of the data set, which https://medmnist.com names"
+    "image classification, Scientific Data 10:41 (2023), doi:10.1038/s41597-022-01721-8"
 )
 
 
@@ -86,7 +94,7 @@ def load_medmnist(
     OSError
         If the download fails.
     ImportError
-        If pooch is needed and missing: ``pip install "skimbal[data]"``.
+        If pooch is needed and missing: ``pip install pooch``.
 
     Examples
     --------
@@ -118,7 +126,7 @@ def load_medmnist(
         target_names=list(names),
         source=f"MedMNIST, {URL}/{file}",
         license="CC BY-NC 4.0" if name == "dermamnist" else "CC BY 4.0",
-        citation=_CITATION,
+        citation=f"{_MEDMNIST}, and the source of the data set, which https://medmnist.com names",
         origin=Origin.of_call(
             load_medmnist,
             name=name,
@@ -126,6 +134,69 @@ def load_medmnist(
             data_home=None if data_home is None else Path(data_home),
             download=download,
         ),
+    )
+
+
+def load_medmnist_sample(name: str) -> Bunch:
+    """Load real images that come with the package: a small part of a MedMNIST data set.
+
+    The samples need neither a download nor a network. They are for examples and tests: scores on so
+    few images mean little.
+
+    ==================== ================================== ========= ======== ====== =======
+    name                 images                             class     train    val    test
+    ==================== ================================== ========= ======== ====== =======
+    ``"pneumoniamnist"`` chest X-rays, 28 x 28              normal    45       15     30
+    ..                                                      pneumonia 225      75     150
+    ``"vesselmnist3d"``  segments of vessels of the brain,  vessel    240      80     160
+    ..                   28 x 28 x 28                       aneurysm  30       10     20
+    ==================== ================================== ========= ======== ====== =======
+
+    Each part has the first images of each class in the same part of the data set, without copies.
+    The classes of the X-rays have other shares than in the data set. ``README.md`` beside
+    ``filename`` states the sources, the rows and the changes, and ``LICENSE.txt`` is the licence,
+    CC BY 4.0.
+
+    Parameters
+    ----------
+    name : str
+        ``"pneumoniamnist"`` or ``"vesselmnist3d"``.
+
+    Returns
+    -------
+    sklearn.utils.Bunch
+        The keys are listed in :mod:`skimbal.datasets`. ``X_*`` is uint8, of shape (n, 28, 28) or
+        (n, 28, 28, 28). The images have no patients, as MedMNIST publishes none.
+
+    Raises
+    ------
+    ValueError
+        If the package has no sample of this name.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skimbal.datasets import load_medmnist_sample
+    >>> data = load_medmnist_sample("pneumoniamnist")
+    >>> data.X_train.shape, data.target_names, np.bincount(data.y_train)
+    ((270, 28, 28), ['normal', 'pneumonia'], array([ 45, 225]))
+    """
+    if name not in SAMPLES:
+        raise ParameterError(
+            "name", " or ".join(map(repr, SAMPLES)), name, "load_medmnist loads whole data sets."
+        )
+    path = _FOLDER_OF_SAMPLES / f"{name}.npz"
+    names = DATA_SETS[name]["classes"]
+    return make_bunch(
+        read_parts(path, None, ArrayAxes(), Missing(None), max_pixels=sys.maxsize),
+        name=f"{name}_sample",
+        filename=str(path),
+        classes=np.arange(len(names)),
+        target_names=list(names),
+        source=f"a part of {name} of MedMNIST v2, described in {path.with_name('README.md')}",
+        license="CC BY 4.0",
+        citation=f"{_MEDMNIST}. {SAMPLES[name]}",
+        origin=Origin.of_call(load_medmnist_sample, name=name),
     )
 
 

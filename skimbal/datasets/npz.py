@@ -328,7 +328,7 @@ def _unknown_parts(names: list[str]) -> list[str]:
 
 
 def _word_at(pattern: str, name: str) -> str | None:
-    """Return what stands in a name in place of the part, or None."""
+    """Return the word that a name has in place of the part, or None."""
     before, after = pattern.split("{split}")
     fits = name.startswith(before) and name.endswith(after)
     return name[len(before) : len(name) - len(after)] if fits else None

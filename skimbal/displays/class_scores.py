@@ -41,6 +41,9 @@ __all__ = ["ClassScoresDisplay"]
 _ONE_AXES = "The scores need one axes."
 #: Most configurations that are drawn unless they are named.
 _MOST = 6
+#: Least share of the bootstrap samples that must hold a class with an interval. Two rows of a class
+#: are absent from 13.5 % of the samples, and three from 5 %.
+_LEAST_SHARE = 0.9
 
 
 class _Predictor(Protocol):
@@ -55,7 +58,7 @@ class ClassScoresDisplay:
 
     Use :meth:`from_estimator`, :meth:`from_predictions` or :meth:`from_study` to make a display.
     All parameters are stored as attributes. Every method that draws raises ``ImportError`` without
-    matplotlib: ``pip install "skimbal[plot]"``.
+    matplotlib: ``pip install matplotlib``.
 
     Parameters
     ----------
@@ -132,6 +135,7 @@ class ClassScoresDisplay:
         display_labels: Iterable[object] | None = None,
         n_bootstraps: int = 1000,
         confidence_level: float = 0.95,
+        stratify: bool = False,
         random_state: RandomState = None,
         name: str | None = None,
         ax: AxesLike = None,
@@ -155,6 +159,9 @@ class ClassScoresDisplay:
             Number of bootstrap samples, see :meth:`from_predictions`.
         confidence_level : float, default=0.95
             Confidence level of the intervals, dimensionless, in (0, 1).
+        stratify : bool, default=False
+            Whether each bootstrap sample has as many rows of each class as there are, for rows
+            whose numbers of each class were chosen, as in :func:`skimbal.evaluation.evaluate`.
         random_state : int, RandomState instance or None, default=None
             Seed of the bootstrap.
         name : str, default=None
@@ -187,7 +194,7 @@ class ClassScoresDisplay:
         if labels is None:
             labels = unique_labels(y, getattr(estimator, "classes_", y))
         check_classes(labels, display_labels)
-        _check_bootstrap(n_bootstraps, confidence_level)
+        _check_bootstrap(n_bootstraps, confidence_level, stratify)
         check_axes(ax, 1, _ONE_AXES)
         return cls.from_predictions(
             y,
@@ -196,6 +203,7 @@ class ClassScoresDisplay:
             display_labels=display_labels,
             n_bootstraps=n_bootstraps,
             confidence_level=confidence_level,
+            stratify=stratify,
             random_state=random_state,
             name=name,
             ax=ax,
@@ -211,15 +219,17 @@ class ClassScoresDisplay:
         display_labels: Iterable[object] | None = None,
         n_bootstraps: int = 1000,
         confidence_level: float = 0.95,
+        stratify: bool = False,
         random_state: RandomState = None,
         name: str | None = None,
         ax: AxesLike = None,
     ) -> "ClassScoresDisplay":
         """Draw the F1 scores of predictions.
 
-        The intervals are percentiles of a bootstrap over the rows, drawn class by class: each
-        bootstrap sample has as many rows of a true class as there are, so that no rare class
-        vanishes from it. They say how far the scores depend on these rows, not on the training.
+        The intervals are percentiles of a bootstrap over the rows. A sample without a row of a
+        class is left out for the class. A class that is absent from more than 10 % of the samples
+        has no interval. The intervals say how far the scores depend on these rows, not on the
+        training.
 
         Parameters
         ----------
@@ -235,6 +245,9 @@ class ClassScoresDisplay:
             Number of bootstrap samples.
         confidence_level : float, default=0.95
             Confidence level of the intervals, dimensionless, in (0, 1).
+        stratify : bool, default=False
+            Whether each bootstrap sample has as many rows of each class as there are, for rows
+            whose numbers of each class were chosen, as in :func:`skimbal.evaluation.evaluate`.
         random_state : int, RandomState instance or None, default=None
             Seed of the bootstrap.
         name : str, default=None
@@ -245,7 +258,8 @@ class ClassScoresDisplay:
         Returns
         -------
         display : ClassScoresDisplay
-            The drawn display. A class without a row in ``y_true`` has no interval.
+            The drawn display. A class without a row in ``y_true``, or with one or two of many, has
+            no interval.
 
         Raises
         ------
@@ -264,11 +278,12 @@ class ClassScoresDisplay:
         if labels is None:
             labels = unique_labels(y_true, y_pred)
         labels, display_labels = check_classes(labels, display_labels)
-        _check_bootstrap(n_bootstraps, confidence_level)
+        _check_bootstrap(n_bootstraps, confidence_level, stratify)
         check_axes(ax, 1, _ONE_AXES)
         confusion = count_confusion(y_true, y_pred, labels)  # (n_all, n_all)
         rng = check_generator(random_state)
-        ends = _bootstrap_f1(confusion, n_bootstraps, confidence_level, rng)  # (2, n_all)
+        drawn = _draw_confusions(confusion, n_bootstraps, stratify, rng)
+        ends = _find_ends(drawn, confidence_level)  # (2, n_all)
         chosen = slice(len(labels))
         low, high = ends[:, np.newaxis, chosen]
         display = cls(
@@ -408,31 +423,40 @@ class ClassScoresDisplay:
             )
 
 
-def _check_bootstrap(n_bootstraps: object, confidence_level: object) -> None:
+def _check_bootstrap(n_bootstraps: object, confidence_level: object, stratify: object) -> None:
     if not is_integer(n_bootstraps) or n_bootstraps < 1:
         raise ParameterError("n_bootstraps", "an integer of at least 1", n_bootstraps)
     if not is_number(confidence_level) or not 0 < confidence_level < 1:
         raise ParameterError(
             "confidence_level", "a number between 0 and 1, both excluded", confidence_level
         )
+    if not isinstance(stratify, bool | np.bool_):
+        raise ParameterError("stratify", "True or False", stratify)
 
 
-def _bootstrap_f1(
-    confusion: np.ndarray, n_bootstraps: int, confidence_level: float, rng: np.random.RandomState
+def _draw_confusions(
+    confusion: np.ndarray, n_bootstraps: int, stratify: object, rng: np.random.RandomState
 ) -> np.ndarray:
-    """Return the ends of the intervals, of shape (2, n_all), NaN for classes without a row."""
-    n_true = confusion.sum(axis=1)
-    # Rows of one class that are drawn with replacement have multinomial counts.
-    drawn = np.stack(
-        [
-            rng.multinomial(n, row / max(n, 1), size=n_bootstraps)
-            for n, row in zip(n_true, confusion, strict=True)
-        ],
-        axis=1,
-    )  # (n_bootstraps, n_all, n_all)
+    """Return confusion matrices of bootstrap samples, of shape (n_bootstraps, n_all, n_all)."""
+    # Rows that are drawn with replacement have multinomial counts.
+    if not stratify:
+        n = confusion.sum()
+        drawn: np.ndarray = rng.multinomial(n, confusion.ravel() / n, size=n_bootstraps)
+        return drawn.reshape(n_bootstraps, *confusion.shape)
+    of_classes = [
+        rng.multinomial(row.sum(), row / max(row.sum(), 1), n_bootstraps) for row in confusion
+    ]
+    return np.stack(of_classes, axis=1)
+
+
+def _find_ends(drawn: np.ndarray, confidence_level: float) -> np.ndarray:
+    """Return the ends of the intervals of F1, of shape (2, n_all), NaN where a class is rare."""
     tail = (1 - confidence_level) / 2
-    ends: np.ndarray = np.quantile(f1_scores(drawn), [tail, 1 - tail], axis=0)
-    ends[:, n_true == 0] = np.nan
+    is_present = drawn.sum(axis=2) > 0
+    scores = f1_scores(drawn)
+    ends = np.full((2, drawn.shape[1]), np.nan)
+    for number in np.flatnonzero(is_present.mean(axis=0) >= _LEAST_SHARE):
+        ends[:, number] = np.quantile(scores[is_present[:, number], number], [tail, 1 - tail])
     return ends
 
 

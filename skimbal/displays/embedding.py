@@ -73,7 +73,7 @@ class EmbeddingDisplay:
     Different networks have different feature spaces, so each classifier has its own embedding and
     panel. Distances and directions can be compared within a panel only. Use :meth:`from_estimator`
     or :meth:`from_features` to make a display. All parameters are stored as attributes. Every
-    method that draws raises ``ImportError`` without matplotlib: ``pip install "skimbal[plot]"``.
+    method that draws raises ``ImportError`` without matplotlib: ``pip install matplotlib``.
 
     Parameters
     ----------

@@ -47,7 +47,7 @@ class ExplanationDisplay:
     surrounds the places above half of the largest number, and a dashed line the places below minus
     half of it. Use :meth:`from_estimator` to make a display. All parameters are stored as
     attributes. Every method that draws raises ``ImportError`` without matplotlib:
-    ``pip install "skimbal[explain]"``.
+    ``pip install captum matplotlib``.
 
     Parameters
     ----------

@@ -44,7 +44,7 @@ class LearningCurvesDisplay:
     Losses and scores have different scales and different axes, the losses above the scores. Use
     :meth:`from_estimator` or :meth:`from_history` to make a display. All parameters are stored as
     attributes. Every method that draws raises ``ImportError`` without matplotlib:
-    ``pip install "skimbal[plot]"``.
+    ``pip install matplotlib``.
 
     Parameters
     ----------

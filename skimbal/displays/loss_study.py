@@ -51,7 +51,7 @@ class LossStudyDisplay:
     sampling: uniform, uniform with class weights in the loss, balanced, and any other. A vertical
     line through a group marks the score of the reference. Use :meth:`from_study` to make a display.
     All parameters are stored as attributes. Every method that draws raises ``ImportError`` without
-    matplotlib: ``pip install "skimbal[plot]"``.
+    matplotlib: ``pip install matplotlib``.
 
     Parameters
     ----------

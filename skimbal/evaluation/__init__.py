@@ -4,8 +4,8 @@
 elsewhere. An :class:`Evaluation` becomes text, a table, a csv file or an HTML page.
 """
 
-from skimbal.evaluation.decisions import OperatingPoint
 from skimbal.evaluation.evaluating import Evaluation, evaluate, evaluate_predictions
+from skimbal.evaluation.operating import OperatingPoint
 from skimbal.evaluation.results import Level, ScoreEstimate
 from skimbal.evaluation.worst import WorstError
 

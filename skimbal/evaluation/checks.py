@@ -205,8 +205,8 @@ def check_pool(pool: object) -> None:
         raise ParameterError("pool", "'mean', 'max' or None", pool)
 
 
-def check_bootstrap(n_bootstraps: object, confidence_level: object) -> None:
-    """Refuse a number of samples, or a level, that gives no intervals."""
+def check_bootstrap(n_bootstraps: object, confidence_level: object, stratify: object) -> None:
+    """Refuse a number of samples, a level or a choice that gives no intervals."""
     if not is_integer(n_bootstraps) or n_bootstraps < 0:
         raise ParameterError(
             "n_bootstraps", "an integer of at least 0", n_bootstraps, "0 leaves out the intervals."
@@ -215,3 +215,5 @@ def check_bootstrap(n_bootstraps: object, confidence_level: object) -> None:
         raise ParameterError(
             "confidence_level", "a number between 0 and 1, both excluded", confidence_level
         )
+    if not isinstance(stratify, bool | np.bool_):
+        raise ParameterError("stratify", "True or False", stratify)

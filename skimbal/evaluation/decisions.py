@@ -1,7 +1,7 @@
 """Rules that decide for a class from probabilities."""
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from sklearn.model_selection import FixedThresholdClassifier, TunedThresholdClassifierCV
@@ -16,11 +16,9 @@ __all__ = [
     "BALANCED",
     "PREDICT",
     "DecisionsLike",
-    "OperatingPoint",
     "Rule",
     "check_decisions",
     "decide_by_prior",
-    "find_operating_points",
     "rule_of_classifier",
 ]
 
@@ -30,46 +28,6 @@ DecisionsLike: TypeAlias = Mapping[str, Rule | ArrayLike] | None
 
 #: Names of the rules of every evaluation.
 PREDICT, ARGMAX, BALANCED = "predict", "argmax", "balanced prior"
-#: Sensitivities for which a threshold of each class is chosen.
-SENSITIVITIES = (0.9, 0.95)
-
-
-class OperatingPoint(NamedTuple):
-    """The largest threshold of a class that has a sensitivity on the evaluated rows.
-
-    A row is taken for the class if the probability of the class is at least the threshold. The
-    threshold was chosen on the rows that the numbers are of, so the numbers are optimistic.
-
-    Parameters
-    ----------
-    level : {"images", "patients"}
-        Whether the rows are images or patients.
-    class_name : str
-        The class.
-    target : float
-        Sensitivity that was asked for, in [0, 1].
-    threshold : float
-        Probability, in [0, 1].
-    sensitivity, specificity, precision, npv : float
-        Scores of the class against the rest, in [0, 1], NaN where there is no row to count.
-
-    Examples
-    --------
-    >>> from skimbal.evaluation import OperatingPoint
-    >>> point = OperatingPoint("images", "ill", 0.9, threshold=0.2, sensitivity=0.92,
-    ...                        specificity=0.7, precision=0.3, npv=0.99)
-    >>> f"{point.class_name} from {point.threshold}: specificity {point.specificity}"
-    'ill from 0.2: specificity 0.7'
-    """
-
-    level: str
-    class_name: str
-    target: float
-    threshold: float
-    sensitivity: float
-    specificity: float
-    precision: float
-    npv: float
 
 
 def check_decisions(decisions: DecisionsLike, classes: np.ndarray) -> dict[str, Rule]:
@@ -170,35 +128,3 @@ def _own_rules(clf: object, classes: np.ndarray) -> list[Rule]:
 
 def _rule_of_threshold(least: float, positive: int, classes: np.ndarray) -> Rule:
     return lambda proba: classes[np.where(proba[:, positive] >= least, positive, 1 - positive)]
-
-
-def find_operating_points(level: str, rows: Rows) -> list[OperatingPoint]:
-    """Choose the thresholds of each class that is present with others."""
-    points = []
-    for number, name in enumerate(rows.names):
-        is_class, p = rows.truth == number, rows.proba[:, number]
-        if is_class.any() and not is_class.all():
-            for target in SENSITIVITIES:
-                points.append(_find_operating_point(level, name, target, is_class, p))
-    return points
-
-
-def _find_operating_point(
-    level: str, name: str, target: float, is_class: np.ndarray, p: np.ndarray
-) -> OperatingPoint:
-    found = np.sort(p[is_class])[::-1]
-    # Of up to 2 million rows, neither 0.9 nor 0.95 asks for a row more by rounding.
-    threshold = found[int(np.ceil(target * len(found))) - 1]
-    taken = p >= threshold
-    hits, n_taken, n = (is_class & taken).sum(), taken.sum(), len(p)
-    rejected = (~is_class & ~taken).sum()
-    return OperatingPoint(
-        level,
-        name,
-        target,
-        float(threshold),
-        float(hits / len(found)),
-        float(rejected / (n - len(found))),
-        float(hits / n_taken),
-        float(rejected / (n - n_taken)) if n_taken < n else np.nan,
-    )

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from sklearn.metrics import confusion_matrix
 from sklearn.utils import check_consistent_length, check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from skimbal.evaluation.bootstrap import Units
+from skimbal.evaluation.bootstrap import Bootstrap, Units
 from skimbal.evaluation.checks import (
     Rows,
     add_predictions,
@@ -25,23 +24,23 @@ from skimbal.evaluation.decisions import (
     BALANCED,
     PREDICT,
     DecisionsLike,
-    OperatingPoint,
     Rule,
     check_decisions,
     decide,
     decide_by_prior,
-    find_operating_points,
     rule_of_classifier,
 )
 from skimbal.evaluation.models import describe_model, predicts_by_argmax
 from skimbal.evaluation.notes import write_notes
+from skimbal.evaluation.operating import OperatingPoint
 from skimbal.evaluation.patients import pool_rows
 from skimbal.evaluation.report import write_report
 from skimbal.evaluation.results import Level, ScoreEstimate, score_level
-from skimbal.evaluation.scores import CLASS_SCORES, OVERALL_SCORES
+from skimbal.evaluation.scored import Scored
 from skimbal.evaluation.words import write_summary
-from skimbal.evaluation.worst import WorstError, find_worst_errors
-from skimbal.exceptions import ParameterError, import_optional
+from skimbal.evaluation.worst import find_worst_errors
+from skimbal.exceptions import import_optional
+from skimbal.habits import explains_names
 from skimbal.reports import new_page
 from skimbal.typing import ArrayLike, Classifier, ImagesLike, PathLike, RandomState
 
@@ -52,7 +51,7 @@ __all__ = ["Evaluation", "evaluate", "evaluate_predictions"]
 
 
 @dataclass(eq=False, repr=False)
-class Evaluation:
+class Evaluation(Scored):
     """Scores of a classifier on images, with their intervals.
 
     Use :func:`evaluate` or :func:`evaluate_predictions` to make an evaluation.
@@ -70,7 +69,7 @@ class Evaluation:
     scores : list of ScoreEstimate
         All scores.
     operating_points : list of OperatingPoint
-        Thresholds of each class with a sensitivity of 0.9 and of 0.95.
+        Thresholds of each class with a sensitivity of 0.9 and of 0.95, with intervals.
     notes : list of str
         Sentences that name the limits of the numbers.
     worst : list of WorstError
@@ -85,7 +84,7 @@ class Evaluation:
         Seed of the bootstrap.
     bootstrap_unit : {"images", "patients"}
         The things that are drawn.
-    is_stratified : bool
+    stratify : bool
         Whether each sample has as many of them in each class as there are.
 
     See Also
@@ -102,136 +101,6 @@ class Evaluation:
     >>> row.n, round(row.value, 3)
     (3, 0.667)
     """
-
-    classifier: str
-    images: Level
-    patients: Level | None
-    pool: str | None
-    scores: list[ScoreEstimate]
-    operating_points: list[OperatingPoint]
-    notes: list[str]
-    worst: list[WorstError]
-    facts: list[tuple[str, str]]
-    n_bootstraps: int
-    confidence_level: float
-    seed: int
-    bootstrap_unit: str
-    is_stratified: bool
-
-    def __repr__(self) -> str:
-        """Return the number of rows and classes."""
-        sizes = ", ".join(f"n_{level.name}={len(level.y_true)}" for level in self.levels)
-        return f"Evaluation({self.classifier}, {sizes}, n_classes={len(self.class_names)})"
-
-    @property
-    def classes(self) -> np.ndarray:
-        """Class labels, in the order of the probabilities."""
-        return self.images.classes
-
-    @property
-    def class_names(self) -> list[str]:
-        """Class labels as text."""
-        return [str(label) for label in self.classes.tolist()]
-
-    @property
-    def levels(self) -> list[Level]:
-        """The images, and the patients if there are any."""
-        return [self.images, *([] if self.patients is None else [self.patients])]
-
-    def level(self, name: str) -> Level:
-        """Return the images or the patients.
-
-        Parameters
-        ----------
-        name : {"images", "patients"}
-            Which.
-
-        Returns
-        -------
-        level : Level
-            Their labels, probabilities and decisions.
-
-        Raises
-        ------
-        ParameterError
-            If there are no patients, or the name is another.
-        """
-        for level in self.levels:
-            if level.name == name:
-                return level
-        known = " or ".join(repr(level.name) for level in self.levels)
-        raise ParameterError("level", known, name, "Pass groups to evaluate patients.")
-
-    def find(
-        self, score: str, class_name: str = "", *, level: str = "images", rule: str | None = None
-    ) -> ScoreEstimate:
-        """Find a score.
-
-        Parameters
-        ----------
-        score : str
-            Name of the score, such as ``"sensitivity"`` or ``"balanced_accuracy"``.
-        class_name : str, default=""
-            The class as text. Empty for scores of all classes together.
-        level : {"images", "patients"}, default="images"
-            Whether the rows are images or patients.
-        rule : str, default=None
-            Name of the rule of decision. If None, the main rule. Scores of probabilities have none.
-
-        Returns
-        -------
-        estimate : ScoreEstimate
-            The score with its interval.
-
-        Raises
-        ------
-        ParameterError
-            If there is no such score, class, level or rule.
-        """
-        rows = self.level(level)
-        name = rows.rule if rule is None else rule
-        wanted = (level, score, class_name)
-        for row in self.scores:
-            if (row.level, row.score, row.class_name) == wanted and row.rule in (name, ""):
-                return row
-        of_classes = score in CLASS_SCORES
-        for parameter, value, known in (
-            ("score", score, [*CLASS_SCORES, *OVERALL_SCORES]),
-            ("class_name", class_name, self.class_names if of_classes else [""]),
-            ("rule", rule, rows.decisions),
-        ):
-            if value not in known and value is not None:
-                raise ParameterError(parameter, f"one of {', '.join(map(repr, known))}", value)
-        raise AssertionError(wanted)
-
-    def confusion_matrix(self, level: str = "images", rule: str | None = None) -> np.ndarray:
-        """Count the rows of each true class that were taken for each class.
-
-        Parameters
-        ----------
-        level : {"images", "patients"}, default="images"
-            Whether the rows are images or patients.
-        rule : str, default=None
-            Name of the rule of decision. If None, the main rule.
-
-        Returns
-        -------
-        counts : ndarray of int of shape (n_classes, n_classes)
-            Numbers of rows, in samples, true classes by row.
-
-        Raises
-        ------
-        ParameterError
-            If there is no such level or rule.
-        """
-        rows = self.level(level)
-        name = rows.rule if rule is None else rule
-        if name not in rows.decisions:
-            raise ParameterError("rule", f"one of {', '.join(map(repr, rows.decisions))}", rule)
-        counts: np.ndarray = confusion_matrix(
-            rows.y_true, rows.decisions[name], labels=self.classes
-        )
-        return counts
 
     def summary(self) -> str:
         """Write the scores and notes as text.
@@ -254,7 +123,7 @@ class Evaluation:
         Raises
         ------
         ImportError
-            If pandas is missing: ``pip install "skimbal[study]"``.
+            If pandas is missing: ``pip install pandas``.
         """
         pandas = import_optional("pandas", "to_frame", "study")
         frame: pd.DataFrame = pandas.DataFrame([row._asdict() for row in self.scores])
@@ -295,13 +164,14 @@ class Evaluation:
         Raises
         ------
         ImportError
-            If jinja2 or matplotlib is missing: ``pip install "skimbal[study]"``.
+            If jinja2 or matplotlib is missing: ``pip install jinja2 matplotlib``.
         OSError
             If the path is a folder, its folder does not exist, or no file can be written there.
         """
         write_report(self, path)
 
 
+@explains_names
 def evaluate(
     clf: Classifier,
     X: ImagesLike,
@@ -312,6 +182,7 @@ def evaluate(
     decisions: DecisionsLike = None,
     n_bootstraps: int = 1000,
     confidence_level: float = 0.95,
+    stratify: bool = False,
     random_state: RandomState = None,
 ) -> Evaluation:
     """Score a fitted classifier on images that it has not seen.
@@ -341,6 +212,12 @@ def evaluate(
         Number of bootstrap samples, dimensionless. 0 leaves out the intervals.
     confidence_level : float, default=0.95
         Confidence level of the intervals, dimensionless, in (0, 1).
+    stratify : bool, default=False
+        Whether each bootstrap sample has as many images of each class as there are, or as many
+        patients with ``groups``. True is for test sets whose numbers of each class were chosen,
+        such as 100 cases and 100 controls. The default is for test sets whose shares of the classes
+        are chance, such as the images of a month. With True, intervals of precision, NPV and F1 are
+        too short for these.
     random_state : int, RandomState instance or None, default=None
         Seed of the bootstrap.
 
@@ -357,7 +234,8 @@ def evaluate(
         If ``clf`` is not fitted.
     ValueError
         If a label is not among the classes, a group is missing, the lengths differ, the images of a
-        patient have different labels and ``pool`` is not None, or another parameter cannot be used.
+        patient have different labels and ``pool`` is not None or ``stratify`` is True, or another
+        parameter cannot be used.
 
     Examples
     --------
@@ -374,8 +252,10 @@ def evaluate(
     if not hasattr(clf, "predict_proba"):
         raise TypeError(f"clf must be a fitted classifier with predict_proba; got {clf!r}.")
     check_is_fitted(clf)
-    rules = _check_parameters(pool, decisions, n_bootstraps, confidence_level, clf.classes_)
+    rules = _check_parameters(pool, decisions, clf.classes_)
+    bootstrap = _make_bootstrap(n_bootstraps, confidence_level, stratify, random_state)
     labels = check_labels("y", y, clf.classes_, groups, pool)
+    units = Units(labels.truth, labels.patient, stratify)
     if not isinstance(X, str | os.PathLike):  # a folder has no length
         check_consistent_length(X, labels.truth)
     proba = clf.predict_proba(X)
@@ -385,9 +265,10 @@ def evaluate(
         )
     y_pred = None if predicts_by_argmax(clf) else clf.predict(X)
     rows = add_predictions(labels, proba, y_pred)
-    return _evaluate(clf, X, rows, pool, rules, n_bootstraps, confidence_level, random_state)
+    return _evaluate(clf, X, rows, pool, rules, units, bootstrap)
 
 
+@explains_names
 def evaluate_predictions(
     y_true: ArrayLike,
     proba: ArrayLike,
@@ -400,6 +281,7 @@ def evaluate_predictions(
     decisions: DecisionsLike = None,
     n_bootstraps: int = 1000,
     confidence_level: float = 0.95,
+    stratify: bool = False,
     random_state: RandomState = None,
 ) -> Evaluation:
     """Score probabilities that come from elsewhere, such as a file or another program.
@@ -426,6 +308,8 @@ def evaluate_predictions(
         As in :func:`evaluate`.
     confidence_level : float, default=0.95
         As in :func:`evaluate`, in (0, 1).
+    stratify : bool, default=False
+        As in :func:`evaluate`.
     random_state : int, RandomState instance or None, default=None
         As in :func:`evaluate`.
 
@@ -449,25 +333,29 @@ def evaluate_predictions(
     >>> evaluation.find("accuracy").value, evaluation.find("accuracy", level="patients").value
     (0.75, 1.0)
     """
-    rules = _check_parameters(pool, decisions, n_bootstraps, confidence_level, classes)
+    rules = _check_parameters(pool, decisions, classes)
+    bootstrap = _make_bootstrap(n_bootstraps, confidence_level, stratify, random_state)
     labels = check_labels("y_true", y_true, classes, groups, pool)
+    units = Units(labels.truth, labels.patient, stratify)
     if X is not None:
         check_consistent_length(X, labels.truth)
     rows = add_predictions(labels, proba, y_pred)
-    return _evaluate(None, X, rows, pool, rules, n_bootstraps, confidence_level, random_state)
+    return _evaluate(None, X, rows, pool, rules, units, bootstrap)
 
 
 def _check_parameters(
-    pool: str | None,
-    decisions: DecisionsLike,
-    n_bootstraps: int,
-    confidence_level: float,
-    classes: ArrayLike,
+    pool: str | None, decisions: DecisionsLike, classes: ArrayLike
 ) -> dict[str, Rule]:
     """Refuse parameters before any image is predicted, and return the rules of the user."""
     check_pool(pool)
-    check_bootstrap(n_bootstraps, confidence_level)
     return check_decisions(decisions, check_classes(classes))
+
+
+def _make_bootstrap(
+    n_bootstraps: int, confidence_level: float, stratify: bool, random_state: RandomState
+) -> Bootstrap:
+    check_bootstrap(n_bootstraps, confidence_level, stratify)
+    return Bootstrap(n_bootstraps, confidence_level, bool(stratify), _make_seed(random_state))
 
 
 def _evaluate(
@@ -476,15 +364,12 @@ def _evaluate(
     rows: Rows,
     pool: str | None,
     rules: dict[str, Rule],
-    n_bootstraps: int,
-    confidence_level: float,
-    random_state: RandomState,
+    units: Units,
+    bootstrap: Bootstrap,
 ) -> Evaluation:
     """Score checked rows, and patients if there are groups and a rule of pooling."""
     rule = rule_of_classifier(clf, rows)
     is_argmax = np.array_equal(rows.decided, rows.proba.argmax(1))
-    seed = _make_seed(random_state)
-    units = Units(rows.truth, rows.patient)
     levels: list[Level] = []
     scores: list[ScoreEstimate] = []
     points: list[OperatingPoint] = []
@@ -493,9 +378,10 @@ def _evaluate(
         if some is None:
             continue
         decided = _decide(name, some, rule, is_argmax, rules)
-        of_level = units if some is rows else Units(some.truth)
-        scores += score_level(name, some, decided, of_level, n_bootstraps, confidence_level, seed)
-        points += find_operating_points(name, some)
+        of_level = units if some is rows else Units(some.truth, stratify=bootstrap.stratify)
+        of_classes, thresholds = score_level(name, some, decided, of_level, bootstrap)
+        scores += of_classes
+        points += thresholds
         ids = rows.patient_of_row if some is rows else rows.patients
         levels.append(_make_level(name, some, decided, ids))
     return Evaluation(
@@ -505,14 +391,14 @@ def _evaluate(
         pool=None if pooled is None else pool,
         scores=scores,
         operating_points=points,
-        notes=write_notes(levels, rows, units, scores, points, n_bootstraps),
+        notes=write_notes(levels, rows, units, scores, points, bootstrap),
         worst=find_worst_errors(clf, X, rows),
         facts=describe_model(clf),
-        n_bootstraps=n_bootstraps,
-        confidence_level=confidence_level,
-        seed=seed,
+        n_bootstraps=bootstrap.n_samples,
+        confidence_level=bootstrap.confidence_level,
+        seed=bootstrap.seed,
         bootstrap_unit="images" if rows.patient is None else "patients",
-        is_stratified=units.is_stratified,
+        stratify=bootstrap.stratify,
     )
 
 

@@ -58,11 +58,11 @@ def describe_model(clf: object) -> list[tuple[str, str]]:
     form = cnn.input_
     size = " × ".join(map(str, form.shape))
     axes = ", ".join(("channels", *form.axes))
-    prior = zip(cnn.classes_.tolist(), cnn.class_prior_.tolist(), strict=True)
-    shares = ", ".join(f"{label} {100 * share:.1f} %" for label, share in prior)
+    known = zip(cnn.classes_, cnn.class_count_, cnn.class_prior_, strict=True)
+    counts = ", ".join(f"{label} {n:,.6g} ({100 * share:.1f} %)" for label, n, share in known)
     facts += [
         ("Input", f"{size} ({axes}), {form.dtype}" + (f", {form.scale}" if form.scale else "")),
-        ("Classes in training", shares),
+        ("Classes in training", counts),
         ("Loss", str(cnn.loss)),
         ("Sampler", str(cnn.sampler)),
         ("Network", _shown(cnn.module)),

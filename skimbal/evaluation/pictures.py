@@ -11,7 +11,8 @@ from sklearn.metrics import precision_recall_curve, roc_curve
 
 from skimbal.displays import ClassScoresDisplay
 from skimbal.evaluation.results import Level
-from skimbal.evaluation.words import Evaluated, write_estimate, write_number
+from skimbal.evaluation.scored import Scored
+from skimbal.evaluation.words import write_estimate, write_number
 from skimbal.evaluation.worst import WorstError
 from skimbal.reports import (
     Picture,
@@ -52,13 +53,13 @@ def drawn_classes(level: Level) -> list[int]:
     return sorted(rarest.tolist())
 
 
-def draw_pictures(evaluation: Evaluated) -> dict[str, dict[str, Picture]]:
+def draw_pictures(evaluation: Scored) -> dict[str, dict[str, Picture]]:
     """Draw the pictures of each level, by the names of the level and of the picture."""
     with picture_style():
         return {level.name: dict(_of_level(evaluation, level)) for level in evaluation.levels}
 
 
-def _of_level(evaluation: Evaluated, level: Level) -> Iterator[tuple[str, Picture]]:
+def _of_level(evaluation: Scored, level: Level) -> Iterator[tuple[str, Picture]]:
     names = evaluation.class_names
     matrix = evaluation.confusion_matrix(level.name)
     side = (0.75 if len(names) <= MOST_SHARES else 0.42) * len(names) + 1.2
@@ -86,7 +87,7 @@ def _draw_confusion(matrix: np.ndarray, names: list[str], ax: "Axes") -> None:
             text.set_fontsize(8)
 
 
-def _draw_class_scores(evaluation: Evaluated, level: Level) -> Picture:
+def _draw_class_scores(evaluation: Scored, level: Level) -> Picture:
     names = evaluation.class_names
     found = [evaluation.find("f1", name, level=level.name) for name in names]
     value, low, high = (
@@ -113,9 +114,9 @@ def _draw_class_scores(evaluation: Evaluated, level: Level) -> Picture:
 
 def _draw_curves(
     title: str,
-    evaluation: Evaluated,
+    evaluation: Scored,
     level: Level,
-    draw: "Callable[[Evaluated, Level, int, Axes, dict[str, Any]], str]",
+    draw: "Callable[[Scored, Level, int, Axes, dict[str, Any]], str]",
 ) -> Picture:
     numbers = drawn_classes(level)
     names = [evaluation.class_names[number] for number in numbers]
@@ -145,7 +146,7 @@ def _draw_curves(
 
 
 def _draw_roc(
-    evaluation: Evaluated, level: Level, number: int, ax: "Axes", look: dict[str, Any]
+    evaluation: Scored, level: Level, number: int, ax: "Axes", look: dict[str, Any]
 ) -> str:
     name = evaluation.class_names[number]
     area = write_number(evaluation.find("roc_auc", name, level=level.name).value)
@@ -162,7 +163,7 @@ def _draw_roc(
 
 
 def _draw_pr(
-    evaluation: Evaluated, level: Level, number: int, ax: "Axes", look: dict[str, Any]
+    evaluation: Scored, level: Level, number: int, ax: "Axes", look: dict[str, Any]
 ) -> str:
     name = evaluation.class_names[number]
     area = write_number(evaluation.find("average_precision", name, level=level.name).value)
@@ -178,7 +179,7 @@ def _draw_pr(
 
 
 def _draw_calibration(
-    evaluation: Evaluated, level: Level, number: int, ax: "Axes", look: dict[str, Any]
+    evaluation: Scored, level: Level, number: int, ax: "Axes", look: dict[str, Any]
 ) -> str:
     name = evaluation.class_names[number]
     error = write_number(calibration_errors(level)[number])

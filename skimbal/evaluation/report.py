@@ -14,8 +14,8 @@ from skimbal.evaluation.pictures import (
     drawn_classes,
 )
 from skimbal.evaluation.results import Level
+from skimbal.evaluation.scored import Scored
 from skimbal.evaluation.words import (
-    Evaluated,
     make_class_table,
     make_overall_table,
     make_rules_table,
@@ -28,6 +28,7 @@ from skimbal.evaluation.words import (
 from skimbal.reports import new_page, render_page, require_packages
 from skimbal.study.results import package_versions
 from skimbal.typing import PathLike
+from skimbal.wording import plural
 
 __all__ = ["write_report"]
 
@@ -50,7 +51,7 @@ _RULES = {
 }
 
 
-def write_report(evaluation: Evaluated, path: PathLike) -> None:
+def write_report(evaluation: Scored, path: PathLike) -> None:
     """Write the report, or raise before anything is drawn."""
     require_packages("a report")
     with new_page(path) as stream:
@@ -60,7 +61,7 @@ def write_report(evaluation: Evaluated, path: PathLike) -> None:
         stream.write(page)
 
 
-def _context(evaluation: Evaluated, versions: dict[str, str]) -> dict[str, Any]:
+def _context(evaluation: Scored, versions: dict[str, str]) -> dict[str, Any]:
     """Return the values of the template."""
     pictures = draw_pictures(evaluation)
     errors = draw_worst(evaluation.worst)
@@ -92,11 +93,11 @@ def _context(evaluation: Evaluated, versions: dict[str, str]) -> dict[str, Any]:
         "has_exact": any(row.interval == "exact" for row in evaluation.scores),
         "draws_patients": evaluation.bootstrap_unit == "patients",
         "unit": evaluation.bootstrap_unit,
-        "is_stratified": evaluation.is_stratified,
+        "stratify": evaluation.stratify,
     }
 
 
-def _contents(evaluation: Evaluated) -> list[tuple[str, str]]:
+def _contents(evaluation: Scored) -> list[tuple[str, str]]:
     return [
         ("results", "Results"),
         ("data", "Data"),
@@ -107,7 +108,7 @@ def _contents(evaluation: Evaluated) -> list[tuple[str, str]]:
     ]
 
 
-def _write_results(evaluation: Evaluated) -> list[str]:
+def _write_results(evaluation: Scored) -> list[str]:
     """Say the main scores in sentences, of patients first."""
     sentences = []
     for level in reversed(evaluation.levels):
@@ -134,7 +135,7 @@ def _write_results(evaluation: Evaluated) -> list[str]:
     return sentences
 
 
-def _count_rows(evaluation: Evaluated) -> list[list[str]]:
+def _count_rows(evaluation: Scored) -> list[list[str]]:
     """Lay out the number of rows of each class, and of the decisions for it."""
     rows = [["class"]]
     columns: list[np.ndarray] = []
@@ -151,7 +152,7 @@ def _count_rows(evaluation: Evaluated) -> list[list[str]]:
     return rows
 
 
-def _of_level(evaluation: Evaluated, level: Level, pictures: dict[str, Any]) -> dict[str, Any]:
+def _of_level(evaluation: Scored, level: Level, pictures: dict[str, Any]) -> dict[str, Any]:
     """Return the values of the template for the images or the patients."""
     n_wrong = int((level.y_true != level.y_pred).sum())
     wrong = _list_wrong(evaluation, level)
@@ -170,7 +171,7 @@ def _of_level(evaluation: Evaluated, level: Level, pictures: dict[str, Any]) -> 
     }
 
 
-def _list_confusions(evaluation: Evaluated, level: Level) -> list[list[str]]:
+def _list_confusions(evaluation: Scored, level: Level) -> list[list[str]]:
     """Lay out the most frequent pairs of a true and another class."""
     matrix = evaluation.confusion_matrix(level.name)
     errors = np.where(np.eye(len(matrix), dtype=bool), 0, matrix)
@@ -185,7 +186,7 @@ def _list_confusions(evaluation: Evaluated, level: Level) -> list[list[str]]:
     return rows
 
 
-def _list_wrong(evaluation: Evaluated, level: Level) -> list[list[str]]:
+def _list_wrong(evaluation: Scored, level: Level) -> list[list[str]]:
     """Lay out the patients that were decided wrong, the most certain first."""
     rows = [["patient", "images", "true", "taken for", "probability", "of the true class"]]
     if level.name != "patients" or level.ids is None or evaluation.images.ids is None:
@@ -214,12 +215,27 @@ def _list_wrong(evaluation: Evaluated, level: Level) -> list[list[str]]:
     return rows
 
 
-def _facts(evaluation: Evaluated, versions: dict[str, str]) -> list[tuple[str, str]]:
+def _facts(evaluation: Scored, versions: dict[str, str]) -> list[tuple[str, str]]:
     """Return the facts of the classifier and of the computation."""
     n_bootstraps = evaluation.n_bootstraps
-    drawn = f"{n_bootstraps:,} of {evaluation.bootstrap_unit}, seed {evaluation.seed}"
+    by_class = " of each class" if evaluation.stratify else ""
+    drawn = f"{n_bootstraps:,} of {evaluation.bootstrap_unit}{by_class}, seed {evaluation.seed}"
     return [
         *evaluation.facts,
+        ("Classes in these rows", _write_counts(evaluation)),
         ("Bootstrap samples", drawn if n_bootstraps else "none"),
         ("Versions", ", ".join(f"{name} {number}" for name, number in versions.items())),
     ]
+
+
+def _write_counts(evaluation: Scored) -> str:
+    """Say how many images and patients of each class there are."""
+    images, words = evaluation.images, []
+    for name, label in zip(evaluation.class_names, evaluation.classes.tolist(), strict=True):
+        is_class = images.y_true == label
+        of_patients = ""
+        if images.ids is not None:
+            of_patients = f" of {plural(len(np.unique(images.ids[is_class])), 'patient')}"
+        n_images = plural(int(is_class.sum()), "image")
+        words.append(f"{name} {n_images}{of_patients} ({100 * is_class.mean():.1f} %)")
+    return ", ".join(words)

@@ -6,19 +6,25 @@ from typing import NamedTuple
 
 import numpy as np
 
-from skimbal.evaluation.bootstrap import Interval, Units, find_interval
+from skimbal.evaluation.bootstrap import Bootstrap, Interval, Units, find_interval
 from skimbal.evaluation.checks import Rows
+from skimbal.evaluation.operating import OperatingPoint, Threshold
 from skimbal.evaluation.scores import (
     CLASS_SCORES,
     RULE_SCORES,
+    Above,
     Ranking,
     confusions,
     count_scores,
+    leave_out,
     probability_scores,
     row_losses,
 )
 
 __all__ = ["Level", "ScoreEstimate", "score_level"]
+
+#: Sensitivities for which a threshold of each class is chosen.
+SENSITIVITIES = (0.9, 0.95)
 
 
 class ScoreEstimate(NamedTuple):
@@ -42,7 +48,7 @@ class ScoreEstimate(NamedTuple):
         Ends of the interval, NaN without one.
     interval : {"bootstrap", "exact", "none"}
         The method: percentiles of a bootstrap, Clopper and Pearson for a share of 0 or 1, or none
-        where all samples of the bootstrap have the same score.
+        where all samples of the bootstrap have the same score, or less than 90 % have one.
     n_resamples : int
         Number of samples of the bootstrap in which the score exists.
 
@@ -122,35 +128,54 @@ class _Judge:
             Ranking(rows.truth == k, rows.proba[:, k]) for k in range(len(rows.classes))
         ]
         self._losses = row_losses(rows.truth, rows.proba, rows.least)
+        self._is_present = np.bincount(rows.truth, minlength=len(rows.classes)) > 0
+        once = np.ones((len(rows), 1))
+        above = self._count(once)
+        #: The scores of the rows.
+        self.scores = self._scores(above, once)
+        self.thresholds = [
+            Threshold(number, target, self._rankings[number], above[number])
+            for number in np.flatnonzero(self._is_present).tolist()
+            if not (rows.truth == number).all()
+            for target in SENSITIVITIES
+        ]
 
-    def scores(self, weights: np.ndarray) -> dict[tuple[str, str], np.ndarray]:
+    def judge(self, weights: np.ndarray) -> dict[tuple[str, str], np.ndarray]:
+        """Compute the scores of samples, and choose the thresholds there."""
+        above = self._count(weights)
+        for threshold in self.thresholds:
+            threshold.note(above[threshold.number])
+        n_rows = np.array([weights[self._rows.truth == k].sum(0) for k in range(len(above))]).T
+        is_absent = self._is_present & (n_rows == 0)
+        return {
+            (rule, score): leave_out(score, values, is_absent)
+            for (rule, score), values in self._scores(above, weights).items()
+        }
+
+    def _count(self, weights: np.ndarray) -> list[Above]:
+        return [ranking.count(weights) for ranking in self._rankings]
+
+    def _scores(self, above: list[Above], weights: np.ndarray) -> dict[tuple[str, str], np.ndarray]:
         """Map (rule, score) to scores of shape (b, n_classes) or (b,) for weights (n, b)."""
         found = {
             (rule, score): values
             for rule, decided in self._decided.items()
             for score, values in count_scores(
-                confusions(self._rows.truth, decided, len(self._rows.classes), weights)
+                confusions(self._rows.truth, decided, len(above), weights)
             ).items()
         }
-        of_probabilities = probability_scores(self._rankings, self._losses, weights)
+        of_probabilities = probability_scores(above, self._losses, weights)
         return found | {("", score): values for score, values in of_probabilities.items()}
 
 
 def score_level(
-    name: str,
-    rows: Rows,
-    decided: Mapping[str, np.ndarray],
-    units: Units,
-    n_bootstraps: int,
-    confidence_level: float,
-    seed: int,
-) -> list[ScoreEstimate]:
-    """Compute all scores of a level with their intervals, for each rule of decision."""
+    name: str, rows: Rows, decided: Mapping[str, np.ndarray], units: Units, bootstrap: Bootstrap
+) -> tuple[list[ScoreEstimate], list[OperatingPoint]]:
+    """Compute all scores of a level, for each rule of decision, and the thresholds of classes."""
     judge = _Judge(rows, decided)
-    of_rows = judge.scores(np.ones((len(rows), 1)))
-    drawn = [judge.scores(weights) for weights in units.draw(n_bootstraps, seed)]
+    drawn = [judge.judge(weights) for weights in units.draw(bootstrap.n_samples, bootstrap.seed)]
     estimates = []
-    for (rule, score), values in of_rows.items():
+    for (rule, score), values in judge.scores.items():
         resampled = [part[rule, score] for part in drawn]
         samples = np.concatenate(resampled) if resampled else np.empty((0, *values.shape[1:]))
         is_class_score = score in CLASS_SCORES
@@ -158,9 +183,10 @@ def score_level(
             place = (slice(None), number) if is_class_score else slice(None)
             value = float(values[place][0])
             n_units = _count_units(score, number, rows, decided.get(rule), units)
-            interval = find_interval(value, samples[place], confidence_level, n_units)
+            interval = find_interval(value, samples[place], bootstrap.tail, n_units)
             estimates.append(_estimate(name, rule, score, number, rows, value, interval))
-    return estimates
+    points = [one.point(name, rows, units, bootstrap) for one in judge.thresholds]
+    return estimates, points
 
 
 def _estimate(

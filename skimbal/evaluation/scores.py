@@ -4,6 +4,8 @@ A weight is the number of times that a row counts. All rows once give the scores
 the counts of a bootstrap sample give its scores.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 from scipy import sparse
 
@@ -11,10 +13,13 @@ __all__ = [
     "CLASS_SCORES",
     "OVERALL_SCORES",
     "RULE_SCORES",
+    "Above",
     "Ranking",
     "confusions",
     "count_scores",
+    "leave_out",
     "probability_scores",
+    "ratio",
     "row_losses",
 ]
 
@@ -55,7 +60,7 @@ def confusions(
     return matrices
 
 
-def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
+def ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
     """Divide, with NaN for 0 / 0."""
     above, below = np.broadcast_arrays(np.asarray(above, float), np.asarray(below, float))
     ratio: np.ndarray = np.divide(above, below, out=np.full(below.shape, np.nan), where=below > 0)
@@ -65,7 +70,7 @@ def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
 def _mean_of_defined(scores: np.ndarray) -> np.ndarray:
     """Return the mean over classes that have a score, or NaN where no class has one."""
     defined = ~np.isnan(scores)
-    return _ratio(np.where(defined, scores, 0).sum(-1), defined.sum(-1))
+    return ratio(np.where(defined, scores, 0).sum(-1), defined.sum(-1))
 
 
 def count_scores(matrices: np.ndarray) -> dict[str, np.ndarray]:
@@ -79,26 +84,51 @@ def count_scores(matrices: np.ndarray) -> dict[str, np.ndarray]:
     n = matrices.sum((1, 2))
     others = n[:, None] - true
     rejected = others - (given - hits)
-    recall, f1 = _ratio(hits, true), _ratio(2 * hits, true + given)
+    recall, f1 = ratio(hits, true), ratio(2 * hits, true + given)
     # Gorodkin (2004). Where all rows are of one class, or taken for one, scikit-learn returns 0.
     covariance = hits.sum(1) * n - (true * given).sum(1)
     spread = np.sqrt((n**2 - (true**2).sum(1)) * (n**2 - (given**2).sum(1)))
     mcc = np.divide(covariance, spread, out=np.zeros(len(n)), where=spread > 0)
     return {
         "sensitivity": recall,
-        "specificity": _ratio(rejected, others),
-        "precision": _ratio(hits, given),
-        "npv": _ratio(rejected, n[:, None] - given),
+        "specificity": ratio(rejected, others),
+        "precision": ratio(hits, given),
+        "npv": ratio(rejected, n[:, None] - given),
         "f1": f1,
         "balanced_accuracy": _mean_of_defined(recall),
         "f1_macro": _mean_of_defined(f1),
         "matthews_corrcoef": np.where(n > 0, mcc, np.nan),
-        "accuracy": _ratio(hits.sum(1), n),
+        "accuracy": ratio(hits.sum(1), n),
     }
 
 
+#: Scores of a class that a sample without a row of the class does not have, and means over classes.
+_OF_PRESENT = ("sensitivity", "precision", "f1", "roc_auc", "average_precision")
+_OF_ALL_PRESENT = ("balanced_accuracy", "f1_macro", "matthews_corrcoef", "roc_auc_ovr")
+
+
+def leave_out(score: str, values: np.ndarray, is_absent: np.ndarray) -> np.ndarray:
+    """Put NaN where samples lack classes that the rows have, of shape (b, K)."""
+    if score in _OF_PRESENT:
+        return np.where(is_absent, np.nan, values)
+    return np.where(is_absent.any(1), np.nan, values) if score in _OF_ALL_PRESENT else values
+
+
+class Above(NamedTuple):
+    """Weights of the rows from each probability of a row of the class on, of shape (m, b).
+
+    ``hits`` are of the class, ``taken`` are all, and ``tied`` are the other rows of the very
+    probability. ``total``, of shape (b,), are all rows.
+    """
+
+    hits: np.ndarray
+    taken: np.ndarray
+    tied: np.ndarray
+    total: np.ndarray
+
+
 class Ranking:
-    """Rows in the order of the probability of a class, for its areas under curves.
+    """Rows in the order of the probability of a class, for its thresholds and areas under curves.
 
     Parameters
     ----------
@@ -117,37 +147,46 @@ class Ranking:
         ends = np.append(begins[1:], len(ordered))
         has_class = np.add.reduceat(found, begins) > 0
         self._begins, self._ends = begins[has_class], ends[has_class]
+        #: The probabilities of rows of the class, the highest first, of shape (m,).
+        self.thresholds = ordered[self._begins]
         self._rows = self._order[found]
         n_in_run = np.add.reduceat(found, begins)[has_class]
         self._runs = np.cumsum(n_in_run) - n_in_run
 
-    def areas(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the area under the ROC curve and the average precision for weights (n, b)."""
-        n_weights = weights.shape[1]
-        if not len(self._rows):
-            return np.full(n_weights, np.nan), np.full(n_weights, np.nan)
+    def count(self, weights: np.ndarray) -> Above:
+        """Add up weights of shape (n, b)."""
         # Sums of counts are exact in float32 up to 16 million rows.
         above = np.cumsum(weights[self._order], axis=0)
         total = above[-1].astype(float)
+        if not len(self._rows):
+            nothing = np.empty((0, weights.shape[1]))
+            return Above(nothing, nothing, nothing, total)
         new_hits = np.add.reduceat(weights[self._rows], self._runs, axis=0).astype(float)
-        hits = np.cumsum(new_hits, axis=0)
-        both = above[self._ends - 1].astype(float)
+        taken = above[self._ends - 1].astype(float)
         is_first = self._begins == 0
         before = np.where(is_first[:, None], 0, above[self._begins - 1]).astype(float)
-        alarms = both - hits
-        # A tie of a row of the class and a row of another class counts half.
-        n_hits, tied = hits[-1], both - before - new_hits
-        area = (new_hits * (total - n_hits - alarms + tied / 2)).sum(0)
-        precision = np.divide(hits, both, out=np.zeros_like(hits), where=both > 0)
-        average = _ratio((new_hits * precision).sum(0), n_hits)
-        return _ratio(area, n_hits * (total - n_hits)), average
+        return Above(np.cumsum(new_hits, axis=0), taken, taken - before - new_hits, total)
+
+
+def _areas(above: Above) -> tuple[np.ndarray, np.ndarray]:
+    """Return the area under the ROC curve and the average precision, of shape (b,)."""
+    hits, taken, tied, total = above
+    if not len(hits):
+        return np.full(len(total), np.nan), np.full(len(total), np.nan)
+    new_hits = np.diff(hits, axis=0, prepend=0)
+    # A tie of a row of the class and a row of another class counts half.
+    n_hits, alarms = hits[-1], taken - hits
+    area = (new_hits * (total - n_hits - alarms + tied / 2)).sum(0)
+    precision = np.divide(hits, taken, out=np.zeros_like(hits), where=taken > 0)
+    average = ratio((new_hits * precision).sum(0), n_hits)
+    return ratio(area, n_hits * (total - n_hits)), average
 
 
 def probability_scores(
-    rankings: list[Ranking], losses: np.ndarray, weights: np.ndarray
+    above: list[Above], losses: np.ndarray, weights: np.ndarray
 ) -> dict[str, np.ndarray]:
     """Compute the scores of probabilities, with the losses of each row of shape (2, n)."""
-    areas = np.array([ranking.areas(weights) for ranking in rankings])  # (K, 2, b)
+    areas = np.array([_areas(of_class) for of_class in above])  # (K, 2, b)
     roc_auc, average_precision = areas.transpose(1, 2, 0)
     log_loss, brier = losses @ weights / weights.sum(0, dtype=float)
     return {

@@ -3,19 +3,16 @@
 import textwrap
 from collections.abc import Iterable, Sequence
 from decimal import ROUND_FLOOR, Decimal, localcontext
-from typing import Protocol
 
 import numpy as np
 from tabulate import tabulate
 
-from skimbal.evaluation.decisions import OperatingPoint
 from skimbal.evaluation.results import Level, ScoreEstimate
+from skimbal.evaluation.scored import Scored
 from skimbal.evaluation.scores import CLASS_SCORES, OVERALL_SCORES
-from skimbal.evaluation.worst import WorstError
 from skimbal.wording import plural
 
 __all__ = [
-    "Evaluated",
     "make_class_table",
     "make_confusion_table",
     "make_overall_table",
@@ -37,45 +34,6 @@ _LONGEST = 24
 _OF_RULES = ("balanced_accuracy", "f1_macro", "matthews_corrcoef")
 
 
-class Evaluated(Protocol):
-    """An evaluation as words ask for it."""
-
-    classifier: str
-    images: Level
-    patients: Level | None
-    pool: str | None
-    scores: list[ScoreEstimate]
-    operating_points: list[OperatingPoint]
-    notes: list[str]
-    worst: list[WorstError]
-    facts: list[tuple[str, str]]
-    n_bootstraps: int
-    confidence_level: float
-    seed: int
-    bootstrap_unit: str
-    is_stratified: bool
-
-    @property
-    def classes(self) -> np.ndarray:
-        """Class labels, in the order of the probabilities."""
-
-    @property
-    def class_names(self) -> list[str]:
-        """Class labels as text."""
-
-    @property
-    def levels(self) -> list[Level]:
-        """Images, and patients if there are any."""
-
-    def find(
-        self, score: str, class_name: str = "", *, level: str = "images", rule: str | None = None
-    ) -> ScoreEstimate:
-        """Find a score."""
-
-    def confusion_matrix(self, level: str = "images", rule: str | None = None) -> np.ndarray:
-        """Count rows."""
-
-
 def write_number(value: float) -> str:
     """Write a score, or a dash if there is none."""
     return "–" if np.isnan(value) else f"{value:.3f}"
@@ -83,9 +41,11 @@ def write_number(value: float) -> str:
 
 def write_estimate(row: ScoreEstimate) -> str:
     """Write a score with its interval."""
-    if np.isnan(row.low):
-        return write_number(row.value)
-    return f"{row.value:.3f} [{row.low:.3f}, {row.high:.3f}]"
+    return _with_interval(write_number(row.value), row.low, row.high)
+
+
+def _with_interval(number: str, low: float, high: float) -> str:
+    return number if np.isnan(low) else f"{number} [{low:.3f}, {high:.3f}]"
 
 
 def shorten(text: str, longest: int = _LONGEST) -> str:
@@ -97,8 +57,8 @@ def shorten(text: str, longest: int = _LONGEST) -> str:
     return f"{text[: longest - end - 1]}…{text[-end:]}"
 
 
-def write_description(evaluation: Evaluated) -> str:
-    """Say what was evaluated, in a sentence."""
+def write_description(evaluation: Scored) -> str:
+    """Describe the evaluated images in a sentence."""
     n_classes = plural(len(evaluation.class_names), "class", "classes")
     of_patients = ""
     ids = evaluation.images.ids
@@ -108,11 +68,11 @@ def write_description(evaluation: Evaluated) -> str:
     return f"{evaluation.classifier} on {n_images}{of_patients} in {n_classes}."
 
 
-def write_method(evaluation: Evaluated) -> str:
+def write_method(evaluation: Scored) -> str:
     """Say how the intervals were computed, in a sentence."""
     if not evaluation.n_bootstraps:
         return "No intervals were computed."
-    drawn = ", drawn class by class" if evaluation.is_stratified else ""
+    drawn = ", drawn class by class" if evaluation.stratify else ""
     held = " They hold for the shares of the classes in these rows." if drawn else ""
     return (
         f"The {100 * evaluation.confidence_level:g} % intervals are percentiles of "
@@ -122,7 +82,7 @@ def write_method(evaluation: Evaluated) -> str:
 
 
 def make_class_table(
-    evaluation: Evaluated, level: str, scores: Iterable[str] = tuple(CLASS_SCORES)
+    evaluation: Scored, level: str, scores: Iterable[str] = tuple(CLASS_SCORES)
 ) -> list[list[str]]:
     """Lay out the scores of each class."""
     scores = list(scores)
@@ -133,7 +93,7 @@ def make_class_table(
     return rows
 
 
-def make_overall_table(evaluation: Evaluated) -> list[list[str]]:
+def make_overall_table(evaluation: Scored) -> list[list[str]]:
     """Lay out the scores of all classes together, with a column for images and for patients."""
     levels = [level.name for level in evaluation.levels]
     rows = [["score", *levels]]
@@ -143,7 +103,7 @@ def make_overall_table(evaluation: Evaluated) -> list[list[str]]:
     return rows
 
 
-def make_rules_table(evaluation: Evaluated, level: str) -> list[list[str]]:
+def make_rules_table(evaluation: Scored, level: str) -> list[list[str]]:
     """Lay out the scores of each rule of decision."""
     rows = [["rule", *(OVERALL_SCORES[score] for score in _OF_RULES)]]
     for rule in _level(evaluation, level).decisions:
@@ -152,14 +112,19 @@ def make_rules_table(evaluation: Evaluated, level: str) -> list[list[str]]:
     return rows
 
 
-def make_thresholds_table(evaluation: Evaluated, level: str) -> list[list[str]]:
+def make_thresholds_table(evaluation: Scored, level: str) -> list[list[str]]:
     """Lay out the thresholds of each class that have a sensitivity."""
-    rows = [["class", "asked", "threshold", "sensitivity", "specificity", "precision", "NPV"]]
+    scores = ("sensitivity", "specificity", "precision", "npv")
+    rows = [["class", "asked", "threshold", *(CLASS_SCORES[score] for score in scores)]]
     for point in evaluation.operating_points:
         if point.level == level:
-            numbers = map(write_number, point[4:])
-            threshold = _rounded_down(point.threshold)
-            rows.append([point.class_name, f"{point.target:g}", threshold, *numbers])
+            numbers = [_rounded_down(point.threshold)]
+            numbers += [write_number(getattr(point, score)) for score in scores]
+            cells = [
+                _with_interval(number, *point.intervals[name])
+                for name, number in zip(("threshold", *scores), numbers, strict=True)
+            ]
+            rows.append([point.class_name, f"{point.target:g}", *cells])
     return rows
 
 
@@ -169,7 +134,7 @@ def _rounded_down(threshold: float) -> str:
         return f"{float(+Decimal(threshold)):.4g}"
 
 
-def make_confusion_table(evaluation: Evaluated, level: str) -> list[list[str]]:
+def make_confusion_table(evaluation: Scored, level: str) -> list[list[str]]:
     """Lay out the confusion matrix."""
     names = evaluation.class_names
     matrix = evaluation.confusion_matrix(level)
@@ -179,11 +144,11 @@ def make_confusion_table(evaluation: Evaluated, level: str) -> list[list[str]]:
     ]
 
 
-def _level(evaluation: Evaluated, name: str) -> Level:
+def _level(evaluation: Scored, name: str) -> Level:
     return next(level for level in evaluation.levels if level.name == name)
 
 
-def write_summary(evaluation: Evaluated) -> str:
+def write_summary(evaluation: Scored) -> str:
     """Write the tables and the notes as text of 80 columns."""
     parts = [_wrapped(write_description(evaluation)), _wrapped(write_method(evaluation))]
     parts += ["", _text(make_overall_table(evaluation))]
@@ -199,7 +164,7 @@ def write_summary(evaluation: Evaluated) -> str:
         thresholds = make_thresholds_table(evaluation, level.name)
         if len(thresholds) > 1:
             parts += ["", f"Thresholds chosen on these rows ({level.name}), hence optimistic"]
-            parts += [_text(thresholds, n_heads=2, longest=17)]
+            parts += [_text(thresholds, n_heads=2)]
     parts += ["", *(_wrapped(f"- {note}", "  ") for note in evaluation.notes)]
     return "\n".join(parts)
 

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from skimbal.exceptions import ParameterError, warn_caller
+from skimbal.habits import explains_names
 from skimbal.images._reading import DEFAULT_MAX_PIXELS, DecodedImage
 from skimbal.images.array import ImageArray
 from skimbal.images.cache import FileState, ImageCache, known_content, make_cache
@@ -187,7 +188,7 @@ class ImageFiles(ImageArray):
     TypeError
         If a path is neither text nor path-like.
     ImportError
-        If the library that reads a format is missing: ``pip install "skimbal[io]"``.
+        If the library that reads a format is missing. The message names the package to install.
 
     Warns
     -----
@@ -215,6 +216,7 @@ class ImageFiles(ImageArray):
     has_files = True
     _array: "_Files"
 
+    @explains_names
     def __init__(
         self,
         paths: Collection[PathLike] | np.ndarray,

@@ -75,7 +75,7 @@ def refuse_mixed_scales(
 
 
 def _words(image: DecodedImage) -> str:
-    """Say what the numbers of a file mean."""
+    """State the meaning of the numbers of a file."""
     if image.unit is not None:
         return f"numbers in {image.unit}"
     if image.full_range is not None:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from skimbal.exceptions import ParameterError
+from skimbal.habits import explains_names
 from skimbal.networks.sources import (
     NetworkSource,
     SourcedNetwork,
@@ -127,6 +128,7 @@ class Pretrained(NetworkSpec):
     normalizes_input = True
     needs_pixel_range = True
 
+    @explains_names
     def __init__(
         self,
         source: NetworkSource,

@@ -11,6 +11,7 @@ from sklearn.utils.metaestimators import available_if
 from torch import Tensor, nn
 
 from skimbal.exceptions import ParameterError
+from skimbal.habits import explains_names
 from skimbal.networks.built_in import BUILT_IN
 from skimbal.networks.spec import LearningRateFactors, NetworkSpec, PixelRange, Unfreezable
 from skimbal.typing import PathLike, is_integer
@@ -82,6 +83,7 @@ class SliceNet(NetworkSpec):
     (8, 6)
     """
 
+    @explains_names
     def __init__(
         self,
         backbone: str | NetworkSpec | Callable[..., nn.Module] = "small",

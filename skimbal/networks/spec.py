@@ -2,10 +2,12 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from typing import Any, Protocol, Self, TypeAlias, runtime_checkable
 
 from sklearn.base import BaseEstimator
 from torch import Tensor, nn
+
+from skimbal.habits import refuse_unknown_params
 
 __all__ = [
     "LearningRateFactors",
@@ -71,6 +73,28 @@ class NetworkSpec(BaseEstimator):  # type: ignore[misc]
     needs_pixel_range: bool = False
     freezes_backbone: bool = False
     fine_tunes: bool = False
+
+    def set_params(self, **params: object) -> Self:
+        """Set parameters.
+
+        Parameters
+        ----------
+        **params : dict
+            Names and values.
+
+        Returns
+        -------
+        self : NetworkSpec
+            The same object.
+
+        Raises
+        ------
+        ValueError
+            If a name is unknown. The message has the name that it may mean.
+        """
+        refuse_unknown_params(self, params, self._get_param_names())
+        super().set_params(**params)
+        return self
 
     def check(self) -> None:
         """Refuse parameters that cannot work, before data are read.

@@ -22,8 +22,9 @@ _SHARED = ("page.html.jinja", "parts.html.jinja")
 
 def require_packages(user: str) -> None:
     """Say how to install the packages that pages need, if one is missing."""
-    for package in ("jinja2", "matplotlib"):
-        import_optional(package, user, "study")
+    packages = ("jinja2", "matplotlib")
+    for package in packages:
+        import_optional(package, user, "study", beside=packages)
 
 
 @contextmanager

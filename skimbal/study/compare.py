@@ -4,6 +4,7 @@ import numpy as np
 from sklearn.utils import Bunch
 
 from skimbal.exceptions import ParameterError
+from skimbal.habits import explains_names
 from skimbal.study.fit_cache import FitCache
 from skimbal.study.leaks import warn_of_leaks
 from skimbal.study.plan import (
@@ -32,6 +33,7 @@ from skimbal.typing import ArrayLike, Classifier, ImagesLike, PathLike, RandomSt
 __all__ = ["compare_losses"]
 
 
+@explains_names
 def compare_losses(
     X: ImagesLike,
     y: ArrayLike,
@@ -162,7 +164,7 @@ def compare_losses(
     Let :math:`d_j` be the scores of :math:`J` fits less the scores of the reference on the same
     rows. The test statistic is due to Nadeau and Bengio (2003),
 
-    .. math:: t = \bar d \Big/ \sqrt{\left(\tfrac{1}{J} + \tfrac{n_2}{n_1}\right) s_d^2},
+    .. math:: t = \bar d / \sqrt{\left(\tfrac{1}{J} + \tfrac{n_2}{n_1}\right) s_d^2},
 
     with :math:`J - 1` degrees of freedom, :math:`n_1` training and :math:`n_2` test rows. Training
     sets of a cross-validation overlap, and without the second term the test finds differences that

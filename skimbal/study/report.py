@@ -44,7 +44,7 @@ def write_report(study: Study, path: PathLike, *, commands: Sequence[str] = ()) 
     Raises
     ------
     ImportError
-        If jinja2 or matplotlib is missing: ``pip install "skimbal[study]"``.
+        If jinja2 or matplotlib is missing: ``pip install jinja2 matplotlib``.
     OSError
         If the path is a folder, its folder does not exist, or no file can be written there.
     ValueError

@@ -467,7 +467,7 @@ class LossStudy:
         Raises
         ------
         ImportError
-            If pandas is missing: ``pip install "skimbal[study]"``.
+            If pandas is missing: ``pip install pandas``.
         ValueError
             If ``per`` is unknown, or no fit is finished.
         """
@@ -546,7 +546,7 @@ class LossStudy:
         Raises
         ------
         ImportError
-            If matplotlib is missing: ``pip install "skimbal[plot]"``.
+            If matplotlib is missing: ``pip install matplotlib``.
         """
         return LossStudyDisplay.from_study(self, scoring=scoring, ax=ax)
 
@@ -564,7 +564,7 @@ class LossStudy:
         Raises
         ------
         ImportError
-            If jinja2 or matplotlib is missing: ``pip install "skimbal[study]"``.
+            If jinja2 or matplotlib is missing: ``pip install jinja2 matplotlib``.
         OSError
             If the file cannot be written.
         ValueError

@@ -6,16 +6,15 @@ from typing import Any, ClassVar, Self, TypeAlias
 import numpy as np
 from sklearn.base import clone
 from sklearn.utils._param_validation import HasMethods, StrOptions
-from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
 from skimbal.exceptions import ParameterError, warn_caller
+from skimbal.habits import explains_names
 from skimbal.thresholds.training_prior import Labels, find_shift
 from skimbal.thresholds.wrapping import (
     DecidingClassifier,
     check_labels,
-    check_predicting,
     check_scores,
     has_method,
     route,
@@ -216,6 +215,11 @@ class CostMatrixClassifier(DecidingClassifier):
         In ``fit`` or ``predict``, if the costs lack a pair of classes, have an unknown class or are
         not finite, or if a right decision costs as much as a wrong one.
 
+    Warns
+    -----
+    UserWarning
+        In ``predict`` and ``decision_function`` without ``fit``, as for ``fit``.
+
     See Also
     --------
     mean_cost : The mean cost of decisions, for scorers.
@@ -245,6 +249,7 @@ class CostMatrixClassifier(DecidingClassifier):
         "cost_matrix": [dict, "array-like", StrOptions({"zero_one"})],
     }
 
+    @explains_names
     def __init__(self, estimator: Classifier, *, cost_matrix: CostMatrix) -> None:
         self.estimator = estimator
         self.cost_matrix = cost_matrix
@@ -287,11 +292,6 @@ class CostMatrixClassifier(DecidingClassifier):
         return self
 
     @property
-    def classes_(self) -> np.ndarray:
-        """Class labels, in the order of the columns of ``predict_proba``."""
-        return self._inner().classes_
-
-    @property
     def costs_(self) -> np.ndarray:
         """Costs in the order of ``classes_``, with a row for each true class."""
         return resolve_costs(self.cost_matrix, self.classes_)
@@ -319,59 +319,11 @@ class CostMatrixClassifier(DecidingClassifier):
         costs: np.ndarray = proba @ self.costs_
         return costs
 
-    def predict(self, X: ImagesLike) -> np.ndarray:
-        """Decide for the class of least expected cost.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, ...)
-            As for the classifier.
-
-        Returns
-        -------
-        y : ndarray of shape (n_samples,)
-            Class labels.
-
-        Warns
-        -----
-        UserWarning
-            Without ``fit``, as for ``fit``.
-        """
-        check_predicting(self)
+    def _scores(self, X: ImagesLike) -> np.ndarray:
         if not hasattr(self, "estimator_"):  # fit would have warned
             _warn_of_shift(self.estimator)
-        best = self.expected_costs(X).argmin(axis=1)
-        labels: np.ndarray = self.classes_[best]
-        return labels
-
-    @available_if(has_method("predict_proba"))  # type: ignore[untyped-decorator]
-    def decision_function(self, X: ImagesLike) -> np.ndarray:
-        """Compute the saving of each decision, which ``predict`` maximises.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, ...)
-            As for the classifier.
-
-        Returns
-        -------
-        score : ndarray of shape (n_samples,) or (n_samples, n_classes)
-            Negative expected costs, in the unit of the costs. For two classes, the expected cost of
-            ``classes_[0]`` minus the expected cost of ``classes_[1]``.
-        """
-        costs: np.ndarray = self.expected_costs(X)
-        return costs[:, 0] - costs[:, 1] if costs.shape[1] == 2 else -costs
-
-    def get_metadata_routing(self) -> MetadataRouter:
-        """Return the routing of metadata, which all goes to the classifier.
-
-        Returns
-        -------
-        routing : MetadataRouter
-            As scikit-learn reads it.
-        """
-        mapping = MethodMapping().add(caller="fit", callee="fit")
-        return MetadataRouter(owner=self).add(estimator=self.estimator, method_mapping=mapping)
+        savings: np.ndarray = -self.expected_costs(X)
+        return savings
 
 
 def _warn_of_shift(estimator: Classifier, labels: Labels | None = None) -> None:

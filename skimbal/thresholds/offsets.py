@@ -28,6 +28,7 @@ from sklearn.utils.validation import (
 )
 
 from skimbal.exceptions import ParameterError, warn_caller
+from skimbal.habits import explains_names
 from skimbal.thresholds.costs import CostMatrix, mean_cost
 from skimbal.thresholds.gauges import ScorerGauge, fast_gauge
 from skimbal.thresholds.search import Fold, Found, Gauge, search, starts_of
@@ -35,7 +36,6 @@ from skimbal.thresholds.wrapping import (
     SCORING,
     DecidingClassifier,
     check_labels,
-    check_predicting,
     check_same_classes,
     class_scores,
     route,
@@ -321,9 +321,11 @@ class TunedOffsetsClassifierCV(DecidingClassifier):
         "store_cv_results": ["boolean"],
     }
 
-    classes_: np.ndarray
+    _scored_by = ("predict_proba", "decision_function")
+
     offsets_: np.ndarray
 
+    @explains_names
     def __init__(
         self,
         estimator: Classifier,
@@ -389,59 +391,6 @@ class TunedOffsetsClassifierCV(DecidingClassifier):
         self.offset_of_class_ = dict(zip(names, self.offsets_.tolist(), strict=True))
         return self
 
-    def predict(self, X: ImagesLike) -> np.ndarray:
-        """Decide for the class with the largest score plus offset.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, ...)
-            As for the classifier.
-
-        Returns
-        -------
-        y : ndarray of shape (n_samples,)
-            Class labels.
-        """
-        best = self._moved_scores(X).argmax(axis=1)
-        labels: np.ndarray = self.classes_[best]
-        return labels
-
-    def decision_function(self, X: ImagesLike) -> np.ndarray:
-        """Compute the scores plus offsets, which ``predict`` maximises.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, ...)
-            As for the classifier.
-
-        Returns
-        -------
-        score : ndarray of shape (n_samples,) or (n_samples, n_classes)
-            Log-probabilities plus offsets, dimensionless, or ``decision_function`` of the
-            classifier plus offsets. For two classes, the score of ``classes_[1]`` minus the score
-            of ``classes_[0]``.
-        """
-        scores = self._moved_scores(X)
-        return scores[:, 1] - scores[:, 0] if scores.shape[1] == 2 else scores
-
-    def get_metadata_routing(self) -> MetadataRouter:
-        """Return the routing of metadata: to the classifier, the splitter and the scorer.
-
-        Returns
-        -------
-        routing : MetadataRouter
-            As scikit-learn reads it.
-        """
-        router = MetadataRouter(owner=self)
-        for callee, part in (
-            ("fit", {"estimator": self.estimator}),
-            ("split", {"splitter": self.cv}),
-        ):
-            mapping = MethodMapping().add(caller="fit", callee=callee)
-            router = router.add(method_mapping=mapping, **part)
-        mapping = MethodMapping().add(caller="fit", callee="score")
-        return router.add(scorer=self._scorer(), method_mapping=mapping)
-
     # Inside ----------------------------------------------------------------------------------
 
     def _methods(self) -> list[str]:
@@ -449,11 +398,18 @@ class TunedOffsetsClassifierCV(DecidingClassifier):
             return ["predict_proba", "decision_function"]
         return [self.response_method]
 
-    def _moved_scores(self, X: ImagesLike) -> np.ndarray:
+    def _scores(self, X: ImagesLike) -> np.ndarray:
         check_is_fitted(self, "offsets_")
-        check_predicting(self)
         moved: np.ndarray = class_scores(self.estimator_, X, self._methods()) + self.offsets_
         return moved
+
+    def _add_routes(self, router: MetadataRouter) -> MetadataRouter:
+        """Add the splitter and the scorer, too."""
+        router = super()._add_routes(router)
+        mapping = MethodMapping().add(caller="fit", callee="split")
+        router = router.add(splitter=self.cv, method_mapping=mapping)
+        mapping = MethodMapping().add(caller="fit", callee="score")
+        return router.add(scorer=self._scorer(), method_mapping=mapping)
 
     def _scorer(self) -> Scorer:
         scoring = self.scoring
@@ -493,7 +449,6 @@ class TunedOffsetsClassifierCV(DecidingClassifier):
             raise NotFittedError("estimator must be fitted with cv='prefit'.") from None
         check_same_classes(self.estimator, y)
         self._adopt(self.estimator)
-        self.classes_ = self.estimator.classes_
         groups = routed.splitter.split.get("groups")
         if groups is not None:
             check_consistent_length(y, groups)
@@ -502,7 +457,6 @@ class TunedOffsetsClassifierCV(DecidingClassifier):
 
     def _of_splits(self, X: ImagesLike, y: np.ndarray, routed: Bunch) -> list[_HeldOut]:
         """Return the held-out rows of each fold, and keep the classifier of all rows."""
-        self.classes_ = np.unique(y)
         splits = self._splits(X, y, routed.splitter.split)
         fits = Parallel(n_jobs=self.n_jobs)(
             delayed(_fit_and_score)(clone(self.estimator), X, y, split, self._methods(), routed)
@@ -521,8 +475,8 @@ class TunedOffsetsClassifierCV(DecidingClassifier):
         self, X: ImagesLike, y: np.ndarray, metadata: Mapping[str, Any]
     ) -> list[tuple[np.ndarray, np.ndarray]]:
         """Return the splits, each with every class on both sides."""
-        counts = np.unique(y, return_counts=True)[1]
-        rarest, least = self.classes_[counts.argmin()], int(counts.min())
+        classes, counts = np.unique(y, return_counts=True)
+        rarest, least = classes[counts.argmin()], int(counts.min())
         if isinstance(self.cv, float):
             cv = StratifiedShuffleSplit(1, test_size=self.cv, random_state=self.random_state)
         else:
@@ -539,7 +493,7 @@ class TunedOffsetsClassifierCV(DecidingClassifier):
             raise ParameterError("refit", "True if cv has several folds", self.refit)
         for number, sides in enumerate(splits, 1):
             for side, rows in zip(("training", "held-out"), sides, strict=True):
-                missing = np.setdiff1d(self.classes_, y[rows])
+                missing = np.setdiff1d(classes, y[rows])
                 if len(missing):
                     raise ValueError(
                         f"cv must leave every class on both sides of each split; got split "

@@ -10,11 +10,11 @@ from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import indexable
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
-from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping
-from sklearn.utils.metaestimators import available_if
+from sklearn.utils.metadata_routing import MetadataRouter
 from sklearn.utils.validation import check_is_fitted
 
 from skimbal.exceptions import ParameterError, warn_caller
+from skimbal.habits import explains_names
 from skimbal.thresholds.estimation import Estimate, bias_of, most_likely_prior, prior_of_labelled
 from skimbal.thresholds.training_prior import (
     Labels,
@@ -28,7 +28,6 @@ from skimbal.thresholds.wrapping import (
     check_labels,
     check_predicting,
     check_same_classes,
-    has_method,
     log_probabilities,
     route,
 )
@@ -155,6 +154,7 @@ class PriorCorrectedClassifier(DecidingClassifier):
     prior_: np.ndarray
     training_prior_: np.ndarray
 
+    @explains_names
     def __init__(
         self,
         estimator: Classifier,
@@ -273,98 +273,28 @@ class PriorCorrectedClassifier(DecidingClassifier):
         return self
 
     @property
-    def classes_(self) -> np.ndarray:
-        """Class labels, in the order of the columns of ``predict_proba``."""
-        return self._inner().classes_
-
-    @property
     def effective_prior_(self) -> np.ndarray:
         """The prior that ``predict_proba`` refers to, which is ``prior_``."""
         return self.prior_
 
-    @available_if(has_method("predict_proba"))  # type: ignore[untyped-decorator]
-    def predict_log_proba(self, X: ImagesLike) -> np.ndarray:
-        """Compute the logarithm of the probabilities with ``prior_``.
+    # Inside ----------------------------------------------------------------------------------
 
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, ...)
-            As for the classifier.
-
-        Returns
-        -------
-        log_proba : ndarray of shape (n_samples, n_classes)
-            Natural logarithms, dimensionless, in the order of ``classes_``.
-        """
+    def _log_proba(self, X: ImagesLike) -> np.ndarray:
         check_is_fitted(self, "prior_")
         moved = log_probabilities(self.estimator_, X) + np.log(self.prior_ / self.training_prior_)
         log_proba: np.ndarray = moved - logsumexp(moved, axis=1, keepdims=True)
         return log_proba
 
-    @available_if(has_method("predict_proba"))  # type: ignore[untyped-decorator]
-    def predict_proba(self, X: ImagesLike) -> np.ndarray:
-        """Compute the probabilities with ``prior_``.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, ...)
-            As for the classifier.
-
-        Returns
-        -------
-        proba : ndarray of shape (n_samples, n_classes)
-            Probabilities, dimensionless, in the order of ``classes_``.
-        """
-        proba: np.ndarray = np.exp(self.predict_log_proba(X))
+    def _proba(self, X: ImagesLike) -> np.ndarray:
+        proba: np.ndarray = np.exp(self._log_proba(X))
         return proba
 
-    @available_if(has_method("predict_proba"))  # type: ignore[untyped-decorator]
-    def decision_function(self, X: ImagesLike) -> np.ndarray:
-        """Compute the log-probabilities, for two classes the log-odds of ``classes_[1]``.
+    def _scores(self, X: ImagesLike) -> np.ndarray:
+        return self._log_proba(X)
 
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, ...)
-            As for the classifier.
-
-        Returns
-        -------
-        score : ndarray of shape (n_samples,) or (n_samples, n_classes)
-            Dimensionless, in the order of ``classes_``.
-        """
-        scores: np.ndarray = self.predict_log_proba(X)
-        return scores[:, 1] - scores[:, 0] if scores.shape[1] == 2 else scores
-
-    def predict(self, X: ImagesLike) -> np.ndarray:
-        """Predict the most probable class.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, ...)
-            As for the classifier.
-
-        Returns
-        -------
-        y : ndarray of shape (n_samples,)
-            Class labels.
-        """
-        best = self.predict_log_proba(X).argmax(axis=1)
-        labels: np.ndarray = self.classes_[best]
-        return labels
-
-    def get_metadata_routing(self) -> MetadataRouter:
-        """Return the routing of metadata: ``X_unlabelled`` here, all else to the classifier.
-
-        Returns
-        -------
-        routing : MetadataRouter
-            As scikit-learn reads it.
-        """
-        mapping = MethodMapping().add(caller="fit", callee="fit")
-        router = MetadataRouter(owner=self).add_self_request(self)
-        return router.add(estimator=self.estimator, method_mapping=mapping)
-
-    # Inside ----------------------------------------------------------------------------------
+    def _add_routes(self, router: MetadataRouter) -> MetadataRouter:
+        """Keep ``X_unlabelled`` here."""
+        return super()._add_routes(router.add_self_request(self))
 
     def _find_training_prior(self, labels: Labels | None, X: ImagesLike | None) -> None:
         given = self.training_prior

@@ -11,7 +11,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import Bunch, Tags, assert_all_finite, get_tags
 from sklearn.utils._param_validation import HasMethods, make_constraint
-from sklearn.utils.metadata_routing import process_routing
+from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import (
@@ -54,6 +54,14 @@ class has_method:
         return True
 
 
+def _can_decide(wrapper: "DecidingClassifier") -> bool:
+    """Tell whether the wrapped estimator gives scores, for ``available_if``."""
+    inner = wrapper._inner()
+    if not any(hasattr(inner, name) for name in wrapper._scored_by):
+        raise AttributeError(f"{inner!r} has no {' or '.join(wrapper._scored_by)}.")
+    return True
+
+
 class DecidingClassifier(
     ClassifierMixin,  # type: ignore[misc]
     MetaEstimatorMixin,  # type: ignore[misc]
@@ -69,8 +77,16 @@ class DecidingClassifier(
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]]
 
+    #: Methods of the wrapped classifier that can give the scores.
+    _scored_by: ClassVar[tuple[str, ...]] = ("predict_proba",)
+
     estimator: Classifier
     estimator_: Classifier
+
+    @property
+    def classes_(self) -> np.ndarray:
+        """Class labels, in the order of the columns of ``predict_proba``."""
+        return self._inner().classes_
 
     def _inner(self) -> Classifier:
         """Return the estimator that predicts: the one of the fit, or the given one."""
@@ -79,7 +95,7 @@ class DecidingClassifier(
 
     @available_if(has_method("predict_proba"))  # type: ignore[untyped-decorator]
     def predict_proba(self, X: ImagesLike) -> np.ndarray:
-        """Compute the probabilities of the wrapped classifier, unchanged.
+        """Compute the probability of each class, which decisions leave unchanged.
 
         Parameters
         ----------
@@ -92,9 +108,7 @@ class DecidingClassifier(
             Probabilities, dimensionless, in the order of ``classes_``.
         """
         check_predicting(self)
-        _refuse_letters(self._inner(), X)
-        proba: np.ndarray = self._inner().predict_proba(X)
-        return proba
+        return self._proba(X)
 
     @available_if(has_method("predict_proba"))  # type: ignore[untyped-decorator]
     def predict_log_proba(self, X: ImagesLike) -> np.ndarray:
@@ -111,7 +125,55 @@ class DecidingClassifier(
             Natural logarithms, dimensionless, in the order of ``classes_``.
         """
         check_predicting(self)
-        return log_probabilities(self._inner(), X)
+        return self._log_proba(X)
+
+    def predict(self, X: ImagesLike) -> np.ndarray:
+        """Decide for the class with the largest score.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            As for the wrapped classifier.
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples,)
+            Class labels.
+        """
+        check_predicting(self)
+        best = self._scores(X).argmax(axis=1)
+        labels: np.ndarray = self.classes_[best]
+        return labels
+
+    @available_if(_can_decide)  # type: ignore[untyped-decorator]
+    def decision_function(self, X: ImagesLike) -> np.ndarray:
+        """Compute the score of each class, which ``predict`` maximises.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            As for the wrapped classifier.
+
+        Returns
+        -------
+        score : ndarray of shape (n_samples,) or (n_samples, n_classes)
+            Scores in the order of ``classes_``. For two classes, the score of ``classes_[1]`` minus
+            the score of ``classes_[0]``. Log-probabilities, with offsets if there are any, are
+            dimensionless. Expected costs are negative, in the unit of the costs.
+        """
+        check_predicting(self)
+        scores = self._scores(X)
+        return scores[:, 1] - scores[:, 0] if scores.shape[1] == 2 else scores
+
+    def get_metadata_routing(self) -> MetadataRouter:
+        """Return the routing of metadata.
+
+        Returns
+        -------
+        routing : MetadataRouter
+            As scikit-learn reads it.
+        """
+        return self._add_routes(MetadataRouter(owner=self))
 
     def __sklearn_tags__(self) -> Tags:
         """Return the abilities: any input that the wrapped classifier takes."""
@@ -121,6 +183,23 @@ class DecidingClassifier(
         tags.input_tags.three_d_array = inner.three_d_array
         tags.input_tags.allow_nan = inner.allow_nan
         return tags
+
+    def _proba(self, X: ImagesLike) -> np.ndarray:
+        _refuse_letters(self._inner(), X)
+        proba: np.ndarray = self._inner().predict_proba(X)
+        return proba
+
+    def _log_proba(self, X: ImagesLike) -> np.ndarray:
+        return log_probabilities(self._inner(), X)
+
+    def _scores(self, X: ImagesLike) -> np.ndarray:
+        """Return a score of each class, of which the largest decides."""
+        raise NotImplementedError
+
+    def _add_routes(self, router: MetadataRouter) -> MetadataRouter:
+        """Add the receivers of the metadata of ``fit``."""
+        mapping = MethodMapping().add(caller="fit", callee="fit")
+        return router.add(estimator=self.estimator, method_mapping=mapping)
 
     def _check(self) -> None:
         """Refuse a parameter that meets none of its constraints."""

@@ -2,6 +2,7 @@
 
 import dis
 import signal
+from collections.abc import Mapping
 from types import CodeType
 from typing import Any, Protocol
 
@@ -21,8 +22,21 @@ from skorch.callbacks import (
 from torch import nn
 
 from skimbal.progress import Bar
+from skimbal.training.processes import Processes
 
-__all__ = ["LOGGERS", "WRITERS", "EpochProgress", "IncompleteBatches", "is_signal", "may_stop"]
+__all__ = [
+    "GO_ON",
+    "LOGGERS",
+    "STOP",
+    "EpochProgress",
+    "IncompleteBatches",
+    "is_signal",
+    "may_stop",
+    "notify",
+]
+
+#: Whether the training goes on, ends by a callback, or by a signal such as Ctrl-C.
+GO_ON, STOP, CTRL_C = range(3)
 
 _RAISE = dis.opmap["RAISE_VARARGS"]
 
@@ -105,6 +119,62 @@ LOGGERS = (
 )
 #: Callbacks that write files or lines. Of several processes, the first process writes.
 WRITERS = (Checkpoint, TrainEndCheckpoint, *LOGGERS)
+
+
+class _Follower(Protocol):
+    """An object that follows the epochs besides the callbacks."""
+
+    def epoch_begins(self, net: Any) -> object:
+        """Take note of an epoch that begins."""
+
+    def epoch_ended(self, net: Any) -> object:
+        """Take note of an epoch that has ended, and tell whether to stop."""
+
+
+class NotifyingNet(_Net, Protocol):
+    """A net that calls back, and may be one of several that train together."""
+
+    callbacks_: list[tuple[str, Callback]]
+    processes_: Processes
+    #: One of the three numbers above.
+    due_: int
+    #: The file of the fit, and the tasks that callbacks of scikit-learn are told of.
+    resumption_: _Follower | None
+    tasks_: _Follower | None
+
+
+def notify(net: NotifyingNet, method_name: str, arguments: Mapping[str, object]) -> None:
+    """Call the callbacks. A callback that raises ``KeyboardInterrupt`` ends all processes."""
+    is_at_begin, is_at_end = method_name == "on_epoch_begin", method_name == "on_epoch_end"
+    if is_at_begin and net.resumption_ is not None:
+        net.resumption_.epoch_begins(net)
+    try:
+        getattr(net, method_name)(net, **arguments)
+        for _, callback in net.callbacks_:
+            if net.processes_.is_first or not isinstance(callback, WRITERS):
+                getattr(callback, method_name)(net, **arguments)
+    except KeyboardInterrupt as error:
+        interrupt, due = error, (CTRL_C if is_signal(error) else STOP)
+    else:
+        interrupt, due = KeyboardInterrupt(), GO_ON
+    if method_name in ("on_train_begin", "on_train_end"):
+        if due:
+            raise interrupt
+        return
+    net.due_ = max(net.due_, due)
+    if is_at_end:
+        # An epoch at which a callback stops is an epoch like others.
+        if net.tasks_ is not None and net.due_ != CTRL_C and net.tasks_.epoch_ended(net):
+            net.due_ = STOP
+        net.due_ = net.processes_.all_reduce_max(net.due_)
+    elif net.processes_.n_processes > 1 and net.due_ == STOP:
+        return  # The other processes wait for this process until the epoch has ended.
+    if net.due_:
+        raise interrupt
+    if is_at_end and net.resumption_ is not None:
+        net.resumption_.epoch_ended(net)
+    if is_at_begin and net.tasks_ is not None:
+        net.tasks_.epoch_begins(net)
 
 
 def may_stop(callback: Callback) -> bool:

@@ -9,6 +9,7 @@ from skorch.callbacks import Callback, EpochScoring, LRScheduler
 from skorch.dataset import unpack_data
 from torch import Tensor
 
+from skimbal.exceptions import ParameterError
 from skimbal.training.batches import TrainIterator, closed_at_end
 from skimbal.training.callbacks import may_stop
 from skimbal.training.dataset import Batch, BatchImages
@@ -28,6 +29,7 @@ from skimbal.training.gradient import compute_gradient, no_logits, step_optimize
 from skimbal.training.optimizers import takes_one_gradient
 from skimbal.training.orphans import end_if_orphaned
 from skimbal.training.schedules import SCHEDULES
+from skimbal.training.sklearn_callbacks import Tasks
 
 __all__ = [
     "EpochNet",
@@ -54,6 +56,7 @@ class EpochNet(DivergingNet, Protocol):
     callbacks_: list[tuple[str, Callback]]
     lr_schedule: str | None
     epochs_: range
+    tasks_: Tasks | None
 
     def set_training(self, training: bool) -> None:
         """Set the network to training or evaluation mode."""
@@ -81,6 +84,7 @@ def train(
     """Train for an epoch, in the loop of skorch only where single batches matter to somebody."""
     unfreeze_when_due(net)
     check_something_trains(net)
+    _check_mixing(net)
     is_last = _may_be_last(net)
     watch = net.watch_ = EpochWatch(net, is_last)
 
@@ -89,10 +93,13 @@ def train(
         watch.add(found["y_pred"])
         return found
 
+    followed = _keep_progress(net, iterator)
+    if net.tasks_ is not None:
+        followed = net.tasks_.batches(net, followed)
     try:
         with (
             gradients_into_group_norms(net.module_.network),
-            closed_at_end(_keep_progress(net, iterator)) as batches,
+            closed_at_end(followed) as batches,
         ):
             if only_epochs_matter(net):
                 _train_lean(net, batches, prefix, watch)
@@ -188,6 +195,17 @@ def start_from_rates(net: EpochNet, rates: list[float]) -> None:
         group.pop("initial_lr", None)
 
 
+def _check_mixing(net: EpochNet) -> None:
+    """Refuse a mix of images that a step of the user would leave out."""
+    if net.mixing_ and net.has_own_train_step():
+        raise ParameterError(
+            "augment",
+            "an augmentation that does not mix images where train_step is replaced",
+            net.mixing_[0],
+            "The step of the package mixes images and labels. Mix them in your step.",
+        )
+
+
 def _keep_progress(net: EpochNet, iterator: Iterable[Pair]) -> Iterator[Pair]:
     """Yield the batches of an epoch, keep account of how far it is, and set the learning rate."""
     n_batches = len(iterator) if isinstance(iterator, Sized) else 0
@@ -214,6 +232,7 @@ def _keep_progress(net: EpochNet, iterator: Iterable[Pair]) -> Iterator[Pair]:
 def _may_be_last(net: EpochNet) -> bool:
     """Tell whether training may end with this epoch. Other epochs are spared the look."""
     stops_early = any(may_stop(callback) for _, callback in net.callbacks_)
+    stops_early = stops_early or (net.tasks_ is not None and net.tasks_.may_stop)
     return stops_early or len(net.history) == net.epochs_.stop
 
 

@@ -14,7 +14,7 @@ from skorch.dataset import unpack_data
 from skorch.utils import FirstStepAccumulator
 from torch import Tensor, nn
 
-from skimbal.augmentation import mirrored_axes
+from skimbal.augmentation import Mixup, mirrored_axes
 from skimbal.exceptions import ParameterError
 from skimbal.generators import generator_states, restore
 from skimbal.training import (
@@ -27,7 +27,7 @@ from skimbal.training import (
     saving,
 )
 from skimbal.training.batches import BlockIterator, TrainIterator
-from skimbal.training.callbacks import WRITERS, EpochProgress, is_signal
+from skimbal.training.callbacks import GO_ON, STOP, EpochProgress, notify
 from skimbal.training.dataset import Batch, BatchImages, ImageDataset, images_of, weight_of
 from skimbal.training.divergence import (
     EpochWatch,
@@ -39,12 +39,11 @@ from skimbal.training.divergence import (
 from skimbal.training.optimizers import drop_half_made_state
 from skimbal.training.processes import Alone, Processes
 from skimbal.training.resume import Resumption
+from skimbal.training.sklearn_callbacks import Tasks
 from skimbal.training.state import StateMismatchError
 from skimbal.training.surroundings import trainable_torch
 
 __all__ = ["TrainingNet"]
-
-_GO_ON, _STOP, _CTRL_C = range(3)
 
 
 class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
@@ -99,9 +98,10 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
         self.lr_schedule = lr_schedule
         #: The rows of the present fit with kept features in place of images, by the id of the rows.
         self._features: dict[int, ImageDataset] = {}
-        #: The iterators of the present fit, and the file of its state if there is one.
+        #: The iterators of the present fit, the file of its state, and its tasks, if there are any.
         self.iterators_: dict[str, Any] = {}
-        self._resumption: Resumption | None = None
+        self.resumption_: Resumption | None = None
+        self.tasks_: Tasks | None = None
 
     # Making and copying ----------------------------------------------------------------------
 
@@ -133,18 +133,25 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
         #: The processes that train this net at present.
         self.processes_: Processes = Alone()
         #: Whether the training goes on, ends by a callback, or by a signal such as Ctrl-C.
-        self.due_ = _GO_ON
+        self.due_ = GO_ON
         #: Keeps small gradients of float16 from becoming zero.
         self.scaler_: torch.amp.GradScaler | None = None
         self.scaler_ = gradient.make_scaler(self)
-        #: The number that has stopped being finite, in words, if there is one.
-        self.divergence_ = ""
-        #: Whether the last training has changed no weight.
-        self.stands_still_ = False
+        #: The number that has stopped being finite, in words, if there is one, and whether the
+        #: last training has changed no weight.
+        self.divergence_, self.stands_still_ = "", False
+        #: The mix of the images of a batch, and of their labels, if there is one. In a tuple, as
+        #: skorch takes a module for a part of the net.
+        self.mixing_: tuple[Mixup, ...] = ()
         #: The weights of the present training, as they were before it.
         self.weights_: Weights | None = None
         self.watch_: EpochWatch | None = None
         return self
+
+    @property
+    def default_callbacks(self) -> list[tuple[str, Callback]]:
+        """The callbacks of every net: records, the table of epochs, the stop at NaN."""
+        return self._default_callbacks
 
     @property
     def _default_callbacks(self) -> list[tuple[str, Callback]]:
@@ -161,8 +168,9 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the state, with all that holds tensors in one piece that torch can move."""
-        of_fit = {"processes_": Alone(), "_features": {}, "iterators_": {}, "_resumption": None}
-        state = {**vars(self), **of_fit, **dict.fromkeys(("weights_", "watch_"))}
+        of_fit = {"processes_": Alone(), "_features": {}, "iterators_": {}}
+        nothing = dict.fromkeys(("weights_", "watch_", "resumption_", "tasks_"))
+        state = {**vars(self), **of_fit, **nothing}
         if "scaler_" in state:
             state["scaler_"] = gradient.make_scaler(self)
         prefixes = tuple(self.cuda_dependent_attributes_)
@@ -189,6 +197,7 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
         epochs: int,
         processes: Processes | None = None,
         resumption: Resumption | None = None,
+        tasks: Tasks | None = None,
     ) -> "TrainingNet":
         """Train for some epochs. Unlike ``fit``, let an interrupt through to the caller.
 
@@ -202,20 +211,22 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
             The processes that train this net. This process alone if None.
         resumption : Resumption, default=None
             The file that the state of each epoch is written to, if there is one.
+        tasks : Tasks, default=None
+            The tasks that callbacks of scikit-learn are told of, if there are such callbacks.
         """
         verbose = self.verbose
-        self._resumption = resumption
+        self.resumption_, self.tasks_ = resumption, tasks
         self.processes_ = Alone() if processes is None else processes
         if not self.processes_.is_first:
             self.verbose = 0
         self.scaler_ = gradient.make_scaler(self)
         drop_half_made_state(self.optimizer_)
-        self.due_, self.divergence_, self.stands_still_ = _GO_ON, "", False
+        self.due_, self.divergence_, self.stands_still_ = GO_ON, "", False
         try:
             self._run_epochs(train, valid, epochs)
         finally:
             self.processes_, self.verbose = Alone(), verbose
-            self.iterators_, self._resumption = {}, None
+            self.iterators_, self.resumption_, self.tasks_ = {}, None, None
         return self
 
     def _run_epochs(self, train: ImageDataset, valid: ImageDataset | None, epochs: int) -> None:
@@ -235,7 +246,7 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
         try:
             _run_or_resume(self, (train, valid), epochs)
         except KeyboardInterrupt:
-            if self.due_ != _STOP:
+            if self.due_ != STOP:
                 raise
             check_after_stop(self)
         finally:
@@ -245,30 +256,7 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
 
     def notify(self, method_name: str, **cb_kwargs: object) -> None:
         """Call the callbacks. A callback that raises ``KeyboardInterrupt`` ends all processes."""
-        if method_name == "on_epoch_begin" and self._resumption is not None:
-            self._resumption.epoch_begins(self)
-        try:
-            getattr(self, method_name)(self, **cb_kwargs)
-            for _, callback in self.callbacks_:
-                if self.processes_.is_first or not isinstance(callback, WRITERS):
-                    getattr(callback, method_name)(self, **cb_kwargs)
-        except KeyboardInterrupt as error:
-            interrupt, due = error, (_CTRL_C if is_signal(error) else _STOP)
-        else:
-            interrupt, due = KeyboardInterrupt(), _GO_ON
-        if method_name in ("on_train_begin", "on_train_end"):
-            if due:
-                raise interrupt
-            return
-        self.due_ = max(self.due_, due)
-        if method_name == "on_epoch_end":
-            self.due_ = self.processes_.all_reduce_max(self.due_)
-        elif self.processes_.n_processes > 1 and self.due_ == _STOP:
-            return  # The other processes wait for this process until the epoch has ended.
-        if self.due_:
-            raise interrupt
-        if method_name == "on_epoch_end" and self._resumption is not None:
-            self._resumption.epoch_ended(self)
+        notify(self, method_name, cb_kwargs)
 
     def end_schedule(self) -> None:
         """Drop what spans the epochs of one ``fit``, and restore the learning rate."""
@@ -494,7 +482,7 @@ def _run_or_resume(
     net: TrainingNet, rows: tuple[ImageDataset, ImageDataset | None], epochs: int
 ) -> None:
     """Run the epochs that a file does not hold already, or all if the file cannot be used."""
-    n_done = 0 if net._resumption is None else net._resumption.n_done
+    n_done = 0 if net.resumption_ is None else net.resumption_.n_done
     before = generator_states(net.device)
     try:
         net.fit_loop(rows, epochs=epochs - n_done)

@@ -140,7 +140,7 @@ class OwnLBFGS(torch.optim.LBFGS):
     pass
 
 
-TERMS = "ce, wce, focal, f1, mcc, la, balanced_softmax, ldam"
+TERMS = "ce, wce, focal, f1, mcc, la, balanced_softmax, ldam, cb, cb_focal, drw, ldam_drw"
 
 
 def refuses(name, *values):
@@ -242,8 +242,8 @@ BAD_PARAMS = [
     ),
     *refuses("verbose", -1, 1.0, "1", None),
     *refuses("random_state", "seed", -1, 2**32, 1.5, [0], np.random.default_rng),
-    ({"class_weight": "even"}, ["class_weight", "'dict'", "'balanced'", "None", "'even'"]),
-    ({"class_weight": [1, 2]}, ["class_weight", "'dict'", "'balanced'", "None", "[1, 2]"]),
+    ({"class_weight": "even"}, ["class_weight", "dict", "'balanced'", "None", "'even'"]),
+    ({"class_weight": [1, 2]}, ["class_weight", "dict", "'balanced'", "None", "[1, 2]"]),
     ({"class_weight": {7: 1.0}}, ["[0, 1]", "not in class_weight"]),
     *refuses(
         "class_weight",

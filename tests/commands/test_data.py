@@ -101,6 +101,15 @@ def test_names_of_data_sets_come_before_folders(capsys, never, monkeypatch, tmp_
     assert "digits must hold images with labels" in capsys.readouterr().out
 
 
+def test_samples_in_the_package_have_names(capsys, monkeypatch, tmp_path):
+    (tmp_path / "vesselmnist3d_sample").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert main(["info", "vesselmnist3d_sample"]) == 0
+    assert "vesselmnist3d_sample: 540 3D images" in capsys.readouterr().out
+    err = check_refused(capsys, "compare", "pneumoniamnist_sampel")
+    assert "Did you mean pneumoniamnist_sample or" in err
+
+
 def test_broken_file(capsys, tmp_path):
     path = tmp_path / "broken.npz"
     path.write_bytes(b"PK")

@@ -160,5 +160,5 @@ def test_medmnist_without_pooch(monkeypatch, breastmnist, tmp_path):
     for data_home in (None, tmp_path / "cache"):
         with pytest.raises(ImportError) as error:
             load_medmnist("breastmnist", data_home=data_home)
-        check_one_line(error, 'pip install "skimbal[data]"')
+        check_one_line(error, 'pip install "pooch')
     load_medmnist("breastmnist", data_home=tmp_path)

@@ -42,23 +42,41 @@ def test_f1_scores_with_intervals():
     assert overlaps(display.figure_) == []
 
 
-def test_the_bootstrap_is_that_of_rows_within_classes():
+@pytest.mark.parametrize("stratify", [False, True])
+def test_the_bootstrap_is_that_of_rows(stratify):
     y_true, y_pred = rows_of()
     display = ClassScoresDisplay.from_predictions(
-        y_true, y_pred, n_bootstraps=4000, confidence_level=0.8, random_state=0
+        y_true,
+        y_pred,
+        n_bootstraps=4000,
+        confidence_level=0.8,
+        stratify=stratify,
+        random_state=0,
     )
     rng = np.random.default_rng(1)
     classes = np.array(["a", "b", "c"])
     of_class = [np.flatnonzero(y_true == label) for label in classes]
     drawn = []
     for _ in range(1000):
-        rows = np.concatenate([rng.choice(rows, len(rows)) for rows in of_class])
+        if stratify:
+            rows = np.concatenate([rng.choice(rows, len(rows)) for rows in of_class])
+        else:
+            rows = rng.choice(len(y_true), len(y_true))
         true, predicted = (y[rows, np.newaxis] == classes for y in (y_true, y_pred))
         drawn.append(2 * (true & predicted).sum(0) / (true.sum(0) + predicted.sum(0)))
     low, high = np.quantile(drawn, [0.1, 0.9], axis=0)
     np.testing.assert_allclose(display.low[0], low, atol=0.02)
     np.testing.assert_allclose(display.high[0], high, atol=0.02)
     assert "80 %" in display.ax_.get_xlabel()
+
+
+def test_a_class_of_two_rows_has_no_interval_unless_their_number_is_kept():
+    y_true = np.repeat(["a", "b", "c"], [60, 3, 2])
+    y_pred = np.where(np.arange(65) % 2, y_true, "a")
+    display = ClassScoresDisplay.from_predictions(y_true, y_pred, random_state=0)
+    np.testing.assert_array_equal(np.isnan(display.low), [[False, False, True]])
+    kept = ClassScoresDisplay.from_predictions(y_true, y_pred, stratify=True, random_state=0)
+    assert np.isfinite(kept.low).all()
 
 
 def test_the_bootstrap_is_reproducible():
@@ -77,7 +95,10 @@ def test_perfect_predictions_have_no_spread():
 
 def test_classes_without_rows_have_no_interval():
     display = ClassScoresDisplay.from_predictions(
-        [0, 0, 0, 1, 1], [2, 2, 2, 1, 1], labels=[1, 2, 3], display_labels=["one", "two", "three"]
+        [0] * 9 + [1] * 6,
+        [2] * 9 + [1] * 6,
+        labels=[1, 2, 3],
+        display_labels=["one", "two", "three"],
     )
     np.testing.assert_array_equal(display.scores, [[1, 0, np.nan]])
     for ends in (display.low, display.high):
@@ -110,6 +131,7 @@ def test_scores_of_an_estimator(images):
         ),
         ({"n_bootstraps": 0}, ValueError, "n_bootstraps .*1.* 0"),
         ({"n_bootstraps": 1.5}, ValueError, "n_bootstraps .*1.5"),
+        ({"stratify": "y"}, ValueError, "stratify .*True or False.*'y'"),
         ({"confidence_level": 95}, ValueError, "confidence_level .*0 and 1.*95"),
         ({"confidence_level": "high"}, ValueError, "confidence_level .*'high'"),
         ({"display_labels": "ab"}, ValueError, "display_labels .*'a', 'b'"),

@@ -146,6 +146,35 @@ def test_a_threshold_in_a_table_takes_all_rows_of_the_threshold():
     assert [row[2] for row in table[1:]] == ["0.8", "0.8", "0.1234", "0.1234"]
 
 
+def test_a_report_says_how_its_samples_were_drawn(tmp_path):
+    kept = {"with_images": False, "n": 60}
+    for stratify, said, not_said in (
+        (False, "shares of the classes vary between the samples", "as many patients of each"),
+        (True, "as many patients of each class", "vary between the samples"),
+    ):
+        found = evaluated(["no", "yes"], stratify=stratify, **kept)
+        found.to_html(tmp_path / "report.html")
+        items = " ".join(Page(tmp_path / "report.html").texts("li"))
+        assert said in items
+        assert not_said not in items
+        words_of = " ".join(found.summary().split())
+        assert ("drawn class by class" in words_of) == stratify
+
+
+def test_facts_count_images_and_patients_of_each_class(case_of, path_of):
+    facts = Page(path_of("nasty")).texts("dd")
+    n = len({i for i in case_of("nasty").images.ids if str(i).startswith("<i>0-")})
+    assert any(f"{EVIL} 30 images of {n} patients (33.3 %), a, " in text for text in facts)
+
+
+def test_thresholds_have_intervals_in_tables(case_of):
+    found = case_of("nasty")
+    table = words.make_thresholds_table(found, "patients")
+    (point,) = [p for p in found.operating_points if p[:3] == ("patients", EVIL, 0.95)]
+    low, high = point.intervals["specificity"]
+    assert table[2][4] == f"{point.specificity:.3f} [{low:.3f}, {high:.3f}]"
+
+
 def test_a_name_that_begins_with_an_underscore_is_in_the_legend(monkeypatch):
     legends = []
     make = pictures.make_picture

@@ -77,10 +77,10 @@ def expected_scores(y, proba, decided):
 def own_scores(y, proba, decided, weights):
     """Compute all scores for weights of shape (n, b)."""
     n_classes = proba.shape[1]
-    rankings = [Ranking(y == k, proba[:, k]) for k in range(n_classes)]
+    above = [Ranking(y == k, proba[:, k]).count(weights) for k in range(n_classes)]
     losses = row_losses(y, proba, np.finfo(float).eps)
     return count_scores(confusions(y, decided, n_classes, weights)) | probability_scores(
-        rankings, losses, weights
+        above, losses, weights
     )
 
 

@@ -140,7 +140,8 @@ def test_facts_of_the_classifier(clf, images):
     facts = dict(describe_model(clf))
     assert facts["Classifier"].startswith("CNN2DClassifier(")
     assert facts["Input"] == "1 × 8 × 6 (channels, h, w), uint8"
-    assert facts["Classes in training"] == "0 50.0 %, 1 50.0 %"
+    assert clf.class_count_.tolist() == [6, 6]
+    assert facts["Classes in training"] == "0 6 (50.0 %), 1 6 (50.0 %)"
     assert facts["Loss"] == str(clf.loss)
     assert facts["Training"] == "0 epochs, 0 steps"
     assert describe_model(None) == []

@@ -55,7 +55,7 @@ def test_damaged_files_are_read_rightly_or_named(name, n_inputs, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "n_inputs", [60, pytest.param(1500, marks=pytest.mark.slow)], ids=["few", "many"]
+    "n_inputs", [20, pytest.param(1500, marks=pytest.mark.slow)], ids=["few", "many"]
 )
 @pytest.mark.parametrize("name", MAKERS)
 def test_random_data_sets_have_right_labels_or_are_named(name, n_inputs, tmp_path):

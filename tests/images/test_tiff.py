@@ -723,6 +723,7 @@ def test_damaged_files(tmp_path_factory, data):
         read_one(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tile", [None, (16, 16)])
 def test_damage_of_deflated_pixels_is_found(tile, tmp_path, rng):
     path = tmp_path / "a.tif"
@@ -767,7 +768,7 @@ def test_pixels_do_not_stand_in_the_header(place, options, tmp_path):
 def test_missing_library(tmp_path, monkeypatch):
     path = save(tmp_path / "a.tif", np.zeros((5, 6), np.uint8))
     monkeypatch.setitem(sys.modules, "tifffile", None)
-    with pytest.raises(ImportError, match=r'tifffile, which is missing.* "skimbal\[io\]"'):
+    with pytest.raises(ImportError, match=r'tifffile, which is missing.*install "tifffile'):
         ImageFiles([path])
 
 

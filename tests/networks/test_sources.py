@@ -239,7 +239,7 @@ def test_a_network_that_a_function_returns_twice_is_not_changed():
 )
 def test_a_missing_library_is_named(source, module, package, monkeypatch):
     monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(ImportError, match=rf"{package}, which is missing.*skimbal\[pretrained\]"):
+    with pytest.raises(ImportError, match=rf'{package}, which is missing.*install "{package}'):
         load_network(source)
 
 

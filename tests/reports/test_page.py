@@ -17,17 +17,16 @@ def test_durations(seconds, text):
     assert format_duration(seconds) == text
 
 
-def test_templates_are_packed():
-    """Every file of a folder that is no module is named in setup.cfg."""
+def test_files_beside_the_modules_are_packed():
+    """Every file that is no module is named in setup.cfg, and nothing else is."""
     root = Path(skimbal.__file__).parent
     settings = configparser.ConfigParser()
     settings.read(root.parent / "setup.cfg")
-    packed = {
-        name: set(names.split(", ")) for name, names in settings["options.package_data"].items()
-    }
-    found = {}
-    for path in root.rglob("*"):
-        if path.is_file() and path.suffix not in (".py", ".pyc"):
-            package = ".".join(path.parent.relative_to(root.parent).parts)
-            found.setdefault(package, set()).add(path.name)
-    assert found == packed
+    packed = [
+        path
+        for package, names in settings["options.package_data"].items()
+        for name in names.split(", ")
+        for path in (root.parent / package.replace(".", "/")).glob(name)
+    ]
+    others = {p for p in root.rglob("*") if p.is_file() and p.suffix not in (".py", ".pyc")}
+    assert sorted(packed) == sorted(others)

@@ -287,11 +287,9 @@ def test_global_state_is_as_before(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["jinja2", "matplotlib"])
-def test_missing_extras_are_named_before_anything_is_written(name, tmp_path, monkeypatch):
+def test_missing_packages_are_named_before_anything_is_written(name, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(
-        ImportError, match=rf'{name}, which is missing. Run pip install "skimbal\[study\]"'
-    ):
+    with pytest.raises(ImportError, match=rf'{name}, which is missing. Run pip install "{name}'):
         write_report(reported(), tmp_path / "report.html")
     assert not os.listdir(tmp_path)
 

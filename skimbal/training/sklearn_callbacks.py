@@ -1,0 +1,204 @@
+"""The tasks of a fit, of which callbacks of scikit-learn are told."""
+
+import copy
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+from skorch.callbacks import Callback
+from skorch.history import History
+
+from skimbal.generators import generator_states, restore
+from skimbal.training.batches import TrainIterator, closed_at_end
+from skimbal.training.processes import Processes
+
+__all__ = ["Context", "FitData", "Tasks", "generators_kept", "snapshot"]
+
+_Pair = TypeVar("_Pair")
+
+
+class Context(Protocol):
+    """A task in the tree of tasks: the part of scikit-learn's ``CallbackContext`` in use here."""
+
+    def subcontext(self, task_name: str, *, max_subtasks: int | None) -> "Context":
+        """Return a task within this task."""
+
+    def call_on_fit_task_begin(self, **told: object) -> "Context":
+        """Tell the callbacks that the task begins."""
+
+    def call_on_fit_task_end(self, **told: object) -> bool:
+        """Tell the callbacks that the task has ended, and whether one of them stops its level."""
+
+
+@dataclass(frozen=True)
+class FitData:
+    """The rows that train, as the caller of ``fit`` gave them. Each is made when asked for."""
+
+    X: Callable[[], object]
+    y: Callable[[], object]
+    metadata: Callable[[], dict[str, object] | None]
+
+
+class _Net(Protocol):
+    """A net that may be one of several that train together."""
+
+    processes_: Processes
+    device: str
+
+
+class FollowedNet(_Net, Protocol):
+    """The parts of a :class:`~skimbal.training.TrainingNet` that its tasks are about."""
+
+    history: Any
+    callbacks_: list[tuple[str, Callback]]
+    epochs_: range
+    iterators_: dict[str, Any]
+
+    @property
+    def default_callbacks(self) -> list[tuple[str, Callback]]:
+        """The callbacks of every net."""
+
+
+class Tasks:
+    """A fit as a tree of tasks: the fit, its epochs, and their batches if these are asked for.
+
+    Of several processes, the first tells the callbacks. All of them learn whether to stop.
+
+    Parameters
+    ----------
+    estimator : estimator instance
+        The classifier that is fitted.
+    root : Context or None
+        The task of the fit. None in a process whose callbacks are told nothing.
+    data : FitData
+        The rows that train.
+    asks_for_batches : bool
+        Whether batches are tasks within an epoch.
+    may_stop : bool
+        Whether a callback may end the training.
+    """
+
+    def __init__(
+        self,
+        estimator: object,
+        root: Context | None,
+        data: FitData,
+        asks_for_batches: bool,
+        may_stop: bool,
+    ) -> None:
+        self._estimator, self._root, self._data = estimator, root, data
+        self._asks_for_batches, self.may_stop = asks_for_batches, may_stop
+        #: The tasks that have begun and not ended, the outermost first.
+        self._open: list[Context] = []
+        self._n_epochs = 0
+
+    def fit_begins(self) -> None:
+        """Begin the task of the fit."""
+        if self._root is not None:
+            self._begin(self._root)
+
+    def epoch_begins(self, net: FollowedNet) -> None:
+        """Begin the task of an epoch. Epochs that a file brought are over at once."""
+        if self._root is None:
+            return
+        while self._n_epochs < len(net.history) - 1 - net.epochs_.start:
+            self._begin_epoch(net, n_batches=0)
+            self._end(net, None)
+        n_batches: int | None = 0
+        if self._asks_for_batches:
+            iterator = net.iterators_["iterator_train"]
+            # Others may give more batches than their length, which scikit-learn would not accept.
+            n_batches = len(iterator) if isinstance(iterator, TrainIterator) else None
+        self._begin_epoch(net, n_batches)
+
+    def epoch_ended(self, net: FollowedNet) -> bool:
+        """End the task of an epoch, and tell whether a callback stops the training."""
+        if self._root is None:
+            return False
+        return self._end(net, lambda: {"net_": snapshot(net)})
+
+    def batches(self, net: _Net, pairs: Iterator[_Pair]) -> Iterator[_Pair]:
+        """Return the batches of an epoch, each of them a task if they are asked for."""
+        return self._batches(net, pairs) if self._asks_for_batches else pairs
+
+    def _batches(self, net: _Net, pairs: Iterable[_Pair]) -> Iterator[_Pair]:
+        with closed_at_end(pairs) as inner:
+            for pair in inner:
+                if self._root is not None:
+                    with generators_kept(net):
+                        self._begin(self._open[-1].subcontext("batch", max_subtasks=0))
+                yield pair
+                is_stopped = self._root is not None and self._end(net, None)
+                if net.processes_.all_reduce_max(int(is_stopped)):
+                    return
+
+    def fit_ended(self, net: FollowedNet) -> None:
+        """End the task of the fit, and tasks within it that a callback of skorch broke off."""
+        while len(self._open) > 1:
+            self._end(net, None)
+        if self._root is not None:
+            self._end(net, lambda: {"net_": snapshot(net)})
+
+    def close(self, error: BaseException) -> None:
+        """End the tasks that an error broke off, without a fitted estimator."""
+        while self._open:
+            try:
+                self._open.pop().call_on_fit_task_end(**self._told)
+            except Exception as another:
+                error.add_note(f"A callback failed as well: {type(another).__name__}: {another}")
+
+    @property
+    def _told(self) -> dict[str, object]:
+        data = self._data
+        rows = {"X": data.X, "y": data.y, "metadata": data.metadata}
+        return {"estimator": self._estimator, **rows}
+
+    def _begin(self, context: Context) -> None:
+        self._open.append(context)
+        context.call_on_fit_task_begin(**self._told)
+
+    def _begin_epoch(self, net: FollowedNet, n_batches: int | None) -> None:
+        self._n_epochs += 1
+        with generators_kept(net):
+            self._begin(self._open[0].subcontext("epoch", max_subtasks=n_batches))
+
+    def _end(self, net: _Net, attributes: Callable[[], dict[str, object]] | None) -> bool:
+        with generators_kept(net):
+            context = self._open.pop()
+            told = {**self._told, "reconstruction_attributes": attributes}
+            return bool(context.call_on_fit_task_end(**told))
+
+
+@contextmanager
+def generators_kept(net: _Net) -> Iterator[None]:
+    """Keep the random generators as they are, from which callbacks may draw."""
+    before = generator_states(net.device)
+    try:
+        yield
+    finally:
+        restore(before, net.device)
+
+
+def snapshot(net: FollowedNet) -> FollowedNet:
+    """Return a copy of a net that trains, which stays as it is and does not train the net.
+
+    Callbacks of the user stay with the net, as they may hold locks, files and the like.
+    """
+    own: set[str] = {name for name, _ in net.default_callbacks}
+    bare: FollowedNet = object.__new__(type(net))
+    vars(bare).update(vars(net))
+    vars(bare).update(
+        callbacks=None,
+        callbacks_=[(name, callback) for name, callback in net.callbacks_ if name in own],
+        history_=History(net.history[:]),
+    )
+    try:
+        return copy.copy(bare)
+    except Exception as error:
+        error.add_note(
+            "A callback of scikit-learn asked for the classifier as it is after an epoch, which "
+            "takes a copy of the network. Use a network that can be pickled, or callbacks that "
+            "do not ask for fitted_estimator."
+        )
+        raise
