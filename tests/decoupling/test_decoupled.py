@@ -342,6 +342,7 @@ def test_search_and_routing():
     groups = np.arange(60) // 2
     with sklearn.config_context(enable_metadata_routing=True):
         routed = clone(clf).set_params(cv=2).set_fit_request(sample_weight=True)
+        routed.set_score_request(sample_weight=False)
         found = cross_validate(
             routed, X, Y, cv=2, params={"groups": groups, "sample_weight": np.ones(60)}
         )
