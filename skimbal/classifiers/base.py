@@ -48,7 +48,6 @@ from skimbal.classifiers.trials import (
     corrects_by_default,
     judge_training,
     warn_of_known_trouble,
-    warn_of_two_corrections,
 )
 from skimbal.exceptions import ParameterError
 from skimbal.habits import explains_names, refuse_unknown_params
@@ -830,7 +829,6 @@ class BaseCNNClassifier(
             check_processes(settings, loss, strategy, train, processes.n_processes)
         if start.warns:
             warn_of_known_trouble(self, settings, loss, strategy, len(rows.labels))
-            warn_of_two_corrections(self, settings, loss)
             self._known_tau = self.logit_adjustment if corrects_by_default(self, settings) else None
         numbers = rows.labels.tolist(), settings.batch_size, settings.epochs
         processes.check_same(lambda: (*numbers, train.checksum, valid and valid.checksum))
@@ -846,8 +844,6 @@ class BaseCNNClassifier(
             self.classes_, self.input_shape_ = rows.labels, rows.data.sample_shape
             self.net_, self._class_mass = net, mass
             self._seen = rows_seen(self, strategy, plan, net.mixing_)
-            if whole and self.verbose and processes.is_first:
-                print(f"{type(self).__name__}: {settings}")
             self._epochs_before = net.epochs_before_
             given = GivenRows(X, y, sample_weight)
             with resumption or nullcontext():

@@ -3,6 +3,7 @@
 import copy
 import itertools
 import math
+import warnings
 from typing import Protocol
 
 import numpy as np
@@ -45,7 +46,6 @@ __all__ = [
     "try_augmentation",
     "try_network",
     "warn_of_known_trouble",
-    "warn_of_two_corrections",
 ]
 
 
@@ -283,7 +283,7 @@ def warn_of_known_trouble(
     strategy: Strategy,
     n_classes: int,
 ) -> None:
-    """Warn of a loss that may collapse, and of batches that cannot hold every class."""
+    """Warn of a loss that may collapse, of batches without some class, of two corrections."""
     if loss.may_collapse and not loss.ce_share(0, settings.epochs):
         warn_caller(
             f"loss={estimator.loss!r} alone is known to collapse to one class: constant "
@@ -299,8 +299,10 @@ def warn_of_known_trouble(
             f"batch_size={settings.batch_size} is less than the {n_classes} classes, so no batch "
             "can hold every class, but this loss or sampler needs every class. Use a larger "
             "batch_size (with micro_batch_size if memory is short), or "
-            "LossMix(..., statistics='moving').",
+            "LossMix(..., statistics='moving')."
         )
+    if corrects_by_default(estimator, settings):
+        _warn_of_two_corrections(estimator, loss)
 
 
 def corrects_by_default(estimator: CNNClassifier, settings: Settings) -> bool:
@@ -308,12 +310,7 @@ def corrects_by_default(estimator: CNNClassifier, settings: Settings) -> bool:
     return is_auto(estimator.sampler) and settings.sampler == "balanced"
 
 
-def warn_of_two_corrections(
-    estimator: CNNClassifier, settings: Settings, loss: MixedLoss | ModuleLoss
-) -> None:
-    """Warn of a default sampler, and a prediction or a loss that also corrects class frequency."""
-    if not corrects_by_default(estimator, settings):
-        return
+def _warn_of_two_corrections(estimator: CNNClassifier, loss: MixedLoss | ModuleLoss) -> None:
     tau, alpha = estimator.logit_adjustment, find_alpha(loss)
     found = []
     if tau:
@@ -323,7 +320,7 @@ def warn_of_two_corrections(
     if found:
         warn_caller(
             f"sampler='auto' is 'balanced' for these images, and {', and '.join(found)}. Set "
-            "sampler='uniform' to correct once, or sampler='balanced' to do both.",
+            "sampler='uniform' to correct once, or sampler='balanced' to do both."
         )
 
 
@@ -338,7 +335,7 @@ def judge_training(net: TrainingNet, is_whole: bool) -> None:
     if is_whole and not any(found):
         found = [_one_class(net), _rising_loss(net), _no_change(net), _no_weights(net)]
     for text in filter(None, found):
-        warn_caller(text, ConvergenceWarning)
+        warnings.warn(text, ConvergenceWarning, stacklevel=4)
 
 
 def _skipped_steps(net: TrainingNet, is_whole: bool) -> str:
@@ -440,18 +437,21 @@ def correction_at_prediction(estimator: PredictingClassifier) -> np.ndarray | No
     check_constraints(estimator, ["logit_adjustment"])
     tau = float(estimator.logit_adjustment)
     if estimator._epochs_before == 0 == estimator.n_steps_:
-        warn_caller(
+        warnings.warn(
             "The network is not trained, so it predicts by chance. Use transform, or fit with "
             "max_epochs of at least 1.",
             ConvergenceWarning,
+            stacklevel=4,
         )
     if not tau:
         return None
     # sampler="balanced" says that both corrections are meant.
     if estimator._known_tau not in (None, tau) and estimator.sampler != "balanced":
-        warn_caller(
+        warnings.warn(
             "sampler='auto' was 'balanced' in the fit, and logit_adjustment="
             f"{estimator.logit_adjustment} corrects for class frequency once more. Fit anew with "
             "sampler='uniform' to correct once, or set sampler='balanced' to do both.",
+            UserWarning,
+            stacklevel=4,
         )
     return tau * log_prior(estimator.class_prior_)
