@@ -12,10 +12,11 @@ from torch.nn.functional import one_hot
 from skimbal.losses import get_loss
 
 SHIFT_TERMS = ["la", "balanced_softmax", "ldam"]
-ROW_TERMS = ["ce", "wce", "focal", *SHIFT_TERMS]
+#: Of the terms with weights by effective number, the one that has both vectors.
+ROW_TERMS = ["ce", "wce", "focal", *SHIFT_TERMS, "ldam_drw"]
 SET_TERMS = ["f1", "mcc"]
 TERMS = ROW_TERMS + SET_TERMS
-FACTORS = [0.5, 1, 2, 0.7, 1.2, 3, 1, 1.5]
+FACTORS = [0.5, 1, 2, 0.7, 1.2, 3, 0.8, 1, 1.5]
 MIX = " + ".join(f"{factor}*{name}" for factor, name in zip(FACTORS, TERMS, strict=True))
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
 #: Largest error of a gradient, relative to its largest entry. The half dtypes are bound by the

@@ -115,9 +115,12 @@ ARROWS = {file: imports_of(read(file), file) for file in FILES}
     ("source", "expected"),
     [
         ("import numpy, skimbal", {("__init__.py", None)}),
-        ("import skimbal.losses as l", {("losses.py", None)}),
-        ("from skimbal import losses, LossMix", {("losses.py", None), ("__init__.py", "LossMix")}),
-        ("from skimbal.losses import get_loss", {("losses.py", "get_loss")}),
+        ("import skimbal.losses as l", {("losses/__init__.py", None)}),
+        (
+            "from skimbal import losses, LossMix",
+            {("losses/__init__.py", None), ("__init__.py", "LossMix")},
+        ),
+        ("from skimbal.losses import get_loss", {("losses/__init__.py", "get_loss")}),
         ("from . import sampling", {("sampling.py", None)}),
         (
             "def f():\n    from .training.forward import softmax",
@@ -132,7 +135,7 @@ def test_every_form_of_import_is_seen(source, expected):
 
 
 def test_relative_imports_are_seen_from_their_folder():
-    expected = {("training/forward.py", "softmax"), ("losses.py", None)}
+    expected = {("training/forward.py", "softmax"), ("losses/__init__.py", None)}
     source = "from .forward import softmax\nfrom .. import losses"
     assert imports_of(source, "training/net.py") == expected
 

@@ -30,6 +30,7 @@ from skimbal.losses import (
     Term,
     f1_score_macro,
     get_loss,
+    inverse_effective_number,
     inverse_frequency,
     log_prior,
     mcc_score,
@@ -400,6 +401,98 @@ def test_ldam_is_its_formula(margin, weighted, rng):
     assert value.item() == pytest.approx(np.average(row, weights=w), rel=1e-12)
     margins = loss.class_vectors["ldam"]
     assert margins[2] == margins.max() == margin
+
+
+# --- Weights by effective number, from the beginning or late ---------------------------------
+
+WEIGHING_TERMS = ["cb", "cb_focal", "drw", "ldam_drw"]
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.5, 0.9, 0.999, 0.9999])
+def test_inverse_effective_number_is_its_formula(beta):
+    n = np.array([5000, 500, 50, 2])
+    found = inverse_effective_number(n, beta)
+    effective = np.array([sum(beta**i for i in range(k)) for k in n])  # the sum of a series
+    np.testing.assert_allclose(found / found[0], effective[0] / effective, rtol=1e-9)
+    assert found @ n == pytest.approx(n.sum(), rel=1e-12)
+    # The code of the authors of DRW, whose weights have mean 1 over the classes.
+    of_authors = (1 - beta) / (1 - np.power(beta, n))
+    of_authors = of_authors / of_authors.sum() * len(n)
+    np.testing.assert_allclose(found / found.mean(), of_authors, rtol=1e-9)
+
+
+def test_weights_by_effective_number_lie_between_none_and_inverse_frequency():
+    n = [90, 9, 1]
+    assert inverse_effective_number(n, 0).tolist() == [1, 1, 1]
+    limit = inverse_effective_number(n, 1 - 1e-12)
+    np.testing.assert_allclose(limit, inverse_frequency(n), rtol=1e-3)
+    assert inverse_effective_number([6, 0, 2])[1] == 0
+    assert inverse_effective_number([6, 0, 2]).tolist()[::2] == pytest.approx(
+        inverse_effective_number([6, 2]).tolist()
+    )
+    for beta in (1, -0.1, float("nan"), "0.9"):
+        with pytest.raises(ParameterError, match=r"beta must be a number in \[0, 1\)"):
+            inverse_effective_number(n, beta)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("name", WEIGHING_TERMS)
+def test_terms_with_weights_by_effective_number_are_their_formula(name, weighted, rng):
+    logits, target = make_batch(50, 3, shares=[0.8, 0.15, 0.05])
+    n, beta, margin = np.array(NEW_TERM_COUNTS), 0.98, 0.7
+    w = rng.uniform(0.1, 3, 50) if weighted else np.ones(50)
+    per_class = (1 - beta) / (1 - beta**n)
+    per_class = per_class * n.sum() / (per_class @ n)
+    shift = np.zeros((50, 3))
+    if name == "ldam_drw":
+        shift = -np.eye(3)[target] * margin * (n.min() / n) ** 0.25
+    row = adjusted_by_hand(logits, target, shift)
+    if name == "cb_focal":
+        row = (1 - np.exp(-row)) ** 1.5 * row
+    mix = LossMix(**{name: 1}, cb_beta=beta, focal_gamma=1.5, ldam_margin=margin)
+    loss = get_loss(mix, NEW_TERM_COUNTS)
+    weight = torch.from_numpy(w) if weighted else None
+    late = loss(logits, target, weight)
+    assert late.item() == pytest.approx((per_class[target] * row * w).sum() / w.sum(), rel=1e-12)
+    early = loss(logits, target, weight, defers=True)
+    if name.endswith("drw"):
+        assert early.item() == pytest.approx(np.average(row, weights=w), rel=1e-12)
+    else:
+        assert early == late
+
+
+def test_deferred_weights_apply_from_their_epoch_on():
+    for spec, n_before in (("drw", 160), ("ldam_drw+mcc", 160), (LossMix(drw=1, drw_start=9), 9)):
+        loss = get_loss(spec, [9, 1])
+        assert loss.epochs_before_weights(200) == n_before
+        assert [loss.defers(n, 200) for n in (0, n_before - 0.01, n_before)] == [True, True, False]
+    for loss in (get_loss("cb", [9, 1]), get_loss("ce"), ModuleLoss(nn.CrossEntropyLoss())):
+        assert not loss.defers(0, 200)
+        assert loss.epochs_before_weights(200) == 0
+    assert get_loss("drw", [9, 1]).epochs_before_weights(5) == 4, "without a rounding error"
+
+
+def test_deferred_terms_are_smooth_where_plain_ones_are():
+    logits, target = make_batch(30, 3)
+    options = {"label_smoothing": 0.2}
+    late, early = (
+        get_loss(LossMix(drw=1, **options), [3, 2, 1])(logits, target, defers=defers)
+        for defers in (False, True)
+    )
+    assert_same(early, get_loss(LossMix(ce=1, **options))(logits, target))
+    assert_same(late, get_loss(LossMix(cb=1, **options), [3, 2, 1])(logits, target))
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: Term(score=recall, class_weight=rarity), "class_weight must have a row_loss"),
+        (lambda: Term(row_loss=squared_miss, is_deferred=True), "must have a class_weight"),
+    ],
+)
+def test_weights_without_rows_and_deferral_without_weights_are_refused(make, words):
+    with pytest.raises(TypeError, match=words):
+        make()
 
 
 @pytest.mark.parametrize("weighted", [False, True])
@@ -784,7 +877,7 @@ def test_expressions(expression, factors):
     assert_same(loss(logits, target), make_loss(LossMix(**factors), 3)(logits, target), tolerance=0)
 
 
-KNOWN = "ce, wce, focal, f1, mcc, la, balanced_softmax, ldam"
+KNOWN = "ce, wce, focal, f1, mcc, la, balanced_softmax, ldam, cb, cb_focal, drw, ldam_drw"
 
 
 UNREADABLE = "an expression of terms from .*" + KNOWN
@@ -1137,10 +1230,16 @@ def test_mix_has_the_parameters_of_an_estimator():
         "la": 0.0,
         "balanced_softmax": 0.0,
         "ldam": 0.0,
+        "cb": 0.0,
+        "cb_focal": 0.0,
+        "drw": 0.0,
+        "ldam_drw": 0.0,
         "focal_gamma": 2.0,
         "label_smoothing": 0.0,
         "la_tau": 1.0,
         "ldam_margin": 0.5,
+        "cb_beta": 0.9999,
+        "drw_start": 0.8,
         "statistics": "batch",
         "horizon": 512,
         "warmup_epochs": 0.5,
@@ -1238,11 +1337,11 @@ def test_class_without_rows_counts_as_the_rarest(name):
 )
 def test_impossible_class_counts(counts):
     message = f"class_counts must be .*got {re.escape(repr(counts))}"
-    for function in (inverse_frequency, log_prior):
+    for function in (inverse_frequency, inverse_effective_number, log_prior):
         with pytest.raises(ValueError, match=message):
             function(counts)
     if counts is not None:
-        for name in ("wce", *SHIFT_TERMS):
+        for name in ("wce", *SHIFT_TERMS, *WEIGHING_TERMS):
             with pytest.raises(ValueError, match=message):
                 get_loss(name, counts)
 
@@ -1253,7 +1352,7 @@ def test_impossible_class_counts(counts):
         ("wce", "'wce'"),
         ("ce+0.5*wce", "'wce'"),
         (LossMix(wce=1), "'wce'"),
-        *((name, f"'{name}'") for name in SHIFT_TERMS),
+        *((name, f"'{name}'") for name in SHIFT_TERMS + WEIGHING_TERMS),
         ("ldam+mcc+wce", "'wce' and 'ldam'"),
     ],
 )
@@ -1261,10 +1360,10 @@ def test_class_counts_are_missed_only_where_they_matter(spec, named):
     with pytest.raises(ValueError, match=f"class_counts must be .*{named}.*got None"):
         get_loss(spec)
     for loss in (get_loss("ce + 0*wce + 0*la + 0*ldam"), get_loss("ce", class_counts=[1, 2])):
-        assert loss.class_vectors == {}
+        assert loss.class_vectors == loss.class_weights == {}
 
 
-@pytest.mark.parametrize("name", ["wce", *SHIFT_TERMS])
+@pytest.mark.parametrize("name", ["wce", *SHIFT_TERMS, *WEIGHING_TERMS])
 @pytest.mark.parametrize("n_classes", [1, 2, 4])
 def test_class_counts_of_another_problem(name, n_classes):
     with pytest.raises(ValueError, match=f"class_counts must .*3 classes.*got {n_classes} counts"):

@@ -20,6 +20,7 @@ from skimbal.augmentation.intensity import (
     RandomGaussianBlur,
     RandomSigmoidContrast,
 )
+from skimbal.augmentation.mixing import MAMix, MixDraw, Mixup, Remix, divide_steps
 from skimbal.augmentation.per_sample import PerSample
 from skimbal.augmentation.random_change import OneOf, alike, mirrored_axes
 from skimbal.augmentation.recipes import RECIPES, AugmentSpec, get_augmentation
@@ -29,6 +30,9 @@ __all__ = [
     "RECIPES",
     "AugmentSpec",
     "CenterCrop",
+    "MAMix",
+    "MixDraw",
+    "Mixup",
     "OneOf",
     "PerSample",
     "RandomAffine",
@@ -39,11 +43,13 @@ __all__ = [
     "RandomGaussianBlur",
     "RandomSigmoidContrast",
     "RandomSymmetry",
+    "Remix",
     "adjust_gamma",
     "adjust_sigmoid",
     "affine",
     "alike",
     "crop",
+    "divide_steps",
     "erase",
     "flip",
     "gaussian_blur",

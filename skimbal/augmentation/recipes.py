@@ -12,6 +12,7 @@ from skimbal.augmentation.intensity import (
     RandomGaussianBlur,
     RandomSigmoidContrast,
 )
+from skimbal.augmentation.mixing import MAMix, Mixup, Remix, divide_steps
 from skimbal.augmentation.random_change import OneOf
 from skimbal.augmentation.windows import RandomErasing
 from skimbal.exceptions import ParameterError
@@ -85,6 +86,18 @@ def _paper(n_axes: int) -> list[nn.Module]:
     ]
 
 
+def _mixup(n_axes: int) -> list[nn.Module]:
+    return [Mixup()]
+
+
+def _remix(n_axes: int) -> list[nn.Module]:
+    return [Remix()]
+
+
+def _mamix(n_axes: int) -> list[nn.Module]:
+    return [MAMix()]
+
+
 #: Recipes that ``augment=`` knows by name: functions that map the number of spatial axes to another
 #: value of ``augment=``, such as a list of modules. It is read when an augmentation is made, so a
 #: row that is added is known to the classifiers, to studies and to the command line.
@@ -95,6 +108,9 @@ RECIPES: dict[str, Callable[[int], AugmentSpec]] = {
     "flip": _flips,
     "symmetries": _symmetries,
     "paper": _paper,
+    "mixup": _mixup,
+    "remix": _remix,
+    "mamix": _mamix,
 }
 
 
@@ -124,22 +140,30 @@ def get_augmentation(spec: AugmentSpec, n_axes: int) -> nn.Sequential | None:
           from 0.5 to 1.5, then Gaussian blur with a standard deviation of up to 1.5 voxels
           (volumes) or sigmoid contrast with a gain from 5 to 10 (2D images), then flips along every
           axis.
+        - ``"mixup"``: mixes each image, and its label, with another one of the batch
+          (:class:`~skimbal.augmentation.Mixup`).
+        - ``"remix"``: the same, and gives the label to the class that is far rarer
+          (:class:`~skimbal.augmentation.Remix`).
+        - ``"mamix"``: the same, and mixes labels by the margins of the classes
+          (:class:`~skimbal.augmentation.MAMix`).
 
         Callables, modules of torch among them, map a floating tensor of shape (n, c, ...) to a
         tensor of the same shape and dtype. The module holds copies of them. The entries of a list
-        follow one another.
+        follow one another. The last entry alone may mix images, as in ``["light", "mixup"]``.
     n_axes : int
         Number of spatial axes.
 
     Returns
     -------
     augmentation : torch.nn.Sequential or None
-        None if there is nothing to do.
+        None if there is nothing to do. A mix of images, which is its last step then, needs labels
+        and is called by itself (see :func:`~skimbal.augmentation.divide_steps`).
 
     Raises
     ------
     ParameterError
-        If ``spec`` is anything else. The error calls it ``augment``.
+        If ``spec`` is anything else, or mixes images in another place. The error calls it
+        ``augment``.
 
     References
     ----------
@@ -160,6 +184,7 @@ def get_augmentation(spec: AugmentSpec, n_axes: int) -> nn.Sequential | None:
     )
     """
     steps = list(_steps(spec, n_axes))
+    divide_steps(steps)
     return nn.Sequential(*steps) if steps else None
 
 

@@ -10,6 +10,7 @@ import torch
 from skorch.callbacks import LRScheduler
 from torch import nn
 
+from skimbal.augmentation import divide_steps
 from skimbal.classifiers.inputs import InputClassifier, Rows
 from skimbal.classifiers.parameters import (
     DTYPES,
@@ -19,7 +20,7 @@ from skimbal.classifiers.parameters import (
 )
 from skimbal.classifiers.ranges import compare_rows, with_numbers
 from skimbal.classifiers.settings import Settings
-from skimbal.classifiers.trials import try_augmentation, try_network
+from skimbal.classifiers.trials import check_deferral, check_mixing, try_augmentation, try_network
 from skimbal.exceptions import ParameterError
 from skimbal.losses import MixedLoss, ModuleLoss
 from skimbal.networks import BUILT_IN, ModuleSpec, NetworkSpec, PixelRange
@@ -164,8 +165,14 @@ def prepare_net(estimator: InputClassifier, start: NewNet, plan: Plan) -> Traini
     """Return the net to train, with an augmentation that works."""
     if start.previous is not None:
         compare_rows(estimator, plan.train.data)
+    if plan.is_whole:
+        check_deferral(plan.loss, plan.n_epochs_before + plan.n_epochs)
+    changes, mixing = divide_steps(plan.augmentation or ())
+    for mix in mixing:
+        check_mixing(mix, plan.loss)
+        mix.count_classes(plan.train.class_mass + start.class_mass)
     net = start.net(estimator, plan)
-    net.augmentation = () if plan.augmentation is None else tuple(plan.augmentation)
+    net.augmentation, net.mixing_ = changes, mixing
     if plan.augmentation is not None:
         plan.augmentation.to(device=net.device, dtype=net.module_.dtype)
         try_augmentation(estimator, plan.settings, net, plan.train)

@@ -842,7 +842,7 @@ class BaseCNNClassifier(
             # Set before training, so that an interrupted fit leaves the epochs so far.
             self.classes_, self.input_shape_ = rows.labels, rows.data.sample_shape
             self.net_, self._class_mass = net, mass
-            self._seen = rows_seen(self, strategy, train, loss, whole)
+            self._seen = rows_seen(self, strategy, plan, net.mixing_)
             if whole and self.verbose and processes.is_first:
                 print(f"{type(self).__name__}: {settings}")
             self._epochs_before = net.epochs_before_

@@ -14,6 +14,7 @@ from skorch.exceptions import SkorchException
 from skorch.history import History
 from torch import Tensor, nn
 
+from skimbal.augmentation import divide_steps
 from skimbal.classifiers.assembly import make_factory, net_options
 from skimbal.classifiers.card import Notes, write_card
 from skimbal.classifiers.contents import check_attributes, check_names, check_net
@@ -284,7 +285,6 @@ def _name_of(module: Any) -> str:
 
 def _write_net(net: TrainingNet) -> dict[str, Plain]:
     facts = {
-        "augmentation": list(net.augmentation),
         "device": net.device,
         "activation_bytes": net.activation_bytes_,
         "feature_layer": net.feature_layer_,
@@ -297,6 +297,8 @@ def _write_net(net: TrainingNet) -> dict[str, Plain]:
         write_value(NotKept(step.text) if isinstance(step, _MissingStep) else step)
         for step in net.augmentation
     ]
+    # Predictions do not mix images, so another class of the user is left out.
+    steps += [write_value(mix) for mix in net.mixing_ if is_kept(mix)]
     return {**write_options(facts), "augmentation": steps}
 
 
@@ -362,6 +364,7 @@ def _sections(
     net, blueprint = estimator.net_, estimator.net_.blueprint_
     n_steps = sum(row.get("train_batch_count", 0) for row in net.history)
     n_weights = sum(parameter.numel() for parameter in net.module_.parameters())
+    steps = [*net.augmentation, *net.mixing_]
     return {
         "Input": {
             **dict(_input_facts(estimator.input_)),
@@ -373,7 +376,7 @@ def _sections(
             "weights": n_weights,
             "loss": getattr(net.criterion_, "name", estimator.loss),
             "sampler": blueprint.sampler,
-            "augment": [type(step).__name__ for step in net.augmentation] or "none",
+            "augment": [type(step).__name__ for step in steps] or "none",
             "optimizer": net.optimizer.__name__,
             "lr": blueprint.lr,
             "batch_size": blueprint.batch_size,
@@ -687,7 +690,7 @@ def _read_net(net: TrainingNet, model: Mapping[str, Any]) -> None:
     steps = [_MissingStep(step.text) if isinstance(step, NotKept) else step for step in steps]
     facts = read_options(plain)
     check_net(facts, steps)
-    net.augmentation = tuple(steps)
+    net.augmentation, net.mixing_ = divide_steps(steps)
     net.activation_bytes_ = facts["activation_bytes"]
     net.feature_layer_, net.n_features_ = facts["feature_layer"], facts["n_features"]
     net.epochs_before_ = facts["epochs_before"]

@@ -3,17 +3,19 @@
 from typing import NamedTuple
 
 import numpy as np
-from torch import nn
+from torch import Tensor, nn
 
+from skimbal.augmentation import Mixup
+from skimbal.classifiers.assembly import Plan
 from skimbal.classifiers.inputs import Rows
 from skimbal.classifiers.parameters import CNNClassifier
-from skimbal.losses import MixedLoss, ModuleLoss, log_prior
+from skimbal.losses import TERMS, MixedLoss, ModuleLoss, log_prior
 from skimbal.sampling import Strategy
 
 __all__ = ["KnowsPrior", "RowsSeen", "rows_seen"]
 
 #: Terms whose minimum gives the probabilities of the rows, weighted by class.
-_OF_ROWS = {"ce", "wce"}
+_OF_ROWS = {"ce", "wce", "cb"}
 #: Terms whose minimum gives the probabilities of the rows divided by a power of the prior.
 _ADJUSTED = {"la", "balanced_softmax"}
 
@@ -68,21 +70,23 @@ class KnowsPrior:
 
 
 def rows_seen(
-    estimator: CNNClassifier,
-    strategy: Strategy,
-    train: Rows,
-    loss: MixedLoss | ModuleLoss,
-    whole: bool,
+    estimator: CNNClassifier, strategy: Strategy, plan: Plan, mixing: tuple[Mixup, ...]
 ) -> RowsSeen:
     """Return the rows of an epoch, and of the calls before, as the loss sees them."""
-    mass = _drawn(estimator, strategy, train)
-    before = None if whole else getattr(estimator, "_seen", None)
+    mass = _drawn(estimator, strategy, plan.train)
+    before = None if plan.is_whole else getattr(estimator, "_seen", None)
     if before is not None:
         known = isinstance(mass, np.ndarray) and isinstance(before.mass, np.ndarray)
         mass = mass + before.mass if known else before.mass
     if isinstance(mass, str):
         return RowsSeen(mass, mass)
-    return RowsSeen(mass, _through_loss(mass, loss, strategy.equal_portions))
+    if any(mix.corrects_classes for mix in mixing):
+        return RowsSeen(
+            mass,
+            f"{mixing[0]} gives mixed images more of the label of a rare class than of its image, "
+            "which is not a shift of the prior.",
+        )
+    return RowsSeen(mass, _through_loss(mass, plan.loss, strategy.equal_portions))
 
 
 def _drawn(estimator: CNNClassifier, strategy: Strategy, train: Rows) -> np.ndarray | str:
@@ -110,22 +114,29 @@ def _through_loss(
     if isinstance(loss, ModuleLoss):
         return _through_module(seen, loss, equal_portions)
     terms = set(loss.factors)
-    vectors = {
-        name: vector.detach().cpu().double().numpy() for name, vector in loss.class_vectors.items()
-    }
+    vectors, weights = _in_numpy(loss.class_vectors), _in_numpy(loss.class_weights)
     if terms <= _OF_ROWS:
-        weight = sum(factor * vectors.get(name, 1.0) for name, factor in loss.factors.items())
+        weight = sum(factor * weights.get(name, 1.0) for name, factor in loss.factors.items())
         return _unless_smoothed(seen * weight, loss.mix.label_smoothing)
     if len(terms) == 1 and terms <= _ADJUSTED:
         (name,) = terms
         tau = loss.mix.la_tau if name == "la" else 1.0
         return seen / np.exp(tau * vectors[name])
-    if _is_balanced(seen) and not vectors:
+    if _is_balanced(seen) and not vectors and not weights:
         return seen
+    if any(TERMS[name].is_deferred for name in terms):
+        return (
+            f"The loss {loss.name} weighs the classes late in the training, so the probabilities "
+            "refer neither to the training rows nor to rows with these weights."
+        )
     return (
         f"The loss {loss.name} has no minimum with known probabilities for classes that are not "
         "equally common."
     )
+
+
+def _in_numpy(vectors: dict[str, Tensor]) -> dict[str, np.ndarray]:
+    return {name: vector.detach().cpu().double().numpy() for name, vector in vectors.items()}
 
 
 def _through_module(seen: np.ndarray, loss: ModuleLoss, equal_portions: bool) -> np.ndarray | str:

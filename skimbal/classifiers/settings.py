@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from torch import Tensor, nn
 
-from skimbal.augmentation import AugmentSpec
+from skimbal.augmentation import AugmentSpec, divide_steps, get_augmentation
 from skimbal.classifiers.inputs import Rows
 from skimbal.classifiers.parameters import CNNClassifier, find_optimizer, is_auto
 from skimbal.losses import TERMS, MixedLoss, ModuleLoss
@@ -130,9 +130,15 @@ _CLASS_WEIGHTS = ("weight", "weights", "class_weight", "class_weights", "pos_wei
 
 
 def _corrects(estimator: CNNClassifier, loss: MixedLoss | ModuleLoss, n_classes: int) -> bool:
-    """Tell whether loss or weights correct for class frequency, which a sampler would do twice."""
-    by_term = any(TERMS[name].of_classes is not None for name in loss.factors)
-    return by_term or _weighs_classes(loss, n_classes) or estimator.class_weight is not None
+    """Tell whether anything corrects for class frequency, which a sampler would do twice."""
+    by_term = any(TERMS[name].needs_counts for name in loss.factors)
+    if by_term or _weighs_classes(loss, n_classes) or estimator.class_weight is not None:
+        return True
+    if is_auto(estimator.augment):
+        return False
+    steps = get_augmentation(estimator.augment, len(estimator.spatial_axes))
+    _, mixing = divide_steps(steps or ())
+    return any(mix.corrects_classes for mix in mixing)
 
 
 def _weighs_classes(loss: MixedLoss | ModuleLoss, n_classes: int) -> bool:

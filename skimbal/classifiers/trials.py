@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from sklearn.exceptions import ConvergenceWarning
 
+from skimbal.augmentation import Mixup
 from skimbal.classifiers.inputs import Rows
 from skimbal.classifiers.parameters import (
     CNNClassifier,
@@ -31,10 +32,13 @@ from skimbal.training import (
     takes_several_gradients,
 )
 from skimbal.typing import is_integer
+from skimbal.wording import plural
 
 __all__ = [
     "PredictingClassifier",
+    "check_deferral",
     "check_loss",
+    "check_mixing",
     "check_processes",
     "correction_at_prediction",
     "corrects_by_default",
@@ -178,6 +182,30 @@ def check_loss(
         _try_loss(estimator, settings, loss, train)
 
 
+def check_deferral(loss: MixedLoss | ModuleLoss, n_epochs: int) -> None:
+    """Refuse weights of classes that would begin after the last epoch."""
+    n_before = loss.epochs_before_weights(n_epochs)
+    if n_before >= n_epochs > 0:
+        raise ParameterError(
+            "drw_start",
+            f"less than the {plural(n_epochs, 'epoch')} of the training",
+            n_before,
+            "The classes would never have weights. Give a share of max_epochs, such as 0.8.",
+        )
+
+
+def check_mixing(mix: Mixup, loss: MixedLoss | ModuleLoss) -> None:
+    """Refuse a loss that cannot take two labels of an image, each by its weight."""
+    if not loss.factors or not loss.takes_weights:
+        raise ParameterError(
+            "loss",
+            f"a name, an expression or a LossMix with augment={mix}",
+            loss.name,
+            "A mixed image has two labels, and a module does not say how it takes them. Use a loss "
+            "of skimbal, or an augment that mixes no images.",
+        )
+
+
 def _try_loss(
     estimator: CNNClassifier, settings: Settings, loss: MixedLoss | ModuleLoss, train: Rows
 ) -> None:
@@ -314,7 +342,7 @@ def judge_training(net: TrainingNet, is_whole: bool) -> None:
         return
     found = [_skipped_steps(net, is_whole)]
     if is_whole and not any(found):
-        found = [_one_class(net), _rising_loss(net), _no_change(net)]
+        found = [_one_class(net), _rising_loss(net), _no_change(net), _no_weights(net)]
     for text in filter(None, found):
         warnings.warn(text, ConvergenceWarning, stacklevel=4)
 
@@ -358,15 +386,15 @@ def _one_class(net: TrainingNet) -> str:
 
 def _rising_loss(net: TrainingNet) -> str:
     """Tell of a training loss that rose in every epoch, or far above its first value."""
-    shares = [
-        net.criterion_.ce_share(net.epochs_before_ + i, net.max_epochs)
-        for i in range(len(net.history))
-    ]
-    # A warm-up minimises another loss, whose values do not compare.
+    epochs = [(net.epochs_before_ + i, net.max_epochs) for i in range(len(net.history))]
+    shares = [net.criterion_.ce_share(*epoch) for epoch in epochs]
+    # A warm-up minimises another loss, and so does a training whose classes have no weights yet.
+    # Their values do not compare.
+    defers = [net.criterion_.defers(*epoch) for epoch in epochs]
     losses = [
         epoch["train_loss"]
-        for epoch, share in zip(net.history, shares, strict=True)
-        if not share and "train_loss" in epoch
+        for epoch, share, deferred in zip(net.history, shares, defers, strict=True)
+        if not share and deferred == defers[-1] and "train_loss" in epoch
     ]
     rises = [after > before for before, after in itertools.pairwise(losses)]
     is_clear = len(rises) > 1 and losses[-1] - losses[0] > 0.1 * abs(losses[0])
@@ -393,6 +421,19 @@ def _no_change(net: TrainingNet) -> str:
     return (
         "The training has changed no weight of the network, so it has learned nothing. Raise lr, "
         "or look at train_loss in history_: a loss of 0 has no gradient."
+    )
+
+
+def _no_weights(net: TrainingNet) -> str:
+    """Tell of a training that ended before its classes had weights."""
+    n_epochs = net.epochs_before_ + len(net.history)
+    if not net.criterion_.defers(n_epochs, net.max_epochs):
+        return ""
+    n_before = net.criterion_.epochs_before_weights(net.max_epochs)
+    return (
+        f"The training ended after {plural(n_epochs, 'epoch')}, before the loss "
+        f"{net.criterion_.name} weighs the classes, which begins after {n_before:g} epochs "
+        "(drw_start). Rare classes were not weighted. Lower drw_start, or let the training go on."
     )
 
 

@@ -59,6 +59,9 @@ OBJECTS: dict[type, Callable[[Any], Mapping[str, object]]] = {
     augmentation.RandomErasing: _attributes("share", "p"),
     augmentation.RandomCrop: _attributes("size"),
     augmentation.CenterCrop: _attributes("size"),
+    augmentation.Mixup: _attributes("alpha"),
+    augmentation.Remix: _attributes("alpha", "kappa", "tau"),
+    augmentation.MAMix: _attributes("alpha"),
 }
 _BY_NAME = {kind.__name__: kind for kind in OBJECTS}
 #: Classes that a parameter may be, rather than an instance: losses without arguments, iterators.

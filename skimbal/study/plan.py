@@ -111,7 +111,7 @@ class Configuration:
     def weighs_classes(self) -> bool:
         """Whether rows count by the weight of their class."""
         rows = [TERMS[name] for name in self.terms if name in TERMS]
-        by_loss = any(row.weighs_classes for row in rows)
+        by_loss = any(row.class_weight is not None for row in rows)
         return by_loss or self.params.get("class_weight") is not None
 
     @property
@@ -401,7 +401,7 @@ def _reference(
 
     Terms matter, names do not: a loss that is called "ce" may be another loss.
     """
-    weighing = {term for term in terms[name] if TERMS[term].weighs_classes}
+    weighing = {term for term in terms[name] if TERMS[term].class_weight is not None}
     only = weighing if weighing and terms[name] > weighing else {"ce"}
     return min((n for n in terms if terms[n] == only), key=n_settings.__getitem__, default=None)
 

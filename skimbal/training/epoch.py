@@ -9,6 +9,7 @@ from skorch.callbacks import Callback, EpochScoring, LRScheduler
 from skorch.dataset import unpack_data
 from torch import Tensor
 
+from skimbal.exceptions import ParameterError
 from skimbal.training.batches import TrainIterator, closed_at_end
 from skimbal.training.callbacks import may_stop
 from skimbal.training.dataset import Batch, BatchImages
@@ -83,6 +84,7 @@ def train(
     """Train for an epoch, in the loop of skorch only where single batches matter to somebody."""
     unfreeze_when_due(net)
     check_something_trains(net)
+    _check_mixing(net)
     is_last = _may_be_last(net)
     watch = net.watch_ = EpochWatch(net, is_last)
 
@@ -191,6 +193,17 @@ def start_from_rates(net: EpochNet, rates: list[float]) -> None:
     for group, rate in zip(net.optimizer_.param_groups, rates, strict=True):
         group["lr"] = rate
         group.pop("initial_lr", None)
+
+
+def _check_mixing(net: EpochNet) -> None:
+    """Refuse a mix of images that a step of the user would leave out."""
+    if net.mixing_ and net.has_own_train_step():
+        raise ParameterError(
+            "augment",
+            "an augmentation that does not mix images where train_step is replaced",
+            net.mixing_[0],
+            "The step of the package mixes images and labels. Mix them in your step.",
+        )
 
 
 def _keep_progress(net: EpochNet, iterator: Iterable[Pair]) -> Iterator[Pair]:

@@ -39,8 +39,9 @@ class Net(Protocol):
 
 
 def compute_logits(net: Net, images: Tensor, **fit_params: object) -> Tensor:
-    """Compute the logits of a batch, in float32 or better."""
-    if net.module_.training and augments(net):
+    """Compute the logits of a batch, in float32 or better, unless ``augment=False`` as they are."""
+    augment = fit_params.pop("augment", True)
+    if augment and net.module_.training and augments(net):
         # Here, so that it is neither compiled nor computed in low precision.
         images = augmented(net, images)
     # skorch would look for the many kinds that a batch may be.

@@ -6,11 +6,12 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from skimbal.augmentation import Mixup
 from skimbal.generators import generator_states, restore
 from skimbal.losses import BatchLoss
 from skimbal.training.dataset import Batch
 from skimbal.training.devices import device_type
-from skimbal.training.forward import Net
+from skimbal.training.forward import Net, augmented
 from skimbal.training.processes import Processes
 
 __all__ = [
@@ -30,6 +31,7 @@ class TrainableNet(Net, Protocol):
     optimizer_: torch.optim.Optimizer
     scaler_: torch.amp.GradScaler | None
     processes_: Processes
+    mixing_: tuple[Mixup, ...]
     micro_batch_size: int | None
     max_epochs: int
     classes: Any
@@ -51,11 +53,13 @@ def compute_gradient(net: TrainableNet, batch: Batch) -> dict[str, Tensor]:
     rows, own = net.processes_.own_rows(n_rows), batch
     if rows != slice(None):
         own = Batch.of(batch.images, batch.labels[rows], batch.weight)
+    if net.mixing_ and len(own.labels):
+        own = _mixed(net, net.mixing_[0], own)
     labels = own.labels
     # By their number of rows processes may take different paths here. Each path sends the same
     # messages: one from within a loss of sets, which is called once, then the gradients.
     if net.micro_batch_size is None or len(labels) <= net.micro_batch_size:
-        logits = net.infer(own.images) if len(labels) else no_logits(net)
+        logits = _infer(net, own) if len(labels) else no_logits(net)
         loss = share_of_loss(net, logits, own.labels, own.weight, n_rows, training=True)
         _back_propagate(net, loss)
     else:
@@ -79,7 +83,15 @@ def share_of_loss(
     n_rows: int,
     training: bool,
 ) -> Tensor:
-    """Compute the share of some rows in the loss of a batch of ``n_rows``, often all of them."""
+    """Compute the share of some rows in the loss of a batch of ``n_rows``, often all of them.
+
+    A mixed image has two labels, and so two weights.
+    """
+    if labels.ndim == 2:
+        # Two rows of the same logits. Every term of a loss is a function of sums over rows, so
+        # these are the loss of each label by its weight, and the scores of soft labels.
+        logits, labels = logits.repeat_interleave(2, 0), labels.flatten()
+        weight = None if weight is None else weight.flatten()
     n_epochs = net.epochs_before_ + len(net.history) - 1 + net.progress_
     return net.criterion_(
         logits,
@@ -88,6 +100,7 @@ def share_of_loss(
         # Weights have mean 1 over the training rows: a batch of light rows counts for less.
         normalizer=n_rows,
         ce_share=net.criterion_.ce_share(n_epochs, net.max_epochs) if training else 0.0,
+        defers=training and net.criterion_.defers(n_epochs, net.max_epochs),
         sum_over_parts=net.processes_.sum_over_parts if training else None,
     )
 
@@ -128,7 +141,7 @@ def _in_one_pass(
     """Compute the gradient part by part, and add it up."""
     losses, logits = [], []
     for part in parts:
-        y_pred = net.infer(part.images)
+        y_pred = _infer(net, part)
         loss = share_of_loss(net, y_pred, part.labels, part.weight, n_rows, training=True)
         _back_propagate(net, loss)
         losses.append(loss.detach())
@@ -145,13 +158,13 @@ def _in_two_passes(
     another loss. The graph of the first part is kept. All other parts are computed again.
     """
     first, *others = parts
-    y_first = net.infer(first.images)
+    y_first = _infer(net, first)
     kept = {name: buffer.clone() for name, buffer in net.module_.named_buffers()}
     states, logits = [], [y_first.detach()]
     with torch.no_grad():
         for part in others:
             states.append(generator_states(net.device))
-            logits.append(net.infer(part.images))
+            logits.append(_infer(net, part))
         # Running statistics must see each part once. (Through data, because autograd would refuse
         # the graph of the first part if a tensor of it had changed.)
         for name, buffer in net.module_.named_buffers():
@@ -164,8 +177,27 @@ def _in_two_passes(
     torch.autograd.backward(y_first, gradient)
     for part, state, gradient in zip(others, states, gradients, strict=True):
         restore(state, net.device)
-        torch.autograd.backward(net.infer(part.images), gradient)
+        torch.autograd.backward(_infer(net, part), gradient)
     return loss.detach(), y_pred.detach()
+
+
+@torch.no_grad()
+def _mixed(net: TrainableNet, mixing: Mixup, batch: Batch) -> Batch:
+    """Change and mix the images. Each has two labels, and the weights of the labels."""
+    images = augmented(net, batch.images)
+    draw = mixing.draw(batch.labels)
+    rows = torch.stack([torch.arange(len(draw.partner)), draw.partner], 1)
+    weight = torch.stack([draw.label_share, 1 - draw.label_share], 1)
+    if batch.weight is not None:
+        weight = batch.weight[rows.to(batch.weight.device)] * weight.to(batch.weight)
+    labels = batch.labels[rows.to(batch.labels.device)]
+    return Batch.of(mixing.change(images, draw), labels, weight)
+
+
+def _infer(net: TrainableNet, batch: Batch) -> Tensor:
+    """Compute logits. Mixed images have been changed before."""
+    is_mixed = batch.labels.ndim == 2
+    return net.infer(batch.images, augment=False) if is_mixed else net.infer(batch.images)
 
 
 def _back_propagate(net: TrainableNet, loss: Tensor) -> None:

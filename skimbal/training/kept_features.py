@@ -47,6 +47,7 @@ def are_kept(net: KeepingNet) -> bool:
     return (
         _has_fixed_features(net)
         and not net.augments
+        and not net.mixing_
         and net.iterator_train is TrainIterator
         and net.iterator_valid is BlockIterator
         and only_epochs_matter(net)

@@ -14,7 +14,7 @@ from skorch.dataset import unpack_data
 from skorch.utils import FirstStepAccumulator
 from torch import Tensor, nn
 
-from skimbal.augmentation import mirrored_axes
+from skimbal.augmentation import Mixup, mirrored_axes
 from skimbal.exceptions import ParameterError
 from skimbal.generators import generator_states, restore
 from skimbal.training import (
@@ -137,10 +137,12 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
         #: Keeps small gradients of float16 from becoming zero.
         self.scaler_: torch.amp.GradScaler | None = None
         self.scaler_ = gradient.make_scaler(self)
-        #: The number that has stopped being finite, in words, if there is one.
-        self.divergence_ = ""
-        #: Whether the last training has changed no weight.
-        self.stands_still_ = False
+        #: The number that has stopped being finite, in words, if there is one, and whether the
+        #: last training has changed no weight.
+        self.divergence_, self.stands_still_ = "", False
+        #: The mix of the images of a batch, and of their labels, if there is one. In a tuple, as
+        #: skorch takes a module for a part of the net.
+        self.mixing_: tuple[Mixup, ...] = ()
         #: The weights of the present training, as they were before it.
         self.weights_: Weights | None = None
         self.watch_: EpochWatch | None = None

@@ -1698,7 +1698,8 @@ def test_chunks_of_one_class_each(loss, class_weight):
         counts = [np.sum((names == name) & (y < n_seen)) for name in ("b", "q", "x")]
         vectors = clf.net_.criterion_.class_vectors
         if loss == "wce":
-            assert_allclose(vectors["wce"], inverse_frequency(counts), rtol=1e-6)
+            weights_of_classes = clf.net_.criterion_.class_weights["wce"]
+            assert_allclose(weights_of_classes, inverse_frequency(counts), rtol=1e-6)
         if loss == "la":
             assert_allclose(vectors["la"], log_prior(counts), rtol=1e-6)
         assert_allclose(clf.class_prior_, np.array(counts) / sum(counts), rtol=1e-12)

@@ -140,7 +140,7 @@ class OwnLBFGS(torch.optim.LBFGS):
     pass
 
 
-TERMS = "ce, wce, focal, f1, mcc, la, balanced_softmax, ldam"
+TERMS = "ce, wce, focal, f1, mcc, la, balanced_softmax, ldam, cb, cb_focal, drw, ldam_drw"
 
 
 def refuses(name, *values):

@@ -268,7 +268,7 @@ def test_validation_rows_leak_into_nothing():
     mine = small(train_split=split, loss="wce").fit(changed, y)
     alone = small(loss="wce").fit(X[~held_out], y[~held_out])
     assert_allclose(mine.net_.module_.mean, alone.net_.module_.mean)
-    weights = [clf.net_.criterion_.class_vectors["wce"] for clf in (mine, alone)]
+    weights = [clf.net_.criterion_.class_weights["wce"] for clf in (mine, alone)]
     assert_allclose(*weights)
 
 
@@ -278,7 +278,7 @@ def test_pixels_of_validation_rows_change_nothing(train_split):
     clf = small(loss="wce", train_split=train_split, callbacks=[("seen", Seen())]).fit(X, y)
     rows = seen(clf).valid_.rows
     counts = np.bincount(np.delete(y, rows))
-    weights = clf.net_.criterion_.class_vectors["wce"]
+    weights = clf.net_.criterion_.class_weights["wce"]
     assert_allclose(weights, inverse_frequency(counts), rtol=1e-6)
     changed = X.copy()
     changed[rows] = 1e4

@@ -52,8 +52,8 @@ def test_pickle_keeps_one_optimiser_and_goes_on(how):
     held = other.optimizer_.param_groups[0]["params"]
     assert [id(p) for p in held] == [id(p) for p in other.module_.parameters()]
     assert other.criterion_ is other.criterion, "a loss given as an instance is in it once"
-    assert other.criterion_.class_vectors.keys() == {"wce"}
-    assert torch.equal(*(n.criterion_.class_vectors["wce"] for n in (other, net)))
+    assert other.criterion_.class_weights.keys() == {"wce"}
+    assert torch.equal(*(n.criterion_.class_weights["wce"] for n in (other, net)))
     assert other.history == net.history
     assert len(other.history) == 3
     assert_same_state(state_of(other), state_of(net))
@@ -121,7 +121,7 @@ assert str(net.device) == "cpu", net.device
 assert all(value.is_cpu for value in net.module_.state_dict().values())
 moments = [value for state in net.optimizer_.state.values() for value in state.values()]
 assert moments and all(value.is_cpu for value in moments)
-assert net.criterion_.class_vectors["wce"].is_cpu
+assert net.criterion_.class_weights["wce"].is_cpu
 assert dict(net.callbacks_)["schedule"].lr_scheduler_.optimizer is net.optimizer_
 assert len(net.history) == 2
 np.save(folder / "proba.npy", net.predict_proba(np.load(folder / "X.npy")))
