@@ -24,6 +24,14 @@ class MixDraw(NamedTuple):
         Share of the first image in each mixed image, in [0, 1], dimensionless.
     label_share : Tensor of shape (n,)
         Share of the label of the first image, in [0, 1], dimensionless, on the CPU, in float64.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skimbal.augmentation import Mixup
+    >>> draw = Mixup().draw(torch.tensor([0, 0, 1, 1]))
+    >>> sorted(draw.partner.tolist()), bool(0 <= draw.image_share <= 1)
+    ([0, 1, 2, 3], True)
     """
 
     partner: Tensor
