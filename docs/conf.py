@@ -64,6 +64,7 @@ numpydoc_show_class_members = True
 # members that the classifiers inherit from this package are shown.
 numpydoc_show_inherited_class_members = dict.fromkeys(
     [
+        "skimbal.KeyedClassifier",
         "skimbal.LossMix",
         "skimbal.CollapseWarning",
         "skimbal.Pretrained",

@@ -18,7 +18,7 @@ from skimbal import (
     sampling,
     study,
 )
-from skimbal.classifiers import CNN2DClassifier, CNN3DClassifier
+from skimbal.classifiers import CNN2DClassifier, CNN3DClassifier, KeyedClassifier
 from skimbal.exceptions import CollapseWarning
 from skimbal.losses import LossMix
 from skimbal.networks import Pretrained, SliceNet
@@ -31,6 +31,7 @@ __all__ = [
     "CNN2DClassifier",
     "CNN3DClassifier",
     "CollapseWarning",
+    "KeyedClassifier",
     "LossMix",
     "NDSampler",
     "Pretrained",

@@ -537,7 +537,7 @@ def check_device(device: object) -> str:
 
 
 def _meant_device(device: object) -> str:
-    """Say what to write in place of a device that torch cannot use here."""
+    """Name the text to write in place of a device that torch cannot use here."""
     text, n_devices = str(device).lower(), torch.cuda.device_count()
     number = re.search(r"\d+", text)
     is_cuda = is_integer(device) or re.search("gpu|cuda|nvidia", text) or device is True

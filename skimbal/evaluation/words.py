@@ -58,7 +58,7 @@ def shorten(text: str, longest: int = _LONGEST) -> str:
 
 
 def write_description(evaluation: Scored) -> str:
-    """Say what was evaluated, in a sentence."""
+    """Describe the evaluated images in a sentence."""
     n_classes = plural(len(evaluation.class_names), "class", "classes")
     of_patients = ""
     ids = evaluation.images.ids

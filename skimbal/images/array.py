@@ -42,6 +42,8 @@ class ImageArray:
         Number of axes, including the axis of the samples.
     has_files : bool
         False: the images are not decoded from files.
+    in_memory : bool
+        Whether the array is in the memory of the process, so that pickles contain its pixels.
     n_spatial : None
         An array does not say which of its axes are spatial.
 
@@ -94,6 +96,16 @@ class ImageArray:
         """Number of spatial axes of an image, which an array does not state."""
         return None
 
+    @property
+    def in_memory(self) -> bool:
+        """Whether the array is in the memory of the process, so that pickles contain its pixels."""
+        return isinstance(self._array, np.ndarray) and not self._is_mapped
+
+    @property
+    def _is_mapped(self) -> bool:
+        # A part of a memory map does not know where in the file it begins.
+        return isinstance(self._array, np.memmap) and isinstance(self._array.base, mmap)
+
     def fingerprint(self) -> dict[str, object] | None:
         """Return facts that tell the images from others, or None if only the contents do.
 
@@ -140,8 +152,7 @@ class ImageArray:
     def __reduce__(self) -> tuple[object, ...]:
         """Send the name of a mapped file to another process, not its contents."""
         array = self._array
-        # A part of a memory map does not know where in the file it begins.
-        if isinstance(array, np.memmap) and isinstance(getattr(array, "base", None), mmap):
+        if self._is_mapped and isinstance(array, np.memmap):
             order = "C" if array.flags.c_contiguous else "F"
             where = (array.filename, array.dtype, "r", array.offset, array.shape, order)
             return _map_again, (where, self._rows)

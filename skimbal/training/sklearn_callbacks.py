@@ -183,7 +183,7 @@ def generators_kept(net: _Net) -> Iterator[None]:
 def snapshot(net: FollowedNet) -> FollowedNet:
     """Return a copy of a net that trains, which stays as it is and does not train the net.
 
-    Callbacks of the user stay with the net, as they may hold what cannot be copied.
+    Callbacks of the user stay with the net, as they may hold locks, files and the like.
     """
     own: set[str] = {name for name, _ in net.default_callbacks}
     bare: FollowedNet = object.__new__(type(net))
