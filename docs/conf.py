@@ -53,6 +53,8 @@ html_theme_options = {
 }
 # The first page has the width of both columns.
 html_sidebars = {"index": []}
+# The modules are sections of the API page.
+html_domain_indices = False
 html_math_renderer = "mathml"
 
 autosummary_generate = True
@@ -235,6 +237,8 @@ sphinx_gallery_conf = {
     "reset_modules_order": "both",
     "show_signature": False,
     "within_subsection_order": "FileNameSortKey",
+    # Its page loads scripts from a network.
+    "write_computation_times": False,
 }
 
 PUBLIC_MODULES = [
