@@ -11,6 +11,13 @@ from skimbal import CNN2DClassifier, CNN3DClassifier
 from skimbal.augmentation import RECIPES
 from skimbal.classifiers.parameters import check_crop_size, check_parameters
 from skimbal.commands.data import is_folder
+from skimbal.commands.networks import (
+    OF_PRETRAINED,
+    check_network,
+    network_of,
+    options_of_networks,
+    try_network,
+)
 from skimbal.commands.options import COUNT, PER_AXIS
 from skimbal.commands.parser import Options, Parser, auto_or, count, not_negative, option, positive
 from skimbal.commands.rows import parts_of
@@ -18,7 +25,6 @@ from skimbal.datasets.splits import split_key
 from skimbal.exceptions import ParameterError
 from skimbal.images import guess_axes
 from skimbal.losses import get_loss
-from skimbal.networks import BUILT_IN
 from skimbal.sampling import check_sampler
 from skimbal.training import SCHEDULES
 
@@ -35,7 +41,12 @@ _VALUES = {"none": None, "yes": True, "no": False}
 
 def options_of_classifiers(clf: CNN2DClassifier) -> Options:
     """Return the options of parameters, with the defaults that a classifier has."""
-    return {**_options_of_training(clf), **_options_of_images(clf), **_options_of_machine(clf)}
+    return {
+        **_options_of_training(clf),
+        **_options_of_images(clf),
+        **options_of_networks(clf),
+        **_options_of_machine(clf),
+    }
 
 
 def _options_of_training(clf: CNN2DClassifier) -> Options:
@@ -115,10 +126,6 @@ def _options_of_images(clf: CNN2DClassifier) -> Options:
 
 def _options_of_machine(clf: CNN2DClassifier) -> Options:
     return {
-        "module": option("--module", "network", choices=("auto", *BUILT_IN), default=clf.module),
-        "net__module__width": option(
-            "--width", "channels of the network's first stage (default: by the network)", **COUNT
-        ),
         "micro_batch_size": option(
             "--micro-batch-size",
             "images in memory at once. The gradient stays the gradient of the whole batch "
@@ -137,12 +144,13 @@ def _options_of_machine(clf: CNN2DClassifier) -> Options:
 
 def check_choices(parser: Parser, args: argparse.Namespace) -> None:
     """Refuse losses, samplers and parameters of the classifier that no data could suit."""
+    check_network(parser, args)
     # The class counts and labels of the data come later, and any will do here.
     samplers = [name for name in args.samplers or () if name != DEFAULTS.sampler]
     checks: dict[str, Callable[[], object]] = {
         **{f"--loss {loss}": partial(get_loss, loss, [1, 1]) for loss in args.losses or ()},
         **{f"--sampler {s}": partial(check_sampler, s, [0, 1]) for s in samplers},
-        parser.prog: partial(check_parameters, CNN2DClassifier().set_params(**_params(args))),
+        parser.prog: partial(check_parameters, CNN2DClassifier().set_params(**_params(args, 2))),
     }
     for about, check in checks.items():
         try:
@@ -160,9 +168,11 @@ def check_choices(parser: Parser, args: argparse.Namespace) -> None:
             parser.refuse(refused, about)
 
 
-def _params(args: argparse.Namespace) -> dict[str, Any]:
+def _params(args: argparse.Namespace, n_spatial: int) -> dict[str, Any]:
     """Return the parameters of the classifier that options give."""
-    given = {name: getattr(args, name) for name in options_of_classifiers(DEFAULTS)}
+    names = options_of_classifiers(DEFAULTS).keys() - OF_PRETRAINED.keys()
+    given = {name: getattr(args, name) for name in names}
+    given["module"] = network_of(args, n_spatial)
     return {
         name: _VALUES.get(value, value) if isinstance(value, str) else value
         for name, value in given.items()
@@ -180,9 +190,11 @@ def make_estimator(
     is_stated = any(getattr(args, name, None) is not None for name in ("n_spatial", "channel_axis"))
     is_unclear = data.ndim == 3 and (is_stated or guess_axes((1, *shape)).surely_channels_last)
     input_shape = shape if is_unclear and not is_folder(data) else None
-    estimator = classifier(input_shape=input_shape).set_params(**_params(args))
+    estimator = classifier(input_shape=input_shape).set_params(**_params(args, data.ndim))
+    spatial_shape = shape[-data.ndim :]
     try:
-        check_crop_size(estimator, (1, *shape[-data.ndim :]))
+        check_crop_size(estimator, (1, *spatial_shape))
     except ValueError as error:
         parser.refuse(error, args.data, args.data)
+    try_network(parser, args, shape[0] if len(shape) > data.ndim else 1, spatial_shape)
     return estimator

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils import Bunch
 
-from skimbal import CNN2DClassifier, CNN3DClassifier
+from skimbal import CNN2DClassifier, CNN3DClassifier, SliceNet
 from skimbal.commands.classifier import (
     DEFAULTS,
     check_choices,
@@ -26,6 +26,7 @@ from skimbal.commands.rows import choose_parts, count_rows, option_of_parts, par
 from skimbal.commands.winner import evaluation_command
 from skimbal.datasets.copies import image_numbers
 from skimbal.datasets.splits import split_key
+from skimbal.networks import ModuleSpec
 from skimbal.sampling import STRATEGIES
 from skimbal.signals import Signals
 from skimbal.study.source import are_mixed
@@ -160,7 +161,7 @@ def _summary(
         ),
         ("input", f"{' x '.join(map(str, form.shape))}, {form.dtype}"),
         ("loss", f"{args.loss}, sampler {used.sampler}, seed {args.random_state}"),
-        ("network", f"{used.module}, {_training(clf)}"),
+        ("network", f"{_network(args, used.module)}, {_training(clf)}"),
         ("time", f"{seconds:.0f} s on {clf.net_.device}"),
     ]
     if "valid_loss" in last:
@@ -169,6 +170,13 @@ def _summary(
     return "\n".join(
         [f"{args.output} holds the model.", *body, "", *_next_commands(args, data, parts)]
     )
+
+
+def _network(args: argparse.Namespace, used: ModuleSpec) -> str:
+    """Name the network that was used, where the option may be auto."""
+    if isinstance(used, str):
+        return used
+    return f"{args.module}{' on each slice' if isinstance(used, SliceNet) else ''}"
 
 
 def _training(clf: CNN2DClassifier | CNN3DClassifier) -> str:

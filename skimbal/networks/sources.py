@@ -19,6 +19,7 @@ __all__ = [
     "IMAGENET_MEAN",
     "IMAGENET_STD",
     "LIBRARIES",
+    "SUFFIXES",
     "NetworkSource",
     "SourcedNetwork",
     "check_source",
@@ -28,7 +29,8 @@ __all__ = [
 
 #: Mean and standard deviation of the channels of ImageNet, for pixels in [0, 1].
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
+#: Endings of files of weights.
+SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 
 #: A name such as ``"timm/resnet18"``, the path of a file or folder, or a function without
 #: arguments that returns a network.
@@ -86,7 +88,7 @@ def check_source(source: NetworkSource, architecture: str | Callable[[], nn.Modu
         raise ParameterError(
             "source",
             f"a name that begins with {_prefixes()} or 'hub:', a folder with config.json, a file "
-            f"that ends in {', '.join(_SUFFIXES)}, or a function without arguments that returns a "
+            f"that ends in {', '.join(SUFFIXES)}, or a function without arguments that returns a "
             "network",
             source,
             *(["Wrap the network in a function."] if isinstance(source, nn.Module) else []),
@@ -305,7 +307,7 @@ def _is_file(source: object) -> bool:
     return (
         isinstance(source, str | os.PathLike)
         and not _library_of(source)
-        and str(source).endswith(_SUFFIXES)
+        and str(source).endswith(SUFFIXES)
     )
 
 

@@ -51,7 +51,7 @@ def test_interrupt_while_loading(capsys, monkeypatch):
         (["--epochs", "-1"], "--epochs: .* 1; got '-1'"),
         (["--batch-size", "0"], "--batch-size: must be auto or .* 1; got '0'"),
         (["--batch-size", "2.5"], "--batch-size: .*'2.5'"),
-        (["--module", "vgg"], "--module: .*'vgg'.*resnet18"),
+        (["--module", "vgg"], "--module: .*resnet18.*'vgg'"),
         (["--data", "cifar"], "--data cifar .*pneumoniamnist.*'cifar'"),
         (["--data", "vesselmnist3d_128"], "--data vesselmnist3d_128: .*28.*64.*128"),
         (["--data", "absent.npz"], "error: --data absent.npz must be an npz file that exists"),
