@@ -22,6 +22,7 @@ from sklearn.utils.validation import _check_sample_weight, validate_data
 from skimbal.classifiers.containers import as_array
 from skimbal.classifiers.parameters import CNNClassifier
 from skimbal.classifiers.paths import (
+    advice_on_channels,
     from_path,
     from_paths,
     refuse_another_reading,
@@ -33,6 +34,7 @@ from skimbal.images import FileForm, ImageArray, ImageFiles, InputForm, guess_ax
 from skimbal.losses import inverse_frequency
 from skimbal.training import ImageDataset
 from skimbal.typing import ArrayLike, ClassWeight, ImagesLike, is_integer
+from skimbal.wording import plural
 
 __all__ = [
     "InputClassifier",
@@ -147,6 +149,9 @@ def check_foreign_rows(
     return Rows(data, labels)
 
 
+#: Code that moves the last axis of images to the front.
+_TO_FRONT = "np.moveaxis(X, -1, 1)"
+
 # Images --------------------------------------------------------------------------------------
 
 
@@ -161,12 +166,15 @@ def check_images(
     if (images.ndim if hasattr(images, "ndim") else np.asarray(images).ndim) <= 2:
         if not reset:
             _refuse_image_for_rows(estimator, images)
-        images = validate_data(estimator, images, dtype="numeric", reset=reset)
+        images = validate_data(
+            estimator, images, dtype="numeric", ensure_all_finite=False, reset=reset
+        )
+        _refuse_missing_pixels(images, "row")
         shape = _shape_of_rows(estimator, images.shape[1]) if reset else estimator.input_shape_
     else:
         images = _check_image_array(estimator, images)
         shape = _shape_of_images(estimator, images, reset)
-        _check_pixels(estimator, images)
+        _check_pixels(images)
     if images.dtype.kind not in "biuf":
         raise ValueError(
             f"X must hold real numbers; got dtype {images.dtype}. Convert it first, such as with "
@@ -227,14 +235,30 @@ def _check_image_array(
     return images
 
 
-def _check_pixels(estimator: InputClassifier, images: np.ndarray | ImageArray) -> None:
+def _check_pixels(images: np.ndarray | ImageArray) -> None:
     """Refuse NaN and infinite pixels, in blocks: the check makes an array of its input's size."""
     # Files are checked whenever they are read, which should not happen once more for this.
     if images.dtype.kind != "f" or isinstance(images, ImageFiles):
         return
     for rows in ImageDataset(images).blocks():  # type: ignore[arg-type]
-        block = np.asarray(images[rows[0] : rows[-1] + 1])
-        assert_all_finite(block, estimator_name=type(estimator).__name__, input_name="X")
+        _refuse_missing_pixels(np.asarray(images[rows[0] : rows[-1] + 1]), "image", rows[0])
+
+
+def _refuse_missing_pixels(images: np.ndarray, noun: str, start: int = 0) -> None:
+    """Refuse NaN and infinity, with the advice for images, and tell where they are."""
+    try:
+        assert_all_finite(images, input_name="X")
+    except ValueError as error:
+        # One at a time, as the images may be a memory map.
+        bad = [row for row, image in enumerate(images) if not np.isfinite(image).all()]
+        n_pixels = int(np.count_nonzero(~np.isfinite(images[bad[0]])))
+        others = f" and {plural(len(bad) - 1, f'other {noun}')}" if len(bad) > 1 else ""
+        raise ValueError(
+            f"{str(error).partition('.')[0]}. It is in {plural(n_pixels, 'pixel')} of "
+            f"{noun} {start + bad[0]}{others}. Give these pixels a value, such as the value of the "
+            "background with np.nan_to_num(X, nan=0.0, posinf=0.0, neginf=0.0), or leave out the "
+            f"{noun}s."
+        ) from None
 
 
 def _shape_of_rows(estimator: InputClassifier, n_features: int) -> tuple[int, ...]:
@@ -272,15 +296,17 @@ def _shape_of_images(
     if not reset or estimator.input_shape is not None:
         expected = _given_shape(estimator) if reset else estimator.input_shape_
         if shape != expected:
+            of_files = not reset and isinstance(images, ImageFiles)
+            advice = advice_on_channels(shape, expected) if of_files else ""
             raise ValueError(
                 f"X has sample shape {shape}, but {name} is expecting sample shape {expected} as "
                 f"input{', as input_shape says' if reset else ''}."
-                f"{_advice_on_shape(images.shape, expected)}{_first_file(images)}"
+                f"{_advice_on_shape(images.shape, expected)}{_first_file(images)}{advice}"
             )
     elif not knows_axes and guess_axes(images.shape, n_axes).surely_channels_last:
         raise ValueError(
             f"X must have its channels first; got the shape {images.shape}, which looks as if they "
-            f"came last. Use {_moved_to_front(images.ndim)}"
+            f"came last. Use {_TO_FRONT}"
             + ("" if images.ndim == n_axes + 2 else " with the classifier for its spatial axes")
             + f", or say that the axes are right with input_shape={shape}."
         )
@@ -301,7 +327,13 @@ def _advice_on_shape(shape: tuple[int, ...], expected: tuple[int, ...]) -> str:
         remedy = "Use np.moveaxis(X, -1, 0)[np.newaxis], with its channels first."
         return f" It looks like a single image. {remedy}"
     if shape[1:] == (*spatial, n_channels):
-        return f" Its channels come last. Use {_moved_to_front(len(shape))}."
+        return f" Its channels come last. Use {_TO_FRONT}."
+    if len(shape) == 1 + len(expected) and shape[-1] == n_channels != shape[1]:
+        moved = (n_channels, *shape[1:-1])
+        return (
+            f" Its channels come last, and its size is another one. {_TO_FRONT} has samples of "
+            f"shape {moved}."
+        )
     if (len(shape) == len(expected) and shape[0] == n_channels > 1) or len(shape) == len(spatial):
         return " If it is a single image, use X[np.newaxis]."
     return ""
@@ -341,7 +373,7 @@ def _warn_of_axes(estimator: InputClassifier, images: np.ndarray | ImageArray) -
     if not is_last and not (is_first and min(images.shape[2:]) > 1):
         return
     shape = images.shape[1:] if images.ndim == n_axes + 2 else (1, *images.shape[1:])
-    remedy = f"Use {_moved_to_front(images.ndim)}" if is_last else "Use CNN2DClassifier"
+    remedy = f"Use {_TO_FRONT}" if is_last else "Use CNN2DClassifier"
     warnings.warn(
         f"the {'last' if is_last else 'first'} axis of the images in X, of shape {images.shape}, "
         f"may count channels, and is taken for a spatial axis. {remedy} if it does, or say that "
@@ -349,12 +381,6 @@ def _warn_of_axes(estimator: InputClassifier, images: np.ndarray | ImageArray) -
         UserWarning,
         stacklevel=5,
     )
-
-
-def _moved_to_front(n_axes: int) -> str:
-    """Return code that moves the last axis of images to the front."""
-    back = ", ".join(str(axis) for axis in range(1, n_axes - 1))
-    return f"X.transpose(0, {n_axes - 1}, {back})"
 
 
 def _given_shape(estimator: CNNClassifier) -> tuple[int, ...]:

@@ -651,28 +651,6 @@ def test_resnets_fit(classifier, module):
     assert clf.score(X, y) > 0.9
 
 
-def test_memory_error_names_what_decides_about_memory():
-    class TooLarge(nn.Module):
-        def forward(self, x):
-            if self.training or len(x) > 20:
-                raise torch.cuda.OutOfMemoryError(
-                    "CUDA out of memory. Tried to allocate 2.50 GiB. GPU 0 has a total capacity"
-                )
-            return x.flatten(1)[:, :2]
-
-    X, y = images()
-
-    def factory(in_channels, n_classes):
-        return nn.Sequential(nn.Linear(6, 6), TooLarge())
-
-    clf = small(module=factory, net=None, micro_batch_size=16)
-    message = r"Tried to allocate 2.50 GiB, with batch_size=32 and micro_batch_size=16 on"
-    with pytest.raises(torch.cuda.OutOfMemoryError, match=message):
-        clf.fit(X, y)
-    with pytest.raises(torch.cuda.OutOfMemoryError, match=message):
-        clf.predict(X)
-
-
 def test_warm_start_with_something_else(refused, monkeypatch):
     X = noise()
     monkeypatch.undo()

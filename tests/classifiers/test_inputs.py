@@ -66,7 +66,7 @@ def test_no_array_of_samples(refused, cls, X, got):
 def test_channels_last_is_refused_with_both_ways_out(refused, monkeypatch, cls, channels):
     n_axes = 2 if cls is CNN2DClassifier else 3
     X = np.random.default_rng(0).integers(0, 255, (N, *[8] * n_axes, channels), dtype=np.uint8)
-    way_out = {2: "X.transpose(0, 3, 1, 2)", 3: "X.transpose(0, 4, 1, 2, 3)"}[n_axes]
+    way_out = "np.moveaxis(X, -1, 1)"
     text = refused(
         lambda: tiny(cls).fit(X, Y),
         f"X must have its channels first; got the shape {X.shape}",
@@ -74,7 +74,7 @@ def test_channels_last_is_refused_with_both_ways_out(refused, monkeypatch, cls, 
         f"input_shape={X.shape[1:]}",
     )
     monkeypatch.undo()
-    transposed = eval(re.search(r"X\.transpose\([\d, ]+\)", text)[0], {"X": X})
+    transposed = eval(re.search(r"np\.moveaxis\([^)]+\)", text)[0], {"X": X, "np": np})
     assert_array_equal(transposed[:, -1], X[..., -1])
     assert tiny(cls).fit(transposed, Y).input_shape_ == (channels, *[8] * n_axes)
     as_they_are = tiny(cls, input_shape=X.shape[1:]).fit(X, Y)
@@ -88,7 +88,7 @@ def test_channels_last_without_a_channel_axis_for_the_class(refused, monkeypatch
     refused(
         lambda: tiny(CNN3DClassifier).fit(X, Y),
         "X must have its channels first; got the shape (12, 8, 8, 3)",
-        "X.transpose(0, 3, 1, 2) with the classifier for its spatial axes",
+        "np.moveaxis(X, -1, 1) with the classifier for its spatial axes",
         "input_shape=(1, 8, 8, 3)",
     )
     small = np.zeros((N, 5, 5, 3), dtype=np.uint8)
@@ -145,11 +145,11 @@ def test_short_last_axes_count_channels(refused, cls, shape):
 @pytest.mark.parametrize(
     ("cls", "shape", "which", "remedy"),
     [
-        (CNN2DClassifier, (9, 9, 20), "last", r"X\.transpose\(0, 3, 1, 2\)"),
-        (CNN2DClassifier, (12, 9, 7), "last", r"X\.transpose\(0, 3, 1, 2\)"),
-        (CNN3DClassifier, (20, 24, 6), "last", r"X\.transpose\(0, 3, 1, 2\)"),
-        (CNN3DClassifier, (8, 8, 5), "last", r"X\.transpose\(0, 3, 1, 2\)"),
-        (CNN3DClassifier, (9, 10, 11, 5), "last", r"X\.transpose\(0, 4, 1, 2, 3\)"),
+        (CNN2DClassifier, (9, 9, 20), "last", r"np\.moveaxis\(X, -1, 1\)"),
+        (CNN2DClassifier, (12, 9, 7), "last", r"np\.moveaxis\(X, -1, 1\)"),
+        (CNN3DClassifier, (20, 24, 6), "last", r"np\.moveaxis\(X, -1, 1\)"),
+        (CNN3DClassifier, (8, 8, 5), "last", r"np\.moveaxis\(X, -1, 1\)"),
+        (CNN3DClassifier, (9, 10, 11, 5), "last", r"np\.moveaxis\(X, -1, 1\)"),
         (CNN3DClassifier, (3, 8, 8), "first", "CNN2DClassifier"),
         (CNN3DClassifier, (1, 8, 8), "first", "CNN2DClassifier"),
         (CNN3DClassifier, (3, 3, 3), "first", "CNN2DClassifier"),
@@ -279,8 +279,10 @@ def test_pixels_that_are_no_numbers(refused, cls, dtype, value):
     X = noise(cls, dtype=dtype)
     X.flat[-1] = value
     what = "Input X contains NaN" if np.isnan(value) else "Input X contains infinity"
-    for data in (X, X[:, None], X.reshape(N, -1)):
-        refused(lambda data=data: tiny(cls).fit(data, Y), what)
+    for data, noun in ((X, "image"), (X[:, None], "image"), (X.reshape(N, -1), "row")):
+        text = refused(lambda data=data: tiny(cls).fit(data, Y), what, f"1 pixel of {noun} {N - 1}")
+        assert "np.nan_to_num(X" in text
+        assert "HistGradientBoosting" not in text
 
 
 @pytest.mark.parametrize("cls", CLASSIFIERS)
@@ -290,8 +292,20 @@ def test_pixels_that_are_no_numbers_at_predict(cls):
     X[-1, -1] = np.nan
     for method in OUTPUTS:
         for data in (X, X.reshape(N, -1)):
-            with pytest.raises(ValueError, match="Input X contains NaN"):
+            with pytest.raises(
+                ValueError, match=r"Input X contains NaN\. .*np\.nan_to_num"
+            ) as error:
                 getattr(clf, method)(data)
+            assert "HistGradientBoosting" not in str(error.value)
+
+
+@pytest.mark.parametrize("size", [8, 10])
+def test_channels_last_at_predict(size):
+    X = np.random.default_rng(0).integers(0, 255, (N, 3, 8, 8), dtype=np.uint8)
+    clf = tiny().fit(X, Y)
+    for method in OUTPUTS:
+        with pytest.raises(ValueError, match=r"channels come last.*np.moveaxis\(X, -1, 1\)"):
+            getattr(clf, method)(np.zeros((2, size, size, 3), np.uint8))
 
 
 def peak_of(call):
