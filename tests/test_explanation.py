@@ -1,5 +1,6 @@
 """Maps of the places that a classifier decides by: their values, their place, and no traces."""
 
+import pickle
 import random
 import re
 import sys
@@ -500,6 +501,17 @@ def test_low_precision_is_explained_in_float32(plane):
         assert_array_equal(explain(clf, X[:2], target="lesion"), expected)
     finally:
         clf.net_.autocast = None
+
+
+def test_a_fit_in_low_precision_is_explained_as_its_copy():
+    X, y, _ = lesions(24, (12, 12), 4, 0)
+    clf = fitted(X, y, module="small", max_epochs=1, dtype="bfloat16")
+    copy = pickle.loads(pickle.dumps(clf))
+    for method in METHODS:
+        one, two = (explain(each, X[:2], method=method, target="lesion") for each in (clf, copy))
+        assert one.dtype == np.float32
+        assert np.ptp(one) > 0
+        assert_allclose(one, two, atol=1e-5 * np.abs(one).max())
 
 
 # Where the truth is known --------------------------------------------------------------------

@@ -31,7 +31,7 @@ def write_notes(
     if levels[0].ids is None:
         notes.append(
             "Each image counts as independent of the others. If patients have several images, the "
-            "intervals are too short: pass groups."
+            "intervals are too short. Pass groups=."
         )
     if bootstrap.n_samples:
         notes += _about_intervals(scores, bootstrap)
@@ -42,9 +42,9 @@ def write_notes(
         )
     if points:
         notes.append(
-            "Thresholds that were chosen on these rows make optimistic scores. Choose a threshold "
-            "on other rows, such as with TunedOffsetsClassifierCV."
-            + (" Their intervals take the choice into account." if bootstrap.n_samples else "")
+            "Thresholds that were chosen on these rows make optimistic scores"
+            + (", whose intervals take the choice into account" if bootstrap.n_samples else "")
+            + ". Choose a threshold on other rows, such as with TunedOffsetsClassifierCV."
         )
     if any(BALANCED in level.decisions for level in levels):
         notes.append(

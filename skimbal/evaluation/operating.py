@@ -109,10 +109,21 @@ class Threshold:
             if name in of:
                 samples = np.clip(value + samples, 0, 1)
             n_units = units.count(of[name]) if name in of else None
-            found = find_interval(value, samples, bootstrap.tail, n_units)
-            intervals[name] = found.low, found.high
+            intervals[name] = _ends(value, samples, bootstrap.tail, n_units)
         name = rows.names[self.number]
         return OperatingPoint(level, name, self._target, threshold, **scores, intervals=intervals)
+
+
+def _ends(
+    value: float, samples: np.ndarray, tail: float, n_units: int | None
+) -> tuple[float, float]:
+    """Return the ends of an interval, for a share of 0 or 1 not within the exact interval."""
+    found = find_interval(value, samples, tail, n_units)
+    if value not in (0, 1) or n_units is None or np.isnan(found.low):
+        return found.low, found.high
+    # Samples choose other thresholds, and cannot see beyond the share either.
+    exact = find_interval(value, np.full(1, value), tail, n_units)
+    return min(found.low, exact.low), max(found.high, exact.high)
 
 
 def _places(above: Above, target: float) -> np.ndarray:

@@ -220,6 +220,17 @@ def test_intervals_of_a_threshold_take_its_choice_into_account():
     assert all(np.isnan(ends).all() for ends in bare.operating_points[2].intervals.values())
 
 
+def test_a_perfect_score_at_a_threshold_is_not_certain():
+    """One image of the other class is above the most frequent threshold of the samples."""
+    y = np.repeat([0, 1], [30, 20])
+    p = np.concatenate([np.linspace(0, 0.3, 29), [0.53], np.linspace(0.5, 0.9, 20)])
+    found = evaluate_predictions(y, np.column_stack([1 - p, p]), [0, 1], random_state=0)
+    point = found.operating_points[2]
+    assert (point.class_name, point.specificity) == ("1", 1)
+    assert point.intervals["specificity"][0] <= 0.025 ** (1 / 30) + 1e-9
+    assert point.intervals["precision"][0] <= 0.025 ** (1 / 18) + 1e-9
+
+
 def test_patients_make_the_intervals_of_a_threshold_wider():
     rng = np.random.default_rng(0)
     y, patient = np.repeat(np.arange(60) % 3 // 2, 10), np.repeat(np.arange(60), 10)
