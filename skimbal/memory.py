@@ -121,8 +121,9 @@ def estimate_memory(
     -------
     estimate : MemoryEstimate
         In bytes. ``estimate.total`` is the memory beyond the memory of the process and of the
-        images before the fit. A CUDA device holds all images in addition, if they take at most half
-        of its free memory.
+        images before the fit. It was 0.55 to 0.96 of the peak that was measured on a CPU for ten
+        networks (``benchmarks/results/batch_memory.rst``). A CUDA device holds all images in
+        addition, if they take at most half of its free memory.
 
     Raises
     ------

@@ -92,7 +92,7 @@ def _memory(parser: Parser, args: argparse.Namespace, inspection: DataInspection
     except ValueError as error:
         parser.refuse(error, parser.prog)
     memory = memory_of_machine()
-    if memory is not None and estimate.total > 2 * memory:
+    if memory is not None and estimate.total > memory:
         print(
             f"skimbal: UserWarning: a training step takes about {estimate}, and this machine has "
             f"{memory / 1e9:.0f} GB. Give a smaller --micro-batch-size, --batch-size or "
