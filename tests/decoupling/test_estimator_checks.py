@@ -13,10 +13,11 @@ HEADS = {
     "tau": {"head": "tau", "tau": 0.5},
     "ncm": {"head": "ncm"},
 }
-#: The check sets folds, and then asks for features, which several networks do not share.
+#: The check sets folds, which "ncm" and a given tau refuse, and then asks for features, which
+#: several networks do not share.
 WITH_FOLDS = "check_sample_weight_equivalence_on_dense_data"
 #: Run by default, to notice other versions of scikit-learn.
-QUICK_CHECKS = ("check_estimators_pickle", "check_do_not_raise_errors_in_init_or_set_param")
+QUICK_CHECKS = ("check_estimators_pickle", "check_sample_weights_not_an_array")
 
 
 def cases():
