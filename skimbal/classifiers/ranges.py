@@ -167,7 +167,7 @@ class _WatchedRows(ImageDataset):
         ends = f"between {flat.least:g} and {flat.greatest:g}"
         equal = f"equal to {flat.least:g}" if flat.least == flat.greatest else ends
         return (
-            f"no contrast, as all pixels{of_channel} are {equal}. {classifier} was fitted to "
-            "images with contrast, and its prediction of an empty image means nothing. Look at "
-            "these images."
+            f"no contrast. All pixels{of_channel} are {equal} in the first. {classifier} was "
+            "fitted to images with contrast, and its prediction of an empty image means nothing. "
+            "Look at these images."
         )
