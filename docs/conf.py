@@ -253,6 +253,7 @@ PUBLIC_MODULES = [
     "skimbal.explanation",
     "skimbal.images",
     "skimbal.losses",
+    "skimbal.memory",
     "skimbal.networks",
     "skimbal.persistence",
     "skimbal.sampling",
