@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 
-__all__ = ["looks_like_groups", "unused_groups", "words_on_unused"]
+__all__ = ["looks_like_groups", "name_unused", "unused_groups", "words_on_unused"]
 
 #: Words in the names of groups, in small letters.
 _GROUPS = {"patient", "patients", "subject", "subjects", "person", "participant", "individual"}
@@ -13,6 +13,7 @@ _GROUPS |= {"study", "exam", "examination", "visit", "accession"}
 _BEGINNINGS = ("patient", "subject", "participant", "case_", "caseid", "studyid", "groupid")
 #: Words in the names of facts that many patients share.
 _FACTS = {"age", "date", "year", "time", "width", "height", "size", "weight", "score", "index"}
+_FACTS |= {"x", "y", "z", "nx", "ny", "nz", "rows", "columns", "slice", "slices", "depth", "length"}
 #: Fewest groups, and most images of a group on average, of a column with any other name.
 _FEWEST, _MOST = 8, 20
 
@@ -48,10 +49,15 @@ def words_on_unused(names: Sequence[str], what: str, parameter: str) -> list[str
     """Say that columns or arrays are not used, with the parameter that uses one."""
     if not names:
         return []
+    return [
+        f"{name_unused(names, what)} Images of one patient in training and test rows make scores "
+        f"too high, and intervals too short. Name the {what} of the patients, such as "
+        f"{parameter}={names[0]!r}."
+    ]
+
+
+def name_unused(names: Sequence[str], what: str) -> str:
+    """Say that columns or arrays are not used."""
     shown = ", ".join(map(repr, names[:3])) + (" and others" if len(names) > 3 else "")
     subject = f"the {what} {shown} is" if len(names) == 1 else f"the {what}s {shown} are"
-    return [
-        f"{subject} not used, with values that repeat as patients do. Images of one patient in "
-        "training and test rows make scores too high, and intervals too short. Name the "
-        f"{what} of the patients, such as {parameter}={names[0]!r}."
-    ]
+    return f"{subject} not used, with values that repeat as patients do."

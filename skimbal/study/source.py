@@ -61,6 +61,8 @@ class Source:
         Whether the study had the names of classes where the data set has numbers.
     has_groups : bool
         Whether the groups of the study are groups of the data set.
+    unused_groups : tuple of str, default=()
+        Columns or arrays of the data set that look like groups, in a study without groups.
     """
 
     origin: Origin
@@ -69,6 +71,7 @@ class Source:
     has_files: bool
     has_names: bool
     has_groups: bool
+    unused_groups: tuple[str, ...] = ()
 
 
 def find_source(bunch: Bunch | None, data: StudyData) -> Source | None:
@@ -101,6 +104,7 @@ def find_source(bunch: Bunch | None, data: StudyData) -> Source | None:
         isinstance(data.X, ImageFiles),
         not np.array_equal(data.y, join_parts(bunch, "y", parts)),
         _has_groups(bunch, parts, data.groups),
+        tuple(bunch.get("unused_groups") or ()) if data.groups is None else (),
     )
 
 

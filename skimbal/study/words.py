@@ -9,6 +9,7 @@ import numpy as np
 from tabulate import tabulate
 
 from skimbal.datasets import DataCard
+from skimbal.datasets.unused import name_unused
 from skimbal.study.plan import Configuration
 from skimbal.study.scores import Fit
 from skimbal.study.source import Source
@@ -148,7 +149,7 @@ def make_scores_table(study: Study, scores: Sequence[str] | None = None) -> list
 def draw_conclusions(study: Study) -> list[str]:
     """Say which differences are reliable, and name the limits of the numbers."""
     # Scores that are too high make all other conclusions doubtful.
-    leaks = [f"Warning: {sentence}" for sentence in study.leaks]
+    leaks = [f"Warning: {sentence}" for sentence in (*study.leaks, *_on_unused_groups(study))]
     if not study.fits:
         return [*leaks, "No fit is finished."]
     differences = study.differences()
@@ -185,6 +186,18 @@ def draw_conclusions(study: Study) -> list[str]:
             "some fits early or the estimator sets the length of an epoch."
         )
     return [*leaks, *lines]
+
+
+def _on_unused_groups(study: Study) -> list[str]:
+    """Name columns that look like patients and had no part in the folds."""
+    source = study.source
+    if source is None or not source.unused_groups:
+        return []
+    unused = name_unused(source.unused_groups, "column" if source.has_files else "array")
+    return [
+        f"{unused} If images of one patient are in training and test rows, all scores are too "
+        "high. Repeat the study with the patients as groups."
+    ]
 
 
 def _compare(study: Study, sampler: str, reference: str, differences: list[Difference]) -> str:

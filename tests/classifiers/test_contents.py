@@ -75,6 +75,9 @@ FILES, PIXELS = (*INPUT, "files"), (*INPUT, "pixels")
         (at(*FILES, "options", "dtype"), "text", "dtype must be"),
         (at("parameters", "n_tta"), 0, "n_tta must be"),
         (at("parameters", "logit_adjustment"), "much", "logit_adjustment must be"),
+        (at("parameters", "max_epochs"), "x", "max_epochs must be"),
+        (at("parameters", "lr_schedule"), 3, "lr_schedule must be"),
+        (at("parameters", "lr_schedule"), "two_cycles", "lr_schedule must be .*'two_cycles'"),
         (
             at("blueprint", "sample_shape"),
             [1, 8, 8],

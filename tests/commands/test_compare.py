@@ -32,6 +32,17 @@ def test_compare_cross_validates_files(capsys, fits, own):
         assert getattr(classifier, name) == getattr(defaults, name), name
 
 
+def test_a_column_of_patients_that_is_not_used_is_a_conclusion(capsys, fits, folder, table, own):
+    unused = ": the {} 'patient' is not used, with values that repeat as patients do. If images of"
+    assert main(["compare", own, *PAIR, "--cv", "2"]) == 0
+    assert f"Warning{unused.format('array')}" in capsys.readouterr().out
+    argv = ["--size", "8", *PAIR, "--cv", "2"]
+    assert main(["compare", folder, *table[:4], *argv]) == 0
+    assert f"Warning{unused.format('column')}" in capsys.readouterr().out
+    assert main(["compare", folder, *table, *argv]) == 0
+    assert "is not used" not in capsys.readouterr().out
+
+
 def test_compare_leaves_the_test_rows_untouched(capsys, fits, split):
     path = split()
     data = load_npz(path)

@@ -140,6 +140,25 @@ def test_classes_without_an_image_are_named(capsys, tmp_path, own):
     assert "no image of the class 'absent'" in capsys.readouterr().out
 
 
+def test_a_folder_of_one_class(capsys, by_name, rng, tmp_path):
+    (tmp_path / "test" / "benign").mkdir(parents=True)
+    for i in range(12):
+        image = rng.integers(0, 100, (8, 8), dtype=np.uint8)
+        np.save(tmp_path / "test" / "benign" / f"train-{i:03}.npy", image)
+    assert main(["evaluate", by_name, str(tmp_path / "test"), "--bootstraps", "20"]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "no image of the class 'malignant'" in out
+    assert "intervals are too short. Give --labels and --group-column." in out
+    assert "groups=" not in out
+
+
+def test_notes_name_the_options_of_files(capsys, by_name, own):
+    assert main(["evaluate", by_name, own, "--bootstraps", "20"]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "intervals are too short. Give --groups NAME." in out
+    assert "groups=" not in out
+
+
 @pytest.mark.parametrize(
     ("argv", "said"),
     [

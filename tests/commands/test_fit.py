@@ -156,7 +156,7 @@ def test_fit_refuses_classes_called_as_columns(capsys, never, make_npz, rng, tmp
         (["--output", "absent/m.skimbal"], "--output .*'absent/m.skimbal'"),
         (["--output", "m", "--loss", "hinge"], "error: --loss .*hinge"),
         (["--output", "m", "--loss", "ce,wce"], "error: --loss .*ce,wce"),
-        (["--output", "m", "--sampler", "none"], "error: --sampler .*'none'"),
+        (["--output", "m", "--sampler", "none"], "error: --sampler must be 'auto', .*'none'"),
         (["--output", "m", "--optimizer", "adamm"], "error: --optimizer .*'adamm'"),
         (["--output", "m", "--n-tta", "flops"], "--n-tta: must be auto, flips or .*'flops'"),
         (["--output", "m", "--width", "0"], "--width: .* 1; got '0'"),

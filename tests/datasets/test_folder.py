@@ -340,6 +340,8 @@ def test_trees_that_may_be_splits_are_refused(kind, tmp_path):
         ["invalid/1.npy", "good/2.npy"],
         ["a/p1/1.npy", "b/p1/1.npy"],
         ["rain/1.npy", "rest/2.npy"],
+        ["benign/train-001.npy", "malignant/test-001.npy"],
+        ["a/train-1.npy", "a/test_2.npy", "b/train.3.npy"],
         ["with_mask/with_mask_1.npy", "without_mask/without_mask_1.npy"],
     ],
 )

@@ -54,6 +54,12 @@ def test_files_are_read_as_by_the_network(wrapper, paths):
     assert fitted.n_features_in_ == 64
 
 
+@pytest.mark.parametrize("wrapper", WRAPPERS, ids=lambda wrapper: type(wrapper).__name__)
+def test_a_folder_is_no_list_of_paths_for_a_fit(wrapper):
+    with pytest.raises(TypeError, match=r"^X must be a list of paths, one for .*got 'folder'"):
+        wrapper.fit("folder", Y)
+
+
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_a_path_behind_a_classifier_that_counts_letters_is_refused(paths):
     texts = [str(path) for path in paths]
