@@ -21,6 +21,10 @@ from skimbal.images import ImageFiles, list_images
 __all__ = ["NewImages", "add_new", "find_new_images", "read_new"]
 
 
+#: Endings of tables, which may list images and hold none.
+_TABLES = (".csv", ".tsv", ".txt", ".json", ".xls", ".xlsx", ".ods", ".parquet")
+
+
 @dataclass(frozen=True, eq=False)
 class NewImages:
     """Images without labels: their names in the table, and their paths or pixels."""
@@ -60,6 +64,12 @@ def find_new_images(parser: Parser, args: argparse.Namespace, clf: Model) -> New
                 )
             hint = did_you_mean(Path(text).name, names_beside(Path(text), any_file=True))
             parser.error(f"{text} does not exist.{hint}")
+        if text.casefold().endswith(_TABLES) and not os.path.isdir(text):
+            parser.error(
+                f"NEW must be images; got {text}, a table. Give the folder of the images, or the "
+                "path of each image. A table with labels is an option of 'skimbal evaluate "
+                f"{args.model} FOLDER --labels {text}'."
+            )
     for name in (*OF_ARRAYS, *OF_CHANNELS):
         if getattr(args, name) is not None:
             option = {**OF_ARRAYS, **OF_CHANNELS}[name][0]

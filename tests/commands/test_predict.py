@@ -241,6 +241,15 @@ def test_arrays_that_do_not_fit(capsys, of_arrays, make_npz, arrays, said):
     assert err.count(path) == 1
 
 
+def test_a_table_of_images_is_no_image(capsys, fitted, new, tmp_path):
+    table = tmp_path / "New.CSV"
+    table.write_text("path\na.npy\n", encoding="utf-8")
+    for argv in ([str(table)], [new, str(table)]):
+        err = check_refused(capsys, "predict", fitted, *argv)
+        assert f"NEW must be images; got {table}, a table. Give the folder" in err
+        assert f"'skimbal evaluate {fitted} FOLDER --labels {table}'." in err
+
+
 def test_new_images_that_are_not_there(capsys, fitted, new, tmp_path):
     err = check_refused(capsys, "predict", fitted, new[:-1])
     assert f"error: {new[:-1]} does not exist. Did you mean new?" in err
