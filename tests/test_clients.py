@@ -6,6 +6,7 @@ file is named: ``python -m pytest tests/test_clients.py``. A package that is mis
 
 import numpy as np
 import pytest
+import torch
 from imblearn.ensemble import BalancedBaggingClassifier, EasyEnsembleClassifier, RUSBoostClassifier
 from sklearn import ensemble, multiclass
 from sklearn.base import clone
@@ -22,6 +23,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from skimbal import CNN2DClassifier
+from skimbal.explanation import METHODS, explain
 
 pytestmark = [
     # The least of optuna's, dask's and ray's own news are not ours.
@@ -117,3 +119,29 @@ def test_meta_estimators_on_images(make):
 @pytest.mark.parametrize("make", ON_ROWS.values(), ids=ON_ROWS)
 def test_meta_estimators_on_rows(make):
     check(make(rows()), ROWS2, TWO)
+
+
+# shap takes the plain gradient of layers that it has no rule for: pooling and group norm.
+@pytest.mark.filterwarnings("ignore:unrecognized nn.Module", "ignore::PendingDeprecationWarning")
+@pytest.mark.parametrize("norm", ["batch", "group"])
+def test_explanations_and_predictions_are_the_same_after_shap(norm):
+    import shap  # here, as the import warns of its use of matplotlib
+
+    clf = images(net={"module__norm": norm}).fit(X2, TWO)
+    network, x = clf.net_.module_, torch.from_numpy(X2[:8, None]).float()
+    proba = clf.predict_proba(X2[:4])
+    before = {method: explain(clf, X2[:2], method=method, target="b") for method in METHODS}
+    for explainer in (shap.DeepExplainer, shap.GradientExplainer, shap.DeepExplainer):
+        # With group norm, the values of DeepExplainer do not add up, which is an error by default.
+        sums = {} if explainer is shap.GradientExplainer else {"check_additivity": norm == "batch"}
+        values = explainer(network, x[:5]).shap_values(x[5:7], **sums)
+        assert np.shape(values)[0] == 2
+        for method, maps in before.items():
+            again = explain(clf, X2[:2], method=method, target="b")
+            np.testing.assert_array_equal(again, maps, err_msg=f"{method} after {explainer}")
+        np.testing.assert_array_equal(clf.predict_proba(X2[:4]), proba)
+    if norm == "group":
+        with pytest.raises(AssertionError, match="do not sum up"):
+            shap.DeepExplainer(network, x[:5]).shap_values(x[5:7])
+        for method, maps in before.items():
+            np.testing.assert_array_equal(explain(clf, X2[:2], method=method, target="b"), maps)
