@@ -3,6 +3,7 @@
 import pickle
 import random
 import re
+import shutil
 import sys
 
 import numpy as np
@@ -503,10 +504,25 @@ def test_low_precision_is_explained_in_float32(plane):
         clf.net_.autocast = None
 
 
-def test_a_fit_in_low_precision_is_explained_as_its_copy():
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # torch's compiler itself
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"dtype": "bfloat16"},
+        # The compiler itself takes minutes. This backend compiles all but the code of the kernels.
+        pytest.param(
+            {"compile": True, "net": {"compile__backend": "aot_eager"}},
+            marks=[
+                pytest.mark.slow,
+                pytest.mark.skipif(shutil.which("c++") is None, reason="needs a C++ compiler"),
+            ],
+        ),
+    ],
+)
+def test_a_fit_in_low_precision_or_compiled_is_explained_as_its_copy(params):
     X, y, _ = lesions(24, (12, 12), 4, 0)
-    clf = fitted(X, y, module="small", max_epochs=1, dtype="bfloat16")
-    copy = pickle.loads(pickle.dumps(clf))
+    clf = fitted(X, y, module="small", max_epochs=1, **params)
+    copy = pickle.loads(pickle.dumps(clf))  # which is not compiled
     for method in METHODS:
         one, two = (explain(each, X[:2], method=method, target="lesion") for each in (clf, copy))
         assert one.dtype == np.float32
