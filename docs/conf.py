@@ -53,6 +53,8 @@ html_theme_options = {
 }
 # The first page has the width of both columns.
 html_sidebars = {"index": []}
+# The modules are sections of the API page.
+html_domain_indices = False
 html_math_renderer = "mathml"
 
 autosummary_generate = True
@@ -110,6 +112,7 @@ numpydoc_show_inherited_class_members = dict.fromkeys(
         "skimbal.evaluation.WorstError",
         "skimbal.study.Difference",
         "skimbal.study.Estimate",
+        "skimbal.decoupling.DecoupledClassifier",
         "skimbal.thresholds.CostMatrixClassifier",
         "skimbal.thresholds.PriorCorrectedClassifier",
         "skimbal.thresholds.TunedOffsetsClassifierCV",
@@ -234,6 +237,8 @@ sphinx_gallery_conf = {
     "reset_modules_order": "both",
     "show_signature": False,
     "within_subsection_order": "FileNameSortKey",
+    # Its page loads scripts from a network.
+    "write_computation_times": False,
 }
 
 PUBLIC_MODULES = [
@@ -241,6 +246,7 @@ PUBLIC_MODULES = [
     "skimbal.augmentation",
     "skimbal.callbacks",
     "skimbal.datasets",
+    "skimbal.decoupling",
     "skimbal.displays",
     "skimbal.evaluation",
     "skimbal.exceptions",

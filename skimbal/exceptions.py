@@ -18,10 +18,13 @@ __all__ = [
     "ModelFileError",
     "NonFinitePredictionError",
     "ParameterError",
+    "UnreadableFileError",
     "import_optional",
     "warn_caller",
 ]
 
+#: Images that a warning names.
+_N_NAMED = 3
 #: Packages whose frames lie between a line of the user and this package.
 _BETWEEN = ("skimbal", "skorch", "sklearn", "imblearn", "joblib", "torch", "numpy", "contextlib")
 
@@ -249,6 +252,39 @@ class ModelFileError(ValueError):
         return type(self), (self.path, self.reason, self.remedy)
 
 
+class UnreadableFileError(ValueError):
+    """An image file cannot be read.
+
+    Parameters
+    ----------
+    path : str
+        The file.
+    reason : str
+        The fault of the file, without a full stop.
+    remedy : str
+        Advice, in whole sentences.
+
+    Attributes
+    ----------
+    path, reason, remedy
+        As given.
+
+    Examples
+    --------
+    >>> from skimbal.exceptions import UnreadableFileError
+    >>> print(UnreadableFileError("a.png", "the file is empty", "Leave it out."))
+    cannot read a.png: the file is empty. Leave it out.
+    """
+
+    def __init__(self, path: str, reason: str, remedy: str) -> None:
+        self.path, self.reason, self.remedy = path, reason, remedy
+        super().__init__(path, reason, remedy)
+
+    def __str__(self) -> str:
+        """Return the message."""
+        return f"cannot read {self.path}: {self.reason}. {self.remedy}"
+
+
 class ExportError(ValueError):
     """A network cannot be written as an ONNX file that predicts the same.
 
@@ -306,12 +342,32 @@ class CollapseWarning(UserWarning):
 class InputWarning(UserWarning):
     """Images of a prediction have other numbers or voxels than the images of the fit.
 
+    Parameters
+    ----------
+    words : str
+        The warning, without the images if they are given.
+    names : sequence of str, default=()
+        Names of all images that the warning is about.
+
+    Attributes
+    ----------
+    words, names
+        As given.
+
     Examples
     --------
     >>> import warnings
     >>> from skimbal.exceptions import InputWarning
     >>> warnings.simplefilter("error", InputWarning)
+    >>> print(InputWarning("no contrast.", ["a.png", "b.png"]))
+    2 images (a.png, b.png): no contrast.
     """
+
+    def __init__(self, words: str = "", names: Sequence[str] = ()) -> None:
+        self.words, self.names = words, list(names)
+        shown = ", ".join([*self.names[:_N_NAMED], *(["..."] if len(names) > _N_NAMED else [])])
+        subject = shown if len(names) == 1 else f"{len(names):,} images ({shown})"
+        super().__init__(f"{subject}: {words}" if names else words)
 
 
 def import_optional(
@@ -428,15 +484,15 @@ def _same_name(one: str, other: str) -> bool:
     return re.sub(r"[-_.]+", "-", one).lower() == re.sub(r"[-_.]+", "-", other).lower()
 
 
-def warn_caller(message: str, category: type[Warning] = UserWarning) -> None:
+def warn_caller(message: str | Warning, category: type[Warning] = UserWarning) -> None:
     """Warn at the line of the user, however many calls lie between.
 
     Parameters
     ----------
-    message : str
+    message : str or Warning
         The warning.
     category : type, default=UserWarning
-        Its class.
+        Its class, if the warning is text.
 
     Warns
     -----

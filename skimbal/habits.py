@@ -145,13 +145,16 @@ _IN_PLACE: Mapping[str, str] = {
     "from elsewhere, pass module=Pretrained('timm/resnet18', freeze='backbone').",
     "depth dropout filters n_filters n_layers norm num_filters num_layers width": "options of the "
     "network are keys of net, such as net={'module__width': 32}.",
-    "focal_alpha focal_gamma gamma horizon label_smoothing la_tau ldam_margin smoothing statistics "
-    "warmup_epochs": "it belongs to the loss, such as loss=LossMix(ce=1, label_smoothing=0.1).",
+    "cb_beta drw drw_start focal_alpha focal_gamma gamma horizon label_smoothing la_tau "
+    "ldam_margin smoothing statistics warmup_epochs": "it belongs to the loss, such as "
+    "loss=LossMix(ce=1, label_smoothing=0.1).",
     "eval_set validation_data val_data valid_data": "pass "
     "train_split=skorch.helper.predefined_split(skorch.dataset.Dataset(X_valid, y_valid)).",
     "warmup warmup_ratio warmup_steps num_warmup_steps": "lr_schedule='one_cycle', the default, "
     "warms up over the first quarter of the steps.",
-    "mixup mixup_alpha cutmix": "pass a callable to augment. It changes the images of a batch.",
+    "mamix mixup mixup_alpha remix": "augment mixes images and labels, such as "
+    "augment=['light', 'mixup'].",
+    "cutmix": "augment takes a callable, which changes the images of a batch.",
     "group groups patient_ids patients sample_weight sample_weights": "it goes to fit, such as "
     "fit(X, y, groups=patients).",
     "positive_class pos_label threshold": "decisions are the job of skimbal.thresholds.",

@@ -42,6 +42,7 @@ MAY_IMPORT["classifiers"] = MAY_IMPORT["training"] | {
 }
 MAY_IMPORT["persistence"] = MAY_IMPORT["classifiers"] | {"classifiers"}
 MAY_IMPORT["explanation"] = MAY_IMPORT["classifiers"] | {"classifiers"}
+MAY_IMPORT["decoupling"] = MAY_IMPORT["classifiers"] | {"classifiers", "thresholds"}
 MAY_IMPORT["displays"] = GROUND | {"explanation"}
 MAY_IMPORT["reports"] = GROUND
 MAY_IMPORT["study"] = MAY_IMPORT["classifiers"] | {

@@ -73,6 +73,11 @@ def test_pictures_have_texts(check_pages, write, tmp_path, text, is_fault):
     assert bool(faults) == is_fault
 
 
+def test_thumbnails_of_the_gallery_are_beside_their_titles(check_pages, write, tmp_path):
+    write('<img src="a_thumb.png" alt="">')
+    assert list(check_pages.faults_of_pictures(check_pages.read_pages(tmp_path))) == []
+
+
 @pytest.fixture
 def page(browser):
     from axe_core_python.base import AXE_SCRIPT

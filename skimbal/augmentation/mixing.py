@@ -24,6 +24,14 @@ class MixDraw(NamedTuple):
         Share of the first image in each mixed image, in [0, 1], dimensionless.
     label_share : Tensor of shape (n,)
         Share of the label of the first image, in [0, 1], dimensionless, on the CPU, in float64.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skimbal.augmentation import Mixup
+    >>> draw = Mixup().draw(torch.tensor([0, 0, 1, 1]))
+    >>> sorted(draw.partner.tolist()), bool(0 <= draw.image_share <= 1)
+    ([0, 1, 2, 3], True)
     """
 
     partner: Tensor
@@ -149,7 +157,7 @@ class _CountingMix(Mixup):
 
 
 class Remix(_CountingMix):
-    r"""Mix images as :class:`Mixup`, and give the whole label to a class that is far rarer.
+    r"""Mix images as ``Mixup`` does, and give the whole label to a class that is far rarer.
 
     With a share :math:`\lambda` of image :math:`i` in the mixed image, and :math:`n_i` training
     rows of its class, the share of its label is
@@ -161,13 +169,13 @@ class Remix(_CountingMix):
     Parameters
     ----------
     alpha : float, default=1.0
-        As for :class:`Mixup`.
+        As for :class:`~skimbal.augmentation.Mixup`.
     kappa : float, default=3.0
         Ratio of the numbers of training rows from which on a class is far rarer, dimensionless, at
         least 1.
     tau : float, default=0.5
         Largest share of the image of the common class whose label is left out, in [0, 1],
-        dimensionless. 0 gives :class:`Mixup`.
+        dimensionless. 0 gives :class:`~skimbal.augmentation.Mixup`.
 
     Raises
     ------
@@ -213,7 +221,7 @@ class Remix(_CountingMix):
 
 
 class MAMix(_CountingMix):
-    r"""Mix images as :class:`Mixup`, and labels by the margins of the classes.
+    r"""Mix images as ``Mixup`` does, and labels by the margins of the classes.
 
     Margin-aware mixup: two labels have equal shares where the mixed image is on the boundary
     between the margins :math:`\gamma_k = n_k^{-1/4}` of their classes, which are larger for rare
@@ -225,7 +233,7 @@ class MAMix(_CountingMix):
     Parameters
     ----------
     alpha : float, default=1.0
-        As for :class:`Mixup`.
+        As for :class:`~skimbal.augmentation.Mixup`.
 
     Raises
     ------

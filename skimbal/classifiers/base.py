@@ -48,7 +48,6 @@ from skimbal.classifiers.trials import (
     corrects_by_default,
     judge_training,
     warn_of_known_trouble,
-    warn_of_two_corrections,
 )
 from skimbal.exceptions import ParameterError
 from skimbal.habits import explains_names, refuse_unknown_params
@@ -112,7 +111,9 @@ class BaseCNNClassifier(
         weighted by normalised inverse class frequency), ``"focal"``, ``"f1"`` (soft macro F1),
         ``"mcc"`` (soft multi-class MCC), ``"la"`` (cross-entropy of logits plus log prior),
         ``"balanced_softmax"`` (the same as ``"la"`` with its default strength), ``"ldam"``
-        (cross-entropy with a margin that is larger for rare classes), or a sum of them such as
+        (cross-entropy with a margin that is larger for rare classes), ``"cb"`` and ``"cb_focal"``
+        (with class weights by the effective number of rows), ``"drw"`` and ``"ldam_drw"`` (with
+        these weights in the last fifth of the epochs), or a sum of them such as
         ``"ce + 0.5*mcc"``. A :class:`~skimbal.LossMix` has parameters that a search can set, such
         as ``loss__mcc`` and ``loss__statistics``. A module maps (logits, target) to a scalar, and
         training uses a copy of it. ``"f1"`` and ``"mcc"`` alone begin with a warm-up of
@@ -137,7 +138,8 @@ class BaseCNNClassifier(
         :class:`~skimbal.NDSampler`. ``"auto"`` is ``"balanced"`` for images and ``"uniform"`` for
         bare rows. It is also ``"uniform"`` if ``class_weight`` or a term of the loss corrects for
         class frequency, a loss module has unequal weights of the classes, such as
-        ``CrossEntropyLoss(weight=...)``, or ``net["iterator_train"]`` makes the batches. On
+        ``CrossEntropyLoss(weight=...)``, ``augment`` mixes labels by class frequency
+        (``"remix"``, ``"mamix"``), or ``net["iterator_train"]`` makes the batches. On
         VesselMNIST3D the defaults (``"ce"``, balanced batches) have a test AUC of 0.967 and a
         balanced accuracy of 0.895, ``"ce"`` with uniform batches 0.915 and 0.738, ``"ce+mcc"``
         with balanced batches 0.969 and 0.896 (means of five seeds).
@@ -150,7 +152,9 @@ class BaseCNNClassifier(
         :func:`~skimbal.augmentation.get_augmentation`), or callables, among them torch modules,
         that map a floating tensor of shape (n, c, [d,] h, w) on the device to a tensor of the same
         shape and dtype. Training uses copies of them. Validation rows and predictions see the
-        images as they are. ``"auto"`` is ``"light"`` for images and None for bare rows. It has no
+        images as they are. The last entry may mix images and their labels: ``"mixup"``,
+        ``"remix"``, ``"mamix"`` or a :class:`~skimbal.augmentation.Mixup`.
+        ``"auto"`` is ``"light"`` for images and None for bare rows. It has no
         mirror images, as they may swap left and right. It is also None if ``module`` freezes its
         whole backbone, or ``optimizer`` computes the loss of a batch several times in a step.
     crop_size : int or tuple of int, default=None
@@ -830,7 +834,6 @@ class BaseCNNClassifier(
             check_processes(settings, loss, strategy, train, processes.n_processes)
         if start.warns:
             warn_of_known_trouble(self, settings, loss, strategy, len(rows.labels))
-            warn_of_two_corrections(self, settings, loss)
             self._known_tau = self.logit_adjustment if corrects_by_default(self, settings) else None
         numbers = rows.labels.tolist(), settings.batch_size, settings.epochs
         processes.check_same(lambda: (*numbers, train.checksum, valid and valid.checksum))
@@ -846,8 +849,6 @@ class BaseCNNClassifier(
             self.classes_, self.input_shape_ = rows.labels, rows.data.sample_shape
             self.net_, self._class_mass = net, mass
             self._seen = rows_seen(self, strategy, plan, net.mixing_)
-            if whole and self.verbose and processes.is_first:
-                print(f"{type(self).__name__}: {settings}")
             self._epochs_before = net.epochs_before_
             given = GivenRows(X, y, sample_weight)
             with resumption or nullcontext():

@@ -7,7 +7,12 @@ from typing import Protocol, TypeAlias
 import numpy as np
 from torch import nn
 
-from skimbal.classifiers.parameters import CNNClassifier, check_constraints
+from skimbal.classifiers.parameters import (
+    CONSTRAINTS,
+    CNNClassifier,
+    NotKept,
+    check_constraints,
+)
 from skimbal.classifiers.prior import RowsSeen
 from skimbal.images import InputForm
 from skimbal.training import Blueprint
@@ -15,8 +20,6 @@ from skimbal.typing import is_integer, is_number
 
 __all__ = ["check_attributes", "check_names", "check_net"]
 
-#: Parameters that predictions read, and that may have been set after the fit.
-_OF_PREDICTIONS = ("logit_adjustment", "n_tta")
 _SHOWN = 200
 
 
@@ -47,7 +50,10 @@ def check_attributes(estimator: WithAttributes, blueprint: Blueprint) -> None:
     They come from a file with a right checksum, which another program may have written, or from a
     user who has set them.
     """
-    check_constraints(estimator, _OF_PREDICTIONS)
+    # Any parameter may have been set after the fit, and a later fit reads all of them.
+    given = {name: getattr(estimator, name) for name in CONSTRAINTS if name != "module"}
+    kept = [name for name, value in given.items() if not isinstance(value, NotKept)]
+    check_constraints(estimator, kept)
     for check in (_of_images, _of_classes, _of_training):
         for name, expected, value, is_right in check(estimator, blueprint):
             if not is_right:

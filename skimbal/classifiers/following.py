@@ -140,6 +140,8 @@ def train_in_tasks(
     resumption: Resumption | None,
 ) -> None:
     """Train a net, and tell callbacks of scikit-learn of its epochs if there are any."""
+    if plan.is_whole and estimator.verbose and processes.is_first:
+        print(f"{type(estimator).__name__}: {plan.settings}")
 
     def train(tasks: Tasks | None) -> None:
         valid_data = None if valid is None else valid.data

@@ -22,6 +22,7 @@ from sklearn.utils.validation import _check_sample_weight, validate_data
 from skimbal.classifiers.containers import as_array
 from skimbal.classifiers.parameters import CNNClassifier
 from skimbal.classifiers.paths import (
+    advice_on_channels,
     from_path,
     from_paths,
     refuse_another_reading,
@@ -295,10 +296,12 @@ def _shape_of_images(
     if not reset or estimator.input_shape is not None:
         expected = _given_shape(estimator) if reset else estimator.input_shape_
         if shape != expected:
+            of_files = not reset and isinstance(images, ImageFiles)
+            advice = advice_on_channels(shape, expected) if of_files else ""
             raise ValueError(
                 f"X has sample shape {shape}, but {name} is expecting sample shape {expected} as "
                 f"input{', as input_shape says' if reset else ''}."
-                f"{_advice_on_shape(images.shape, expected)}{_first_file(images)}"
+                f"{_advice_on_shape(images.shape, expected)}{_first_file(images)}{advice}"
             )
     elif not knows_axes and guess_axes(images.shape, n_axes).surely_channels_last:
         raise ValueError(

@@ -12,7 +12,13 @@ from skimbal.exceptions import InputWarning, warn_caller
 from skimbal.images import FORMATS, FileForm, ImageFiles, InputForm, list_images
 from skimbal.typing import ImagesLike, PathLike
 
-__all__ = ["from_path", "from_paths", "refuse_another_reading", "warn_of_other_voxels"]
+__all__ = [
+    "advice_on_channels",
+    "from_path",
+    "from_paths",
+    "refuse_another_reading",
+    "warn_of_other_voxels",
+]
 
 #: Largest ratio of distances of voxels that still look alike.
 _SPACING_RATIO = 1.5
@@ -27,9 +33,11 @@ def from_paths(X: ImagesLike, form: FileForm | None = None) -> ImagesLike:
     """
     if isinstance(X, str | os.PathLike):
         raise TypeError(
-            f"X must be a list of paths, one for each image; got {os.fspath(X)!r}. Pass [path] for "
-            "one image. skimbal.datasets.load_image_folder finds the images of a folder."
+            "X must be the images of the fit: an array, ImageFiles, or a list of paths, one for "
+            f"each image; got {os.fspath(X)!r}. skimbal.datasets.load_image_folder gives the "
+            "images, the labels and the groups of a folder."
         )
+    _refuse_bytes(X)
     refuse_without_order(X)
     if isinstance(X, list | tuple) and not len(X):
         raise ValueError(f"X must hold at least one image; got an empty {type(X).__name__}.")
@@ -43,6 +51,8 @@ def from_paths(X: ImagesLike, form: FileForm | None = None) -> ImagesLike:
 def from_path(path: PathLike, form: InputForm, classes: np.ndarray | None) -> ImagesLike:
     """Take a path for the image, or for the images of the folder, that it leads to."""
     text = os.fspath(path)
+    if not text:
+        raise ValueError("X must be a path, a list of paths or images; got an empty text.")
     has_functions = form.files is not None and form.files.functions
     if has_functions or not os.path.isdir(text) or _is_one_image(text):
         return from_paths([text], form.files)
@@ -50,6 +60,28 @@ def from_path(path: PathLike, form: InputForm, classes: np.ndarray | None) -> Im
     if classes is not None:
         _refuse_class_folders(text, paths, classes)
     return from_paths(paths, form.files)
+
+
+def _refuse_bytes(X: ImagesLike) -> None:
+    """Refuse paths as bytes, alone or in a list."""
+    first = X[0] if isinstance(X, list | tuple) and len(X) else X
+    if isinstance(first, bytes):
+        raise TypeError(
+            f"X must hold paths as text, not bytes; got {first!r}. os.fsdecode turns bytes into "
+            "text."
+        )
+
+
+def advice_on_channels(shape: tuple[int, ...], expected: tuple[int, ...]) -> str:
+    """Return the remedy for files with other channels than the files of the fit, or ""."""
+    if shape[1:] != expected[1:] or not {shape[0], expected[0]} <= {1, 3, 4}:
+        return ""
+    n = expected[0]
+    kind = {1: "grey", 3: "colour", 4: "colour with transparency"}[n]
+    return (
+        f" The files of the fit were {kind}. Convert this file, or fit with channels={n} (in "
+        f"'skimbal fit', --channels {n}), which the model then does with all files."
+    )
 
 
 def _is_one_image(folder: str) -> bool:
@@ -169,20 +201,23 @@ def warn_of_other_voxels(images: ImageFiles, form: FileForm) -> None:
     if images.n_spatial != 3 or not form.spacings or options["spacing"] or is_resized:
         return
     low, high = (np.asarray(distances) for distances in form.spacings)
-    for path, spacing in images.spacings.items():
-        distances = np.asarray(spacing)
-        if (
-            len(distances) == len(low)
-            and ((distances > _SPACING_RATIO * high) | (distances * _SPACING_RATIO < low)).any()
-        ):
-            of_fit = " to ".join(dict.fromkeys(map(_in_mm, form.spacings)))
-            warn_caller(
-                f"{path} has voxels of {_in_mm(spacing)} mm, and the files of the fit had voxels "
-                f"of {of_fit} mm. The same organ has another size for the network. Fit to files "
-                "with spacing=, which brings all files to one voxel spacing.",
-                InputWarning,
-            )
-            return
+    other = {
+        path: spacing
+        for path, spacing in images.spacings.items()
+        if len(spacing) == len(low)
+        and (
+            (np.asarray(spacing) > _SPACING_RATIO * high)
+            | (np.asarray(spacing) * _SPACING_RATIO < low)
+        ).any()
+    }
+    if other:
+        of_fit = " to ".join(dict.fromkeys(map(_in_mm, form.spacings)))
+        words = (
+            f"voxels of {_in_mm(next(iter(other.values())))} mm, and the files of the fit had "
+            f"voxels of {of_fit} mm. The same organ has another size for the network. Fit to files "
+            "with spacing=, which brings all files to one voxel spacing."
+        )
+        warn_caller(InputWarning(words, list(other)))
 
 
 def _in_mm(spacing: tuple[float, ...]) -> str:

@@ -20,7 +20,7 @@ from skimbal.classifiers.parameters import (
     is_auto,
 )
 from skimbal.classifiers.settings import Settings, find_alpha
-from skimbal.exceptions import CollapseWarning, ParameterError
+from skimbal.exceptions import CollapseWarning, ParameterError, warn_caller
 from skimbal.generators import GeneratorStates, generator_states, restore
 from skimbal.losses import MixedLoss, ModuleLoss, log_prior
 from skimbal.sampling import Strategy
@@ -46,7 +46,6 @@ __all__ = [
     "try_augmentation",
     "try_network",
     "warn_of_known_trouble",
-    "warn_of_two_corrections",
 ]
 
 
@@ -284,27 +283,26 @@ def warn_of_known_trouble(
     strategy: Strategy,
     n_classes: int,
 ) -> None:
-    """Warn of a loss that may collapse, and of batches that cannot hold every class."""
+    """Warn of a loss that may collapse, of batches without some class, of two corrections."""
     if loss.may_collapse and not loss.ce_share(0, settings.epochs):
-        warnings.warn(
+        warn_caller(
             f"loss={estimator.loss!r} alone is known to collapse to one class: constant "
             "predictions are a plateau of it, above all with small batches (Scholz et al. 2024, "
             "Table 6). "
             f"A mix avoids that, loss='ce+{next(iter(loss.factors))}', or a warm-up with "
             "cross-entropy, LossMix(..., warmup_epochs=0.5).",
             CollapseWarning,
-            stacklevel=4,
         )
     needs_every_class = loss.suffers_from_small_batches or strategy.needs_every_class
     if settings.batch_size < n_classes and needs_every_class:
-        warnings.warn(
+        warn_caller(
             f"batch_size={settings.batch_size} is less than the {n_classes} classes, so no batch "
             "can hold every class, but this loss or sampler needs every class. Use a larger "
             "batch_size (with micro_batch_size if memory is short), or "
-            "LossMix(..., statistics='moving').",
-            UserWarning,
-            stacklevel=4,
+            "LossMix(..., statistics='moving')."
         )
+    if corrects_by_default(estimator, settings):
+        _warn_of_two_corrections(estimator, loss)
 
 
 def corrects_by_default(estimator: CNNClassifier, settings: Settings) -> bool:
@@ -312,12 +310,7 @@ def corrects_by_default(estimator: CNNClassifier, settings: Settings) -> bool:
     return is_auto(estimator.sampler) and settings.sampler == "balanced"
 
 
-def warn_of_two_corrections(
-    estimator: CNNClassifier, settings: Settings, loss: MixedLoss | ModuleLoss
-) -> None:
-    """Warn of a default sampler, and a prediction or a loss that also corrects class frequency."""
-    if not corrects_by_default(estimator, settings):
-        return
+def _warn_of_two_corrections(estimator: CNNClassifier, loss: MixedLoss | ModuleLoss) -> None:
     tau, alpha = estimator.logit_adjustment, find_alpha(loss)
     found = []
     if tau:
@@ -325,11 +318,9 @@ def warn_of_two_corrections(
     if alpha is not None:
         found.append(f"alpha={alpha:g} of the loss {loss.name} may weigh the classes, too")
     if found:
-        warnings.warn(
+        warn_caller(
             f"sampler='auto' is 'balanced' for these images, and {', and '.join(found)}. Set "
-            "sampler='uniform' to correct once, or sampler='balanced' to do both.",
-            UserWarning,
-            stacklevel=4,
+            "sampler='uniform' to correct once, or sampler='balanced' to do both."
         )
 
 

@@ -15,6 +15,7 @@ from skimbal.commands.options import COUNT, PER_AXIS
 from skimbal.commands.parser import Options, Parser, auto_or, count, not_negative, option, positive
 from skimbal.commands.rows import parts_of
 from skimbal.datasets.splits import split_key
+from skimbal.exceptions import ParameterError
 from skimbal.images import guess_axes
 from skimbal.losses import get_loss
 from skimbal.networks import BUILT_IN
@@ -147,7 +148,16 @@ def check_choices(parser: Parser, args: argparse.Namespace) -> None:
         try:
             check()
         except ValueError as error:
-            parser.refuse(error, about)
+            refused = error
+            # Only a single fit has a parameter of this name. A study has samplers.
+            if (
+                hasattr(args, "sampler")
+                and isinstance(error, ParameterError)
+                and error.parameter == "sampler"
+            ):
+                words = f"'auto', {error.expected}"
+                refused = ParameterError("sampler", words, error.got, error.remedy)
+            parser.refuse(refused, about)
 
 
 def _params(args: argparse.Namespace) -> dict[str, Any]:

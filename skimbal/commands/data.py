@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
+from warnings import catch_warnings
 
 from sklearn.utils import Bunch
 
@@ -82,11 +83,16 @@ def add_test_data(parser: Parser) -> None:
 
 
 def load_data(
-    parser: Parser, args: argparse.Namespace, reading: Mapping[str, Any] | None = None
+    parser: Parser,
+    args: argparse.Namespace,
+    reading: Mapping[str, Any] | None = None,
+    *,
+    is_quiet: bool = False,
 ) -> Bunch:
     """Load the data that the arguments name.
 
     ``reading`` has the parameters of image files where a model has them and no option does.
+    ``is_quiet`` hides warnings, which an inspection finds itself.
     """
     data, about = args.data, f"{args.data_option}{args.data}"
     if names_folder(data):
@@ -101,7 +107,8 @@ def load_data(
         )
     if data.endswith(".npz"):
         try:
-            return load_npz(data, groups=args.groups, **given(args, {**OF_ARRAYS, **OF_DATA}))
+            with catch_warnings(record=True) if is_quiet else warnings_as_lines(parser):
+                return load_npz(data, groups=args.groups, **given(args, {**OF_ARRAYS, **OF_DATA}))
         except FileNotFoundError as error:
             hint = did_you_mean(Path(data).name, names_beside(Path(data)))
             parser.error(f"{args.data_option}{error}{hint}")
@@ -206,8 +213,10 @@ def _load_folder(
         )
     try:
         with warnings_as_lines(parser):
+            params = {**(reading or {}), **folder_params(parser, args)}
+            # A model knows its classes, and test images may be of one.
             data = load_image_folder(
-                args.data, **{**(reading or {}), **folder_params(parser, args)}
+                args.data, min_classes=1 if reading is not None else 2, **params
             )
     except (ImportError, OSError, ValueError) as error:
         parser.refuse(error, args.data, args.data)

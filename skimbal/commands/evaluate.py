@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils import Bunch
 
-from skimbal.commands.data import add_test_data, load_data
+from skimbal.commands.data import add_test_data, is_folder, load_data
 from skimbal.commands.messages import print_error, warnings_as_lines
 from skimbal.commands.models import DEVICE, Model, add_model, load_model, reading_of
 from skimbal.commands.options import COUNT, CSV_FILE
@@ -78,7 +78,8 @@ def run(argv: Sequence[str], signals: Signals) -> int:
     result = _evaluate(parser, args, clf, rows)
     # A report that is found again says of which model and of which rows it is.
     result.facts[:0] = [("Model", args.model), ("Rows", f"{args.data}: {count_rows(data, parts)}")]
-    result.notes[:0] = [*_doubt_groups(data, parts), *_doubt_rows(args, clf, rows)]
+    notes = [*_doubt_groups(data, parts), *_doubt_rows(args, clf, rows), *result.notes]
+    result.notes[:] = [_in_options(parser, args, data, note) for note in notes]
     signals.postpone()
     code = 0
     # First of all the files: the reader of the output may be gone.
@@ -92,6 +93,17 @@ def run(argv: Sequence[str], signals: Signals) -> int:
     print(f"{args.data}: {count_rows(data, parts)}")
     print(result.summary())
     return code
+
+
+def _in_options(parser: Parser, args: argparse.Namespace, data: Bunch, note: str) -> str:
+    """Return a note with the options that these data have in place of parameters."""
+    of_groups = " Pass groups=."
+    if is_folder(data):
+        option = "--group-column NAME" if args.labels is not None else "--labels and --group-column"
+        return parser.in_options(note.replace(of_groups, f" Give {option}."))
+    if args.data.endswith(".npz"):
+        return parser.in_options(note.replace(of_groups, " Give --groups NAME."))
+    return parser.in_options(note.replace(of_groups, ""))
 
 
 def _choose(parser: Parser, args: argparse.Namespace, data: Bunch) -> list[str]:

@@ -25,8 +25,10 @@ from skimbal.commands.predict import COLUMNS
 from skimbal.commands.rows import choose_parts, count_rows, option_of_parts, parts_of, take_rows
 from skimbal.commands.winner import evaluation_command
 from skimbal.datasets.copies import image_numbers
+from skimbal.datasets.splits import split_key
 from skimbal.sampling import STRATEGIES
 from skimbal.signals import Signals
+from skimbal.study.source import are_mixed
 from skimbal.wording import plural
 
 __all__ = ["run"]
@@ -183,7 +185,13 @@ def _next_commands(args: argparse.Namespace, data: Bunch, parts: Sequence[str]) 
     lines = []
     unseen = [part for part in reversed(parts_of(data)) if part not in parts]
     if unseen:
-        more = {"--parts": unseen[0] if unseen[0] != "test" else "", "--html": "report.html"}
+        groups = data.get(split_key("groups", unseen[0]))
+        has_mixed = groups is not None and are_mixed(groups, data[split_key("y", unseen[0])])
+        more = {
+            "--parts": unseen[0] if unseen[0] != "test" else "",
+            "--pool": "none" if has_mixed else "",
+            "--html": "report.html",
+        }
         lines.append(f"Judge it:  {evaluation_command(model, args.data, vars(args), more)}")
     else:
         lines.append(

@@ -48,7 +48,7 @@ def run(argv: Sequence[str], signals: Signals) -> int:
     if names_folder(args.data):
         inspection = _inspect_folder(parser, args)
     else:
-        inspection = inspect_data(load_data(parser, args), headers_only=args.quick)
+        inspection = inspect_data(load_data(parser, args, is_quiet=True), headers_only=args.quick)
     root = f"{os.path.abspath(args.data)}{os.sep}"
     text = inspection.to_text(
         width=min(100, shutil.get_terminal_size().columns),

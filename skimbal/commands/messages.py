@@ -2,7 +2,6 @@
 
 import sys
 import warnings
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -11,7 +10,6 @@ from skimbal import CollapseWarning
 from skimbal.commands.parser import Parser, one_line
 from skimbal.exceptions import InputWarning
 from skimbal.progress import Bar
-from skimbal.wording import agree, plural
 
 __all__ = ["print_error", "print_remarks", "warnings_as_lines"]
 
@@ -25,18 +23,18 @@ def warnings_as_lines(parser: Parser, always: type[Warning] = Warning) -> Iterat
 
     ``always`` is a class of warnings that no filter hides.
     """
-    shown: Counter[object] = Counter()
+    shown: set[object] = set()
+    of_images: dict[object, InputWarning] = {}
     with warnings.catch_warnings():
         warnings.simplefilter("always", always)
-        warnings.showwarning = partial(_show_once, shown, parser)
+        warnings.showwarning = partial(_show_once, shown, of_images, parser)
         try:
             yield
         finally:
-            n_more = sum(n - 1 for key, n in shown.items() if isinstance(key, tuple))
-            if n_more:
-                verb = agree(n_more, "says", "say")
-                more = f"{plural(n_more, 'more warning')} {verb} the same of other images."
-                Bar.write(f"skimbal: {InputWarning.__name__}: {more}", file=sys.stderr)
+            # Files come in blocks, and their number is known at the end.
+            for warning in of_images.values():
+                names = list(dict.fromkeys(warning.names))
+                _show(parser, InputWarning(warning.words, names), InputWarning)
 
 
 def print_error(error: Exception | str) -> None:
@@ -53,24 +51,28 @@ def print_remarks(error: BaseException) -> None:
 
 
 def _show_once(
-    shown: Counter[object],
+    shown: set[object],
+    of_images: dict[object, InputWarning],
     parser: Parser,
     message: Warning | str,
     category: type[Warning],
     *_: object,
 ) -> None:
-    """Show a warning as a line above the progress bar unless it is in `shown`."""
-    key = _key(str(message), category)
-    if not shown[key]:
-        text = parser.in_options(one_line(message))
-        Bar.write(f"skimbal: {category.__name__}: {text}", file=sys.stderr)
-    shown[key] += 1
-
-
-def _key(text: str, category: type[Warning]) -> object:
-    """Return what warnings have in common of which the first is enough."""
+    """Show a warning as a line unless it is in `shown`, or collect the images that it is about."""
+    if isinstance(message, InputWarning) and message.names:
+        # Each block of files has other numbers, and the remedy is at the end.
+        first = of_images.setdefault(message.words[-_REMEDY:], message)
+        if first is not message:
+            first.names += message.names
+        return
     # The advice on collapse differs from loss to loss.
-    if issubclass(category, CollapseWarning):
-        return category
-    # Each block of files has other names and numbers, and the remedy is at the end.
-    return (category, text[-_REMEDY:]) if issubclass(category, InputWarning) else text
+    key = category if issubclass(category, CollapseWarning) else str(message)
+    if key not in shown:
+        shown.add(key)
+        _show(parser, message, category)
+
+
+def _show(parser: Parser, message: Warning | str, category: type[Warning]) -> None:
+    """Show a warning above the progress bar."""
+    text = parser.in_options(one_line(message))
+    Bar.write(f"skimbal: {category.__name__}: {text}", file=sys.stderr)

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
+from skimbal.classifiers.paths import advice_on_channels
 from skimbal.commands.data import names_beside
 from skimbal.commands.models import Model, reading_of
 from skimbal.commands.options import OF_ARRAYS, OF_CHANNELS
 from skimbal.commands.parser import Parser, did_you_mean
 from skimbal.datasets.arrays import ArrayAxes
+from skimbal.datasets.medmnist import DATA_SETS
 from skimbal.datasets.npz import read_images
 from skimbal.images import ImageFiles, list_images
 
@@ -50,6 +52,12 @@ def find_new_images(parser: Parser, args: argparse.Namespace, clf: Model) -> New
             return _of_arrays(parser, args, clf, text)
     for text in texts:
         if not os.path.exists(text):
+            if text == "digits" or text.partition("_")[0] in DATA_SETS:
+                parser.error(
+                    f"NEW must be images without labels; got {text}, a data set with labels. "
+                    f"'skimbal evaluate {args.model} {text}' judges the model on its test rows. "
+                    "The .npz file of the data set can be predicted."
+                )
             hint = did_you_mean(Path(text).name, names_beside(Path(text), any_file=True))
             parser.error(f"{text} does not exist.{hint}")
     for name in (*OF_ARRAYS, *OF_CHANNELS):
@@ -115,4 +123,5 @@ def _check_shape(clf: Model, images: ImageFiles | np.ndarray) -> None:
     if shape != expected:
         raise ValueError(
             f"the image has the shape {shape}, channels first, and the model takes {expected}."
+            f"{advice_on_channels(shape, expected) if isinstance(images, ImageFiles) else ''}"
         )

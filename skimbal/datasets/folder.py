@@ -44,6 +44,7 @@ def load_image_folder(
     splits: SplitNames | None = None,
     missing_values: Collection[str] | None = None,
     encoding: str | None = None,
+    min_classes: int = 2,
     on_error: str = "raise",
     **options: Unpack[ImageOptions],
 ) -> Bunch:
@@ -84,6 +85,8 @@ def load_image_folder(
     encoding : str, default=None
         Encoding of the table, such as ``"cp1252"``. None is UTF-8. A mark of UTF-8, UTF-16 or
         UTF-32 at the beginning of the file counts more.
+    min_classes : {1, 2}, default=2
+        Fewest classes. 1 takes a folder of test images that are all of one class.
     on_error : {"raise", "skip"}, default="raise"
         Whether a file that cannot be used, an image without a label or a label without an image
         is an error, or is left out with a warning. ``"skip"`` reads every file once.
@@ -100,7 +103,8 @@ def load_image_folder(
         ``y_train`` and so on for each part that has images. ``target_names`` lists the classes in
         the order of ``classes_`` of a fitted classifier, sorted as text, so ``"10"`` is before
         ``"2"``. With ``group_column`` also ``groups``, or ``groups_train`` and so on: ndarray of
-        str of shape (n,). ``card`` is a :class:`DataCard`, the table of classes, in the order of
+        str of shape (n,). ``unused_groups`` lists columns that look like groups and are not used,
+        if there are any. ``card`` is a :class:`DataCard`, the table of classes, in the order of
         their numbers if all are numbers. ``skipped`` maps each place that was left out, a file or
         a line of the table, to the reason.
 
@@ -112,14 +116,15 @@ def load_image_folder(
         If a file cannot be read, an image has no label or two, a label is missing, a row has more
         or fewer fields than there are columns, the table lacks a column, folders or values look
         like a split that is not clear, a class of another part is not in train, or there are
-        fewer than two classes.
+        fewer than ``min_classes`` classes.
     ImportError
         If the library that reads a format is missing. The message names the package to install.
 
     Warns
     -----
     UserWarning
-        If files or rows are skipped, if names of classes or groups are spelt nearly alike or may
+        If a column of the table that is not used looks like groups, if files or rows are skipped,
+        if names of classes or groups are spelt nearly alike or may
         stand for a missing value (``-``, ``unknown`` or the code -9, unless ``missing_values`` is
         given), if a part has no image of a class, if absolute paths lead out of ``root``, if a
         split is not asked for, or if all folders of classes hold folders of the same names.
@@ -148,6 +153,8 @@ def load_image_folder(
     """
     if on_error not in ("raise", "skip"):
         raise ParameterError("on_error", "'raise' or 'skip'", on_error)
+    if min_classes not in (1, 2):
+        raise ParameterError("min_classes", "1 or 2", min_classes)
     root = Path(root)
     if not root.is_dir():
         raise FileNotFoundError(f"root must be a folder that exists; got {root}.")
@@ -169,11 +176,13 @@ def load_image_folder(
     X = ImageFiles([row.path for row in listing.rows], on_error=on_error, **options)
     rows = [listing.rows[i] for i in X.kept]
     data, notes = _bunch_of_rows(
-        X, rows, root, Missing(missing_values), has_groups=group_column is not None
+        X, rows, root, Missing(missing_values), min_classes, has_groups=group_column is not None
     )
     for note in (*listing.notes, *notes):
         warnings.warn(f"{root}: {note}", UserWarning, stacklevel=2)
     data.skipped = {**listing.unusable, **X.skipped}
+    if listing.unused_groups:
+        data.unused_groups = list(listing.unused_groups)
     data.filename, data.name = str(root), root.resolve().name
     more = {**columns, **of_rows, "on_error": on_error, **_as_written(options, labels)}
     data.origin = Origin.of_call(load_image_folder, root=root, **more)
@@ -239,12 +248,18 @@ def _refuse_or_warn(unusable: Reasons, root: Path, on_error: str) -> None:
 
 
 def _bunch_of_rows(
-    X: ImageFiles, rows: list[FolderRow], root: Path, missing: Missing, has_groups: bool
+    X: ImageFiles,
+    rows: list[FolderRow],
+    root: Path,
+    missing: Missing,
+    min_classes: int,
+    *,
+    has_groups: bool,
 ) -> tuple[Bunch, list[str]]:
     """Put images, labels and groups under their keys, for each part of a split, with notes."""
     # In the order of np.unique and of the classes_ of a classifier. The card counts by number.
     target_names = sorted({row.label for row in rows})
-    if len(target_names) < 2:
+    if len(target_names) < min_classes:
         inner = root / target_names[0]
         hint = f" Pass {inner} if it holds the data." if inner.is_dir() else ""
         raise ValueError(

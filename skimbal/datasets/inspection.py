@@ -32,6 +32,7 @@ from skimbal.datasets.folder import list_rows, load_image_folder
 from skimbal.datasets.labels import Missing, sorted_names
 from skimbal.datasets.listing import FolderRow, Reasons
 from skimbal.datasets.splits import SplitNames, check_classes_of_parts, order_of_parts, split_key
+from skimbal.datasets.unused import words_on_unused
 from skimbal.exceptions import ParameterError
 from skimbal.images import DecodedImage, ImageFiles, ImageOptions, ReadRequest
 from skimbal.images.axes import with_channels_first
@@ -230,7 +231,7 @@ def inspect_data(
         doubts_before=[],
         missing=Missing(data.get("missing_values")),
         is_one_scale=options.get("intensity") is not None,
-        remarks=[],
+        remarks=words_on_unused(data.get("unused_groups", ()), "array", "groups"),
         of_readers=of_readers,
         unreadable=unreadable,
         class_names=_class_names(data),
@@ -321,7 +322,7 @@ encoding : object
     form: dict[str, Any] = {"splits": splits, "missing_values": missing_values}
     form["encoding"] = encoding
     reader = options.get("reader")
-    rows, unusable, notes = list_rows(root, labels, columns, reader is not None, **form)
+    rows, unusable, notes, _ = list_rows(root, labels, columns, reader is not None, **form)
     form |= {"labels": labels, "on_error": on_error, **columns, **options}
     data, error, remarks = _try(partial(load_image_folder, root, **form))
     remarks = _without_paths(remarks, rows)

@@ -90,6 +90,9 @@ def refuse_deeper_splits(root: Path, names: Iterable[str], layout: Layout) -> No
     for where, siblings in seen.items():
         found = read_split_names(siblings)
         if found.parts or found.doubtful:
+            # Files may be called train-001.png, and a folder may be one image.
+            found = read_split_names([n for n in siblings if (root / where / n).is_dir()])
+        if found.parts or found.doubtful:
             shown = listed([*found.parts, *found.doubtful])
             raise ValueError(
                 f"{root / where} must hold images of a class; got {shown}, which look like a "

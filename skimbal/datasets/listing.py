@@ -1,6 +1,7 @@
 """Image files with their labels, as folders or a table list them."""
 
 import os
+from collections.abc import Sequence
 from typing import NamedTuple, TypeAlias
 
 __all__ = ["FolderRow", "Listing", "Reasons", "file_identity", "find_repeated"]
@@ -23,11 +24,15 @@ class FolderRow(NamedTuple):
 
 
 class Listing(NamedTuple):
-    """The images that can be used, the reasons against others, and notes for the user."""
+    """The images that can be used, the reasons against others, and notes for the user.
+
+    ``unused_groups`` are columns of the table that look like groups and are not asked for.
+    """
 
     rows: list[FolderRow]
     unusable: Reasons
     notes: list[str]
+    unused_groups: Sequence[str] = ()
 
 
 def file_identity(path: str) -> object:

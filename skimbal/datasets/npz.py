@@ -3,7 +3,7 @@
 import math
 import warnings
 import zipfile
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,6 +24,7 @@ from skimbal.datasets.bunch import make_bunch
 from skimbal.datasets.labels import Missing
 from skimbal.datasets.origin import Origin
 from skimbal.datasets.splits import SPLITS, check_classes_of_parts, part_of_value
+from skimbal.datasets.unused import looks_like_groups, unused_groups, words_on_unused
 from skimbal.exceptions import ParameterError
 from skimbal.images.npy import entry_header, entry_names, read_entry
 from skimbal.typing import PathLike, is_integer
@@ -43,6 +44,8 @@ class _Form(NamedTuple):
         return _Form(*(name.format(split=split, groups=groups) for name in self))
 
 
+#: Arrays of images and labels.
+_LABELS = ("images", "labels", "X", "x", "y")
 _PLAIN = (_Form("images", "labels", "{groups}"), _Form("X", "y", "{groups}"))
 _OF_SPLITS = (
     _Form("{split}_images", "{split}_labels", "{split}_{groups}"),
@@ -114,8 +117,9 @@ def load_npz(
     Warns
     -----
     UserWarning
-        If a part has no image of a class, if names of classes or groups are spelt nearly alike,
-        or if they may stand for a missing value, such as ``-``, ``unknown`` or the number -9.
+        If an array that is not used looks like groups, if a part has no image of a class, if names
+        of classes or groups are spelt nearly alike, or if they may stand for a missing value, such
+        as ``-``, ``unknown`` or the number -9.
 
     Examples
     --------
@@ -149,6 +153,7 @@ def load_npz(
         raise ParameterError("max_pixels", "a positive integer", max_pixels)
     axes = ArrayAxes(channel_axis, n_spatial)
     parts = read_parts(path, groups, axes, missing, int(max_pixels))
+    unused = [] if groups is not None else _find_unused(path, parts)
     labels = {split: part.y for split, part in parts.items()}
     classes = np.unique(np.concatenate(list(labels.values())))
     notes = check_classes_of_parts(labels, str(path))
@@ -156,7 +161,7 @@ def load_npz(
     known = [part.groups for part in parts.values() if part.groups is not None]
     if known and known[0].dtype.kind == "U":
         notes += missing.notes(np.concatenate(known).tolist(), "groups")
-    for note in notes:
+    for note in [*notes, *words_on_unused(unused, "array", "groups")]:
         warnings.warn(f"{path}: {note}", UserWarning, stacklevel=2)
     data = make_bunch(
         parts,
@@ -178,9 +183,45 @@ def load_npz(
             max_pixels=max_pixels,
         ),
     )
-    if missing_values is not None:
-        data.missing_values = missing_values
+    more = {"missing_values": missing_values, "unused_groups": unused or None}
+    data.update({name: value for name, value in more.items() if value is not None})
     return data
+
+
+def _find_unused(path: Path, parts: Mapping[str, Part]) -> list[str]:
+    """Return the arrays of one entry for each image that look like groups, as ``groups=`` names."""
+    columns: dict[str, list[object]] = {}
+    with zipfile.ZipFile(path) as archive:
+        entries = {name.removesuffix(".npy"): name for name in entry_names(archive)}
+        first = next(iter(parts))
+        for name in entries:
+            base = _without_part(name, first)
+            arrays = {}
+            for part, of_part in parts.items():
+                known = [n for n in entries if _without_part(n, part) == base]
+                for entry in known[:1]:
+                    shape, dtype = entry_header(archive, entries[entry])
+                    n = len(of_part.y)
+                    if shape in ((n,), (n, 1)) and dtype.kind in "iuUSO":
+                        arrays[part] = entry, dtype
+            if not base or base in _LABELS or first not in arrays:
+                continue
+            if any(dtype.kind == "O" for _, dtype in arrays.values()):
+                # Nothing is unpickled, so that the name alone tells.
+                columns |= {base: [0, 0, 1]} if looks_like_groups(base) else {}
+                continue
+            values = [read_entry(archive, entries[entry]).ravel() for entry, _ in arrays.values()]
+            columns[base] = [value for array in values for value in array.tolist()]
+    return unused_groups(columns)
+
+
+def _without_part(name: str, part: str) -> str:
+    """Return the name of an array as ``groups=`` takes it, or "" if it is of another part."""
+    if not part:
+        return name
+    if name.startswith(f"{part}_"):
+        return name.removeprefix(f"{part}_")
+    return name.removesuffix(f"_{part}") if name.endswith(f"_{part}") else ""
 
 
 def read_parts(

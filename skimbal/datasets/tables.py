@@ -20,6 +20,7 @@ from skimbal.datasets.splits import (
     part_of_value,
     read_split_names,
 )
+from skimbal.datasets.unused import unused_groups, words_on_unused
 from skimbal.exceptions import ParameterError
 from skimbal.images import find_images
 from skimbal.wording import agree, plural
@@ -71,15 +72,11 @@ class TableForm:
 
 
 class _Entry(NamedTuple):
-    """A row of a table: its place, its values by parameter, and the reason against them.
-
-    ``unused_part`` is its value in a column that looks like a split and is not asked for, or "".
-    """
+    """A row of a table: its place, its values by parameter, and the reason against them."""
 
     place: str
     values: dict[str, str]
     reason: str | None
-    unused_part: str
 
 
 def list_table(root: Path, table: Path, form: TableForm, *, any_file: bool) -> Listing:
@@ -89,9 +86,7 @@ def list_table(root: Path, table: Path, form: TableForm, *, any_file: bool) -> L
     unusable: Reasons = {}
     mentioned: set[str] = set()
     outside: list[str] = []
-    unused_parts: set[str] = set()
     for entry in _read_table(table, form):
-        unused_parts.add(entry.unused_part)
         row, reason = _read_entry(entry, root, form, any_file)
         if entry.values:
             mentioned.add(os.path.normpath(root / entry.values["path_column"]))
@@ -114,7 +109,11 @@ def list_table(root: Path, table: Path, form: TableForm, *, any_file: bool) -> L
     if not any_file:
         unusable |= _not_listed(root, table, mentioned)
     rows = [row for row in rows if row.place not in repeated]
-    return Listing(rows, unusable, [*notes, *_notes_on_splits(root, rows, form, unused_parts)])
+    columns = _unused_columns(table, form)
+    notes += _notes_on_splits(root, rows, form, columns)
+    groups = [] if form.columns["group_column"] is not None else unused_groups(columns)
+    notes += words_on_unused(groups, "column", "group_column")
+    return Listing(rows, unusable, notes, groups)
 
 
 def _read_entry(
@@ -178,22 +177,32 @@ def _not_listed(root: Path, table: Path, mentioned: set[str]) -> Reasons:
 
 
 def _notes_on_splits(
-    root: Path, rows: list[FolderRow], form: TableForm, unused_parts: set[str]
+    root: Path, rows: list[FolderRow], form: TableForm, columns: Mapping[str, list[str]]
 ) -> list[str]:
     """Return a note where a column or the paths look like a split that is not asked for."""
     if form.columns["split_column"] is not None or form.splits is not None:
         return []
     paths = (os.path.relpath(row.path, root) for row in rows)
     of_paths = read_split_names({path.split(os.sep)[0] for path in paths if os.sep in path})
-    advice = (
-        "which look like a split, and all images are put together. Name a column of parts as "
-        "split_column=, or pass splits={}."
-    )
-    if len({part_of_value(value) for value in unused_parts} - {None}) > 1:
-        return [f"a column of the table holds {', '.join(sorted(unused_parts))}, {advice}"]
+    doubt = "which look like a split, and all images are put together"
+    for name, values in columns.items():
+        known = {part_of_value(value): value for value in set(values)}
+        if _is_called_split(name) and len(set(known) - {None}) > 1:
+            return [
+                f"the column {name!r} of the table holds {', '.join(sorted(set(values)))}, {doubt}."
+                f" Name it as split_column={name!r}, or pass splits={{}}."
+            ]
     if len(set(of_paths.parts.values())) > 1:
-        return [f"the paths lie in {', '.join(sorted(of_paths.parts))}, {advice}"]
+        return [
+            f"the paths lie in {', '.join(sorted(of_paths.parts))}, {doubt}. Name a column of "
+            "parts as split_column=, or pass splits={}."
+        ]
     return []
+
+
+def _is_called_split(name: str) -> bool:
+    called = ("split", "set", "subset", "partition", "part", "fold", "phase", "usage", "datasplit")
+    return "".join(filter(str.isalpha, name.casefold())) in called
 
 
 # The csv file ----------------------------------------------------------------------------------
@@ -209,7 +218,6 @@ def _read_table(table: Path, form: TableForm) -> Iterator[_Entry]:
     text = _read_text(table, form.encoding)
     delimiter, names = _find_delimiter(table, text, form)
     place_of = {p: names.index(name) for p, name in form.columns.items() if name is not None}
-    unused = _find_unused_split(names, form)
     entries = _parse(table, text, delimiter)
     next(entries)
     for line, fields in entries:
@@ -219,21 +227,23 @@ def _read_table(table: Path, form: TableForm) -> Iterator[_Entry]:
                 f"{plural(len(fields), 'field')}, and the first row names "
                 f"{plural(len(names), 'column')}. Put quotes around text that holds {delimiter!r}"
             )
-            yield _Entry(place, {}, reason, "")
+            yield _Entry(place, {}, reason)
             continue
         values = {parameter: fields[k].strip() for parameter, k in place_of.items()}
-        unused_part = "" if unused is None else fields[unused].strip()
-        yield _Entry(place, values, _reason_against(values, form), unused_part)
+        yield _Entry(place, values, _reason_against(values, form))
 
 
-def _find_unused_split(names: list[str], form: TableForm) -> int | None:
-    """Return the place of a column that is called like a split and is not asked for."""
+def _unused_columns(table: Path, form: TableForm) -> dict[str, list[str]]:
+    """Return the columns that no parameter names, by their names."""
+    text = _read_text(table, form.encoding)
+    delimiter, names = _find_delimiter(table, text, form)
+    rows = [fields for _, fields in _parse(table, text, delimiter) if len(fields) == len(names)]
     used = set(form.columns.values())
-    called = ("split", "set", "subset", "partition", "part", "fold", "phase", "usage", "datasplit")
-    for k, name in enumerate(names):
-        if "".join(filter(str.isalpha, name.casefold())) in called and name not in used:
-            return k
-    return None
+    return {
+        name: [fields[k].strip() for fields in rows[1:]]
+        for k, name in enumerate(names)
+        if name and name not in used
+    }
 
 
 def _reason_against(values: Mapping[str, str], form: TableForm) -> str | None:

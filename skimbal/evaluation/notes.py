@@ -31,7 +31,7 @@ def write_notes(
     if levels[0].ids is None:
         notes.append(
             "Each image counts as independent of the others. If patients have several images, the "
-            "intervals are too short: pass groups."
+            "intervals are too short. Pass groups=."
         )
     if bootstrap.n_samples:
         notes += _about_intervals(scores, bootstrap)

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from skimbal.exceptions import ParameterError
+from skimbal.exceptions import ParameterError, UnreadableFileError
 
 __all__ = ["naming_file"]
 
@@ -33,10 +33,10 @@ def naming_file(path: str) -> Iterator[None]:
     # Each library raises its own types, and Python's besides.
     except Exception as error:
         reason = str(error).strip().rstrip(".") or type(error).__name__
-        raise ValueError(
-            f"cannot read {path}: {reason}. Replace the file, leave it out, or pass "
-            "on_error='skip' to leave out all such files."
-        ) from error
+        remedy = (
+            "Replace the file, leave it out, or pass on_error='skip' to leave out all such files."
+        )
+        raise UnreadableFileError(path, reason, remedy) from error
 
 
 class _Hook:

@@ -668,6 +668,8 @@ def _as_paths(paths: Collection[PathLike] | np.ndarray, absolute: bool) -> list[
                 "paths must hold text or path-like objects; got an entry of type "
                 f"{type(path).__name__} at index {i}."
             )
+        if not os.fspath(path):
+            raise ParameterError("paths", "paths that are not empty", f"an empty text at index {i}")
         # Processes may run in other folders. A reader of the user may take other names.
         listed.append(os.path.abspath(path) if absolute else os.fspath(path))
     if not listed:

@@ -13,7 +13,7 @@ from skimbal.exceptions import ParameterError
 __all__ = ["FarImage", "PixelStatistics", "some_lines"]
 
 #: Names of the statistics of each channel, and of the other statistics.
-_OF_CHANNELS = ("least", "greatest", "low", "high", "spread")
+_OF_CHANNELS = ("least", "greatest", "low", "high", "spread", "flat_share")
 _OF_ALL = ("n_levels", "is_whole", "negative_share")
 #: Pixels of an image that are looked at, about.
 _N_PIXELS = 4096
@@ -28,12 +28,15 @@ _MANY = 16
 _FEW = 4
 #: Steps of whole numbers over which a dark image may spread.
 _FEW_STEPS = 8
+#: Images whose numbers spread over so many times less than in the training images have no contrast,
+#: unless this share of the training images has none either.
+_FLATTER, _FLAT_SHARE = 64, 0.05
 #: Share of pixels below 0, and their size beside the others, that shifted numbers have.
 _SHARE, _SIZE = 0.1, 0.1
 
 
 class FarImage(NamedTuple):
-    """An image whose numbers are far from the training images: its row, its least and greatest."""
+    """An image unlike the training images: its row, a channel, its least and greatest number."""
 
     row: int
     channel: int
@@ -69,11 +72,13 @@ class PixelStatistics:
         Whether all numbers that were looked at are whole.
     negative_share : float
         Share of pixels below 0 in the image that has the fewest, in [0, 1].
+    flat_share : tuple of float of length n_channels
+        Share of images whose numbers in a channel are equal, or almost, in [0, 1].
 
     Examples
     --------
     >>> from skimbal.images import PixelStatistics
-    >>> pixels = PixelStatistics((0.0,), (255.0,), (3.0,), (240.0,), (90.0,), 99, True, 0.0)
+    >>> pixels = PixelStatistics((0.0,), (255.0,), (3.0,), (240.0,), (90.0,), 99, True, 0.0, (0.0,))
     >>> PixelStatistics.from_dict(pixels.to_dict()) == pixels
     True
     """
@@ -86,9 +91,12 @@ class PixelStatistics:
     n_levels: int
     is_whole: bool
     negative_share: float
+    flat_share: tuple[float, ...]
 
     @classmethod
-    def of(cls, least: np.ndarray, greatest: np.ndarray, pixels: np.ndarray) -> "PixelStatistics":
+    def of(
+        cls, least: np.ndarray, greatest: np.ndarray, pixels: np.ndarray, spreads: np.ndarray
+    ) -> "PixelStatistics":
         """Return the statistics of images.
 
         Parameters
@@ -97,6 +105,8 @@ class PixelStatistics:
             Least and greatest number of each channel, in units of the images.
         pixels : ndarray of shape (n_images, n_channels, n_pixels)
             Some pixels of some images.
+        spreads : ndarray of shape (n_images, n_channels)
+            Difference of the greatest and the least number within each image that is known.
 
         Returns
         -------
@@ -110,16 +120,18 @@ class PixelStatistics:
         spread[spread == 0] = np.nan  # a constant image has no scale
         missed = np.isnan(spread).all(axis=0)
         spread[:, missed] = np.subtract(greatest, least, dtype=np.float64)[missed]
+        common = np.nanpercentile(spread, 10, axis=0)
         n_levels = 1 + np.count_nonzero(np.diff(ordered, axis=2), axis=2).max(axis=1)
         return cls(
             least=tuple(np.asarray(least, np.float64).tolist()),
             greatest=tuple(np.asarray(greatest, np.float64).tolist()),
             low=tuple(low.tolist()),
             high=tuple(high.tolist()),
-            spread=tuple(np.nanpercentile(spread, 10, axis=0).tolist()),
+            spread=tuple(common.tolist()),
             n_levels=int(np.median(n_levels)),
             is_whole=_are_whole(numbers),
             negative_share=float((numbers < 0).mean(axis=(1, 2)).min()),
+            flat_share=tuple((spreads * _FLATTER <= common).mean(axis=0).tolist()),
         )
 
     def far(self, images: np.ndarray, dtype: str, quantum: float | None = None) -> list[FarImage]:
@@ -172,6 +184,33 @@ class PixelStatistics:
                 is_known,
                 quantum,
             )
+        ]
+
+    def flat(self, images: np.ndarray) -> list[FarImage]:
+        """Return the images without contrast, unless many training images have none.
+
+        Parameters
+        ----------
+        images : ndarray of shape (n_images, n_channels, ..., width)
+            Images. About 4,096 pixels of each are looked at, and all if these have no contrast.
+
+        Returns
+        -------
+        flat : list of FarImage
+            The images by their positions in ``images``, each with its first channel that is flat.
+        """
+        least, greatest = _ends(some_lines(images))
+        is_rare = np.asarray(self.flat_share) < _FLAT_SHARE
+        is_flat = ((greatest - least) * _FLATTER <= self.spread) & is_rare
+        doubtful = np.flatnonzero(is_flat.any(axis=1))
+        if len(doubtful):
+            least[doubtful], greatest[doubtful] = _ends(images[doubtful])
+            is_flat &= (greatest - least) * _FLATTER <= self.spread
+        rows = np.flatnonzero(is_flat.any(axis=1)).tolist()
+        channels = is_flat.argmax(axis=1).tolist()
+        return [
+            FarImage(row, k, float(least[row, k]), float(greatest[row, k]))
+            for row, k in ((row, channels[row]) for row in rows)
         ]
 
     @cached_property
@@ -281,8 +320,11 @@ class PixelStatistics:
             name: tuple(value) if isinstance(value, list) else value
             for name, value in values.items()
         }
+        least = restored.get("least")
+        n = len(least) if isinstance(least, tuple) else 0
+        # The first files of models do not have it.
+        restored.setdefault("flat_share", (0.0,) * n)
         of_channels = [restored.get(name) for name in _OF_CHANNELS]
-        n = len(of_channels[0]) if isinstance(of_channels[0], tuple) else 0
         are_right = (
             set(restored) == {each.name for each in fields(cls)}
             and n > 0

@@ -25,8 +25,8 @@ def get_loss(spec: LossSpec, class_counts: ArrayLike | None = None) -> MixedLoss
         A name (``"ce"``, ``"wce"``, ``"focal"``, ``"f1"``, ``"mcc"``, ``"la"``,
         ``"balanced_softmax"``, ``"ldam"``, ``"cb"``, ``"cb_focal"``, ``"drw"``, ``"ldam_drw"``), an
         expression of terms joined by ``+``, each with an optional factor (``"ce + 0.5*mcc"``), a
-        :class:`LossMix`, a module that maps (logits, target) to a scalar (it is deep-copied), or
-        its class.
+        :class:`~skimbal.LossMix`, a module that maps (logits, target) to a scalar (it is
+        deep-copied), or its class.
         :data:`~skimbal.losses.TERMS` has all names.
     class_counts : array-like of shape (n_classes,), default=None
         Number (or total weight) of training rows per class, in samples. All terms need it but

@@ -66,7 +66,7 @@ class Term:
         ``f(logits, target, nll, of_classes, mix)`` returns the loss of each row, a tensor of shape
         (n_samples,). The logits are in float32 or better. ``nll`` is -log p of the target of each
         row, ``of_classes`` the vector of the parameter of this name, and ``mix`` the
-        :class:`LossMix`, whose options the term may use.
+        :class:`~skimbal.LossMix`, whose options the term may use.
     score : callable, default=None
         ``f(tp, predicted, true)`` returns a score of the batch, a tensor of shape (). The arguments
         are the vectors of :func:`soft_confusion` divided by the total mass, of shape (n_classes,),
@@ -88,7 +88,7 @@ class Term:
         compares a loss that adds a term with the plain one.
     is_deferred : bool, default=False
         Whether ``class_weight`` applies to the last part of the training only, which begins at
-        ``drw_start`` of the :class:`LossMix`.
+        ``drw_start`` of the :class:`~skimbal.LossMix`.
     takes_nll : bool, default=False
         Whether ``row_loss`` uses ``nll``. If False, it gets None.
 

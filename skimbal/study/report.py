@@ -85,7 +85,9 @@ def _context(study: Study) -> dict[str, Any]:
     ]
     lower = [study.title(name) for name in others if not study.greater_is_better(name)]
     best = study.best
-    has_intervals = any(estimate.n_fits > 1 for estimate in study.estimates())
+    estimates = study.estimates()
+    has_spread = any(estimate.n_fits > 1 for estimate in estimates)
+    has_intervals = not all(math.isnan(estimate.low) for estimate in estimates)
     n_comparisons = len(study.differences())
     return {
         "score": score,
@@ -102,6 +104,7 @@ def _context(study: Study) -> dict[str, Any]:
         "code": write_code(study, best.loss, best.sampler),
         "confirm": confirm_in_words(study),
         "facts": _facts(study),
+        "has_spread": has_spread,
         "has_intervals": has_intervals,
         "has_test_set": study.has_test_set,
         "n_comparisons": n_comparisons,

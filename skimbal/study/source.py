@@ -15,7 +15,7 @@ from skimbal.exceptions import ParameterError
 from skimbal.images import ImageFiles
 from skimbal.study.plan import StudyData
 
-__all__ = ["Source", "UnseenPart", "find_source"]
+__all__ = ["Source", "UnseenPart", "are_mixed", "find_source"]
 
 
 class UnseenPart(NamedTuple):
@@ -108,11 +108,16 @@ def _unseen(bunch: Bunch, part: str, seen: Collection[str]) -> UnseenPart:
     y, groups = bunch[split_key("y", part)], bunch.get(split_key("groups", part))
     if groups is None:
         return UnseenPart(part, len(y), False, False, 0)
-    n_pairs = len(set(zip(groups.tolist(), y.tolist(), strict=True)))
     known = [bunch.get(split_key("groups", name)) for name in seen]
     in_study = {group for array in known if array is not None for group in array.tolist()}
     n_shared = len(in_study & set(groups.tolist()))
-    return UnseenPart(part, len(y), True, n_pairs > len(np.unique(groups)), n_shared)
+    return UnseenPart(part, len(y), True, are_mixed(groups, y), n_shared)
+
+
+def are_mixed(groups: np.ndarray, y: np.ndarray) -> bool:
+    """Tell whether a group has rows of several classes, so that no class is the group's."""
+    n_pairs = len(set(zip(groups.tolist(), y.tolist(), strict=True)))
+    return n_pairs > len(np.unique(groups))
 
 
 def _of_files(images: ImageFiles) -> Source:

@@ -26,7 +26,7 @@ class Estimate(NamedTuple):
         Mean of the score and its standard deviation over fits, in units of the score. The standard
         deviation is NaN for one fit.
     low, high : float
-        Ends of the 95 % interval of the mean, in the same units. NaN for one fit.
+        Ends of the 95 % interval of the mean, in the same units. NaN for one fit or two.
 
     Examples
     --------
@@ -57,10 +57,11 @@ class Difference(NamedTuple):
     mean : float
         Mean over splits of its score minus the score of the reference, in units of the score.
     low, high : float
-        Ends of the 95 % interval of this difference alone, in the same units. NaN for one fit.
+        Ends of the 95 % interval of this difference alone, in the same units. NaN for one fit or
+        two.
     p_value : float
         p-value of the test that the difference is zero, adjusted for the number of comparisons, in
-        [0, 1]. NaN for one fit.
+        [0, 1]. NaN for one fit or two.
 
     Examples
     --------
@@ -112,12 +113,15 @@ def interval(values: np.ndarray, ratio: float) -> Interval:
     Returns
     -------
     interval : Interval
-        For one value, all but the mean are NaN.
+        For one value, all but the mean are NaN. For two values, ends and p-value are NaN.
     """
     mean, n = float(values.mean()), len(values)
     if n == 1:
         return Interval(mean, math.nan, math.nan, math.nan, math.nan)
     std = float(values.std(ddof=1))
+    # Of two values, the interval reaches 13 standard errors to each side, beyond any score.
+    if n == 2:
+        return Interval(mean, std, math.nan, math.nan, math.nan)
     error = std * math.sqrt(1 / n + ratio)
     if error == 0:
         return Interval(mean, std, mean, mean, float(mean == 0))

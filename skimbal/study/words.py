@@ -120,12 +120,12 @@ def make_ranking_table(study: Study) -> list[list[str]]:
     rows = [[*head, "against", "difference [95 % interval]", "p (Holm)"]]
     against = {(row.loss, row.sampler): row for row in study.differences()}
     for row in study.estimates():
-        interval = "" if row.n_fits == 1 else f"[{row.low:.3f}, {row.high:.3f}]"
+        interval = "" if math.isnan(row.low) else f"[{row.low:.3f}, {row.high:.3f}]"
         line = [row.loss, row.sampler, _mean_std(row), interval]
         gain = against.get((row.loss, row.sampler))
         if gain is None:
             line += ["", "", ""]
-        elif row.n_fits == 1:
+        elif math.isnan(gain.low):
             line += [gain.reference, f"{gain.mean:+.3f}", ""]
         else:
             interval = f"[{gain.low:+.3f}, {gain.high:+.3f}]"
@@ -193,7 +193,9 @@ def _compare(study: Study, sampler: str, reference: str, differences: list[Diffe
     sign = 1 if study.greater_is_better(study.scoring) else -1
     start = f"{sampler} sampling, against {reference}: "
     if all(math.isnan(d.p_value) for d in mine):
-        return f"{start}one fit each, so there is no spread to compare a difference with."
+        if study.n_splits == 1:
+            return f"{start}one fit each, so there is no spread to compare a difference with."
+        return f"{start}two fits each, which give no interval. Take 5 folds, or more repeats."
 
     def show(some: list[Difference]) -> str:
         return ", ".join(f"{d.loss} ({d.mean:+.3f}, p {d.p_value:.2g})" for d in some)

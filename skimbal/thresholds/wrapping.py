@@ -312,7 +312,9 @@ def _refuse_path(X: ImagesLike) -> None:
     if isinstance(X, str | os.PathLike):
         raise TypeError(
             f"X must be a list of paths, one for each row; got {os.fspath(X)!r}. Pass [path] for "
-            "one image, or skimbal.images.list_images(folder) for the images of a folder."
+            "one image, or skimbal.images.list_images(folder) for the images of a folder. fit "
+            "takes images with their labels, such as X and y of "
+            "skimbal.datasets.load_image_folder."
         )
 
 

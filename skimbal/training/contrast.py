@@ -44,6 +44,7 @@ class PixelSample:
             dataset.dtype.kind == "f" or dataset.dtype.itemsize > 2
         )
         self._parts: list[np.ndarray] = []
+        self._spreads: list[np.ndarray] = []
         self._n_rows = 0
         #: Least and greatest pixel of each channel.
         self.least = np.full(dataset.sample_shape[0], np.inf)
@@ -74,8 +75,11 @@ class PixelSample:
         if batch.weight is not None and not batch.weight.all():
             pixels = pixels[batch.weight.numpy() > 0]
         if len(pixels):
-            self.least = np.minimum(self.least, pixels.min(axis=(0, 2)))
-            self.greatest = np.maximum(self.greatest, pixels.max(axis=(0, 2)))
+            least, greatest = pixels.min(axis=2), pixels.max(axis=2)
+            with np.errstate(over="ignore", invalid="ignore"):
+                self._spreads.append(np.subtract(greatest, least, dtype=np.float64))
+            self.least = np.minimum(self.least, least.min(axis=0))
+            self.greatest = np.maximum(self.greatest, greatest.max(axis=0))
 
     def pixels(self) -> np.ndarray:
         """Return some pixels of each image, of shape (n_images, n_channels, n_pixels).
@@ -87,6 +91,10 @@ class PixelSample:
                 batch = self._dataset.batch(self._images[rows])
                 self._look(batch, np.arange(len(rows)))
         return np.concatenate(self._parts)
+
+    def spreads(self) -> np.ndarray:
+        """Return the spread of the pixels of each image that was seen, (n_images, n_channels)."""
+        return np.concatenate(self._spreads)
 
     def check(self, mean: np.ndarray, std: np.ndarray, dtype: torch.dtype) -> None:
         """Refuse images that mostly become constant when they are standardised."""

@@ -4,12 +4,15 @@ import numpy as np
 import torch
 
 from skimbal.augmentation import (
+    RECIPES,
     RandomAffine,
     RandomErasing,
     RandomFlip,
     RandomGamma,
     RandomGaussianBlur,
     RandomSigmoidContrast,
+    divide_steps,
+    get_augmentation,
 )
 
 SHAPES = [(5, 3, 9, 12), (4, 2, 7, 8, 6)]
@@ -34,3 +37,7 @@ def channels(images):
     """Yield (index, channel of an image as float64) of each."""
     for index in np.ndindex(*images.shape[:2]):
         yield index, images[index].double().numpy()
+
+
+#: Recipes that change each image by itself. The others mix images, and need labels.
+OF_SINGLE_IMAGES = [name for name in RECIPES if not divide_steps(get_augmentation(name, 2))[1]]

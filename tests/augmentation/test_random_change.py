@@ -11,7 +11,6 @@ from scipy import stats
 from torch import nn
 
 from skimbal.augmentation import (
-    RECIPES,
     CenterCrop,
     OneOf,
     PerSample,
@@ -34,7 +33,7 @@ from skimbal.augmentation import (
     mirrored_axes,
 )
 from skimbal.exceptions import ParameterError
-from tests.augmentation.data import RANDOM, SHAPES, some_images
+from tests.augmentation.data import OF_SINGLE_IMAGES, RANDOM, SHAPES, some_images
 
 
 @pytest.mark.parametrize("name", RANDOM)
@@ -86,7 +85,7 @@ def test_draws_are_repeatable_and_leave_other_generators_alone(rng):
 
 
 @pytest.mark.cuda
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", OF_SINGLE_IMAGES)
 @pytest.mark.parametrize("n_axes", [2, 3])
 def test_a_gpu_gives_the_same_images(rng, name, n_axes):
     images = some_images(rng, (16, 2, *[12] * n_axes))

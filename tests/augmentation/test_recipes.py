@@ -6,6 +6,7 @@ from torch import nn
 
 from skimbal.augmentation import RECIPES, CenterCrop, RandomFlip, get_augmentation
 from skimbal.exceptions import ParameterError
+from tests.augmentation.data import OF_SINGLE_IMAGES
 
 
 @pytest.mark.parametrize(
@@ -103,7 +104,7 @@ def test_a_recipe_is_any_value_of_augment(monkeypatch):
         get_augmentation(["flip", "mine"], 2)
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", OF_SINGLE_IMAGES)
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
 @pytest.mark.parametrize("shape", [(6, 1, 9, 12), (6, 3, 8, 8), (6, 2, 7, 8, 6), (6, 1, 1, 9, 9)])
 def test_every_recipe_works_on_every_kind_of_image(rng, name, dtype, shape):
@@ -124,7 +125,7 @@ def test_every_recipe_works_on_every_kind_of_image(rng, name, dtype, shape):
     assert torch.equal(module(images), result)
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", OF_SINGLE_IMAGES)
 @pytest.mark.parametrize("shape", [(2, 1, 1, 1), (2, 1, 1, 5), (2, 1, 5, 1, 1), (2, 1, 1, 1, 1)])
 def test_every_recipe_works_on_axes_of_one_voxel(name, shape):
     images = torch.rand(shape)

@@ -8,7 +8,7 @@ import torch
 from sklearn.base import clone
 from sklearn.callback import CallbackSupportMixin, ProgressBar, ScoringMonitor
 from sklearn.metrics import balanced_accuracy_score
-from sklearn.model_selection import GridSearchCV
+from sklearn.model_selection import GridSearchCV, cross_validate
 from sklearn.pipeline import make_pipeline
 from skorch.callbacks import Callback, EpochScoring
 
@@ -100,6 +100,7 @@ def test_fitted_estimator_is_the_classifier_after_each_epoch():
     np.testing.assert_array_equal(clf.predict_proba(X), before)
 
 
+@pytest.mark.slow
 def test_a_callback_that_holds_what_cannot_be_copied_is_no_hindrance():
     class Handle(Callback):
         def initialize(self):
@@ -180,6 +181,7 @@ def test_a_parameter_that_is_refused_leaves_no_task():
     assert "_callback_fit_ctx" not in vars(clf)
 
 
+@pytest.mark.slow
 def test_partial_fit_and_warm_start_are_fits_of_their_own():
     log = Log()
     clf = small(max_epochs=2, warm_start=True).set_callbacks(log)
@@ -188,6 +190,7 @@ def test_partial_fit_and_warm_start_are_fits_of_their_own():
     assert log.n_teardowns == 3
 
 
+@pytest.mark.slow
 def test_a_fit_that_goes_on_from_a_file_has_the_tasks_of_all_epochs(tmp_path):
     class Kill(Callback):
         def on_epoch_end(self, net, **kwargs):
@@ -204,6 +207,7 @@ def test_a_fit_that_goes_on_from_a_file_has_the_tasks_of_all_epochs(tmp_path):
     assert log.ended == [*(("epoch", i) for i in range(4)), ("fit", 0)]
 
 
+@pytest.mark.slow
 def test_searches_and_pipelines_pass_callbacks_on(capsys):
     pipe = make_pipeline("passthrough", small(max_epochs=2))
     log = Log()
@@ -214,6 +218,17 @@ def test_searches_and_pipelines_pass_callbacks_on(capsys):
     shown = capsys.readouterr().out
     assert shown.count("candidate-split-evaluation |") >= 4
     assert "CNN2DClassifier - fit" in shown
+
+
+@pytest.mark.slow
+def test_clones_in_a_cross_validation_tell_the_callbacks_of_the_classifier():
+    monitor = ScoringMonitor(scoring="accuracy")
+    cross_validate(small(max_epochs=2).set_callbacks(monitor), X, Y, cv=2)
+    runs = monitor.get_logs(select="all")
+    assert [len(run.data) for run in runs] == [3, 3]
+    search = GridSearchCV(small(max_epochs=2).set_callbacks(monitor), {"lr": [1e-3]}, cv=2)
+    data = search.fit(X, Y) and monitor.get_logs().data
+    assert [row["task_name"] for row in data].count("epoch") == 6  # two folds, and once more
 
 
 def test_callbacks_of_other_packages_are_refused_by_name():

@@ -20,6 +20,7 @@ from skorch.helper import predefined_split
 from torch.utils.data import DataLoader
 
 from skimbal import CNN2DClassifier, CNN3DClassifier
+from skimbal.exceptions import InputWarning, UnreadableFileError
 from skimbal.images import DecodedImage, ImageFiles, InputForm, list_images
 from skimbal.images.geometry import ImageSpec
 from tests.classifiers.data import CLASSIFIERS, NDIdentity, caught, tiny
@@ -322,7 +323,7 @@ def test_arrays_carry_no_reading(of_bytes, of_files, new):
         silent(lambda clf=clf: clf.predict(X))
     for options in ({}, {"size": SIZE}, {"size": SIZE, "resize": "crop"}):
         silent(lambda o=options: of_bytes.predict(ImageFiles(paths, **o)))
-    with pytest.warns(UserWarning, match=r"a\.png, like 2 other images, holds numbers from 0 to 1"):
+    with pytest.warns(UserWarning, match=r"3 images \(.*a\.png, .*\): numbers from 0 to 1 "):
         of_bytes.predict(ImageFiles(paths, intensity="full_range"))
 
 
@@ -355,7 +356,7 @@ def test_voxels_of_another_size_are_named(tmp_path):
     assert clf.input_.files.spacings == ((1.0, 1.0, 1.0), (1.0, 1.0, 1.0))
     silent(lambda: clf.predict(volumes(tmp_path / "near", 1, 1.3)))
     thick = volumes(tmp_path / "thick", 1, 2.0)
-    words = r"v0\.nii\.gz has voxels of 2 x 2 x 2 mm, and .* of 1 x 1 x 1 mm\. .*spacing="
+    words = r"v0\.nii\.gz: voxels of 2 x 2 x 2 mm, and .* of 1 x 1 x 1 mm\. .*spacing="
     (warning,) = caught(lambda: clf.predict(thick), UserWarning)
     assert re.search(words, str(warning.message))
     assert warning.filename == __file__
@@ -367,7 +368,8 @@ def test_another_unit_or_range_of_files_is_named(tmp_path, old):
     clf = fitted(old)
     paths = save(tmp_path, numbers(2).astype(np.uint16) * 257)
     (warning,) = caught(lambda: clf.predict(paths), UserWarning)
-    assert f"{paths[0]} holds numbers from 0 to 65535, and" in str(warning.message)
+    assert "): the file holds numbers from 0 to 65535, and" in str(warning.message)
+    assert warning.message.names == paths
     assert warning.filename == __file__
 
     def read(unit):
@@ -385,7 +387,9 @@ def test_another_modality_is_named(tmp_path):
         save_slices(tmp_path / kind, range(4), pixels=pixels, Modality=kind, SOPClassUID=number)
     clf = fitted(list_images(tmp_path / "CT", n_spatial=2))
     mr = list_images(tmp_path / "MR", n_spatial=2)
-    with pytest.warns(UserWarning, match=rf"{mr[0]} holds .*was fitted to numbers in HU"):
+    with pytest.warns(
+        UserWarning, match=rf"{mr[0]}.*: the file holds .*was fitted to numbers in HU"
+    ):
         clf.predict(tmp_path / "MR")
 
 
@@ -402,10 +406,11 @@ def far(call):
 def test_numbers_of_another_scale_are_a_warning_at_the_line(of_bytes, of_fractions, output):
     X = numbers(4, 1)
     (words,) = far(lambda: getattr(of_bytes, output)(X / 255))
-    assert "image 0 of X, like 3 other images, holds numbers from 0 to 1, far from" in words
+    assert words.startswith("4 images (image 0 of X, image 1 of X, image 2 of X, ...): numbers")
+    assert "numbers from 0 to 1 are far from" in words
     assert "that CNN2DClassifier was fitted to, 0 to 255." in words
     (words,) = far(lambda: getattr(of_fractions, output)(X))
-    assert "holds numbers from 0 to 255, far from" in words
+    assert "numbers from 0 to 255 are far from" in words
     assert "0 to 1." in words
 
 
@@ -418,8 +423,6 @@ def test_numbers_of_another_scale_are_a_warning_at_the_line(of_bytes, of_fractio
         lambda X: X // 40,
         lambda X: X * 0.1,
         lambda X: 255 - X,
-        lambda X: np.zeros_like(X),
-        lambda X: np.full(X.shape, 255.0),
         lambda X: torch.from_numpy(X),
         lambda X: X[:, None],
     ],
@@ -493,3 +496,50 @@ def test_the_input_survives_json(of_files, of_bytes):
     assert of_files.input_.files.options["size"] == SIZE
     assert of_files.input_.axes == ("h", "w")
     assert of_bytes.input_.files is None
+
+
+def test_a_black_image_is_told_once_with_the_number_and_names(tmp_path, of_files):
+    X = numbers(5, seed=1)
+    X[:4] = 0
+    paths = save(tmp_path, X)
+    with pytest.warns(InputWarning) as caught:
+        of_files.predict(paths)
+    (warning,) = [one.message for one in caught]
+    assert warning.names == paths[:4]
+    assert f"4 images ({paths[0]}, {paths[1]}, {paths[2]}, ...): no contrast" in str(warning)
+    assert caught[0].filename == __file__
+
+
+def test_an_unreadable_file_has_advice_that_fits_a_prediction(tmp_path, of_files):
+    (path,) = save(tmp_path, numbers(1))
+    with open(path, "r+b") as file:
+        file.truncate(60)
+    with pytest.raises(UnreadableFileError, match="leave it out of X") as caught:
+        of_files.predict([path])
+    assert "on_error" not in str(caught.value)
+    with pytest.raises(UnreadableFileError, match="on_error='skip'"):
+        of_files.predict(ImageFiles([path]))
+
+
+def test_files_of_other_channels_name_the_remedy(tmp_path, of_files):
+    path = tmp_path / "colour.png"
+    Image.fromarray(numbers(1, shape=(SIZE, SIZE, 3))[0]).save(path)
+    with pytest.raises(ValueError, match=r"fit with channels=1 \(in 'skimbal fit', --channels 1\)"):
+        of_files.predict([path])
+
+
+@pytest.mark.parametrize(("X", "text"), [(b"x.png", "not bytes"), ([b"x.png"], "not bytes")])
+def test_paths_as_bytes_are_refused_by_name(of_files, X, text):
+    with pytest.raises(TypeError, match=text):
+        of_files.predict(X)
+
+
+@pytest.mark.parametrize("X", ["", [""]])
+def test_an_empty_path_is_not_the_current_folder(of_files, X):
+    with pytest.raises(ValueError, match="empty text"):
+        of_files.predict(X)
+
+
+def test_a_folder_for_a_fit_is_refused_by_name(tmp_path):
+    with pytest.raises(TypeError, match=r"images of the fit.*load_image_folder"):
+        tiny(CNN2DClassifier).fit(str(tmp_path), LABELS)

@@ -17,8 +17,9 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from skimbal import CNN2DClassifier, NDSampler
-from skimbal.augmentation import RECIPES, PerSample, RandomFlip
+from skimbal.augmentation import PerSample, RandomFlip
 from skimbal.images import ImageFiles
+from tests.augmentation.data import OF_SINGLE_IMAGES
 from tests.cases import quick_and_all
 from tests.classifiers.data import BOTH, CLASSIFIERS, NDIdentity, images, noise, small, tiny
 
@@ -69,7 +70,7 @@ OWN = {
     "list": ["light", add_noise, "flip"],
 }
 CHANGES = {
-    **{name: {"augment": name} for name in RECIPES},
+    **{name: {"augment": name} for name in OF_SINGLE_IMAGES},
     **{name: {"augment": step} for name, step in OWN.items()},
     "crop": {"augment": None, "crop_size": 5},
     "crop and more": {"augment": "strong", "crop_size": 5},

@@ -59,7 +59,9 @@ def test_compare_on_the_test_rows(capsys, fits, split):
 
 
 def test_compare_keeps_groups_on_one_side(capsys, fits, own):
-    patients = {image.tobytes(): i // 2 for i, image in enumerate(load_npz(own).X)}
+    patients = {
+        image.tobytes(): i // 2 for i, image in enumerate(load_npz(own, groups="patient").X)
+    }
     assert main(["compare", own, *PAIR, "--cv", "2", "--groups", "patient"]) == 0
     assert "stratified group 2-fold cross-validation" in capsys.readouterr().out
     trained = [{patients[row.tobytes()] for row in X} for _, X, _ in fits]

@@ -196,7 +196,7 @@ def test_numbers_that_are_far_from_those_of_the_fit_are_told(
     assert len(out.splitlines()) == 13
     lines = [line for line in err.splitlines() if line.startswith("skimbal: InputWarning: ")]
     assert len(lines) == 1
-    assert "image 0 of X, like 11 other images" in lines[0]
+    assert "12 images (image 0 of X, image 1 of X, image 2 of X, ...): numbers" in lines[0]
 
 
 def test_a_warning_about_numbers_is_not_repeated_for_each_block(
@@ -209,8 +209,9 @@ def test_a_warning_about_numbers_is_not_repeated_for_each_block(
         (Path(new) / name).unlink()
     assert main(["predict", of_arrays, new]) == 0
     lines = [line for line in capsys.readouterr().err.splitlines() if "InputWarning" in line]
-    assert "00.npy, like 3 other images, holds numbers" in lines[0]
-    assert lines[1:] == ["skimbal: InputWarning: 2 more warnings say the same of other images."]
+    assert lines[0].startswith("skimbal: InputWarning: 12 images (")
+    assert lines[0].count(".npy") == 3
+    assert lines[1:] == []
 
 
 def test_rows_of_an_array_that_cannot_be_used(capsys, of_arrays, make_npz, rng):
@@ -444,3 +445,19 @@ def test_reader_of_predictions_that_ends_early(fitted, tmp_path, rng):
     assert header.startswith("file,decision,error,")
     assert code in ("0", "141")
     assert done.stderr == ""
+
+
+def test_black_images_are_told_in_one_line_with_their_number(capsys, monkeypatch, of_arrays, new):
+    monkeypatch.setattr("skimbal.commands.predict.BLOCK", 2)
+    for i in range(5):
+        np.save(Path(new) / f"{i}.npy", np.zeros((8, 8), np.uint8))
+    assert main(["predict", of_arrays, new]) == 0
+    (line,) = [one for one in capsys.readouterr().err.splitlines() if "InputWarning" in one]
+    assert "5 images (" in line
+    assert "/0.npy, " in line
+    assert "no contrast" in line
+
+
+def test_the_name_of_a_data_set_is_refused_with_the_command_that_takes_it(capsys, of_arrays):
+    error = check_refused(capsys, "predict", of_arrays, "pneumoniamnist")
+    assert f"'skimbal evaluate {of_arrays} pneumoniamnist'" in error

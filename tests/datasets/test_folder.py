@@ -108,13 +108,15 @@ def test_tables(tmp_path):
     assert data.groups_train.tolist() == ["p1", "p1", "p3"]
     assert data.card.n_groups == {"train": 2, "test": 1}
     assert data.card.counts == {"train": [2, 1], "test": [1, 1]}
-    with pytest.warns(UserWarning, match="a column of the table holds test, train"):
+    with pytest.warns(UserWarning, match="the column 'part' of the table holds test, train"):
         data = load_image_folder(root, labels=table, group_column="patient")
     assert data.y.tolist() == ["healthy", "ill", "healthy", "ill", "healthy"]
     assert np.asarray(data.X)[:, 0, 0].tolist() == [3, 1, 0, 2, 4]
     assert data.groups.tolist() == ["p1", "p2", "p1", "p3", "p2"]
     assert data.card.n_groups == {"all": 3}
-    plain = load_image_folder(root, labels=table, label_column="part", path_column="path")
+    plain = load_image_folder(
+        root, labels=table, label_column="part", path_column="path", group_column="patient"
+    )
     assert plain.target_names == ["test", "train"]
 
 

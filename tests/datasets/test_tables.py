@@ -75,10 +75,10 @@ def test_dialects(load, dialect):
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-32", "utf-16-le", "cp1252", "latin-1"])
 def test_encodings(load, encoding):
     text = PLAIN.replace("x", "é")
-    data = load(text, encoding, encoding=encoding)
+    data = load(text, encoding, encoding=encoding, **WITH_GROUPS)
     assert data.target_names == ["y", "é"]
     if encoding in ("utf-16", "utf-32"):
-        assert load(text, encoding).target_names == ["y", "é"]
+        assert load(text, encoding, **WITH_GROUPS).target_names == ["y", "é"]
     else:
         with pytest.raises(
             ParameterError, match=r"^labels must be a csv file.*table\.csv.*[Ll]ine"
@@ -194,7 +194,9 @@ def test_values_that_are_not_a_part(load, value, words):
 
 def test_a_split_that_is_not_asked_for_is_told(load, root, tmp_path):
     text = "path,label,set\na.npy,x,train\nb.npy,y,train\nc.npy,x,test\nd.npy,y,test\n"
-    with pytest.warns(UserWarning, match="a column of the table holds test, train, which look"):
+    with pytest.warns(
+        UserWarning, match="the column 'set' of the table holds test, train, which look"
+    ):
         assert len(load(text).y) == 4
     assert len(load(text, splits={}).y) == 4
     for folder in ("Training", "Testing"):
@@ -227,7 +229,7 @@ def test_files_under_several_names(load, root):
     with pytest.warns(UserWarning, match="skipped 2 files .*another label, group or split"):
         assert load(text, on_error="skip", **WITH_GROUPS).y.tolist() == ["x", "y", "x"]
     # The table may name the link, and then its file is listed.
-    assert len(load(PLAIN.replace("b.npy", "link.npy")).y) == 4
+    assert len(load(PLAIN.replace("b.npy", "link.npy"), **WITH_GROUPS).y) == 4
 
 
 def test_absolute_paths_out_of_the_folder_are_told(load, root, tmp_path):
@@ -237,7 +239,7 @@ def test_absolute_paths_out_of_the_folder_are_told(load, root, tmp_path):
     with pytest.warns(
         UserWarning, match=r"1 path of .*table\.csv is absolute and leads out.*e\.npy"
     ):
-        data = load(text)
+        data = load(text, **WITH_GROUPS)
     assert len(data.y) == 5
 
 

@@ -29,7 +29,8 @@ def of(X):
     around = (0, *range(2, X.ndim))
     pixels = X.reshape(*X.shape[:2], -1)
     taken = pixels[:, :, :: 3 if pixels.shape[2] < 9999 else 1]
-    return PixelStatistics.of(X.min(axis=around), X.max(axis=around), taken)
+    spreads = np.subtract(pixels.max(2), pixels.min(2), dtype=np.float64)
+    return PixelStatistics.of(X.min(axis=around), X.max(axis=around), taken, spreads)
 
 
 def n_far(X_fit, X, quantum=None):
@@ -187,3 +188,42 @@ def test_lines_of_a_volume_lie_at_different_places_of_its_slices():
     X = np.zeros((1, 1, 64, 64, 64), np.int32)
     X[...] = np.arange(64)[:, None]
     assert len(np.unique(some_lines(X))) > 32
+
+
+@pytest.mark.parametrize("value", [0, 131, 255])
+def test_an_image_of_one_value_has_no_contrast(value):
+    images = np.full_like(NEW_BYTES, value)
+    images[1:] = NEW_BYTES[1:]
+    assert [(one.row, one.least) for one in of(BYTES).flat(images)] == [(0, value)]
+
+
+def test_an_image_of_a_few_neighbouring_values_has_no_contrast():
+    assert len(of(BYTES).flat(NEW_BYTES // 90 + 100)) == len(NEW)
+    assert of(BYTES).flat(NEW_BYTES // 4) == []  # dark
+
+
+def test_contrast_outside_the_lines_that_are_looked_at_counts():
+    images = np.zeros((1, 1, 300, 300), np.uint8)
+    images[:, :, 0, 0] = 255
+    assert of(BYTES).flat(images) == []
+
+
+def test_images_without_contrast_are_normal_where_the_training_images_had_them():
+    some = BYTES.copy()
+    some[: len(some) // 4] = 0
+    assert of(some).flat(np.zeros_like(NEW_BYTES)) == []
+
+
+def test_a_channel_without_contrast_is_told_by_its_number():
+    pair = pictures(shape=(2, 40, 40))
+    images = pictures(1, shape=(2, 40, 40))
+    images[:, 1] = 7
+    assert [one.channel for one in of(pair).flat(images)] == [1]
+    pair[:, 1] = 7  # a channel that is always empty
+    assert of(pair).flat(images) == []
+
+
+def test_statistics_of_the_first_model_files_know_no_share_of_flat_images():
+    values = of(BYTES).to_dict()
+    del values["flat_share"]
+    assert PixelStatistics.from_dict(values) == of(BYTES)

@@ -65,3 +65,12 @@ def test_differences_without_spread(values, p):
     study = made_up({("ce", "x", None): [0, 0, 0], ("f1", "x", "ce"): values})
     (difference,) = study.differences()
     assert difference[3:] == pytest.approx((values[0], values[0], values[0], p))
+
+
+def test_two_fits_give_no_interval():
+    study = made_up(
+        {("ce", "x", None): np.array([0.5, 0.6]), ("mcc", "x", "ce"): np.array([0.7, 0.6])}
+    )
+    assert all(math.isnan(row.low) and row.std > 0 for row in study.estimates())
+    assert "two fits each, which give no interval" in study.summary()
+    assert "[" not in study.summary().partition("95 % interval]")[2].partition("log")[0]
