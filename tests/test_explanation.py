@@ -5,6 +5,7 @@ import random
 import re
 import shutil
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -432,6 +433,38 @@ def test_branches_and_repeated_layers_are_not_chosen():
         explain(clf, X, target="lesion", layer="twice")
 
 
+def instance_normalised(in_channels, n_classes):
+    layers = [nn.Conv2d(in_channels, 4, 3), nn.InstanceNorm2d(4), nn.ReLU(), nn.Flatten(2)]
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(4, n_classes))
+
+
+@pytest.mark.parametrize(
+    ("module", "layer", "text"),
+    [
+        ("residual", "stem.2", "'stem.2' are unreliable: it is behind GroupNorm"),
+        ("resnet18", None, "'stem.0' are unreliable: it is before GroupNorm"),
+        (instance_normalised, None, "'0' are unreliable: it is before InstanceNorm2d"),
+        ("residual", None, None),
+        ("small", None, None),
+        (Branched, "branch", None),
+    ],
+)
+def test_a_normalisation_over_places_near_the_layer_is_a_warning(module, layer, text):
+    X, y, _ = lesions(4, (16, 16), 3, 0)
+    net = {"module__width": 4} if isinstance(module, str) else None
+    clf = fitted(X, y, module=module, max_epochs=0, net=net)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        explain(clf, X[:1], target="lesion", layer=layer)
+        n_by_gradcam = len(caught)
+        explain(clf, X[:1], target="lesion", method="occlusion", window=8)
+    assert len(caught) == n_by_gradcam == (text is not None)
+    for warning in caught:
+        assert warning.filename == __file__
+        assert text in str(warning.message)
+        assert "Use method='integrated_gradients' or method='occlusion'." in str(warning.message)
+
+
 class Tokens(nn.Module):
     """A vision transformer of one layer."""
 
@@ -570,3 +603,18 @@ def test_maps_find_planted_lesions_and_maps_of_random_weights_do_not(
             shares.append(hits(4, method))
     for method, shares in found.items():
         assert np.mean(shares) < 0.8, method
+
+
+@pytest.mark.slow
+def test_maps_of_a_network_of_slices_find_planted_lesions():
+    shape, size = (10, 16, 16), 5
+    X, y, _ = lesions(240, shape, size, 0)
+    params = {"module": SliceNet("small"), "max_epochs": 20, "batch_size": 20}
+    clf = fitted(X, y, CNN3DClassifier, **params)
+    X, y, inside = lesions(24, shape, size, 1)
+    right = (y == "lesion") & (clf.predict(X) == y)
+    assert right.sum() >= 9
+    for method in ("gradcam", "integrated_gradients"):
+        maps = explain(clf, X[right], method=method, target="lesion").reshape(right.sum(), -1)
+        hits = inside[right].reshape(maps.shape)[np.arange(len(maps)), maps.argmax(1)]
+        assert hits.mean() >= 0.85, method
