@@ -102,13 +102,13 @@ def main() -> None:
             cells = [f"{m:.3f} ± {s:.3f}" for m, s in zip(values.mean(0), spread, strict=True)]
             params = ", ".join(f"{k}={v!r}" for k, v in ROWS[name].items())
             rows.append([name, f"``{params}``", *cells])
-        tables.append((case, ("method", "parameters", *SCORES), rows))
+        title = f"{case}, {CASES[case]()[1]} epochs"
+        tables.append((title, ("method", "parameters", *SCORES), rows))
     notes = [
         f"Mean and standard deviation over {args.seeds} seeds of weights and batches, on one "
         "split. All rows of a table have the same network (``small``), batches of 64, and the same "
-        "number of steps: 30 epochs of the digits, 12 of PneumoniaMNIST. ``sampler='uniform'`` and "
-        "no augmentation where nothing else is said. Options have their defaults. No row was "
-        "tuned.",
+        "number of steps. ``sampler='uniform'`` and no augmentation where nothing else is said. "
+        "Options have their defaults. No row was tuned.",
     ]
     write_report("methods", args, results, tables, notes)
 

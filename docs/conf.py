@@ -156,7 +156,7 @@ numpydoc_validation_exclude = {
     r"(ACSConv3d|CNN|GridPool|Net|ResidualBlock)\.\w+$",
     r"Display\.\w+$",
     r"ParameterError\.\w+$",
-    r"(AugmentSpec|BUILT_IN|CostMatrix|FORMATS|LARGEST_FACTOR|LossSpec|PAPER_LOSSES|ModuleSpec|PriorSpec|RECIPES|SCHEDULES|STRATEGIES|SamplerSpec|TERMS)$",
+    r"(AugmentSpec|BUILT_IN|CostMatrix|FORMATS|HeadSpec|LARGEST_FACTOR|LossSpec|PAPER_LOSSES|ModuleSpec|PriorSpec|RECIPES|SCHEDULES|STRATEGIES|SamplerSpec|TERMS)$",
 }
 
 
@@ -253,6 +253,7 @@ PUBLIC_MODULES = [
     "skimbal.explanation",
     "skimbal.images",
     "skimbal.losses",
+    "skimbal.memory",
     "skimbal.networks",
     "skimbal.persistence",
     "skimbal.sampling",

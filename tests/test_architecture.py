@@ -41,6 +41,7 @@ MAY_IMPORT["classifiers"] = MAY_IMPORT["training"] | {
     "model_file",
 }
 MAY_IMPORT["persistence"] = MAY_IMPORT["classifiers"] | {"classifiers"}
+MAY_IMPORT["memory"] = MAY_IMPORT["classifiers"] | {"classifiers"}
 MAY_IMPORT["explanation"] = MAY_IMPORT["classifiers"] | {"classifiers"}
 MAY_IMPORT["decoupling"] = MAY_IMPORT["classifiers"] | {"classifiers", "thresholds"}
 MAY_IMPORT["displays"] = GROUND | {"explanation"}
@@ -55,11 +56,12 @@ MAY_IMPORT["evaluation"] = MAY_IMPORT["study"] | {"study", "thresholds"}
 MAY_IMPORT["__init__"] = MAY_IMPORT["study"] | {
     "evaluation",
     "explanation",
+    "memory",
     "persistence",
     "study",
 }
 MAY_IMPORT["commands"] = MAY_IMPORT["study"] - {"callbacks", "displays"}
-MAY_IMPORT["commands"] |= {"__init__", "evaluation", "persistence", "study"}
+MAY_IMPORT["commands"] |= {"__init__", "evaluation", "memory", "persistence", "study"}
 MAY_IMPORT["__main__"] = {"commands", "signals"}
 
 

@@ -69,7 +69,7 @@ from sklearn.semi_supervised import SelfTrainingClassifier
 from skorch import callbacks as skorch_callbacks
 from torch.utils.tensorboard import SummaryWriter
 
-from skimbal import CNN2DClassifier
+from skimbal import CNN2DClassifier, KeyedClassifier
 from skimbal.explanation import METHODS, explain
 from skimbal.networks import SmallCNN
 
@@ -533,6 +533,22 @@ def segments(image):
 
 
 # Conformal prediction, fairness, others --------------------------------------------------------
+
+
+@pytest.fixture
+def paths(tmp_path):
+    """Write the images to files."""
+    for number, image in enumerate(X2):
+        np.save(tmp_path / f"{number}.npy", image)
+    return [str(tmp_path / f"{number}.npy") for number in range(len(X2))]
+
+
+def test_keys_of_files_in_mapie(paths):
+    keyed = KeyedClassifier(images(), paths)
+    keyed.fit(keyed.keys, TWO)
+    split = mapie_classification.SplitConformalClassifier(keyed, prefit=True)
+    split.conformalize(keyed.keys, TWO)
+    assert split.predict_set(keyed.keys)[1].shape[:2] == (60, 2)
 
 
 def test_mapie():

@@ -99,6 +99,7 @@ def three_classes(**params):
     return fitted(X, y, dtype="float64", net=net, **params), X
 
 
+@pytest.mark.filterwarnings("ignore:.*no contrast")  # images of one value, on purpose
 @pytest.mark.parametrize("baseline", [None, 40.0, [30.0, 60.0]])
 def test_integrated_gradients_sum_to_the_difference_from_the_baseline(baseline):
     clf, X = three_classes(logit_adjustment=1.0)
@@ -518,6 +519,7 @@ def test_a_map_that_is_not_finite_is_refused(plane):
     assert caught.value.rows == [1]
 
 
+@pytest.mark.filterwarnings("ignore:.*no contrast")  # images of one value, on purpose
 @EACH_METHOD
 def test_a_constant_image_has_a_finite_map(plane, method):
     clf, X = plane

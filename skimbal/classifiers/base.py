@@ -26,7 +26,7 @@ from skimbal.classifiers.inputs import (
     check_rows,
     weighted_by_class,
 )
-from skimbal.classifiers.memory import explained_in_fit, explained_in_prediction
+from skimbal.classifiers.memory import explained_in_prediction, naming_memory
 from skimbal.classifiers.parameters import (
     CONSTRAINTS,
     check_constraints,
@@ -839,10 +839,7 @@ class BaseCNNClassifier(
         processes.check_same(lambda: (*numbers, train.checksum, valid and valid.checksum))
 
         plan = Plan(train, loss, crop_size, augmentation, settings, device, whole, n_epochs)
-        with (
-            isolated_random_state(int(torch_seed), device),
-            explained_in_fit(self, settings.batch_size, device),
-        ):
+        with isolated_random_state(int(torch_seed), device), naming_memory(self, settings, device):
             net = prepare_net(self, start, plan)
             self._passes(net)  # which may be refused
             # Set before training, so that an interrupted fit leaves the epochs so far.

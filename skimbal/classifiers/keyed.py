@@ -66,8 +66,6 @@ class KeyedClassifier(
         The fitted classifier of the images.
     classes_ : ndarray of shape (n_classes,)
         Class labels, sorted.
-    n_features_in_ : int
-        1, the column of keys.
 
     Raises
     ------
@@ -105,7 +103,6 @@ class KeyedClassifier(
 
     estimator_: Classifier
     classes_: np.ndarray
-    n_features_in_: int
     #: ``images`` as they were given, as an array, and their keys.
     _known: tuple[object, ImageArray, np.ndarray]
 
@@ -172,7 +169,7 @@ class KeyedClassifier(
         }
         labels = _safe_indexing(y, rows)
         self.estimator_ = clone(self.estimator).fit(self._take(keys[rows]), labels, **given)
-        self.classes_, self.n_features_in_ = self.estimator_.classes_, 1
+        self.classes_ = self.estimator_.classes_
         return self
 
     @available_if(_has("predict"))  # type: ignore[untyped-decorator]

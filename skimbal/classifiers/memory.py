@@ -8,9 +8,10 @@ from typing import Protocol
 import torch
 
 from skimbal.classifiers.parameters import CNNClassifier
+from skimbal.classifiers.settings import Settings
 from skimbal.training import TrainingNet, release_memory
 
-__all__ = ["explained_in_fit", "explained_in_prediction"]
+__all__ = ["explained_in_prediction", "naming_memory"]
 
 #: Words of torch for memory that is not there, which is a RuntimeError on the CPU.
 _NO_MEMORY = re.compile(
@@ -26,7 +27,7 @@ class FittedClassifier(CNNClassifier, Protocol):
 
 
 @contextmanager
-def explained_in_fit(estimator: CNNClassifier, batch_size: int, device: str) -> Iterator[None]:
+def naming_memory(estimator: CNNClassifier, settings: Settings, device: str) -> Iterator[None]:
     """Name the parameters of a fit that decide about memory in an error about memory."""
     try:
         yield
@@ -36,7 +37,7 @@ def explained_in_fit(estimator: CNNClassifier, batch_size: int, device: str) -> 
             raise
         kind, others = _kind_and_others(error)
         raise kind(
-            f"{reason}, with batch_size={batch_size} and "
+            f"{reason}, with batch_size={settings.batch_size} and "
             f"micro_batch_size={estimator.micro_batch_size} on device={estimator.device!r}. A "
             "smaller micro_batch_size takes less memory and leaves the gradient of the whole batch "
             f"as it is. A smaller batch_size or crop_size takes less memory, too. {others}"

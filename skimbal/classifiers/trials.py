@@ -3,7 +3,6 @@
 import copy
 import itertools
 import math
-import warnings
 from typing import Protocol
 
 import numpy as np
@@ -335,7 +334,7 @@ def judge_training(net: TrainingNet, is_whole: bool) -> None:
     if is_whole and not any(found):
         found = [_one_class(net), _rising_loss(net), _no_change(net), _no_weights(net)]
     for text in filter(None, found):
-        warnings.warn(text, ConvergenceWarning, stacklevel=4)
+        warn_caller(text, ConvergenceWarning)
 
 
 def _skipped_steps(net: TrainingNet, is_whole: bool) -> str:
@@ -437,21 +436,18 @@ def correction_at_prediction(estimator: PredictingClassifier) -> np.ndarray | No
     check_constraints(estimator, ["logit_adjustment"])
     tau = float(estimator.logit_adjustment)
     if estimator._epochs_before == 0 == estimator.n_steps_:
-        warnings.warn(
+        warn_caller(
             "The network is not trained, so it predicts by chance. Use transform, or fit with "
             "max_epochs of at least 1.",
             ConvergenceWarning,
-            stacklevel=4,
         )
     if not tau:
         return None
     # sampler="balanced" says that both corrections are meant.
     if estimator._known_tau not in (None, tau) and estimator.sampler != "balanced":
-        warnings.warn(
+        warn_caller(
             "sampler='auto' was 'balanced' in the fit, and logit_adjustment="
             f"{estimator.logit_adjustment} corrects for class frequency once more. Fit anew with "
             "sampler='uniform' to correct once, or set sampler='balanced' to do both.",
-            UserWarning,
-            stacklevel=4,
         )
     return tau * log_prior(estimator.class_prior_)

@@ -6,9 +6,12 @@ import shutil
 import sys
 from collections.abc import Sequence
 
+from skimbal import CNN2DClassifier, CNN3DClassifier
+from skimbal.commands.classifier import DEFAULTS, options_of_classifiers
 from skimbal.commands.data import (
     add_data,
     folder_params,
+    given,
     load_data,
     names_folder,
     refuse_options_of_files,
@@ -16,6 +19,7 @@ from skimbal.commands.data import (
 from skimbal.commands.models import model_card
 from skimbal.commands.parser import Options, Parser, option
 from skimbal.datasets import DataInspection, inspect_data, inspect_folder
+from skimbal.memory import estimate_memory, memory_of_machine
 from skimbal.signals import Signals
 
 __all__ = ["run"]
@@ -27,6 +31,16 @@ _OPTIONS_OF_INFO: Options = {
         action="store_true",
     ),
 }
+#: Parameters of the classifiers that decide about the memory of a training step.
+_OPTIONS_OF_MEMORY: Options = {
+    name: setting
+    for name, setting in options_of_classifiers(DEFAULTS).items()
+    if name
+    in (
+        *("batch_size", "micro_batch_size", "crop_size", "module", "net__module__width"),
+        *("optimizer", "dtype"),
+    )
+}
 
 
 def run(argv: Sequence[str], signals: Signals) -> int:
@@ -34,13 +48,15 @@ def run(argv: Sequence[str], signals: Signals) -> int:
     parser = Parser(
         "skimbal info",
         "Show the content of a data set on one screen: the reasons to refuse it, copies and leaks, "
-        "files by format, sizes, spacing, range, classes, groups. Nothing is fitted. Of a "
+        "files by format, sizes, spacing, range, classes, groups, and the memory that a training "
+        "step takes. Nothing is fitted. Of a "
         "model, show the card.",
         epilog="The exit code is 0 if the data would be loaded, and 2 if they would be refused. "
         "Warnings do not change it.",
     )
     add_data(parser)
     parser.add_options(_OPTIONS_OF_INFO)
+    parser.add_options(_OPTIONS_OF_MEMORY, "memory of a training step")
     args = parser.parse_args(argv)
     if os.path.isfile(args.data) and not args.data.endswith(".npz"):
         print(model_card(parser, args.data))
@@ -55,8 +71,35 @@ def run(argv: Sequence[str], signals: Signals) -> int:
         unicode=_can_print("\u2588"),
         word=lambda error: parser.worded(error).replace(root, ""),
     )
-    print(text)
+    memory = _memory(parser, args, inspection) if inspection.loads else ""
+    facts, blank, classes = text.rpartition("\n\n")
+    print(f"{facts}\n{memory}{blank}{classes}" if memory else text)
     return 0 if inspection.loads else 2
+
+
+def _memory(parser: Parser, args: argparse.Namespace, inspection: DataInspection) -> str:
+    """Return a line with the memory of a training step, and warn if the machine lacks it."""
+    card, n_axes = inspection.card, inspection.ndim
+    if card is None or n_axes is None or len(card.image_shape) not in (n_axes, n_axes + 1):
+        return ""
+    classifier = CNN2DClassifier if n_axes == 2 else CNN3DClassifier
+    try:
+        estimate = estimate_memory(
+            classifier().set_params(**given(args, _OPTIONS_OF_MEMORY)),
+            card.image_shape,
+            max(2, len(card.class_names)),
+        )
+    except ValueError as error:
+        parser.refuse(error, parser.prog)
+    memory = memory_of_machine()
+    if memory is not None and estimate.total > memory:
+        print(
+            f"skimbal: UserWarning: a training step takes about {estimate}, and this machine has "
+            f"{memory / 1e9:.0f} GB. Give a smaller --micro-batch-size, --batch-size or "
+            "--crop-size.",
+            file=sys.stderr,
+        )
+    return f"memory    about {str(estimate).partition(':')[0]}"
 
 
 def _inspect_folder(parser: Parser, args: argparse.Namespace) -> DataInspection:

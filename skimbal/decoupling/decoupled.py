@@ -326,7 +326,8 @@ class DecoupledClassifier(
         UserWarning
             If no strength changes a decision with ``tau="auto"``.
         """
-        if np.ndim(y) == 2 and np.shape(y)[1] > 1:
+        given = np.asarray(y)
+        if given.ndim == 2 and given.shape[1] > 1:
             raise ValueError("Multilabel and multioutput targets are not supported.")
         labels = check_labels(X, y)
         weight = None if sample_weight is None else np.asarray(sample_weight)

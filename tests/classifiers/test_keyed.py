@@ -54,7 +54,8 @@ def test_keys_stand_for_their_images(data):
     np.testing.assert_array_equal(keyed.predict(keyed.keys[order].astype(float)), y[order])
     expected = forest().fit(images[order], y[order]).predict_proba(images)
     np.testing.assert_array_equal(keyed.predict_proba(keyed.keys), expected)
-    assert keyed.n_features_in_ == 1
+    # MAPIE would try the classifier on zeros.
+    assert not hasattr(keyed, "n_features_in_")
     assert keyed.classes_.tolist() == [0, 1, 2]
 
 

@@ -114,3 +114,23 @@ def test_info_suits_the_output(monkeypatch, class_folders, tmp_path, encoding):
     assert r"\x1b[31m.npy" in text
     assert ("caf\xe9" in text) == (encoding == "utf-8")
     assert text.isascii() == (encoding != "utf-8")
+
+
+def memory_of(capsys, *argv):
+    assert main(["info", "digits", *argv]) == 0
+    out, err = capsys.readouterr()
+    (line,) = [line for line in out.splitlines() if line.startswith("memory ")]
+    return line, err
+
+
+def test_memory_of_a_training_step(capsys, monkeypatch):
+    line, err = memory_of(capsys)
+    assert re.fullmatch(r"memory    about \d MB for a training step of 32 images", line)
+    assert not err
+    argv = ["--batch-size", "64", "--micro-batch-size", "8", "--module", "resnet18"]
+    line, _ = memory_of(capsys, *argv)
+    assert re.fullmatch(r"memory    about 1\d\d MB for a .* step of 64 images, 8 at once", line)
+    monkeypatch.setattr("skimbal.commands.info.memory_of_machine", lambda: 10**7)
+    _, err = memory_of(capsys, *argv)
+    assert "UserWarning: a training step takes about" in err
+    assert "--micro-batch-size" in err

@@ -1,0 +1,376 @@
+"""The memory that training takes, estimated before it begins."""
+
+import copy
+import os
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.base import clone
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from skimbal.classifiers import CNN2DClassifier, CNN3DClassifier
+from skimbal.classifiers.assembly import make_factory
+from skimbal.classifiers.inputs import Rows
+from skimbal.classifiers.parameters import (
+    DTYPES,
+    LOW_PRECISION,
+    check_crop_size,
+    check_parameters,
+    find_optimizer,
+)
+from skimbal.classifiers.settings import Settings, resolve
+from skimbal.exceptions import ParameterError
+from skimbal.losses import get_loss
+from skimbal.networks import PixelRange
+from skimbal.training import Blueprint, ImageDataset, StandardizedModule, isolated_random_state
+from skimbal.typing import is_integer
+
+__all__ = ["MemoryEstimate", "estimate_memory", "memory_of_machine", "peak_of_step"]
+
+
+@dataclass(frozen=True)
+class MemoryEstimate:
+    """The memory of a training step, in bytes.
+
+    Parameters
+    ----------
+    weights : int
+        Weights and buffers of the network.
+    gradients : int
+        Gradients of the weights that training changes.
+    optimizer : int
+        State of the optimizer, such as the two moments of AdamW.
+    images : int
+        A batch of images, and the batch that is read ahead.
+    activations : int
+        Intermediate results at their largest, between the forward and the backward pass.
+    batch_size : int
+        Rows in a batch.
+    rows_at_once : int
+        Rows in memory at once: ``micro_batch_size``, or the whole batch.
+
+    Examples
+    --------
+    >>> from skimbal.memory import MemoryEstimate
+    >>> estimate = MemoryEstimate(10**6, 10**6, 2 * 10**6, 10**5, 9 * 10**7, 32, 32)
+    >>> print(estimate)
+    94 MB for a training step of 32 images: 90 MB of activations, 4 MB of weights and optimizer
+    """
+
+    weights: int
+    gradients: int
+    optimizer: int
+    images: int
+    activations: int
+    batch_size: int
+    rows_at_once: int
+
+    @property
+    def total(self) -> int:
+        """The sum of all parts, in bytes."""
+        of_weights = self.weights + self.gradients + self.optimizer
+        return of_weights + self.images + self.activations
+
+    def __str__(self) -> str:
+        """Return a line of text."""
+        of_weights = self.weights + self.gradients + self.optimizer
+        parts = ""
+        if self.rows_at_once < self.batch_size:
+            parts = f", {self.rows_at_once} at once"
+        return (
+            f"{_in_words(self.total)} for a training step of {self.batch_size} images{parts}: "
+            f"{_in_words(self.activations)} of activations, {_in_words(of_weights)} of weights and "
+            "optimizer"
+        )
+
+
+def _in_words(n_bytes: int) -> str:
+    if n_bytes >= 10**9:
+        return f"{n_bytes / 10**9:.1f} GB"
+    return f"{max(1, round(n_bytes / 10**6))} MB"
+
+
+def estimate_memory(
+    estimator: CNN2DClassifier | CNN3DClassifier, shape: Sequence[int], n_classes: int = 2
+) -> MemoryEstimate:
+    """Estimate the memory that a training step of a classifier takes, without training.
+
+    The network is built, and one step of it is traced on tensors without data, so the estimate
+    takes about as long as building the network. A network that cannot be traced so is run on two
+    random images, from which the memory of a batch follows.
+
+    Parameters
+    ----------
+    estimator : CNN2DClassifier or CNN3DClassifier
+        The classifier, which stays as it is. It need not be fitted.
+    shape : sequence of int
+        Shape of an image in voxels, ([d,] h, w) or (n_channels, [d,] h, w), such as
+        ``X.shape[1:]``.
+    n_classes : int, default=2
+        Number of classes.
+
+    Returns
+    -------
+    estimate : MemoryEstimate
+        In bytes. ``estimate.total`` is the memory beyond the memory of the process and of the
+        images before the fit. It was 0.55 to 0.96 of the peak that was measured on a CPU for ten
+        networks (``benchmarks/results/batch_memory.rst``). A CUDA device holds all images in
+        addition, if they take at most half of its free memory.
+
+    Raises
+    ------
+    ParameterError
+        If a parameter of the classifier cannot be used, or ``shape`` is not a shape of its images.
+
+    Notes
+    -----
+    Workspaces of convolutions and memory that the allocator keeps are not part of the estimate.
+    In bfloat16 and float16 the activations count half. A pretrained network is built with its
+    weights, as in a fit.
+
+    Examples
+    --------
+    >>> from skimbal import CNN2DClassifier
+    >>> from skimbal.memory import estimate_memory
+    >>> clf = CNN2DClassifier(module="small")
+    >>> small, large = (estimate_memory(clf, (size, size)).activations for size in (32, 64))
+    >>> 3.5 < large / small < 4.5
+    True
+    """
+    clf = clone(estimator)
+    check_parameters(clf)
+    shape = _shape_of_image(clf, shape)
+    if not is_integer(n_classes) or n_classes < 2:
+        raise ParameterError("n_classes", "an integer of at least 2", n_classes)
+    crop_size = check_crop_size(clf, shape)
+    y = np.arange(4 * n_classes) % n_classes
+    images = np.broadcast_to(np.zeros((), np.uint8), (len(y), *shape))  # takes no memory
+    rows = Rows(ImageDataset(images, y, sample_shape=shape), np.arange(n_classes))
+    settings = resolve(clf, get_loss(clf.loss, rows.class_mass), rows, crop_size)
+    at_once = min(settings.batch_size, clf.micro_batch_size or settings.batch_size)
+    with isolated_random_state(0, "cpu"):
+        module = _module(clf, settings, shape, n_classes, crop_size)
+        weights, trained = _bytes_of(module)
+        activations = _activations(module, (at_once, *shape), n_classes, trained)
+    if clf.dtype in LOW_PRECISION:
+        # Autocast keeps the weights in float32, beside a copy in low precision.
+        activations = activations // 2 + weights // 2
+    return MemoryEstimate(
+        weights=weights,
+        gradients=trained,
+        optimizer=round(trained * _state_per_weight(clf)),
+        images=2 * at_once * int(np.prod(shape)),
+        activations=activations,
+        batch_size=settings.batch_size,
+        rows_at_once=at_once,
+    )
+
+
+def memory_of_machine() -> int | None:
+    """Return the memory of this machine, or of the container that it runs this process in.
+
+    Returns
+    -------
+    memory : int or None
+        In bytes. None where the system does not tell.
+
+    Examples
+    --------
+    >>> from skimbal.memory import memory_of_machine
+    >>> memory = memory_of_machine()
+    >>> memory is None or memory > 10**8
+    True
+    """
+    if not hasattr(os, "sysconf"):
+        return None
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for name in ("memory.max", "memory/memory.limit_in_bytes"):
+        with suppress(OSError):
+            limit = Path("/sys/fs/cgroup", name).read_text("ascii").strip()
+            if limit.isdecimal():
+                memory = min(memory, int(limit))
+    return memory
+
+
+def peak_of_step(step: Callable[[], object]) -> int:
+    """Return the most memory that the tensors of a computation take at once, in bytes.
+
+    Parameters
+    ----------
+    step : callable
+        A computation of torch, on any device. Without data (``device="meta"``) it costs no time.
+
+    Returns
+    -------
+    peak : int
+        In bytes, of the tensors that the computation makes. Tensors that exist before do not count.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skimbal.memory import peak_of_step
+    >>> peak_of_step(lambda: torch.ones(1000).exp().sum())
+    8000
+    """
+    with _LiveTensors() as live:
+        step()
+    peak: int = live.peak
+    return peak
+
+
+class _LiveTensors(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Adds up the memory of the tensors that are made and not yet freed."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.live = self.peak = 0
+        self._known: dict[int, weakref.ref[Any]] = {}
+
+    def __torch_dispatch__(
+        self,
+        func: Callable[..., object],
+        types: object,
+        args: tuple[object, ...] = (),
+        kwargs: Mapping[str, object] | None = None,
+    ) -> object:
+        """Compute, and note the storages of the result that are new."""
+        given = [t.untyped_storage() for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
+        before = {id(storage) for storage in given}
+        result = func(*args, **(kwargs or {}))
+        for leaf in tree_leaves(result):
+            if isinstance(leaf, Tensor) and id(leaf.untyped_storage()) not in before:
+                self._note(leaf.untyped_storage())
+        return result
+
+    def _note(self, storage: torch.UntypedStorage) -> None:
+        key, n_bytes = id(storage), storage.nbytes()
+        if key in self._known:
+            return
+
+        def forget(reference: object) -> None:
+            self.live -= n_bytes
+            del self._known[key]
+
+        self._known[key] = weakref.ref(storage, forget)
+        self.live += n_bytes
+        self.peak = max(self.peak, self.live)
+
+
+def _shape_of_image(
+    clf: CNN2DClassifier | CNN3DClassifier, shape: Sequence[int]
+) -> tuple[int, ...]:
+    n_axes = len(clf.spatial_axes)
+    if len(shape) not in (n_axes, n_axes + 1) or not all(is_integer(n) and n > 0 for n in shape):
+        axes = ", ".join(clf.spatial_axes)
+        raise ParameterError(
+            "shape", f"({axes}) or (n_channels, {axes}) in positive integers", shape
+        )
+    sizes = tuple(int(size) for size in shape)
+    return sizes if len(sizes) == n_axes + 1 else (1, *sizes)
+
+
+def _module(
+    clf: CNN2DClassifier | CNN3DClassifier,
+    settings: Settings,
+    shape: tuple[int, ...],
+    n_classes: int,
+    crop_size: tuple[int, ...] | None,
+) -> StandardizedModule:
+    """Return the network as a fit makes it."""
+    dtype = "float64" if clf.dtype == "float64" else "float32"
+    blueprint = Blueprint(
+        module=settings.module,
+        sampler=None,
+        epoch_length=None,
+        pixels=PixelRange(0, 255, True),
+        sample_shape=shape,
+        n_classes=n_classes,
+        crop_size=crop_size,
+        dtype=dtype,
+        autocast=None,
+        channels_last=True,
+        feature_layer=None,
+        lr=1.0,
+        lr_schedule=None,
+        max_epochs=1,
+        batch_size=settings.batch_size,
+        micro_batch_size=None,
+        compiled=False,
+    )
+    given: dict[str, Any] = {
+        name.removeprefix("module__"): value
+        for name, value in (clf.net or {}).items()
+        if name.startswith("module__")
+    }
+    ones = np.ones((shape[0], *[1] * (len(shape) - 1)), dtype)
+    mean, std = (ones, ones) if settings.standardize else (None, None)
+    return StandardizedModule(
+        make_factory(blueprint),
+        shape[0],
+        n_classes,
+        DTYPES[dtype],
+        mean,
+        std,
+        crop_size=crop_size,
+        **given,
+    ).train()
+
+
+def _bytes_of(module: nn.Module) -> tuple[int, int]:
+    """Return the memory of all weights and buffers, and of the weights that training changes."""
+    weights = [*module.parameters(), *module.buffers()]
+    trained = [weight for weight in module.parameters() if weight.requires_grad]
+    return sum(w.nbytes for w in weights), sum(w.nbytes for w in trained)
+
+
+def _activations(
+    module: StandardizedModule, shape: tuple[int, ...], n_classes: int, gradients: int
+) -> int:
+    """Return the most memory of a step beside weights and gradients."""
+    try:
+        traced = copy.deepcopy(module).to("meta")
+        peak = peak_of_step(lambda: _step(traced, shape, n_classes, "meta"))
+    except (RuntimeError, NotImplementedError, TypeError):  # such as of a value that decides
+        few = min(2, shape[0])
+        at_least = peak_of_step(lambda: _step(module, (few, *shape[1:]), n_classes, "cpu"))
+        return max(0, at_least - gradients) * shape[0] // few
+    return max(0, peak - gradients)
+
+
+def _step(module: nn.Module, shape: tuple[int, ...], n_classes: int, device: str) -> None:
+    """Compute the gradient of a batch."""
+    labels = torch.zeros(shape[0], dtype=torch.long, device=device)
+    with torch.enable_grad():
+        logits = module(torch.zeros(shape, dtype=torch.uint8, device=device))
+        torch.autograd.backward(nn.functional.cross_entropy(logits, labels))
+
+
+def _state_per_weight(clf: CNN2DClassifier | CNN3DClassifier) -> float:
+    """Return the size of the state of the optimizer, as a multiple of the size of the weights."""
+    given = {
+        name.removeprefix("optimizer__"): value
+        for name, value in (clf.net or {}).items()
+        if name.startswith("optimizer__") and "param_groups" not in name
+    }
+    weight = nn.Parameter(torch.ones(32, 32))
+    make: Any = find_optimizer(clf.optimizer)
+    optimizer = make([weight], lr=1e-3, **given)
+
+    def loss() -> Tensor:
+        optimizer.zero_grad()
+        value: Tensor = (weight**2).sum()
+        torch.autograd.backward(value)
+        return value
+
+    with torch.enable_grad():
+        optimizer.step(loss)
+    state = [t for t in tree_leaves(optimizer.state_dict()["state"]) if isinstance(t, Tensor)]
+    return sum(tensor.nbytes for tensor in state) / weight.nbytes
