@@ -134,7 +134,7 @@ numpydoc_validation_checks = {
 # Properties have no sections, and methods are shown by the example of their class.
 numpydoc_validation_exclude = {
     r"Classifier(CV)?\.\w+$",
-    r"(DataCard|DataInspection|Finding|ReadRequest)\.\w+$",
+    r"(DataCard|DataInspection|Finding|MemoryEstimate|ReadRequest)\.\w+$",
     r"callbacks\.Resume\.\w+$",
     r"ImageArray\.\w+$",
     r"ImageFiles\.\w+$",

@@ -9,7 +9,15 @@ from skimbal.exceptions import ParameterError
 from skimbal.images import FileForm, ImageFiles, InputForm, PixelStatistics
 
 PIXELS = PixelStatistics(
-    (0.0, -5.5), (255.0, 7.0), (1.0, -5.0), (250.0, 6.5), (90.0, 2.0), 99, False, 0.25
+    least=(0.0, -5.5),
+    greatest=(255.0, 7.0),
+    low=(1.0, -5.0),
+    high=(250.0, 6.5),
+    spread=(90.0, 2.0),
+    n_levels=99,
+    is_whole=False,
+    negative_share=0.25,
+    flat_share=(0.0, 0.5),
 )
 
 
