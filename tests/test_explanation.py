@@ -99,7 +99,6 @@ def three_classes(**params):
     return fitted(X, y, dtype="float64", net=net, **params), X
 
 
-@pytest.mark.filterwarnings("ignore:.*no contrast")  # images of one value, on purpose
 @pytest.mark.parametrize("baseline", [None, 40.0, [30.0, 60.0]])
 def test_integrated_gradients_sum_to_the_difference_from_the_baseline(baseline):
     clf, X = three_classes(logit_adjustment=1.0)
