@@ -38,6 +38,7 @@ from skimbal.thresholds.wrapping import (
     check_labels,
     check_same_classes,
     class_scores,
+    refuse_path,
     route,
 )
 from skimbal.typing import ArrayLike, Classifier, ImagesLike, RandomState, Splitter, is_integer
@@ -379,6 +380,7 @@ class TunedOffsetsClassifierCV(DecidingClassifier):
             by more than its standard error.
         """
         self._check()
+        refuse_path(X)
         X, y = indexable(X, y)
         labels = check_labels(X, y)
         routed = self._routed(params)

@@ -29,6 +29,7 @@ from skimbal.thresholds.wrapping import (
     check_predicting,
     check_same_classes,
     log_probabilities,
+    refuse_path,
     route,
 )
 from skimbal.typing import ArrayLike, Classifier, ImagesLike, is_number
@@ -218,6 +219,7 @@ class PriorCorrectedClassifier(DecidingClassifier):
             raise ParameterError(
                 "X_unlabelled", "None unless prior='estimated'", type(X_unlabelled).__name__
             )
+        refuse_path(X)
         X, y = indexable(X, y)
         found = check_labels(X, y)
         routed = route(self, params)

@@ -34,6 +34,7 @@ __all__ = [
     "class_scores",
     "has_method",
     "log_probabilities",
+    "refuse_path",
     "route",
 ]
 
@@ -243,7 +244,7 @@ def route(wrapper: DecidingClassifier, params: Mapping[str, Any]) -> Bunch:
 
 def check_labels(X: ImagesLike, y: ArrayLike) -> np.ndarray:
     """Return the labels as an array with one entry per row of X."""
-    _refuse_path(X)
+    refuse_path(X)
     labels: np.ndarray = column_or_1d(y, warn=True)
     assert_all_finite(labels, input_name="y")
     check_classification_targets(labels)
@@ -305,10 +306,11 @@ def _refuse_letters(estimator: Classifier, X: ImagesLike) -> None:
         is_frozen = isinstance(estimator, FrozenEstimator)
         estimator = estimator.estimator if is_frozen else estimator._inner()
     if not hasattr(estimator, "input_"):
-        _refuse_path(X)
+        refuse_path(X)
 
 
-def _refuse_path(X: ImagesLike) -> None:
+def refuse_path(X: ImagesLike) -> None:
+    """Refuse a path in the place of rows, of which scikit-learn counts the letters."""
     if isinstance(X, str | os.PathLike):
         raise TypeError(
             f"X must be a list of paths, one for each row; got {os.fspath(X)!r}. Pass [path] for "
