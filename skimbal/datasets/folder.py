@@ -24,6 +24,7 @@ from skimbal.datasets.splits import (
 )
 from skimbal.datasets.tables import TableForm, list_table
 from skimbal.exceptions import ParameterError
+from skimbal.habits import explains_names
 from skimbal.images import ImageFiles, ImageOptions, find_images
 from skimbal.images.folders import masks_among
 from skimbal.images.formats import advice_on
@@ -33,6 +34,7 @@ from skimbal.wording import plural
 __all__ = ["list_rows", "load_image_folder"]
 
 
+@explains_names
 def load_image_folder(
     root: PathLike,
     *,
