@@ -13,7 +13,6 @@ _GROUPS |= {"study", "exam", "examination", "visit", "accession"}
 _BEGINNINGS = ("patient", "subject", "participant", "case_", "caseid", "studyid", "groupid")
 #: Words in the names of facts that many patients share.
 _FACTS = {"age", "date", "year", "time", "width", "height", "size", "weight", "score", "index"}
-_FACTS |= {"x", "y", "z", "nx", "ny", "nz", "rows", "columns", "slice", "slices", "depth", "length"}
 #: Fewest groups, and most images of a group on average, of a column with any other name.
 _FEWEST, _MOST = 8, 20
 

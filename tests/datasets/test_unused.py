@@ -37,8 +37,6 @@ def test_values_that_repeat_as_patients_do_are_told_under_any_name():
         ("patient", ["p"] * N),
         ("side", ["left", "right"] * (N // 2)),
         ("age", [40 + i // 2 for i in range(N)]),
-        ("nx", [30 + i // 2 for i in range(N)]),
-        ("slice_index", [i // 2 for i in range(N)]),
         ("dose", [f"{i // 2}.5" for i in range(N)]),
         ("nx", [30 + i // 2 for i in range(N)]),
     ],
