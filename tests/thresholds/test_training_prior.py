@@ -94,6 +94,13 @@ def test_a_prior_that_is_not_known_is_refused(estimator, reason):
     np.testing.assert_allclose(given.training_prior_, SHARES)
 
 
+def test_balanced_weights_of_rows_with_weights_are_not_known():
+    estimator = PriorCorrectedClassifier(LogisticRegression(class_weight="balanced"))
+    np.testing.assert_allclose(estimator.fit(X, Y, np.full(400, 3.0)).training_prior_, UNIFORM)
+    with pytest.raises(ParameterError, match="rows of unequal weights"):
+        estimator.fit(X, Y, np.where(Y == 1, 3.0, 1.0))
+
+
 @pytest.mark.filterwarnings("ignore:The `probability` parameter:FutureWarning")
 def test_a_machine_that_calibrates_itself_does_so_without_class_weights():
     machine = SVC(kernel="linear", probability=True, class_weight="balanced", random_state=0)
