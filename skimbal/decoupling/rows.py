@@ -38,7 +38,7 @@ def split(
     """
     kept = np.ones(len(y), bool) if weight is None or not weight.any() else weight != 0
     if cv is None:
-        return [(None, None) if kept.all() else (np.flatnonzero(kept),) * 2]
+        return [(None, None) if kept.all() else (np.flatnonzero(kept), np.flatnonzero(kept))]
     pairs = [(n[kept[n]], h[kept[h]]) for n, h in _pairs(cv, y, groups, seed)]
     y = np.where(kept, y, y[kept][0])
     if isinstance(cv, float):  # one of the folds of whole groups that have this share

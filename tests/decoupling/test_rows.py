@@ -51,7 +51,8 @@ def test_rows_of_weight_0_are_on_no_side():
     for cv in (None, 0.3, 2):
         for parts in split(cv, Y, None, 0, weight):
             for part in parts:
-                assert weight[part].all() and set(Y[part]) == {0, 1}
+                assert weight[part].all()
+                assert set(Y[part]) == {0, 1}
     network, head = split(None, Y, None, 0, np.where(Y == 1, 0.0, 1.0))[0]
     assert network.tolist() == head.tolist() == list(range(40))
     lopsided = np.where(np.arange(50) < 49, 1.0 - Y, 1.0)
