@@ -22,7 +22,9 @@ from skimbal.exceptions import (
     warn_caller,
 )
 from skimbal.losses import log_prior
+from skimbal.networks.residual import ResidualCNN
 from skimbal.networks.slices import SlicedNetwork
+from skimbal.networks.small import SmallCNN
 from skimbal.training import ImageDataset, isolated_random_state, trainable_torch
 from skimbal.typing import ArrayLike, Classifier, ImagesLike, is_integer, is_number
 
@@ -36,6 +38,8 @@ _N_STEPS, _MOST_PARTS = 8, 64
 _WINDOW = {2: 6, 3: 5}
 #: Normalisations behind which every place depends on all places of its image.
 _OVER_PLACES = (nn.GroupNorm, nn.InstanceNorm2d, nn.InstanceNorm3d)
+#: Networks of which benchmarks/explanations.py shows that Grad-CAM before these finds lesions.
+_FIND_LESIONS = (ResidualCNN, SmallCNN)
 
 
 def explain(
@@ -112,7 +116,10 @@ def explain(
     Warns
     -----
     UserWarning
-        If the sum of a map of ``"integrated_gradients"`` misses more than the tolerance.
+        If the sum of a map of ``"integrated_gradients"`` misses more than the tolerance. If
+        ``"gradcam"`` is unreliable: at a layer behind a group or instance normalisation, and at a
+        layer before one in other networks than ``"residual"`` and ``"small"``, such as
+        ``"resnet18"``.
 
     See Also
     --------
@@ -293,6 +300,9 @@ class _Layer:
     n_voxels: tuple[int, ...]
     steps: tuple[float, ...]
     starts: tuple[float, ...]
+    #: Type of the first normalisation over places, if any, and whether the layer is behind it.
+    mixed_by: str | None
+    is_mixed: bool
 
 
 @dataclass(frozen=True)
@@ -462,7 +472,9 @@ class _Watch:
         #: Steps and starts by the size of an output.
         self.grids: dict[tuple[int, ...], _Grid] = {image: ((1.0,) * n_axes, (0.0,) * n_axes)}
         self._convolved: tuple[int, ...] | None = None
-        self._mixed = False
+        #: Type of the first normalisation over places, and the names of the layers behind it.
+        self.mixed_by: str | None = None
+        self.mixed: set[str] = set()
 
     def note(self, name: str, layer: nn.Module, inputs: tuple[Any, ...], output: object) -> None:
         """Note the output of a layer."""
@@ -473,7 +485,10 @@ class _Watch:
         self.outputs[name] = layer, size
         if isinstance(layer, nn.Linear) and output.ndim == 3 and output.shape[1] > 1:
             self.sensible.clear()  # tokens
-        self._mixed = self._mixed or _is_over_places(layer)
+        if self.mixed_by is None and _is_over_places(layer):
+            self.mixed_by = type(layer).__name__
+        if self.mixed_by is not None:
+            self.mixed.add(name)
         if output.ndim != 2 + self.n_axes:
             return
         if next(layer.children(), None) is None:
@@ -482,7 +497,11 @@ class _Watch:
             if "conv" in type(layer).__name__.lower():
                 self._convolved = size
         enough = [min(_LEAST_GRID, math.ceil(pixels / 4)) for pixels in self.image]
-        if not self._mixed and size == self._convolved and all(np.greater_equal(size, enough)):
+        if (
+            self.mixed_by is None
+            and size == self._convolved
+            and all(np.greater_equal(size, enough))
+        ):
             self.sensible.append(name)
 
     def _note_grid(self, layer: nn.Module, before: tuple[int, ...], after: tuple[int, ...]) -> None:
@@ -507,7 +526,8 @@ class _Watch:
                 f"It runs {self.counts[name]} times. Name the block around it.",
             )
         module, size = self.outputs[name]
-        return _Layer(name, module, size, *self.grids.get(size, _stretched(self.image, size)))
+        grid = self.grids.get(size, _stretched(self.image, size))
+        return _Layer(name, module, size, *grid, self.mixed_by, name in self.mixed)
 
 
 def _is_over_places(layer: nn.Module) -> bool:
@@ -638,6 +658,7 @@ def _gradcam(subject: _Subject, settings: _Settings) -> tuple[_Compute, int]:
     method = LayerGradCam(subject, layer.module)
     network = subject.module.network
     image = subject.shape[1:]
+    _warn_of_mixed_places(network, layer)
 
     def compute(data: ImageDataset, rows: np.ndarray) -> Tensor:
         images, targets = subject.images(data, rows)
@@ -649,6 +670,17 @@ def _gradcam(subject: _Subject, settings: _Settings) -> tuple[_Compute, int]:
         return slices.reshape(len(rows), -1, *in_plane).movedim(1, 1 + network.axis)
 
     return compute, max(1, subject.block_size // 2)
+
+
+def _warn_of_mixed_places(network: nn.Module, layer: _Layer) -> None:
+    """Warn of a normalisation over places by which the map may miss what the network looks at."""
+    inner = network.backbone if isinstance(network, SlicedNetwork) else network
+    if layer.is_mixed or (layer.mixed_by is not None and not isinstance(inner, _FIND_LESIONS)):
+        warn_caller(
+            f"The maps by 'gradcam' at the layer {layer.name!r} are unreliable: it is "
+            f"{'behind' if layer.is_mixed else 'before'} {layer.mixed_by}, which normalises over "
+            "all places of an image. Use method='integrated_gradients' or method='occlusion'."
+        )
 
 
 @dataclass(frozen=True, eq=False)

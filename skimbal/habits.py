@@ -332,7 +332,10 @@ def advice_on_value(parameter: str, value: object, known: Iterable[str] = ()) ->
     >>> advice_on_value("sampler", "balancd", ["uniform", "balanced"])
     "Did you mean 'balanced'?"
     """
-    plain = _plain(str(value))
+    try:
+        plain = _plain(str(value))
+    except Exception:  # an object that fails to give its text
+        return ""
     for here, others in _VALUES.get(parameter, {}).items():
         if plain in map(_plain, others.split()):
             return f"Did you mean {here}?"

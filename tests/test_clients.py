@@ -70,6 +70,7 @@ from skorch import callbacks as skorch_callbacks
 from torch.utils.tensorboard import SummaryWriter
 
 from skimbal import CNN2DClassifier, KeyedClassifier
+from skimbal.explanation import METHODS, explain
 from skimbal.networks import SmallCNN
 
 matplotlib.use("Agg")
@@ -466,6 +467,31 @@ def test_shap():
         assert make(clf.predict_proba, few[:10])(few[:1]).values.shape == (1, 4, 2)
     kernel = shap.KernelExplainer(clf.predict_proba, few[:5])
     assert kernel.shap_values(few[:1], nsamples=20).shape == (1, 4, 2)
+
+
+@pytest.mark.filterwarnings("ignore:unrecognized nn.Module")
+@pytest.mark.parametrize("norm", ["batch", "group"])
+def test_explanations_and_predictions_are_the_same_after_shap(norm):
+    import shap  # here, as the import warns of its use of matplotlib
+
+    clf = images(net={"module__norm": norm}).fit(X2, TWO)
+    network, x = clf.net_.module_, torch.from_numpy(X2[:8, None]).float()
+    proba = clf.predict_proba(X2[:4])
+    before = {method: explain(clf, X2[:2], method=method, target="b") for method in METHODS}
+    for explainer in (shap.DeepExplainer, shap.GradientExplainer, shap.DeepExplainer):
+        # With group norm, the values of DeepExplainer do not add up, which is an error by default.
+        sums = {} if explainer is shap.GradientExplainer else {"check_additivity": norm == "batch"}
+        values = explainer(network, x[:5]).shap_values(x[5:7], **sums)
+        assert np.shape(values)[0] == 2
+        for method, maps in before.items():
+            again = explain(clf, X2[:2], method=method, target="b")
+            np.testing.assert_array_equal(again, maps, err_msg=f"{method} after {explainer}")
+        np.testing.assert_array_equal(clf.predict_proba(X2[:4]), proba)
+    if norm == "group":
+        with pytest.raises(AssertionError, match="do not sum up"):
+            shap.DeepExplainer(network, x[:5]).shap_values(x[5:7])
+        for method, maps in before.items():
+            np.testing.assert_array_equal(explain(clf, X2[:2], method=method, target="b"), maps)
 
 
 # captum on its hooks, which it removes.

@@ -3,7 +3,9 @@
 import pickle
 import random
 import re
+import shutil
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -21,7 +23,7 @@ from torch import nn
 
 from skimbal import CNN2DClassifier, CNN3DClassifier, Pretrained, SliceNet
 from skimbal.displays import ExplanationDisplay
-from skimbal.exceptions import NonFinitePredictionError, ParameterError
+from skimbal.exceptions import InputWarning, NonFinitePredictionError, ParameterError
 from skimbal.explanation import METHODS, explain, find_layer
 from skimbal.images import ImageFiles
 from tests.networks.pretrained_data import tiny_network
@@ -104,7 +106,8 @@ def test_integrated_gradients_sum_to_the_difference_from_the_baseline(baseline):
     constant = np.broadcast_to(values[:, None, None], X[:1].shape)
     for k, label in [(0, "a"), (2, "c")]:
         maps = explain(clf, X[::12], method="integrated_gradients", target=label, baseline=baseline)
-        gained = (log_odds(clf, X[::12]) - log_odds(clf, constant))[:, k]
+        with pytest.warns(InputWarning, match="no contrast"):
+            gained = (log_odds(clf, X[::12]) - log_odds(clf, constant))[:, k]
         assert (np.abs(maps.sum((1, 2)) - gained) <= 0.05 * np.maximum(np.abs(gained), 1)).all()
     assert maps.dtype == np.float64
 
@@ -431,6 +434,38 @@ def test_branches_and_repeated_layers_are_not_chosen():
         explain(clf, X, target="lesion", layer="twice")
 
 
+def instance_normalised(in_channels, n_classes):
+    layers = [nn.Conv2d(in_channels, 4, 3), nn.InstanceNorm2d(4), nn.ReLU(), nn.Flatten(2)]
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(4, n_classes))
+
+
+@pytest.mark.parametrize(
+    ("module", "layer", "text"),
+    [
+        ("residual", "stem.2", "'stem.2' are unreliable: it is behind GroupNorm"),
+        ("resnet18", None, "'stem.0' are unreliable: it is before GroupNorm"),
+        (instance_normalised, None, "'0' are unreliable: it is before InstanceNorm2d"),
+        ("residual", None, None),
+        ("small", None, None),
+        (Branched, "branch", None),
+    ],
+)
+def test_a_normalisation_over_places_near_the_layer_is_a_warning(module, layer, text):
+    X, y, _ = lesions(4, (16, 16), 3, 0)
+    net = {"module__width": 4} if isinstance(module, str) else None
+    clf = fitted(X, y, module=module, max_epochs=0, net=net)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        explain(clf, X[:1], target="lesion", layer=layer)
+        n_by_gradcam = len(caught)
+        explain(clf, X[:1], target="lesion", method="occlusion", window=8)
+    assert len(caught) == n_by_gradcam == (text is not None)
+    for warning in caught:
+        assert warning.filename == __file__
+        assert text in str(warning.message)
+        assert "Use method='integrated_gradients' or method='occlusion'." in str(warning.message)
+
+
 class Tokens(nn.Module):
     """A vision transformer of one layer."""
 
@@ -484,6 +519,7 @@ def test_a_map_that_is_not_finite_is_refused(plane):
     assert caught.value.rows == [1]
 
 
+@pytest.mark.filterwarnings("ignore:.*no contrast")  # images of one value, on purpose
 @EACH_METHOD
 def test_a_constant_image_has_a_finite_map(plane, method):
     clf, X = plane
@@ -503,10 +539,25 @@ def test_low_precision_is_explained_in_float32(plane):
         clf.net_.autocast = None
 
 
-def test_a_fit_in_low_precision_is_explained_as_its_copy():
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # torch's compiler itself
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"dtype": "bfloat16"},
+        # The compiler itself takes minutes. This backend compiles all but the code of the kernels.
+        pytest.param(
+            {"compile": True, "net": {"compile__backend": "aot_eager"}},
+            marks=[
+                pytest.mark.slow,
+                pytest.mark.skipif(shutil.which("c++") is None, reason="needs a C++ compiler"),
+            ],
+        ),
+    ],
+)
+def test_a_fit_in_low_precision_or_compiled_is_explained_as_its_copy(params):
     X, y, _ = lesions(24, (12, 12), 4, 0)
-    clf = fitted(X, y, module="small", max_epochs=1, dtype="bfloat16")
-    copy = pickle.loads(pickle.dumps(clf))
+    clf = fitted(X, y, module="small", max_epochs=1, **params)
+    copy = pickle.loads(pickle.dumps(clf))  # which is not compiled
     for method in METHODS:
         one, two = (explain(each, X[:2], method=method, target="lesion") for each in (clf, copy))
         assert one.dtype == np.float32
@@ -554,3 +605,18 @@ def test_maps_find_planted_lesions_and_maps_of_random_weights_do_not(
             shares.append(hits(4, method))
     for method, shares in found.items():
         assert np.mean(shares) < 0.8, method
+
+
+@pytest.mark.slow
+def test_maps_of_a_network_of_slices_find_planted_lesions():
+    shape, size = (10, 16, 16), 5
+    X, y, _ = lesions(240, shape, size, 0)
+    params = {"module": SliceNet("small"), "max_epochs": 20, "batch_size": 20}
+    clf = fitted(X, y, CNN3DClassifier, **params)
+    X, y, inside = lesions(24, shape, size, 1)
+    right = (y == "lesion") & (clf.predict(X) == y)
+    assert right.sum() >= 9
+    for method in ("gradcam", "integrated_gradients"):
+        maps = explain(clf, X[right], method=method, target="lesion").reshape(right.sum(), -1)
+        hits = inside[right].reshape(maps.shape)[np.arange(len(maps)), maps.argmax(1)]
+        assert hits.mean() >= 0.85, method

@@ -110,7 +110,7 @@ print(f"prior of the probabilities: {corrected.training_prior_.round(2)}")
 # %%
 # Curves of the first two, before and after calibration:
 
-fig, (left, right) = plt.subplots(1, 2, figsize=(9, 4.2))
+fig, (left, right) = plt.subplots(1, 2, figsize=(9, 4.2), layout="constrained")
 for (name, model), marker in zip(models.items(), "os", strict=True):
     CalibrationDisplay.from_estimator(
         model,
@@ -151,12 +151,13 @@ predictions = {
     "calibrated, at 0.5": calibrated.predict(X_test),
     "calibrated, tuned": tuned.predict(X_test),
 }
-fig, axes = plt.subplots(1, 3, figsize=(9, 3.2))
+fig, axes = plt.subplots(1, 3, figsize=(9, 3.2), layout="constrained")
 for ax, (name, y_pred) in zip(axes, predictions.items(), strict=True):
     ConfusionMatrixDisplay.from_predictions(
         y_test, y_pred, normalize="true", cmap="cividis", colorbar=False, ax=ax
     )
     ax.grid(False)
+    ax.label_outer()
     ax.set_title(
         f"{name}\nbalanced accuracy {balanced_accuracy_score(y_test, y_pred):.3f}"
     )

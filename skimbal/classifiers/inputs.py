@@ -2,7 +2,6 @@
 
 import math
 import os
-import warnings
 import zlib
 from dataclasses import dataclass, replace
 from numbers import Real
@@ -28,7 +27,7 @@ from skimbal.classifiers.paths import (
     refuse_another_reading,
     warn_of_other_voxels,
 )
-from skimbal.exceptions import ParameterError
+from skimbal.exceptions import ParameterError, warn_caller
 from skimbal.habits import advice_on_value
 from skimbal.images import FileForm, ImageArray, ImageFiles, InputForm, guess_axes
 from skimbal.losses import inverse_frequency
@@ -374,12 +373,10 @@ def _warn_of_axes(estimator: InputClassifier, images: np.ndarray | ImageArray) -
         return
     shape = images.shape[1:] if images.ndim == n_axes + 2 else (1, *images.shape[1:])
     remedy = f"Use {_TO_FRONT}" if is_last else "Use CNN2DClassifier"
-    warnings.warn(
+    warn_caller(
         f"the {'last' if is_last else 'first'} axis of the images in X, of shape {images.shape}, "
         f"may count channels, and is taken for a spatial axis. {remedy} if it does, or say that "
-        f"the axes are right with input_shape={shape}.",
-        UserWarning,
-        stacklevel=5,
+        f"the axes are right with input_shape={shape}."
     )
 
 

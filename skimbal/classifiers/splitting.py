@@ -14,7 +14,7 @@ from torch.utils.data import Subset
 
 from skimbal.classifiers.inputs import InputClassifier, Rows, check_foreign_rows
 from skimbal.classifiers.ranges import compare_rows
-from skimbal.exceptions import ParameterError
+from skimbal.exceptions import ParameterError, warn_caller
 from skimbal.training import ImageDataset
 
 __all__ = ["split_rows"]
@@ -138,13 +138,11 @@ def _warn_of_shared_groups(train: Rows, valid: Rows | None) -> None:
     shared = np.intersect1d(train.group_of_row, valid.group_of_row)
     if len(shared):
         n_groups = len(np.union1d(train.group_of_row, valid.group_of_row))
-        warnings.warn(
+        warn_caller(
             f"train_split puts {len(shared)} of {n_groups} groups on both sides, such as "
             f"{shared.tolist()[0]!r}, so valid_loss does not show the error on new groups. Use a "
             "share, a number of folds, or a splitter that honours groups, such as "
-            "StratifiedGroupKFold.",
-            UserWarning,
-            stacklevel=5,
+            "StratifiedGroupKFold."
         )
 
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -438,11 +437,9 @@ class _Files:
             message = f"none of the {len(failures)} files can be used: {lost[0]}"
             raise ValueError(message) from lost[0]
         if lost:
-            warnings.warn(
+            warn_caller(
                 f"skipped {len(lost)} of {len(failures)} files, the first of them for this: "
-                f"{lost[0]}",
-                UserWarning,
-                stacklevel=3,
+                f"{lost[0]}"
             )
         self.skipped = {
             path: str(error)

@@ -131,7 +131,7 @@ class PixelStatistics:
             n_levels=int(np.median(n_levels)),
             is_whole=_are_whole(numbers),
             negative_share=float((numbers < 0).mean(axis=(1, 2)).min()),
-            flat_share=tuple((spreads * _FLATTER <= common).mean(axis=0).tolist()),
+            flat_share=tuple((spreads <= common / _FLATTER).mean(axis=0).tolist()),
         )
 
     def far(self, images: np.ndarray, dtype: str, quantum: float | None = None) -> list[FarImage]:

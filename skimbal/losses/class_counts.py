@@ -81,7 +81,7 @@ def inverse_effective_number(class_counts: ArrayLike, beta: float = 0.9999) -> n
     --------
     >>> from skimbal.losses import inverse_effective_number
     >>> inverse_effective_number([90, 10]).round(3).tolist()
-    [0.558, 4.982]
+    [0.557, 4.99]
     """
     if not is_number(beta) or not 0 <= beta < 1:
         raise ParameterError("beta", "a number in [0, 1)", beta)

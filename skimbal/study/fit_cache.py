@@ -38,14 +38,13 @@ import os
 import re
 import secrets
 import time
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
 from skimbal.atomic import PART, create_file, part_path, remove_leftovers, write_file
-from skimbal.exceptions import ParameterError
+from skimbal.exceptions import ParameterError, warn_caller
 from skimbal.fingerprints import UndescribedError, differences, identity, text_digest
 from skimbal.study.claims import Claim, holder_of, is_free
 from skimbal.study.scores import Fit
@@ -368,7 +367,7 @@ class FitCache:
             )
 
     def _warn(self, text: str) -> None:
-        warnings.warn(text, UserWarning, stacklevel=3)
+        warn_caller(text)
 
 
 @contextmanager

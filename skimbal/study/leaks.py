@@ -1,7 +1,6 @@
 """Images of a study that occur more than once."""
 
 import os
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from skimbal.datasets.copies import find_copies, row_digests, spanning
+from skimbal.exceptions import warn_caller
 from skimbal.images import ImageFiles
 from skimbal.study.plan import Split, StudyData
 from skimbal.wording import agree, plural
@@ -23,7 +23,7 @@ def warn_of_leaks(data: StudyData, splits: Sequence[Split]) -> list[str]:
     """Warn the caller of the study of pictures on two sides, and return the sentences."""
     sentences = _find_leaks(data, splits)
     for sentence in sentences:
-        warnings.warn(sentence, UserWarning, stacklevel=3)
+        warn_caller(sentence)
     return sentences
 
 

@@ -4,7 +4,6 @@ import json
 import re
 import sys
 import time
-import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from functools import partial
@@ -18,6 +17,7 @@ from sklearn import config_context
 from skimbal.classifiers.parameters import check_device
 from skimbal.classifiers.resuming import TABLES
 from skimbal.classifiers.settings import BARE_ROWS, FINE_TUNING, IMAGES
+from skimbal.exceptions import warn_caller
 from skimbal.fingerprints import (
     PACKAGES,
     code_digest,
@@ -92,7 +92,7 @@ def run_fits(
                 for category, text in caught:
                     if (category.__name__, text) not in shown:
                         shown.add((category.__name__, text))
-                        warnings.warn(text, category, stacklevel=3)
+                        warn_caller(text, category)
     except BaseException as error:
         error.study = study  # type: ignore[attr-defined]
         if cache is not None and (n_kept := cache.count(keys)):

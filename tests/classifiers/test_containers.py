@@ -136,7 +136,7 @@ def test_columns_of_paths_whose_dtype_has_no_kind(tmp_path):
 def test_shapes_at_prediction_name_the_remedy():
     X = noise(channels=3)
     clf = tiny().fit(X, np.arange(12) % 2)
-    with pytest.raises(ValueError, match=r"channels come last. Use X.transpose\(0, 3, 1, 2\)"):
+    with pytest.raises(ValueError, match=r"channels come last. Use np.moveaxis\(X, -1, 1\)"):
         clf.predict(X.transpose(0, 2, 3, 1))
     with pytest.raises(ValueError, match=r"looks like a single image. Use X\[np.newaxis\]"):
         clf.predict(X[0])

@@ -354,7 +354,7 @@ def test_loss_factor_of_a_loss_without_factors():
             tiny(loss=loss).set_params(loss__mcc=0.5)
     with pytest.raises(ValueError, match=r"loss must be .* loss__mcc; got 'ce'"):
         tiny(loss=LossMix(ce=1)).set_params(loss="ce", loss__mcc=1)
-    with pytest.raises(ValueError, match=r"'mc' for estimator LossMix.*'mcc'"):
+    with pytest.raises(ValueError, match=r"'mc' of LossMix.*Did you mean mcc"):
         tiny(loss=LossMix(ce=1)).set_params(loss__mc=1)
     clf = tiny(loss="ce").set_params(loss=LossMix(ce=1), loss__mcc=0.5)
     assert clf.loss.get_params()["mcc"] == 0.5

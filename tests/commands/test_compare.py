@@ -322,7 +322,7 @@ def test_output_that_becomes_unwritable(capsys, fits, own, tmp_path, monkeypatch
 def test_report_without_its_libraries(capsys, never, monkeypatch, tmp_path, missing):
     monkeypatch.setitem(sys.modules, missing, None)
     err = check_refused(capsys, "compare", "digits", "--html", str(tmp_path / "report.html"))
-    assert re.search(rf"error: --html .*{missing}.*skimbal\[study\]", err)
+    assert re.search(rf"error: --html .*{missing}.*\.\[study\]", err)
 
 
 def test_foreign_caches(capsys, fits, own, tmp_path):

@@ -65,7 +65,7 @@ def test_files_that_are_skipped_are_told_in_a_line(capsys, fits, folder, table):
             ["--size", "8", "--splits", "none", "--crop-size", "4", "4", "4"],
             r"error: --crop-size .*\(4, 4, 4\)",
         ),
-        (["--augment", "mixup"], "--augment: .*'mixup'.*paper"),
+        (["--augment", "mixupp"], "--augment: .*'mixupp'.*mixup"),
     ],
 )
 def test_wrong_arguments_for_folders(capsys, never, folder, table, argv, said):

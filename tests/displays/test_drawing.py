@@ -34,7 +34,7 @@ from tests.displays.data import Study
 )
 def test_without_matplotlib_the_extra_is_named_before_anything_else(monkeypatch, call, name):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(ImportError, match=rf"{name}\..*skimbal\[plot\]"):
+    with pytest.raises(ImportError, match=rf"{name}\..*pip install .*\.\[plot\]"):
         call()
 
 

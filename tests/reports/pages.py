@@ -117,7 +117,7 @@ def check_narrow_screen(page):
 
 
 def check_print(page):
-    """Check that nothing is cut on paper."""
+    """Check that nothing is cut on paper, and no short word of a row's head is broken."""
     # The width of A4 between margins of 15 mm, at 96 pixels for an inch.
     page.set_viewport_size({"width": 680, "height": 1009})
     page.emulate_media(media="print")
@@ -129,5 +129,16 @@ def check_print(page):
         ).map(e => e.outerHTML)"""
     )
     assert cut == []
+    broken = page.evaluate(
+        """[...document.querySelectorAll('tbody th:first-child')].flatMap(cell => {
+            const text = cell.firstChild, range = document.createRange()
+            return [...text.data.matchAll(/\\S+/g)].filter(word => {
+                range.setStart(text, word.index)
+                range.setEnd(text, word.index + word[0].length)
+                return word[0].length <= 10 && range.getClientRects().length > 1
+            }).map(word => word[0])
+        })"""
+    )
+    assert broken == []
     n_pages = len(re.findall(rb"/Type\s*/Page\b", page.pdf(format="A4")))
     assert n_pages > 1

@@ -140,7 +140,7 @@ def test_class_weights_and_unknown_priors_warn():
         "ce+mcc", sampler="uniform", module="small", augment=None, max_epochs=0, random_state=0
     ).fit(np.random.default_rng(0).normal(size=(30, 6, 6)), Y[:30])
     with pytest.warns(UserWarning, match=r"may not be risks.*The loss ce \+ mcc has no minimum"):
-        CostMatrixClassifier(net, cost_matrix="zero_one").predict(np.zeros((2, 6, 6)))
+        CostMatrixClassifier(net, cost_matrix="zero_one").predict(np.ones((2, 6, 6)) * np.arange(6))
 
 
 class Broken(LogisticRegression):

@@ -105,5 +105,5 @@ def test_large_numbers_that_are_finite_are_predicted():
     clf, X = fitted()
     X[3] *= 1e10
     for method in METHODS:
-        with pytest.warns(UserWarning, match="image 3 of X holds numbers from"):
+        with pytest.warns(UserWarning, match="image 3 of X: numbers from"):
             assert len(getattr(clf, method)(X)) == len(X)

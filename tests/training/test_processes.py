@@ -648,7 +648,7 @@ def test_a_script_that_runs_alone_trains_alone():
 def test_accelerate_is_missing(monkeypatch):
     monkeypatch.setitem(sys.modules, "accelerate", None)
     X, y, _ = draw()
-    with pytest.raises(ImportError, match=r'accelerate.* "skimbal\[distributed\]"'):
+    with pytest.raises(ImportError, match=r'pip install "accelerate.* "\.\[distributed\]"'):
         plain(distributed=True).fit(X, y)
 
 
