@@ -5,7 +5,7 @@ import functools
 import inspect
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar, get_args
 
 __all__ = [
     "advice_on_name",
@@ -361,10 +361,12 @@ def explains_names(function: Callable[P, R]) -> Callable[P, R]:
     """Refuse an unknown argument with the name that it may mean. The signature stays.
 
     A decorator of functions and of ``__init__``. An ``__init__`` of a subclass is as Python makes
-    it, and so are functions that take any keyword.
+    it. Keywords that a function passes on are known by the TypedDict that ``Unpack`` names.
     """
     parameters = inspect.signature(function).parameters.values()
     known = [p.name for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    for options in (p.annotation for p in parameters if p.kind == p.VAR_KEYWORD):
+        known += inspect.get_annotations(get_args(options)[0])
     accepted = frozenset(known)
     is_init = function.__name__ == "__init__"
 

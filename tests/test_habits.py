@@ -12,6 +12,7 @@ from sklearn.pipeline import make_pipeline
 from skimbal import CNN2DClassifier, LossMix, NDSampler, Pretrained, SliceNet
 from skimbal.classifiers.parameters import check_device
 from skimbal.commands.parser import Parser, option
+from skimbal.datasets import inspect_folder, load_image_folder
 from skimbal.evaluation import evaluate
 from skimbal.exceptions import ParameterError
 from skimbal.habits import advice_on_name, advice_on_value
@@ -71,6 +72,10 @@ def test_a_name_of_another_library_is_understood(names, said):
         (lambda: Pretrained("timm/resnet18", lr=1), "CNN2DClassifier(lr=...)"),
         (lambda: SliceNet(encoder="small"), "did you mean backbone?"),
         (lambda: ImageFiles([], image_size=3), "did you mean size?"),
+        (lambda: load_image_folder("x", image_size=3), "did you mean size?"),
+        (lambda: load_image_folder("x", epochs=3), "load_image_folder() got"),
+        (lambda: load_image_folder("x", epochs=3), "CNN2DClassifier(max_epochs=...)"),
+        (lambda: inspect_folder("x", loader=3), "did you mean reader?"),
         (lambda: NDSampler(resampler=1), "did you mean sampler?"),
         (lambda: TunedOffsetsClassifierCV(None, metric="f1"), "did you mean scoring?"),
         (lambda: compare_losses(X, y, epochs=3), "estimator=CNN2DClassifier(max_epochs=...)"),

@@ -28,15 +28,18 @@ def unused_groups(columns: Mapping[str, Sequence[object]]) -> list[str]:
 
 def looks_like_groups(name: str) -> bool:
     """Tell whether a column is called like groups, such as PatientID."""
-    return bool(_words(name) & _GROUPS) or name.casefold().startswith(_BEGINNINGS)
+    is_number = name.casefold() == "id"
+    return is_number or bool(_words(name) & _GROUPS) or name.casefold().startswith(_BEGINNINGS)
 
 
 def _repeats(name: str, values: Sequence[object]) -> bool:
-    """Tell whether values repeat as often as patients do, and are names or whole numbers."""
+    """Tell whether values repeat as often as patients do, and are names or long numbers."""
     n_distinct = len(set(values))
     if n_distinct < _FEWEST or n_distinct * _MOST < len(values) or _words(name) & _FACTS:
         return False
-    return not any(re.fullmatch(r"\s*[-+]?\d*[.,]\d+\s*", str(value)) for value in values)
+    # Short numbers count or measure something, such as the slices of a volume.
+    measured = r"\s*[-+]?(\d{1,3}|\d*[.,]\d+)\s*"
+    return not any(re.fullmatch(measured, str(value)) for value in values)
 
 
 def _words(name: str) -> set[str]:

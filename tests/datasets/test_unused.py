@@ -13,7 +13,7 @@ PAIRS = [f"p{i // 2:02}" for i in range(N)]
 
 
 @pytest.mark.parametrize(
-    "name", ["patient", "patient_id", "PatientID", "patientid", "subject", "case"]
+    "name", ["patient", "patient_id", "PatientID", "patientid", "subject", "case", "ID"]
 )
 def test_names_of_patients(name):
     assert looks_like_groups(name)
@@ -27,6 +27,7 @@ def test_other_names(name):
 
 def test_values_that_repeat_as_patients_do_are_told_under_any_name():
     assert unused_groups({"code": PAIRS}) == ["code"]
+    assert unused_groups({"code": [2000 + i // 2 for i in range(N)]}) == ["code"]
 
 
 @pytest.mark.parametrize(
@@ -37,6 +38,7 @@ def test_values_that_repeat_as_patients_do_are_told_under_any_name():
         ("side", ["left", "right"] * (N // 2)),
         ("age", [40 + i // 2 for i in range(N)]),
         ("dose", [f"{i // 2}.5" for i in range(N)]),
+        ("nx", [30 + i // 2 for i in range(N)]),
     ],
 )
 def test_columns_that_are_no_groups(name, values):
