@@ -12,6 +12,7 @@ from sklearn.pipeline import make_pipeline
 from skimbal import CNN2DClassifier, LossMix, NDSampler, Pretrained, SliceNet
 from skimbal.classifiers.parameters import check_device
 from skimbal.commands.parser import Parser, option
+from skimbal.datasets import inspect_folder, load_image_folder
 from skimbal.evaluation import evaluate
 from skimbal.exceptions import ParameterError
 from skimbal.habits import advice_on_name, advice_on_value
@@ -71,11 +72,18 @@ def test_a_name_of_another_library_is_understood(names, said):
         (lambda: Pretrained("timm/resnet18", lr=1), "CNN2DClassifier(lr=...)"),
         (lambda: SliceNet(encoder="small"), "did you mean backbone?"),
         (lambda: ImageFiles([], image_size=3), "did you mean size?"),
+        (lambda: load_image_folder("x", image_size=3), "did you mean size?"),
+        (lambda: load_image_folder("x", epochs=3), "load_image_folder() got"),
+        (lambda: load_image_folder("x", epochs=3), "CNN2DClassifier(max_epochs=...)"),
+        (lambda: inspect_folder("x", loader=3), "did you mean reader?"),
         (lambda: NDSampler(resampler=1), "did you mean sampler?"),
         (lambda: TunedOffsetsClassifierCV(None, metric="f1"), "did you mean scoring?"),
         (lambda: compare_losses(X, y, epochs=3), "estimator=CNN2DClassifier(max_epochs=...)"),
         (lambda: compare_losses(X, y, folds=3), "did you mean cv?"),
         (lambda: evaluate(None, X, y, patients=y), "did you mean groups?"),
+        (lambda: CNN2DClassifier().fit(X, y, epochs=3), "CNN2DClassifier(max_epochs=...)"),
+        (lambda: CNN2DClassifier().fit(X, y, validation_data=(X, y)), "predefined_split"),
+        (lambda: CNN2DClassifier().partial_fit(X, y, weights=y), "did you mean sample_weight?"),
     ],
 )
 def test_other_classes_and_functions_understand_names_too(call, said):
@@ -90,6 +98,9 @@ def test_other_classes_and_functions_understand_names_too(call, said):
         (CNN2DClassifier(LossMix(ce=1)), "loss__dice", "Did you mean 'f1'?"),
         (CNN2DClassifier(module=SliceNet()), "module__encoder", "did you mean backbone?"),
         (make_pipeline(CNN2DClassifier()), "cnn2dclassifier__epochs", "did you mean max_epochs?"),
+        (CNN2DClassifier(), "optimizer__lr", "did you mean lr?"),
+        (CNN2DClassifier(), "module__width", "did you mean net__module__width?"),
+        (CNN2DClassifier(), "iterator_train__num_workers", "net__iterator_train__num_workers?"),
     ],
 )
 def test_set_params_understands_names(estimator, name, said):
@@ -115,6 +126,8 @@ def test_a_search_understands_names():
         ("loss", "CrossEntropyLoss", "'ce'"),
         ("loss", "bce", "ce"),
         ("loss", "ce+dice", "'f1'"),
+        ("loss", "cross-entropy", "'ce'"),
+        ("loss", "ldam-drw", "'ldam_drw'"),
         ("sampler", "oversample", "'balanced'"),
         ("sampler", "smote", "NDSampler(SMOTE())"),
         ("sampler", "balancd", "'balanced'"),
@@ -179,6 +192,15 @@ def test_a_gpu_by_another_name_is_refused_with_what_to_write(device, monkeypatch
 def test_another_device_is_refused_with_what_to_write(device):
     with pytest.raises(ParameterError, match="Write device='cpu', or device='auto' for CUDA"):
         check_device(device)
+
+
+def test_a_device_without_kernels_is_refused_in_the_first_sentence_of_torch(monkeypatch):
+    def empty(*shape, device):
+        raise NotImplementedError("Could not run 'aten::empty'. This could be.\nCPU: x")
+
+    monkeypatch.setattr("torch.empty", empty)
+    with pytest.raises(ParameterError, match=r"Torch says: Could not run 'aten::empty'\.$"):
+        check_device("mps")
 
 
 @pytest.mark.parametrize(

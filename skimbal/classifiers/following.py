@@ -19,6 +19,7 @@ from skimbal.training import (
     Tasks,
     TrainingNet,
     generators_kept,
+    raised_in_all,
 )
 from skimbal.typing import ArrayLike, ImagesLike
 
@@ -173,15 +174,21 @@ def _begin(
 ) -> Tasks | None:
     """Return the tasks of a fit, about which all processes agree. None if nobody follows them."""
     callbacks: list[object] = vars(estimator).get("_skl_callbacks", [])
-    root = None
+    root, failure = None, None
     if processes.is_first:
         name = "fit" if plan.is_whole else "partial_fit"
-        root = estimator._init_callback_context(name, max_subtasks=plan.n_epochs)
+        try:
+            root = estimator._init_callback_context(name, max_subtasks=plan.n_epochs)
+        except Exception as error:
+            failure = error
     # The callbacks of scikit-learn stop no fit.
     may_stop = any(not type(cb).__module__.startswith("sklearn.") for cb in callbacks)
-    facts = len(callbacks) > 0, estimator._asks_for_batches, may_stop
-    is_followed, asks, may_stop = (bool(processes.all_reduce_max(int(fact))) for fact in facts)
-    return Tasks(estimator, root, data, asks, may_stop) if is_followed else None
+    facts = failure is not None, len(callbacks) > 0, estimator._asks_for_batches, may_stop
+    # In one message. The first process tells the callbacks of all.
+    has_failed, is_followed, asks, may_stop = processes.broadcast(facts)
+    if has_failed:
+        raise raised_in_all(processes, failure)
+    return Tasks(estimator, root, data, asks, may_stop, processes) if is_followed else None
 
 
 def _training_rows(given: GivenRows, data: ImageDataset) -> FitData:

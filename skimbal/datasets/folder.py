@@ -1,7 +1,6 @@
 """Folders of image files with their labels."""
 
 import os
-import warnings
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Unpack
@@ -23,7 +22,8 @@ from skimbal.datasets.splits import (
     split_key,
 )
 from skimbal.datasets.tables import TableForm, list_table
-from skimbal.exceptions import ParameterError
+from skimbal.exceptions import ParameterError, warn_caller
+from skimbal.habits import explains_names
 from skimbal.images import ImageFiles, ImageOptions, find_images
 from skimbal.images.folders import masks_among
 from skimbal.images.formats import advice_on
@@ -33,6 +33,7 @@ from skimbal.wording import plural
 __all__ = ["list_rows", "load_image_folder"]
 
 
+@explains_names
 def load_image_folder(
     root: PathLike,
     *,
@@ -179,7 +180,7 @@ def load_image_folder(
         X, rows, root, Missing(missing_values), min_classes, has_groups=group_column is not None
     )
     for note in (*listing.notes, *notes):
-        warnings.warn(f"{root}: {note}", UserWarning, stacklevel=2)
+        warn_caller(f"{root}: {note}")
     data.skipped = {**listing.unusable, **X.skipped}
     if listing.unused_groups:
         data.unused_groups = list(listing.unused_groups)
@@ -239,11 +240,9 @@ def _refuse_or_warn(unusable: Reasons, root: Path, on_error: str) -> None:
             f"{place}: {reason}. In all {len(unusable)} such in {root}. Mend them, or pass "
             "on_error='skip' to leave them out."
         )
-    warnings.warn(
+    warn_caller(
         f"skipped {plural(len(unusable), 'file or row', 'files or rows')}, the first of them is "
-        f"{place}: {reason}. The attribute skipped of the result lists them.",
-        UserWarning,
-        stacklevel=3,
+        f"{place}: {reason}. The attribute skipped of the result lists them."
     )
 
 

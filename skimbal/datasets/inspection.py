@@ -34,6 +34,7 @@ from skimbal.datasets.listing import FolderRow, Reasons
 from skimbal.datasets.splits import SplitNames, check_classes_of_parts, order_of_parts, split_key
 from skimbal.datasets.unused import words_on_unused
 from skimbal.exceptions import ParameterError
+from skimbal.habits import explains_names
 from skimbal.images import DecodedImage, ImageFiles, ImageOptions, ReadRequest
 from skimbal.images.axes import with_channels_first
 from skimbal.images.formats import format_name, read_image
@@ -240,6 +241,7 @@ def inspect_data(
     )
 
 
+@explains_names
 def inspect_folder(
     root: PathLike,
     *,

@@ -16,6 +16,7 @@ from sklearn.base import (
     clone,
 )
 from sklearn.frozen import FrozenEstimator
+from sklearn.pipeline import Pipeline
 from sklearn.utils import Tags, _safe_indexing, check_random_state, get_tags, indexable
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions, make_constraint
 from sklearn.utils.metaestimators import available_if
@@ -635,6 +636,13 @@ class DecoupledClassifier(
                 "sampler", "'auto' or a sampler of imbalanced-learn for this head", self.sampler
             )
         takes_weight = self._kind != "other" or has_fit_parameter(self.head, "sample_weight")
+        if weight is not None and isinstance(self.head, Pipeline):
+            raise ParameterError(
+                "sample_weight",
+                "None for a pipeline as head, which does not pass weights on to its steps",
+                "weights",
+                "Leave sample_weight out, or pass the last step alone as head.",
+            )
         if weight is not None and (has_sampler or not takes_weight):
             raise ParameterError(
                 "sample_weight",

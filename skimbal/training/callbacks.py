@@ -131,6 +131,13 @@ class _Follower(Protocol):
         """Take note of an epoch that has ended, and tell whether to stop."""
 
 
+class _Tasks(_Follower, Protocol):
+    """A follower whose errors end all processes."""
+
+    def agree(self, answer: int) -> int:
+        """Return the largest answer of a process, or raise an error."""
+
+
 class NotifyingNet(_Net, Protocol):
     """A net that calls back, and may be one of several that train together."""
 
@@ -140,7 +147,7 @@ class NotifyingNet(_Net, Protocol):
     due_: int
     #: The file of the fit, and the tasks that callbacks of scikit-learn are told of.
     resumption_: _Follower | None
-    tasks_: _Follower | None
+    tasks_: _Tasks | None
 
 
 def notify(net: NotifyingNet, method_name: str, arguments: Mapping[str, object]) -> None:
@@ -166,10 +173,13 @@ def notify(net: NotifyingNet, method_name: str, arguments: Mapping[str, object])
         # An epoch at which a callback stops is an epoch like others.
         if net.tasks_ is not None and net.due_ != CTRL_C and net.tasks_.epoch_ended(net):
             net.due_ = STOP
-        net.due_ = net.processes_.all_reduce_max(net.due_)
-    elif net.processes_.n_processes > 1 and net.due_ == STOP:
-        return  # The other processes wait for this process until the epoch has ended.
-    if net.due_:
+        if net.tasks_ is None:
+            net.due_ = net.processes_.all_reduce_max(net.due_)
+        else:
+            net.due_ = net.tasks_.agree(net.due_)
+    # The other processes wait for this process until the epoch has ended.
+    is_awaited = not is_at_end and net.processes_.n_processes > 1 and net.due_ == STOP
+    if net.due_ and not is_awaited:
         raise interrupt
     if is_at_end and net.resumption_ is not None:
         net.resumption_.epoch_ended(net)

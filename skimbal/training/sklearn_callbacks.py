@@ -13,8 +13,10 @@ from skimbal.generators import generator_states, restore
 from skimbal.training.batches import TrainIterator, closed_at_end
 from skimbal.training.processes import Processes
 
-__all__ = ["Context", "FitData", "Tasks", "generators_kept", "snapshot"]
+__all__ = ["Context", "FitData", "Tasks", "generators_kept", "raised_in_all", "snapshot"]
 
+#: Answer to the other processes after an error, above all answers whether to stop.
+_FAILED = 10
 _Pair = TypeVar("_Pair")
 
 
@@ -41,9 +43,8 @@ class FitData:
 
 
 class _Net(Protocol):
-    """A net that may be one of several that train together."""
+    """A net on a device, whose generators callbacks may draw from."""
 
-    processes_: Processes
     device: str
 
 
@@ -63,7 +64,8 @@ class FollowedNet(_Net, Protocol):
 class Tasks:
     """A fit as a tree of tasks: the fit, its epochs, and their batches if these are asked for.
 
-    Of several processes, the first tells the callbacks. All of them learn whether to stop.
+    Of several processes, the first tells the callbacks. All of them learn whether to stop. An error
+    of a callback is raised in all of them, at the next message that they wait for.
 
     Parameters
     ----------
@@ -77,6 +79,8 @@ class Tasks:
         Whether batches are tasks within an epoch.
     may_stop : bool
         Whether a callback may end the training.
+    processes : Alone or Together
+        The processes that train. They are known longer than the net knows them.
     """
 
     def __init__(
@@ -86,22 +90,26 @@ class Tasks:
         data: FitData,
         asks_for_batches: bool,
         may_stop: bool,
+        processes: Processes,
     ) -> None:
         self._estimator, self._root, self._data = estimator, root, data
         self._asks_for_batches, self.may_stop = asks_for_batches, may_stop
+        self._processes = processes
         #: The tasks that have begun and not ended, the outermost first.
         self._open: list[Context] = []
         self._n_epochs = 0
+        self._failure: Exception | None = None
 
     def fit_begins(self) -> None:
         """Begin the task of the fit."""
-        if self._root is not None:
-            self._begin(self._root)
+        self._tell(self._begin)
+        self.agree()
 
     def epoch_begins(self, net: FollowedNet) -> None:
         """Begin the task of an epoch. Epochs that a file brought are over at once."""
-        if self._root is None:
-            return
+        self._tell(lambda _: self._begin_epochs(net))
+
+    def _begin_epochs(self, net: FollowedNet) -> None:
         while self._n_epochs < len(net.history) - 1 - net.epochs_.start:
             self._begin_epoch(net, n_batches=0)
             self._end(net, None)
@@ -114,9 +122,15 @@ class Tasks:
 
     def epoch_ended(self, net: FollowedNet) -> bool:
         """End the task of an epoch, and tell whether a callback stops the training."""
-        if self._root is None:
-            return False
-        return self._end(net, lambda: {"net_": snapshot(net)})
+        return self._tell(lambda _: self._end(net, lambda: {"net_": snapshot(net)}))
+
+    def agree(self, answer: int = 0) -> int:
+        """Return the largest answer of a process, or raise the error of a callback in all."""
+        failure, processes = self._failure, self._processes
+        largest = processes.all_reduce_max(answer if failure is None else _FAILED)
+        if largest == _FAILED:
+            raise raised_in_all(processes, failure)
+        return largest
 
     def batches(self, net: _Net, pairs: Iterator[_Pair]) -> Iterator[_Pair]:
         """Return the batches of an epoch, each of them a task if they are asked for."""
@@ -125,20 +139,25 @@ class Tasks:
     def _batches(self, net: _Net, pairs: Iterable[_Pair]) -> Iterator[_Pair]:
         with closed_at_end(pairs) as inner:
             for pair in inner:
-                if self._root is not None:
-                    with generators_kept(net):
-                        self._begin(self._open[-1].subcontext("batch", max_subtasks=0))
+                self._tell(lambda _: self._begin_batch(net))
                 yield pair
-                is_stopped = self._root is not None and self._end(net, None)
-                if net.processes_.all_reduce_max(int(is_stopped)):
+                is_stopped = self._tell(lambda _: self._end(net, None))
+                if self.agree(int(is_stopped)):
                     return
+
+    def _begin_batch(self, net: _Net) -> None:
+        with generators_kept(net):
+            self._begin(self._open[-1].subcontext("batch", max_subtasks=0))
 
     def fit_ended(self, net: FollowedNet) -> None:
         """End the task of the fit, and tasks within it that a callback of skorch broke off."""
+        self._tell(lambda _: self._end_all(net))
+        self.agree()
+
+    def _end_all(self, net: FollowedNet) -> None:
         while len(self._open) > 1:
             self._end(net, None)
-        if self._root is not None:
-            self._end(net, lambda: {"net_": snapshot(net)})
+        self._end(net, lambda: {"net_": snapshot(net)})
 
     def close(self, error: BaseException) -> None:
         """End the tasks that an error broke off, without a fitted estimator."""
@@ -147,6 +166,18 @@ class Tasks:
                 self._open.pop().call_on_fit_task_end(**self._told)
             except Exception as another:
                 error.add_note(f"A callback failed as well: {type(another).__name__}: {another}")
+
+    def _tell(self, tell: Callable[[Context], object]) -> bool:
+        """Tell the callbacks, and return their answer. An error waits for the other processes."""
+        if self._root is None or self._failure is not None:
+            return False
+        try:
+            return bool(tell(self._root))
+        except Exception as error:
+            if self._processes.n_processes == 1:
+                raise
+            self._failure = error
+            return False
 
     @property
     def _told(self) -> dict[str, object]:
@@ -178,6 +209,16 @@ def generators_kept(net: _Net) -> Iterator[None]:
         yield
     finally:
         restore(before, net.device)
+
+
+def raised_in_all(processes: Processes, failure: Exception | None) -> Exception:
+    """Return the error of the first process. In others, return an error that names it."""
+    reason = processes.broadcast(
+        None if failure is None else f"{type(failure).__name__}: {failure}"
+    )
+    return failure or RuntimeError(
+        f"A callback of scikit-learn failed in the first process, so all processes end: {reason}"
+    )
 
 
 def snapshot(net: FollowedNet) -> FollowedNet:

@@ -362,8 +362,9 @@ def test_masks_beside_images_are_no_images(image, mask, tmp_path):
     root = write_images(tmp_path, [f"a/{image}", f"a/{mask}", "b/1.npy", "b/2_mask.npy"])
     with pytest.raises(ValueError, match=re.escape(f"{mask}: a file that is called the mask of")):
         load_image_folder(root)
-    with pytest.warns(UserWarning, match="skipped 1 file"):
+    with pytest.warns(UserWarning, match="skipped 1 file") as caught:
         data = load_image_folder(root, on_error="skip")
+    assert caught[0].filename == __file__
     assert list(data.skipped) == [str(root / "a" / mask)]
     assert data.y.tolist() == ["a", "b", "b"]
 
@@ -373,8 +374,9 @@ def test_groups_on_both_sides_of_a_split_are_told(tmp_path):
     rows = [f"{i}.npy,{'ab'[i % 2]},p{i % 4},{'train' if i < 4 else 'test'}" for i in range(6)]
     table = write_table(root, *rows)
     columns = {"labels": table, "group_column": "patient"}
-    with pytest.warns(UserWarning, match="2 groups, such as 'p0', are in train and in test"):
+    with pytest.warns(UserWarning, match="2 groups, such as 'p0', are in train and in") as caught:
         load_image_folder(root, split_column="part", **columns)
+    assert caught[0].filename == __file__
 
 
 def test_a_pipe_is_not_waited_for(tmp_path):

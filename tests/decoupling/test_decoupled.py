@@ -198,11 +198,12 @@ def test_parameters_are_refused_before_any_training(params, words):
 
 
 def test_weights_are_refused_where_a_head_would_drop_them(network):
-    for params in (
-        {"head": make_pipeline(StandardScaler(), LogisticRegression())},
-        {"head": LogisticRegression(), "sampler": SMOTE()},
+    pipeline = make_pipeline(StandardScaler(), LogisticRegression())
+    for params, words in (
+        ({"head": pipeline}, "for a pipeline as head, .* pass the last step alone as head"),
+        ({"head": LogisticRegression(), "sampler": SMOTE()}, "with a sampler"),
     ):
-        with pytest.raises(ValueError, match="sample_weight must be None"):
+        with pytest.raises(ValueError, match=f"sample_weight must be None .*{words}"):
             behind(network, **params).fit(X, Y, sample_weight=np.ones(60))
 
 

@@ -116,6 +116,31 @@ class Interrupts(Callback):
             raise KeyboardInterrupt
 
 
+class Fails:
+    """A callback of scikit-learn that fails when it is told of a task."""
+
+    max_propagation_depth = None
+
+    def __init__(self, at):
+        self.at = at
+
+    def fail(self, *told):
+        if self.at == " ".join(told):
+            raise ArithmeticError(f"the disk is full at {self.at}")
+
+    def setup(self, estimator, context):
+        self.fail("setup")
+
+    def teardown(self, estimator, context):
+        pass
+
+    def on_fit_task_begin(self, estimator, context):
+        self.fail("begin", context.task_name)
+
+    def on_fit_task_end(self, estimator, context):
+        self.fail("end", context.task_name)
+
+
 class Dies(Callback):
     """Ends one process in its second epoch."""
 
@@ -182,6 +207,9 @@ RESUMED = {
     "dropout": {"module": partial(Net, dropout=0.5)},
     "float16, augmented": {"dtype": "float16", "augment": "flip"},
 }
+#: Where a callback of scikit-learn fails, in the first process.
+FAILURES = ["setup"]
+FAILURES += [f"{at} {task}" for at in ("begin", "end") for task in ("fit", "epoch", "batch")]
 #: Number of processes, number of epochs and cases of each run.
 RUNS = {
     "pair": (2, 2, [*CASES, *ALIKE]),
@@ -372,6 +400,12 @@ def work(folder, rank, world, n_epochs, names):
     with pytest.raises(ValueError, match="rarest class") as caught:
         clf.fit(X[:21], [0] * 20 + [1])
     messages["rare"] = str(caught.value)
+    for at in FAILURES:
+        clf = plain(module=Net, max_epochs=2, batch_size=16, random_state=0, distributed=True)
+        try:
+            clf.set_callbacks(Fails(at), batches=True).fit(X, y)
+        except Exception as error:
+            messages[at] = f"{type(error).__name__}: {error}"
     np.savez(folder / f"arrays{rank}.npz", **sums)
 
     start = time.monotonic()
@@ -612,6 +646,16 @@ def test_bad_input_is_refused_in_all(processes):
         assert "rows, labels, weights" in messages["data"]
         needed = f"a training row for each of the {processes.world} processes"
         assert f"{needed} with sampler='balanced'; got 1" in messages["rare"]
+
+
+@pytest.mark.parametrize("at", FAILURES)
+def test_an_error_of_a_callback_of_scikit_learn_is_raised_in_all(processes, at):
+    first, *others = (messages[at] for messages in processes.messages)
+    assert first == f"ArithmeticError: the disk is full at {at}"
+    assert others == [
+        "RuntimeError: A callback of scikit-learn failed in the first process, so all processes "
+        f"end: {first}"
+    ] * (processes.world - 2)  # the last one writes no messages
 
 
 def test_death_of_a_process_ends_the_others(processes):
