@@ -95,6 +95,7 @@ _OTHERS: Mapping[str, str] = {
     "random_state": "random_seed rng seed",
     "reader": "loader open_func",
     "sampler": "oversampler resampler",
+    "sample_weight": "sample_weights weight weights",
     "samplers": "sampler sampling samplings",
     "scoring": "eval_metric metric metrics score scorer",
     "size": "image_size img_size input_size output_size resolution target_size",
@@ -174,8 +175,12 @@ _VALUES: Mapping[str, Mapping[str, str]] = {
         "'focal+f1'": "dice_focal dice_focal_loss focal_dice",
         "'mcc'": "matthews matthews_corrcoef mcc_loss soft_mcc",
         "'la'": "logit_adjusted logit_adjusted_ce logit_adjusted_loss logit_adjustment",
-        "'balanced_softmax'": "balanced_softmax_loss bal_softmax bsm",
+        "'balanced_softmax'": "balanced_softmax balanced_softmax_loss bal_softmax bsm",
         "'ldam'": "label_distribution_aware_margin ldam_loss",
+        "'ldam_drw'": "ldam_drw ldam_drw_loss",
+        "'drw'": "ce_drw deferred_reweighting",
+        "'cb'": "cb_ce cb_loss class_balanced class_balanced_loss effective_number",
+        "'cb_focal'": "cb_focal cb_focal_loss class_balanced_focal",
         "torch.nn.MultiMarginLoss()": "hinge multi_margin multiclass_hinge svm",
     },
     "sampler": {
@@ -224,6 +229,12 @@ _VALUES: Mapping[str, Mapping[str, str]] = {
     "class_weight": {"'balanced'": "auto balance inverse inverse_frequency"},
     "optimizer": {"'sgd'": "gd gradient_descent momentum nesterov", "'lbfgs'": "bfgs l_bfgs"},
 }
+
+
+#: Parts of a skorch net, whose options have their name before them.
+_PARTS_OF_NET = frozenset(
+    {"callbacks", "dataset", "iterator_train", "iterator_valid", "module", "optimizer"}
+)
 
 
 def _plain(name: str) -> str:
@@ -281,7 +292,8 @@ def advice_on_name(name: str, known: Iterable[str]) -> str:
     if here:
         return f"did you mean {' or '.join(dict.fromkeys(here))}?"
     is_classifier = {"max_epochs", "net", "callbacks"} <= set(names)
-    if is_classifier and plain in _IN_PLACE_OF:
+    is_fit = {"X", "y"} <= set(names) and "estimator" not in names
+    if (is_classifier or is_fit) and plain in _IN_PLACE_OF:
         return _IN_PLACE_OF[plain]
     of_classifier = _CLASSIFIER_OF.get(plain)
     if of_classifier and not is_classifier:
@@ -376,25 +388,35 @@ def unknown_argument(subject: str, name: str, known: Collection[str]) -> str:
     return f"{subject}() got an unexpected keyword argument {name!r}: {advice}"
 
 
-def refuse_unknown_params(estimator: object, params: Iterable[str], known: Collection[str]) -> None:
+def refuse_unknown_params(
+    estimator: object, params: Mapping[str, object], known: Collection[str]
+) -> None:
     """Refuse names that ``set_params`` does not know, with the names that they may mean.
 
     Parameters
     ----------
     estimator : estimator instance
         The estimator.
-    params : iterable of str
-        Names to set, also of nested parameters, such as ``loss__mcc``.
+    params : mapping of str to object
+        Values to set by name, also of nested parameters, such as ``loss__mcc``.
     known : collection of str
         Names of the parameters of the estimator itself.
 
     Raises
     ------
     ValueError
-        If a name is unknown.
+        If a name is unknown, or is nested in a value without parameters.
     """
     for name in params:
-        own = name.partition("__")[0]
+        own, _, inner = name.partition("__")
+        # skorch sets the options of its parts under these names.
+        if inner and "net" in known and own in _PARTS_OF_NET:
+            value = params.get(own, getattr(estimator, own, None))
+            if not hasattr(value, "set_params"):
+                raise ValueError(
+                    f"Invalid parameter {name!r} for estimator {type(estimator).__name__}: did you "
+                    f"mean {inner if inner in known else f'net__{name}'}?"
+                )
         if own not in known:
             advice = advice_on_name(own, known)
             raise ValueError(

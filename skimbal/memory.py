@@ -1,6 +1,7 @@
 """The memory that training takes, estimated before it begins."""
 
 import copy
+import math
 import os
 import weakref
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from skimbal.augmentation import divide_steps, get_augmentation
 from skimbal.classifiers import CNN2DClassifier, CNN3DClassifier
 from skimbal.classifiers.assembly import make_factory
 from skimbal.classifiers.inputs import Rows
@@ -49,7 +51,7 @@ class MemoryEstimate:
     optimizer : int
         State of the optimizer, such as the two moments of AdamW.
     images : int
-        A batch of images, and the batch that is read ahead.
+        A whole batch of images, the batch that is read ahead, and the mixed images of a batch.
     activations : int
         Intermediate results at their largest, between the forward and the backward pass.
     batch_size : int
@@ -167,7 +169,7 @@ def estimate_memory(
         weights=weights,
         gradients=trained,
         optimizer=round(trained * _state_per_weight(clf)),
-        images=2 * at_once * int(np.prod(shape)),
+        images=_bytes_of_images(clf, settings, shape, crop_size),
         activations=activations,
         batch_size=settings.batch_size,
         rows_at_once=at_once,
@@ -322,6 +324,19 @@ def _module(
         crop_size=crop_size,
         **given,
     ).train()
+
+
+def _bytes_of_images(
+    clf: CNN2DClassifier | CNN3DClassifier,
+    settings: Settings,
+    shape: tuple[int, ...],
+    crop_size: tuple[int, ...] | None,
+) -> int:
+    """Return the bytes of two batches as they are read, and of one that is mixed, in float32."""
+    n_read = settings.batch_size * math.prod(shape)
+    _, mixing = divide_steps(get_augmentation(settings.augment, len(clf.spatial_axes)) or ())
+    n_mixed = settings.batch_size * math.prod((shape[0], *(crop_size or shape[1:])))
+    return 2 * n_read + (4 * n_mixed if mixing else 0)
 
 
 def _bytes_of(module: nn.Module) -> tuple[int, int]:

@@ -81,6 +81,9 @@ def test_a_name_of_another_library_is_understood(names, said):
         (lambda: compare_losses(X, y, epochs=3), "estimator=CNN2DClassifier(max_epochs=...)"),
         (lambda: compare_losses(X, y, folds=3), "did you mean cv?"),
         (lambda: evaluate(None, X, y, patients=y), "did you mean groups?"),
+        (lambda: CNN2DClassifier().fit(X, y, epochs=3), "CNN2DClassifier(max_epochs=...)"),
+        (lambda: CNN2DClassifier().fit(X, y, validation_data=(X, y)), "predefined_split"),
+        (lambda: CNN2DClassifier().partial_fit(X, y, weights=y), "did you mean sample_weight?"),
     ],
 )
 def test_other_classes_and_functions_understand_names_too(call, said):
@@ -95,6 +98,9 @@ def test_other_classes_and_functions_understand_names_too(call, said):
         (CNN2DClassifier(LossMix(ce=1)), "loss__dice", "Did you mean 'f1'?"),
         (CNN2DClassifier(module=SliceNet()), "module__encoder", "did you mean backbone?"),
         (make_pipeline(CNN2DClassifier()), "cnn2dclassifier__epochs", "did you mean max_epochs?"),
+        (CNN2DClassifier(), "optimizer__lr", "did you mean lr?"),
+        (CNN2DClassifier(), "module__width", "did you mean net__module__width?"),
+        (CNN2DClassifier(), "iterator_train__num_workers", "net__iterator_train__num_workers?"),
     ],
 )
 def test_set_params_understands_names(estimator, name, said):
@@ -120,6 +126,8 @@ def test_a_search_understands_names():
         ("loss", "CrossEntropyLoss", "'ce'"),
         ("loss", "bce", "ce"),
         ("loss", "ce+dice", "'f1'"),
+        ("loss", "cross-entropy", "'ce'"),
+        ("loss", "ldam-drw", "'ldam_drw'"),
         ("sampler", "oversample", "'balanced'"),
         ("sampler", "smote", "NDSampler(SMOTE())"),
         ("sampler", "balancd", "'balanced'"),
@@ -184,6 +192,15 @@ def test_a_gpu_by_another_name_is_refused_with_what_to_write(device, monkeypatch
 def test_another_device_is_refused_with_what_to_write(device):
     with pytest.raises(ParameterError, match="Write device='cpu', or device='auto' for CUDA"):
         check_device(device)
+
+
+def test_a_device_without_kernels_is_refused_in_the_first_sentence_of_torch(monkeypatch):
+    def empty(*shape, device):
+        raise NotImplementedError("Could not run 'aten::empty'. This could be.\nCPU: x")
+
+    monkeypatch.setattr("torch.empty", empty)
+    with pytest.raises(ParameterError, match=r"Torch says: Could not run 'aten::empty'\.$"):
+        check_device("mps")
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,10 @@ def test_it_grows_with_rows_and_voxels_and_not_with_the_data():
     assert half.activations == pytest.approx(base.activations / 2, rel=0.1)
     assert (half.batch_size, half.rows_at_once, half.weights) == (16, 8, base.weights)
     assert "16 images, 8 at once" in str(half)
+    # Batches are read whole, and mixed whole.
+    assert half.images == base.images == 2 * 16 * 32 * 32
+    mixed = estimate_memory(small(micro_batch_size=8, augment=["light", "mixup"]), (32, 32))
+    assert mixed.images == half.images + 4 * 16 * 32 * 32
     cropped = estimate_memory(small(crop_size=16), (32, 32))
     assert cropped.activations < 0.4 * base.activations
     low = estimate_memory(small(dtype="bfloat16"), (32, 32))

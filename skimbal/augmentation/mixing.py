@@ -95,8 +95,10 @@ class Mixup(nn.Module):
 
     def draw(self, labels: Tensor) -> MixDraw:
         """Draw pairs and their shares, on the CPU, from the generator of torch."""
-        alpha = torch.tensor(self.alpha, dtype=torch.float64)
-        image_share = float(torch.distributions.Beta(alpha, alpha).sample())
+        # The Beta distribution of torch gives 0.5 where both of its gamma variates underflow, which
+        # is the strongest mix for the smallest alpha. numpy gives 0 or 1 there.
+        rng = np.random.default_rng(int(torch.randint(2**63 - 1, ())))
+        image_share = float(rng.beta(self.alpha, self.alpha))
         partner = torch.randperm(len(labels))
         second = labels[partner.to(labels.device)]
         return MixDraw(partner, image_share, self.label_share(image_share, labels, second))

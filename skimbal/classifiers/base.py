@@ -480,6 +480,7 @@ class BaseCNNClassifier(
 
     # Public methods --------------------------------------------------------------------------
 
+    @explains_names
     def fit(
         self,
         X: ImagesLike,
@@ -546,6 +547,7 @@ class BaseCNNClassifier(
             start = WarmNet(**self._past()) if goes_on else NewNet()
             return self._train(start, True, X, y, sample_weight, groups)
 
+    @explains_names
     def partial_fit(
         self,
         X: ImagesLike,

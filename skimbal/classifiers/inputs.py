@@ -398,13 +398,21 @@ def _given_shape(estimator: CNNClassifier) -> tuple[int, ...]:
 # Labels, weights and groups ------------------------------------------------------------------
 
 
+def _is_one_hot(y: ArrayLike) -> bool:
+    rows = np.asarray(y)
+    if rows.ndim != 2 or rows.dtype.kind not in "biuf":
+        return False
+    return bool(np.isin(rows, (0, 1)).all() and (rows.sum(axis=1) == 1).all())
+
+
 def _check_targets(estimator: CNNClassifier, images: np.ndarray, y: ArrayLike) -> np.ndarray:
     name = type(estimator).__name__
     if y is None:
         raise ValueError(f"{name} requires y to be passed, but the target y is None.")
     given = as_array(y, "y")
     if np.asarray(given).ndim > 1 and np.asarray(given).shape[1] > 1:
-        raise ValueError("Multilabel and multioutput targets are not supported.")
+        remedy = " Its rows are one-hot. Use y.argmax(axis=1)." if _is_one_hot(given) else ""
+        raise ValueError(f"Multilabel and multioutput targets are not supported.{remedy}")
     targets = column_or_1d(given, warn=True)
     if targets.dtype.kind == "O":
         _sorted_distinct(targets, "y")

@@ -6,7 +6,7 @@ from typing import ClassVar, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
-from sklearn.utils import _safe_indexing
+from sklearn.utils import _safe_indexing, check_consistent_length
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
@@ -151,7 +151,7 @@ class KeyedClassifier(
         Raises
         ------
         ValueError
-            If X does not hold keys of ``images``.
+            If X does not hold keys of ``images``, or labels, weights or groups are more or fewer.
         """
         keys = _column_of_numbers(X)
         if keys is None:
@@ -160,6 +160,7 @@ class KeyedClassifier(
                 f"{type(X).__name__} of the shape {np.shape(X)}. Pass rows of the attribute keys "
                 "of this KeyedClassifier."
             )
+        check_consistent_length(keys, y, sample_weight, groups)
         rows = np.arange(len(keys))
         if sample_weight is not None and not has_fit_parameter(self.estimator, "sample_weight"):
             rows, sample_weight = np.repeat(rows, _whole(sample_weight)), None
@@ -326,14 +327,14 @@ def _digest(data: bytes) -> bytes:
 def _whole(weights: ArrayLike) -> np.ndarray:
     """Return weights as numbers of repetitions, and refuse fractions."""
     given = np.asarray(weights)
-    whole = given.astype(np.intp)
-    if (whole != given).any() or (whole < 0).any():
+    wrong = ~np.isfinite(given) | (given < 0) | (given != np.round(given))
+    if wrong.any():
         raise ValueError(
             "sample_weight must be whole numbers for an estimator whose fit takes no weights; got "
-            f"{given[whole != given][:1].tolist()}. Give KeyedClassifier a classifier whose fit "
+            f"{given[wrong][:1].tolist()}. Give KeyedClassifier a classifier whose fit "
             "takes sample_weight."
         )
-    return whole
+    return given.astype(np.intp)
 
 
 def _column_of_numbers(X: ImagesLike) -> np.ndarray | None:

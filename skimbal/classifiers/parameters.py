@@ -520,7 +520,8 @@ def check_device(device: object) -> str:
         known = torch.device(device if is_known else "")  # type: ignore[call-overload]
         torch.empty(1, device=known).cpu()
     except (RuntimeError, AssertionError, TypeError, ValueError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        # The next sentences of torch are about its developers and list all its backends.
+        reason = (str(error) or type(error).__name__).splitlines()[0].partition(". ")[0]
         raise ParameterError(
             "device",
             "'cpu', 'auto' or a device that torch can use here",

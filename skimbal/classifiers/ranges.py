@@ -115,6 +115,8 @@ class _WatchedRows(ImageDataset):
         self._has_scale = (
             not isinstance(images, ImageFiles) or images.options["intensity"] != "percentiles"
         )
+        # Other packages try a row of zeros to see whether a classifier of tables is fitted.
+        self._are_rows = images.ndim == 2
         self._far: dict[int, FarImage] = {}
         self._flat: dict[int, FarImage] = {}
         self._n_seen = 0
@@ -129,7 +131,7 @@ class _WatchedRows(ImageDataset):
         fitted, pixels = self._form.pixels, images.numpy()
         assert fitted is not None
         self._n_seen += len(index)
-        flat = fitted.flat(pixels)
+        flat = [] if self._are_rows else fitted.flat(pixels)
         far = fitted.far(pixels, self._form.dtype, self._quantum) if self._has_scale else []
         self._far.update((int(index[one.row]), one) for one in far)
         # Numbers of another scale often seem to have no contrast.

@@ -20,7 +20,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils import Tags, _safe_indexing, check_random_state, get_tags, indexable
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions, make_constraint
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import check_is_fitted, has_fit_parameter
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, has_fit_parameter
 
 from skimbal.augmentation import AugmentSpec, get_augmentation
 from skimbal.classifiers.base import BaseCNNClassifier
@@ -193,7 +193,8 @@ class DecoupledClassifier(
         Share of each class in the rows of ``fit`` by ``sample_weight``, dimensionless, with sum 1.
     effective_prior_ : ndarray of shape (n_classes,)
         Shares of the classes in the population that ``predict_proba`` refers to, dimensionless,
-        with sum 1. Uniform after balanced batches. An AttributeError says why if it is not known.
+        with sum 1. Uniform after balanced batches of ``"crt"``. An AttributeError says why if it is
+        not known, as after ``"lws"`` and ``"tau"``.
     n_features_in_ : int
         Number of pixels times channels of an image.
     feature_names_in_ : ndarray of shape (n_features,)
@@ -331,19 +332,20 @@ class DecoupledClassifier(
         if given.ndim == 2 and given.shape[1] > 1:
             raise ValueError("Multilabel and multioutput targets are not supported.")
         labels = check_labels(X, y)
-        weight = None if sample_weight is None else np.asarray(sample_weight)
+        weight = None if sample_weight is None else _checked_weight(sample_weight, labels)
         cv = self._check(labels, weight)
         rng = None if self.random_state is None else check_random_state(self.random_state)
         rows: _Rows = X, labels, weight, None if groups is None else np.asarray(groups)
         if cv is not None:
             X, labels, weight, of_row = indexable(*rows)
             rows = X, labels, weight, of_row
-        splits = split(cv, labels, rows[3], _draw(rng))
+        splits = split(cv, labels, rows[3], _draw(rng), weight)
         _try(self.estimator, self._kind, X, labels)
         members = [self._fitted(rows, parts, rng) for parts in splits]
         self._members, self._head_of_fit = members, self._kind
         self.classes_ = members[0].network.classes_
-        self.class_prior_ = shares_of(Labels(labels, weight), self.classes_)
+        shares = shares_of(Labels(labels, weight), np.unique(labels))
+        self.class_prior_ = shares[np.isin(np.unique(labels), self.classes_)]
         for name in ("n_features_in_", "feature_names_in_"):
             if hasattr(members[0].network, name):
                 setattr(self, name, getattr(members[0].network, name))
@@ -684,6 +686,14 @@ class DecoupledClassifier(
         except AttributeError as error:
             prior = str(error)
         return _Member(network, None, prior, learnt)
+
+
+def _checked_weight(sample_weight: ArrayLike, labels: np.ndarray) -> np.ndarray:
+    """Return weights of the rows in float64."""
+    weight: np.ndarray = _check_sample_weight(
+        sample_weight, labels, dtype=np.float64, ensure_non_negative=True
+    )
+    return weight
 
 
 def _classifier(estimator: Any) -> BaseCNNClassifier:

@@ -45,6 +45,11 @@ def rescale(estimator: BaseCNNClassifier, training: Training) -> NDArray[np.floa
     head: Any = train_head(estimator, make_head, replace(training, weight_decay=0.0))
     scale: NDArray[np.float64] = head.scale.detach().double().numpy(force=True)
     set_weights(estimator, scale[:, None] * weight, None if bias is None else scale * bias)
+    # Of two classes, scales move no decision, and so not the prior of the network. Of more, they
+    # move it on the way to the prior of the batches, but have no constant that could reach it.
+    forget_prior(
+        estimator, "The scales of the logits (lws) move the probabilities to no known prior."
+    )
     return scale
 
 

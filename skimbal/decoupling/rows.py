@@ -30,11 +30,17 @@ def split(
     y: np.ndarray,
     groups: np.ndarray | None,
     seed: int | None,
+    weight: np.ndarray | None = None,
 ) -> list[Split]:
-    """Return the rows of each network and of its head, with all classes on both sides."""
+    """Return the rows of each network and of its head, with all classes on both sides.
+
+    Rows of weight 0 are on no side, so that network and head know the same classes.
+    """
+    kept = np.ones(len(y), bool) if weight is None or not weight.any() else weight != 0
     if cv is None:
-        return [(None, None)]
-    pairs = _pairs(cv, y, groups, seed)
+        return [(None, None) if kept.all() else (np.flatnonzero(kept), np.flatnonzero(kept))]
+    pairs = [(n[kept[n]], h[kept[h]]) for n, h in _pairs(cv, y, groups, seed)]
+    y = np.where(kept, y, y[kept][0])
     if isinstance(cv, float):  # one of the folds of whole groups that have this share
         pairs = [pair for pair in pairs if not _missing(y, pair)][:1] or pairs[:1]
     for pair in pairs:

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from skimbal.exceptions import ParameterError
-from skimbal.habits import advice_on_term
+from skimbal.habits import advice_on_term, advice_on_value
 from skimbal.losses.class_counts import (
     inverse_effective_number,
     inverse_frequency,
@@ -499,11 +499,13 @@ def _parse(expression: str) -> dict[str, float]:
     while position < len(expression) or not factors or expression.rstrip().endswith("+"):
         match = term.match(expression, position)
         if match is None:
+            rest = expression[position:]
+            advice = advice_on_value("loss", rest)  # such as cross-entropy
             raise ParameterError(
                 "loss",
-                f"an expression of terms from {expression[position:]!r} on",
+                f"an expression of terms from {rest!r} on",
                 expression,
-                _known_terms(),
+                f"{advice}{' ' if advice else ''}{_known_terms()}",
             )
         name, factor = match["name"], match["factor"]
         if name not in TERMS:

@@ -155,7 +155,11 @@ def _of_labels(estimator: Any, labels: Labels | None, origin: str) -> TrainingPr
     if class_weight is not None and not isinstance(estimator, _CALIBRATE_THEMSELVES):
         if isinstance(class_weight, str):  # "balanced_subsample" of forests
             class_weight = "balanced"
-        shares = shares * compute_class_weight(class_weight, classes=classes, y=labels.y)
+        given = compute_class_weight(class_weight, classes=classes, y=labels.y)
+        if class_weight == "balanced" and np.ptp(shares * given) > 1e-6:
+            # Some classifiers count rows, and others weights, which differs by their version, too.
+            raise _unknown(name, "It has class_weight='balanced' and rows of unequal weights.")
+        shares = shares * given
         origin += ", by class_weight"
     return TrainingPrior(shares / shares.sum(), origin)
 

@@ -60,6 +60,15 @@ def test_shares_have_the_moments_of_their_distribution(alpha):
     assert shares.var() == pytest.approx(1 / (4 * (2 * alpha + 1)), rel=0.2)
 
 
+@pytest.mark.parametrize("alpha", [1e-300, 1e-9])
+def test_the_smallest_alpha_mixes_least(alpha):
+    torch.manual_seed(0)
+    labels = torch.zeros(2, dtype=torch.int64)
+    shares = np.array([Mixup(alpha).draw(labels).image_share for _ in range(200)])
+    np.testing.assert_allclose(shares, shares.round(), atol=1e-6)
+    assert 60 < shares.sum() < 140
+
+
 def test_every_pair_is_as_likely():
     torch.manual_seed(0)
     labels = torch.zeros(3, dtype=torch.int64)

@@ -510,6 +510,14 @@ def test_a_black_image_is_told_once_with_the_number_and_names(tmp_path, of_files
     assert caught[0].filename == __file__
 
 
+def test_a_row_of_zeros_is_predicted_as_other_packages_try_it():
+    X = numbers(6)
+    clf = tiny(input_shape=X.shape[1:]).fit(X.reshape(6, -1), [0, 1] * 3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        clf.predict(np.zeros((1, X[0].size)))
+
+
 def test_an_unreadable_file_has_advice_that_fits_a_prediction(tmp_path, of_files):
     (path,) = save(tmp_path, numbers(1))
     with open(path, "r+b") as file:

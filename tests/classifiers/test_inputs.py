@@ -418,7 +418,7 @@ def test_spread_beyond_the_range_of_the_dtype(refused, monkeypatch):
         (np.zeros(N, dtype=int), ["at least 2 classes", "got 1 class: [0]"]),
         (["benign"] * N, ["at least 2 classes", "got 1 class: ['benign']"]),
         (np.linspace(0, 1, N), ["Unknown label type: continuous", "discrete classes"]),
-        (np.eye(N, dtype=int), ["Multilabel and multioutput targets are not supported"]),
+        (np.eye(N, dtype=int), ["targets are not supported", "y.argmax(axis=1)"]),
         (np.c_[Y, 1 - Y].tolist(), ["Multilabel and multioutput targets are not supported"]),
         (np.where(Y, np.nan, 1.0), ["Input y contains NaN"]),
         (np.where(Y, np.inf, 1.0), ["Input y contains infinity"]),

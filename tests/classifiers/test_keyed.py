@@ -115,6 +115,18 @@ def test_other_numbers_are_refused(data):
         keyed.fit(resampled, labels)
 
 
+def test_labels_of_other_rows_are_refused(data):
+    _, paths, y = data
+    keyed = KeyedClassifier(forest(), paths)
+    for n, labels in ((len(y) - 1, y), (len(y), y[:-1])):
+        with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+            keyed.fit(keyed.keys[:n], labels)
+    for weight in (-1.0, np.nan, 0.5):
+        piped = KeyedClassifier(forest(), paths)
+        with pytest.raises(ValueError, match=rf"whole numbers.*\[{weight}\]"):
+            piped.fit(keyed.keys, y, np.full(len(y), weight))
+
+
 def test_fit_takes_keys_only(data):
     images, paths, y = data
     for wrong in (images, paths, np.array(paths)[:, None]):

@@ -60,7 +60,7 @@ def test_last_layer_is_a_classifier_that_is_saved(head, network, tmp_path):
     clf.save(tmp_path / "model.skimbal", description="Decoupled.")
     loaded = skimbal.load(tmp_path / "model.skimbal")
     np.testing.assert_allclose(loaded.predict_proba(X), proba, rtol=1e-5)
-    if head == "tau":
+    if head != "crt":
         for fitted in (clf, loaded):
             with pytest.raises(AttributeError, match="to no known prior"):
                 fitted.effective_prior_  # noqa: B018
@@ -205,6 +205,19 @@ def test_weights_are_refused_where_a_head_would_drop_them(network):
     ):
         with pytest.raises(ValueError, match=f"sample_weight must be None .*{words}"):
             behind(network, **params).fit(X, Y, sample_weight=np.ones(60))
+
+
+@pytest.mark.parametrize("head", ["ncm", LogisticRegression()], ids=str)
+def test_network_and_head_know_the_same_classes_where_weights_are_0(head):
+    weight = np.where(Y == 1, 0.0, 1.0)
+    clf = DecoupledClassifier(quick(max_epochs=1), head=head, random_state=0).fit(X, Y, weight)
+    assert clf.classes_.tolist() == clf.heads_[0].classes_.tolist() == [0, 2]
+    np.testing.assert_allclose(clf.class_prior_, [36 / 45, 9 / 45])
+    without = DecoupledClassifier(quick(max_epochs=1), head=head, random_state=0)
+    without.fit(X[Y != 1], Y[Y != 1])
+    np.testing.assert_allclose(
+        clf.decision_function(X), without.decision_function(X), rtol=1e-3, atol=1e-4
+    )
 
 
 def test_folds_and_unknown_classes_are_refused_behind_a_frozen_classifier(network):

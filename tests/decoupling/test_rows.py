@@ -44,3 +44,17 @@ def test_a_side_without_a_class_is_refused():
 def test_folds_that_cannot_be_are_refused(cv, groups):
     with pytest.raises(ValueError, match="cv must be None, or folds or a share"):
         split(cv, Y, groups, 0)
+
+
+def test_rows_of_weight_0_are_on_no_side():
+    weight = np.where(Y == 1, 1.0, np.arange(50) % 2)
+    for cv in (None, 0.3, 2):
+        for parts in split(cv, Y, None, 0, weight):
+            for part in parts:
+                assert weight[part].all()
+                assert set(Y[part]) == {0, 1}
+    network, head = split(None, Y, None, 0, np.where(Y == 1, 0.0, 1.0))[0]
+    assert network.tolist() == head.tolist() == list(range(40))
+    lopsided = np.where(np.arange(50) < 49, 1.0 - Y, 1.0)
+    with pytest.raises(ValueError, match="lack the class 1"):
+        split(2, Y, None, 0, lopsided)

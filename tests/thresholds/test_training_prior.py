@@ -19,6 +19,7 @@ from sklearn.svm import SVC
 from skimbal import CNN2DClassifier
 from skimbal.exceptions import ParameterError
 from skimbal.thresholds import CostMatrixClassifier, PriorCorrectedClassifier
+from skimbal.thresholds.training_prior import Labels, find_training_prior
 from tests.thresholds.data import blobs
 
 X, Y = blobs(400, [0.75, 0.25])
@@ -92,6 +93,14 @@ def test_a_prior_that_is_not_known_is_refused(estimator, reason):
         PriorCorrectedClassifier(estimator).fit(X, Y)
     given = PriorCorrectedClassifier(estimator, training_prior="labels").fit(X, Y)
     np.testing.assert_allclose(given.training_prior_, SHARES)
+
+
+def test_balanced_weights_of_rows_with_weights_are_not_known():
+    estimator = LogisticRegression(class_weight="balanced").fit(X, Y)
+    equal, unequal = np.full(400, 3.0), np.where(Y == 1, 3.0, 1.0)
+    np.testing.assert_allclose(find_training_prior(estimator, Labels(Y, equal)).shares, UNIFORM)
+    with pytest.raises(ParameterError, match="rows of unequal weights"):
+        find_training_prior(estimator, Labels(Y, unequal))
 
 
 @pytest.mark.filterwarnings("ignore:The `probability` parameter:FutureWarning")
