@@ -196,6 +196,7 @@ print("done")
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="needs /proc")
 def test_nothing_is_left_behind(tmp_path):
     run = subprocess.run(
