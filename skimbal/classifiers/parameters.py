@@ -539,7 +539,10 @@ def check_device(device: object) -> str:
 
 def _meant_device(device: object) -> str:
     """Name the text to write in place of a device that torch cannot use here."""
-    text, n_devices = str(device).lower(), torch.cuda.device_count()
+    # Only names: other objects may have no text.
+    is_name = is_integer(device) or isinstance(device, str | torch.device)
+    text = str(device).lower() if is_name else ""
+    n_devices = torch.cuda.device_count()
     number = re.search(r"\d+", text)
     is_cuda = is_integer(device) or re.search("gpu|cuda|nvidia", text) or device is True
     if not is_cuda:
