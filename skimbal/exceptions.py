@@ -78,7 +78,7 @@ class ParameterError(ValueError):
         message : str
             The error in words.
         """
-        return f"{name} must be {self.expected}; got {_shown(self.got)}. {self.remedy}".rstrip()
+        return f"{name} must be {self.expected}; got {shown(self.got)}. {self.remedy}".rstrip()
 
     def within(self, name: str) -> "ParameterError":
         """Return the error as a caller sees it, for whom this parameter is a part of another.
@@ -316,7 +316,7 @@ class _Shown:
         return self.text
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
     """Return the ``repr`` of a value, or its type if the value has no ``repr`` that works."""
     try:
         return repr(value)
@@ -365,8 +365,8 @@ class InputWarning(UserWarning):
 
     def __init__(self, words: str = "", names: Sequence[str] = ()) -> None:
         self.words, self.names = words, list(names)
-        shown = ", ".join([*self.names[:_N_NAMED], *(["..."] if len(names) > _N_NAMED else [])])
-        subject = shown if len(names) == 1 else f"{len(names):,} images ({shown})"
+        first = ", ".join([*self.names[:_N_NAMED], *(["..."] if len(names) > _N_NAMED else [])])
+        subject = first if len(names) == 1 else f"{len(names):,} images ({first})"
         super().__init__(f"{subject}: {words}" if names else words)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from sklearn.base import clone
+from skorch.utils import params_for
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -161,7 +162,7 @@ def estimate_memory(
     with isolated_random_state(0, "cpu"):
         module = _module(clf, settings, shape, n_classes, crop_size)
         weights, trained = _bytes_of(module)
-        activations = _activations(module, (at_once, *shape), n_classes, trained)
+        activations = _activations(module, (at_once, *shape), trained)
     if clf.dtype in LOW_PRECISION:
         # Autocast keeps the weights in float32, beside a copy in low precision.
         activations = activations // 2 + weights // 2
@@ -307,11 +308,6 @@ def _module(
         micro_batch_size=None,
         compiled=False,
     )
-    given: dict[str, Any] = {
-        name.removeprefix("module__"): value
-        for name, value in (clf.net or {}).items()
-        if name.startswith("module__")
-    }
     ones = np.ones((shape[0], *[1] * (len(shape) - 1)), dtype)
     mean, std = (ones, ones) if settings.standardize else (None, None)
     return StandardizedModule(
@@ -322,7 +318,7 @@ def _module(
         mean,
         std,
         crop_size=crop_size,
-        **given,
+        **params_for("module", clf.net or {}),
     ).train()
 
 
@@ -346,21 +342,19 @@ def _bytes_of(module: nn.Module) -> tuple[int, int]:
     return sum(w.nbytes for w in weights), sum(w.nbytes for w in trained)
 
 
-def _activations(
-    module: StandardizedModule, shape: tuple[int, ...], n_classes: int, gradients: int
-) -> int:
+def _activations(module: StandardizedModule, shape: tuple[int, ...], gradients: int) -> int:
     """Return the most memory of a step beside weights and gradients."""
     try:
         traced = copy.deepcopy(module).to("meta")
-        peak = peak_of_step(lambda: _step(traced, shape, n_classes, "meta"))
+        peak = peak_of_step(lambda: _step(traced, shape, "meta"))
     except (RuntimeError, NotImplementedError, TypeError):  # such as of a value that decides
         few = min(2, shape[0])
-        at_least = peak_of_step(lambda: _step(module, (few, *shape[1:]), n_classes, "cpu"))
+        at_least = peak_of_step(lambda: _step(module, (few, *shape[1:]), "cpu"))
         return max(0, at_least - gradients) * shape[0] // few
     return max(0, peak - gradients)
 
 
-def _step(module: nn.Module, shape: tuple[int, ...], n_classes: int, device: str) -> None:
+def _step(module: nn.Module, shape: tuple[int, ...], device: str) -> None:
     """Compute the gradient of a batch."""
     labels = torch.zeros(shape[0], dtype=torch.long, device=device)
     with torch.enable_grad():
@@ -370,11 +364,8 @@ def _step(module: nn.Module, shape: tuple[int, ...], n_classes: int, device: str
 
 def _state_per_weight(clf: CNN2DClassifier | CNN3DClassifier) -> float:
     """Return the size of the state of the optimizer, as a multiple of the size of the weights."""
-    given = {
-        name.removeprefix("optimizer__"): value
-        for name, value in (clf.net or {}).items()
-        if name.startswith("optimizer__") and "param_groups" not in name
-    }
+    given = params_for("optimizer", clf.net or {})
+    given.pop("param_groups", None)
     weight = nn.Parameter(torch.ones(32, 32))
     make: Any = find_optimizer(clf.optimizer)
     optimizer = make([weight], lr=1e-3, **given)

@@ -19,6 +19,7 @@ loads.
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -34,7 +35,7 @@ data = load_medmnist_sample("pneumoniamnist")
 names = np.array(data.target_names)
 X, y = data.X_train, names[data.y_train]
 X_test, y_test = data.X_test, names[data.y_test]
-print(X.shape, X.dtype, dict(zip(*np.unique(y, return_counts=True), strict=True)))
+print(X.shape, X.dtype, Counter(y.tolist()))
 
 fig, axes = plt.subplots(2, 6, figsize=(8, 3))
 for row, name in zip(axes, names, strict=True):

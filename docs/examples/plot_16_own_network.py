@@ -16,6 +16,7 @@ validated by patients, judged on test volumes, saved, and loaded with its class.
 # few volumes mean little: this page shows the steps.
 
 import tempfile
+from collections import Counter
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -33,7 +34,7 @@ data = load_medmnist_sample("vesselmnist3d")
 names = np.array(data.target_names)
 X, y = data.X_train, names[data.y_train]
 X_test, y_test = data.X_test, names[data.y_test]
-print(X.shape, X.dtype, dict(zip(*np.unique(y, return_counts=True), strict=True)))
+print(X.shape, X.dtype, Counter(y.tolist()))
 
 fig, axes = plt.subplots(2, 6, figsize=(8, 3))
 for row, name in zip(axes, names, strict=True):

@@ -19,7 +19,8 @@ class MixDraw(NamedTuple):
     Parameters
     ----------
     partner : Tensor of shape (n,)
-        Row of the second image of each pair, int64, on the CPU. Row ``i`` has the first image.
+        Row of the second image of each pair, int64, beside the labels. Row ``i`` has the first
+        image.
     image_share : float
         Share of the first image in each mixed image, in [0, 1], dimensionless.
     label_share : Tensor of shape (n,)
@@ -94,18 +95,19 @@ class Mixup(nn.Module):
         return torch.full(first.shape, image_share, dtype=torch.float64)
 
     def draw(self, labels: Tensor) -> MixDraw:
-        """Draw pairs and their shares, on the CPU, from the generator of torch."""
+        """Draw pairs and their shares from the generator of torch on the CPU."""
         # The Beta distribution of torch gives 0.5 where both of its gamma variates underflow, which
         # is the strongest mix for the smallest alpha. numpy gives 0 or 1 there.
         rng = np.random.default_rng(int(torch.randint(2**63 - 1, ())))
         image_share = float(rng.beta(self.alpha, self.alpha))
-        partner = torch.randperm(len(labels))
-        second = labels[partner.to(labels.device)]
-        return MixDraw(partner, image_share, self.label_share(image_share, labels, second))
+        # Once for a batch, and without a wait of the device.
+        partner = torch.randperm(len(labels)).to(labels.device, non_blocking=True)
+        shares = self.label_share(image_share, labels, labels[partner])
+        return MixDraw(partner, image_share, shares)
 
     def change(self, images: Tensor, draw: MixDraw) -> Tensor:
         """Mix images of shape (n, c, ...) by a draw, without any randomness."""
-        others = images[draw.partner.to(images.device)]
+        others = images[draw.partner.to(images.device)]  # labels may be on the CPU
         return others.lerp_(images, draw.image_share)
 
     def forward(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -115,7 +117,7 @@ class Mixup(nn.Module):
         these labels, of shape (n, 2).
         """
         draw = self.draw(labels)
-        pairs = torch.stack([labels, labels[draw.partner.to(labels.device)]], 1)
+        pairs = torch.stack([labels, labels[draw.partner]], 1)
         shares = torch.stack([draw.label_share, 1 - draw.label_share], 1)
         return self.change(images, draw), pairs, shares.to(images)
 
@@ -136,7 +138,8 @@ class _CountingMix(Mixup):
     def count_classes(self, class_counts: ArrayLike) -> None:
         """Learn the number of training rows of each class, as a classifier says it."""
         counts = np.asarray(class_counts, dtype=np.float64)
-        if counts.ndim != 1 or not np.isfinite(counts).all() or not (counts > 0).any():
+        is_known = counts.ndim == 1 and np.isfinite(counts).all() and (counts >= 0).all()
+        if not is_known or not counts.any():
             raise ParameterError(
                 "class_counts", "a number of training rows for each class", class_counts
             )
@@ -150,8 +153,8 @@ class _CountingMix(Mixup):
                 f"{type(self).__name__} must know the number of training rows of each class; got "
                 "none. Call count_classes([n_0, n_1, ...]). A classifier does it in fit."
             )
-        first, second = self.class_counts[first.cpu()], self.class_counts[second.cpu()]
-        return self.share_by_counts(image_share, first, second)
+        pairs = torch.stack([first, second]).cpu()  # one copy from the device
+        return self.share_by_counts(image_share, *self.class_counts[pairs])
 
     def share_by_counts(self, image_share: float, first: Tensor, second: Tensor) -> Tensor:
         """Return the share of the first label of pairs of classes with these counts."""

@@ -1,5 +1,6 @@
 """Callbacks of scikit-learn for classifiers, and the tasks that they are told of."""
 
+from collections.abc import Callable
 from functools import cache
 from typing import Any, NamedTuple, Self
 
@@ -12,7 +13,6 @@ from skimbal.classifiers.assembly import Plan
 from skimbal.classifiers.inputs import Rows
 from skimbal.exceptions import ParameterError
 from skimbal.training import (
-    FitData,
     ImageDataset,
     Processes,
     Resumption,
@@ -170,7 +170,10 @@ def train_in_tasks(
 
 
 def _begin(
-    estimator: FollowedMixin, data: FitData, plan: Plan, processes: Processes
+    estimator: FollowedMixin,
+    data: dict[str, Callable[[], object]],
+    plan: Plan,
+    processes: Processes,
 ) -> Tasks | None:
     """Return the tasks of a fit, about which all processes agree. None if nobody follows them."""
     callbacks: list[object] = vars(estimator).get("_skl_callbacks", [])
@@ -191,8 +194,11 @@ def _begin(
     return Tasks(estimator, root, data, asks, may_stop, processes) if is_followed else None
 
 
-def _training_rows(given: GivenRows, data: ImageDataset) -> FitData:
-    """Return the rows that train, without the rows that validate and the rows of weight 0."""
+def _training_rows(given: GivenRows, data: ImageDataset) -> dict[str, Callable[[], object]]:
+    """Return the rows that train, as the caller gave them, each made when it is asked for.
+
+    The rows that validate and the rows of weight 0 are left out.
+    """
 
     @cache
     def rows() -> np.ndarray | None:
@@ -206,4 +212,5 @@ def _training_rows(given: GivenRows, data: ImageDataset) -> FitData:
         weight = given.sample_weight
         return None if weight is None else {"sample_weight": part(weight)}
 
-    return FitData(cache(lambda: part(given.X)), cache(lambda: part(given.y)), cache(metadata))
+    parts = {"X": lambda: part(given.X), "y": lambda: part(given.y), "metadata": metadata}
+    return {name: cache(make) for name, make in parts.items()}

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from skorch.exceptions import SkorchException
 from skorch.history import History
+from skorch.utils import params_for
 from torch import Tensor, nn
 
 from skimbal.augmentation import divide_steps
@@ -574,11 +575,7 @@ def _check_size(
     parts: Parts, blueprint: Blueprint, state: Mapping[str, Tensor], module: ModuleSpec | None
 ) -> None:
     """Refuse weights of other shapes than in the file, before there is memory for them."""
-    options = {
-        name.removeprefix("module__"): value
-        for name, value in parts.options.items()
-        if name.startswith("module__")
-    }
+    options = params_for("module", parts.options)
     with torch.device("meta"):
         network = parts.factory(blueprint.sample_shape[0], blueprint.n_classes, **options)
     here = {f"network.{name}": weight for name, weight in network.state_dict().items()}

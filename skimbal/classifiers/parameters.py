@@ -17,7 +17,7 @@ from skorch.callbacks import Callback, InputShapeSetter
 from torch import nn
 
 from skimbal.augmentation import AugmentSpec, CenterCrop
-from skimbal.exceptions import ParameterError
+from skimbal.exceptions import ParameterError, shown
 from skimbal.habits import advice_on_value
 from skimbal.losses import LARGEST_FACTOR, LossSpec
 from skimbal.networks import BUILT_IN, ModuleSpec, NetworkSpec
@@ -539,9 +539,7 @@ def check_device(device: object) -> str:
 
 def _meant_device(device: object) -> str:
     """Name the text to write in place of a device that torch cannot use here."""
-    # Only names: other objects may have no text.
-    is_name = is_integer(device) or isinstance(device, str | torch.device)
-    text = str(device).lower() if is_name else ""
+    text = (device if isinstance(device, str) else shown(device)).lower()
     n_devices = torch.cuda.device_count()
     number = re.search(r"\d+", text)
     is_cuda = is_integer(device) or re.search("gpu|cuda|nvidia", text) or device is True

@@ -380,7 +380,8 @@ def _rising_loss(net: TrainingNet) -> str:
     shares = [net.criterion_.ce_share(*epoch) for epoch in epochs]
     # A warm-up minimises another loss, and so does a training whose classes have no weights yet.
     # Their values do not compare.
-    defers = [net.criterion_.defers(*epoch) for epoch in epochs]
+    n_before = net.criterion_.epochs_before_weights(net.max_epochs)
+    defers = [n_epochs < n_before for n_epochs, _ in epochs]
     losses = [
         epoch["train_loss"]
         for epoch, share, deferred in zip(net.history, shares, defers, strict=True)
@@ -417,9 +418,9 @@ def _no_change(net: TrainingNet) -> str:
 def _no_weights(net: TrainingNet) -> str:
     """Tell of a training that ended before its classes had weights."""
     n_epochs = net.epochs_before_ + len(net.history)
-    if not net.criterion_.defers(n_epochs, net.max_epochs):
-        return ""
     n_before = net.criterion_.epochs_before_weights(net.max_epochs)
+    if n_epochs >= n_before:
+        return ""
     return (
         f"The training ended after {plural(n_epochs, 'epoch')}, before the loss "
         f"{net.criterion_.name} weighs the classes, which begins after {n_before:g} epochs "

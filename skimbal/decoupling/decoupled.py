@@ -18,7 +18,7 @@ from sklearn.base import (
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 from sklearn.utils import Tags, _safe_indexing, check_random_state, get_tags, indexable
-from sklearn.utils._param_validation import HasMethods, Interval, StrOptions, make_constraint
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, has_fit_parameter
 
@@ -31,7 +31,12 @@ from skimbal.exceptions import ParameterError
 from skimbal.networks import Pretrained, SliceNet
 from skimbal.sampling import SamplerSpec, check_sampler
 from skimbal.thresholds.training_prior import Labels, find_training_prior, shares_of
-from skimbal.thresholds.wrapping import check_labels, check_same_classes
+from skimbal.thresholds.wrapping import (
+    adopt_features,
+    check_constraints,
+    check_labels,
+    check_same_classes,
+)
 from skimbal.typing import (
     ArrayLike,
     Classifier,
@@ -58,7 +63,6 @@ _USED_BY = {
     "max_epochs": ("crt", "lws"),
     "lr": ("crt", "lws"),
 }
-_DEFAULTS = {"sampler": "auto", "augment": None, "tau": "auto", "max_epochs": "auto", "lr": "auto"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -346,9 +350,7 @@ class DecoupledClassifier(
         self.classes_ = members[0].network.classes_
         shares = shares_of(Labels(labels, weight), np.unique(labels))
         self.class_prior_ = shares[np.isin(np.unique(labels), self.classes_)]
-        for name in ("n_features_in_", "feature_names_in_"):
-            if hasattr(members[0].network, name):
-                setattr(self, name, getattr(members[0].network, name))
+        adopt_features(self, members[0].network)
         return self
 
     def predict(self, X: ImagesLike) -> np.ndarray:
@@ -577,18 +579,15 @@ class DecoupledClassifier(
 
     def _check(self, labels: np.ndarray, weight: np.ndarray | None) -> Any:
         """Refuse parameters that cannot be used, and return ``cv`` with a value for "auto"."""
-        for name, constraints in self._parameter_constraints.items():
-            value = getattr(self, name)
-            if not any(make_constraint(one).is_satisfied_by(value) for one in constraints):
-                words = ", or ".join(str(make_constraint(one)) for one in constraints)
-                raise ParameterError(name, words, value)
+        check_constraints(self)
         if isinstance(self.cv, str) and self.cv != "auto":  # a text has a method split, too
             remedy = "For a classifier that is fitted already, pass FrozenEstimator(classifier)."
             raise ParameterError(
                 "cv", "a share, a number of folds, a splitter, None or 'auto'", self.cv, remedy
             )
+        defaults = DecoupledClassifier(self.estimator).get_params(deep=False)
         for name, heads in _USED_BY.items():
-            value, default = getattr(self, name), _DEFAULTS[name]
+            value, default = getattr(self, name), defaults[name]
             if self._kind not in heads and not (value is default or value == default):
                 raise ParameterError(name, f"{default!r} for this head", value)
         _check_estimator(self.estimator, self._kind)

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.metrics import balanced_accuracy_score
+from sklearn.metrics.pairwise import cosine_similarity
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
@@ -109,7 +110,7 @@ class NearestMean(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def decision_function(self, X: ArrayLike) -> np.ndarray:
         """Compute the cosines, for two classes the second minus the first."""
         check_is_fitted(self)
-        cosines = _unit(np.asarray(X, dtype=np.float64)) @ _unit(self.means_).T
+        cosines: np.ndarray = cosine_similarity(X, self.means_)
         return cosines[:, 1] - cosines[:, 0] if cosines.shape[1] == 2 else cosines
 
     def predict(self, X: ArrayLike) -> np.ndarray:
@@ -118,8 +119,3 @@ class NearestMean(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         best = (scores > 0).astype(int) if scores.ndim == 1 else scores.argmax(axis=1)
         labels: np.ndarray = self.classes_[best]
         return labels
-
-
-def _unit(rows: NDArray[np.float64]) -> NDArray[np.float64]:
-    norms = np.linalg.norm(rows, axis=1, keepdims=True)
-    return rows / np.where(norms > 0, norms, 1.0)

@@ -211,23 +211,6 @@ class MixedLoss(nn.Module):
         n_warmup = n_warmup * max_epochs if n_warmup < 1 else n_warmup
         return max(0.0, 1 - n_epochs / n_warmup)
 
-    def defers(self, n_epochs: float, max_epochs: int) -> bool:
-        """Tell whether deferred weights of classes do not apply yet.
-
-        Parameters
-        ----------
-        n_epochs : float
-            Epochs of training so far.
-        max_epochs : int
-            Epochs of the whole training.
-
-        Returns
-        -------
-        defers : bool
-            For ``forward``. False for losses without such weights.
-        """
-        return self._is_deferred and n_epochs < self.epochs_before_weights(max_epochs)
-
     def epochs_before_weights(self, max_epochs: int) -> float:
         """Return the number of epochs before deferred weights of classes apply.
 

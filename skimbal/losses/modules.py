@@ -44,9 +44,6 @@ class BatchLoss(Protocol):
     def ce_share(self, n_epochs: float, max_epochs: int) -> float:
         """Return the share of the cross-entropy in a warm-up."""
 
-    def defers(self, n_epochs: float, max_epochs: int) -> bool:
-        """Tell whether deferred weights of classes do not apply yet."""
-
     def epochs_before_weights(self, max_epochs: int) -> float:
         """Return the number of epochs before deferred weights of classes apply."""
 
@@ -140,23 +137,6 @@ class ModuleLoss(nn.Module):
             0.0.
         """
         return 0.0
-
-    def defers(self, n_epochs: float, max_epochs: int) -> bool:
-        """Return False, as such a loss has no deferred weights.
-
-        Parameters
-        ----------
-        n_epochs : float
-            Epochs of training so far.
-        max_epochs : int
-            Epochs of the whole training.
-
-        Returns
-        -------
-        defers : bool
-            False.
-        """
-        return False
 
     def epochs_before_weights(self, max_epochs: int) -> float:
         """Return 0, as such a loss has no deferred weights.

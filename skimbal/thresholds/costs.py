@@ -14,6 +14,7 @@ from skimbal.habits import explains_names
 from skimbal.thresholds.training_prior import Labels, find_shift
 from skimbal.thresholds.wrapping import (
     DecidingClassifier,
+    check_constraints,
     check_labels,
     check_scores,
     has_method,
@@ -283,7 +284,7 @@ class CostMatrixClassifier(DecidingClassifier):
             as after balanced batches or with ``class_weight``, or if a network of this package does
             not know the shares.
         """
-        self._check()
+        check_constraints(self)
         labels = check_labels(X, y)
         resolve_costs(self.cost_matrix, np.unique(labels))
         routed = route(self, params)

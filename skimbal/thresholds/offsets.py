@@ -35,6 +35,7 @@ from skimbal.thresholds.search import Fold, Found, Gauge, search, starts_of
 from skimbal.thresholds.wrapping import (
     SCORING,
     DecidingClassifier,
+    check_constraints,
     check_labels,
     check_same_classes,
     class_scores,
@@ -379,7 +380,7 @@ class TunedOffsetsClassifierCV(DecidingClassifier):
             If the offsets lower the score of rows that did not tune them (``cross_fitted_score_``)
             by more than its standard error.
         """
-        self._check()
+        check_constraints(self)
         refuse_path(X)
         X, y = indexable(X, y)
         labels = check_labels(X, y)

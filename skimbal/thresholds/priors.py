@@ -25,6 +25,7 @@ from skimbal.thresholds.training_prior import (
 from skimbal.thresholds.wrapping import (
     DecidingClassifier,
     by_name,
+    check_constraints,
     check_labels,
     check_predicting,
     check_same_classes,
@@ -208,7 +209,7 @@ class PriorCorrectedClassifier(DecidingClassifier):
             probability, corrected to the shares of their labels, that is more than three standard
             errors from the share: its probabilities do not refer to ``training_prior_``.
         """
-        self._check()
+        check_constraints(self)
         is_word = isinstance(self.prior, str)
         estimates = is_word and self.prior == "estimated"
         if estimates and X_unlabelled is None:
@@ -262,7 +263,7 @@ class PriorCorrectedClassifier(DecidingClassifier):
         sklearn.exceptions.ConvergenceWarning, UserWarning
             As for ``fit``.
         """
-        self._check()
+        check_constraints(self)
         check_predicting(self)
         if not hasattr(self, "training_prior_"):
             self._adopt(self.estimator)

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 from sklearn import get_config
@@ -27,7 +27,9 @@ from skimbal.typing import ArrayLike, Classifier, ImagesLike
 __all__ = [
     "SCORING",
     "DecidingClassifier",
+    "adopt_features",
     "by_name",
+    "check_constraints",
     "check_labels",
     "check_same_classes",
     "check_scores",
@@ -37,6 +39,12 @@ __all__ = [
     "refuse_path",
     "route",
 ]
+
+
+class Constrained(Protocol):
+    """An estimator with scikit-learn's constraints of its parameters."""
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]]
 
 
 #: The constraint of an estimator that gives scores.
@@ -202,21 +210,27 @@ class DecidingClassifier(
         mapping = MethodMapping().add(caller="fit", callee="fit")
         return router.add(estimator=self.estimator, method_mapping=mapping)
 
-    def _check(self) -> None:
-        """Refuse a parameter that meets none of its constraints."""
-        for name, constraints in self._parameter_constraints.items():
-            value = getattr(self, name)
-            if not any(make_constraint(one).is_satisfied_by(value) for one in constraints):
-                words = ", or ".join(str(make_constraint(one)) for one in constraints)
-                raise ParameterError(name, words, value)
-
     def _adopt(self, estimator: Classifier) -> Self:
         """Keep a fitted estimator, with what scikit-learn asks of its input."""
         self.estimator_ = estimator
-        for name in ("n_features_in_", "feature_names_in_"):
-            if hasattr(estimator, name):
-                setattr(self, name, getattr(estimator, name))
+        adopt_features(self, estimator)
         return self
+
+
+def check_constraints(wrapper: Constrained) -> None:
+    """Refuse a parameter that meets none of its constraints."""
+    for name, constraints in wrapper._parameter_constraints.items():
+        value = getattr(wrapper, name)
+        if not any(make_constraint(one).is_satisfied_by(value) for one in constraints):
+            words = ", or ".join(str(make_constraint(one)) for one in constraints)
+            raise ParameterError(name, words, value)
+
+
+def adopt_features(wrapper: object, estimator: object) -> None:
+    """Keep what a fitted estimator knows of the columns of its input."""
+    for name in ("n_features_in_", "feature_names_in_"):
+        if hasattr(estimator, name):
+            setattr(wrapper, name, getattr(estimator, name))
 
 
 def check_predicting(wrapper: DecidingClassifier) -> None:

@@ -27,7 +27,7 @@ from skimbal.training.random_state import draw_seed, isolated_random_state
 from skimbal.training.resume import Resumption
 from skimbal.training.saving import device_at_hand, is_being_saved, is_copied, why_not_pickled
 from skimbal.training.schedules import SCHEDULES
-from skimbal.training.sklearn_callbacks import FitData, Tasks, generators_kept, raised_in_all
+from skimbal.training.sklearn_callbacks import Tasks, generators_kept, raised_in_all
 from skimbal.training.standardize import StandardizedModule, channel_statistics, pixel_range
 from skimbal.training.surroundings import plain_torch, trainable_torch
 
@@ -42,7 +42,6 @@ __all__ = [
     "Change",
     "DeviceDataset",
     "EpochProgress",
-    "FitData",
     "ImageDataset",
     "IncompleteBatches",
     "Parts",

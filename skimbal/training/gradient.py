@@ -100,7 +100,7 @@ def share_of_loss(
         # Weights have mean 1 over the training rows: a batch of light rows counts for less.
         normalizer=n_rows,
         ce_share=net.criterion_.ce_share(n_epochs, net.max_epochs) if training else 0.0,
-        defers=training and net.criterion_.defers(n_epochs, net.max_epochs),
+        defers=training and n_epochs < net.criterion_.epochs_before_weights(net.max_epochs),
         sum_over_parts=net.processes_.sum_over_parts if training else None,
     )
 
@@ -186,7 +186,8 @@ def _mixed(net: TrainableNet, mixing: Mixup, batch: Batch) -> Batch:
     """Change and mix the images. Each has two labels, and the weights of the labels."""
     images = augmented(net, batch.images)
     draw = mixing.draw(batch.labels)
-    rows = torch.stack([torch.arange(len(draw.partner)), draw.partner], 1)
+    first = torch.arange(len(draw.partner), device=draw.partner.device)
+    rows = torch.stack([first, draw.partner], 1)
     weight = torch.stack([draw.label_share, 1 - draw.label_share], 1)
     if batch.weight is not None:
         weight = batch.weight[rows.to(batch.weight.device)] * weight.to(batch.weight)

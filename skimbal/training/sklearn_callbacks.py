@@ -1,9 +1,8 @@
 """The tasks of a fit, of which callbacks of scikit-learn are told."""
 
 import copy
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from skorch.callbacks import Callback
@@ -13,7 +12,7 @@ from skimbal.generators import generator_states, restore
 from skimbal.training.batches import TrainIterator, closed_at_end
 from skimbal.training.processes import Processes
 
-__all__ = ["Context", "FitData", "Tasks", "generators_kept", "raised_in_all", "snapshot"]
+__all__ = ["Context", "Tasks", "generators_kept", "raised_in_all", "snapshot"]
 
 #: Answer to the other processes after an error, above all answers whether to stop.
 _FAILED = 10
@@ -31,15 +30,6 @@ class Context(Protocol):
 
     def call_on_fit_task_end(self, **told: object) -> bool:
         """Tell the callbacks that the task has ended, and whether one of them stops its level."""
-
-
-@dataclass(frozen=True)
-class FitData:
-    """The rows that train, as the caller of ``fit`` gave them. Each is made when asked for."""
-
-    X: Callable[[], object]
-    y: Callable[[], object]
-    metadata: Callable[[], dict[str, object] | None]
 
 
 class _Net(Protocol):
@@ -73,7 +63,7 @@ class Tasks:
         The classifier that is fitted.
     root : Context or None
         The task of the fit. None in a process whose callbacks are told nothing.
-    data : FitData
+    data : dict of str to callable
         The rows that train.
     asks_for_batches : bool
         Whether batches are tasks within an epoch.
@@ -87,12 +77,12 @@ class Tasks:
         self,
         estimator: object,
         root: Context | None,
-        data: FitData,
+        data: Mapping[str, Callable[[], object]],
         asks_for_batches: bool,
         may_stop: bool,
         processes: Processes,
     ) -> None:
-        self._estimator, self._root, self._data = estimator, root, data
+        self._root, self._told = root, {"estimator": estimator, **data}
         self._asks_for_batches, self.may_stop = asks_for_batches, may_stop
         self._processes = processes
         #: The tasks that have begun and not ended, the outermost first.
@@ -178,12 +168,6 @@ class Tasks:
                 raise
             self._failure = error
             return False
-
-    @property
-    def _told(self) -> dict[str, object]:
-        data = self._data
-        rows = {"X": data.X, "y": data.y, "metadata": data.metadata}
-        return {"estimator": self._estimator, **rows}
 
     def _begin(self, context: Context) -> None:
         self._open.append(context)

@@ -156,6 +156,7 @@ def test_a_single_row_is_not_mixed():
         (lambda: Remix(tau=-0.1), "tau"),
         (lambda: knowing(Remix(), []), "class_counts"),
         (lambda: knowing(MAMix(), [0, 0]), "class_counts"),
+        (lambda: knowing(MAMix(), [-5, 10]), "class_counts"),
         (lambda: knowing(MAMix(), [1, np.inf]), "class_counts"),
     ],
 )

@@ -134,7 +134,7 @@ def test_batches_are_tasks_where_they_are_asked_for():
     n_batches = plain.n_steps_ // 2
     assert log.begun[:3] == [("fit", 2), ("epoch", n_batches), ("batch", 0)]
     assert names(log).count("batch") == plain.n_steps_
-    assert [f is None for f, (n, _) in zip(log.fitted, log.ended, strict=True) if n == "batch"]
+    assert all(f is None for f, (n, _) in zip(log.fitted, log.ended, strict=True) if n == "batch")
     clf.set_callbacks(Log(stop_after=("batch", 0))).fit(X, Y)
     assert [row["train_batch_count"] for row in clf.history_] == [1, 1]
     clf = clf.set_callbacks(Log(), batches=True).fit(X, Y)

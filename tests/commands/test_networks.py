@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+import timm
 from huggingface_hub import constants
 from safetensors.torch import save_file
 
@@ -16,8 +17,6 @@ from skimbal.datasets import load_npz
 from tests.commands.data import check_refused, images
 from tests.commands.test_winner import compare
 from tests.networks.pretrained_data import NAME, write_repository
-
-timm = pytest.importorskip("timm")
 
 SHORT = ("--epochs", "1", "--epoch-length", "1")
 
@@ -152,7 +151,7 @@ def test_a_missing_package(capsys, never, monkeypatch, tmp_path):
     argv = ["--module", "timm/resnet18", "--output", str(tmp_path / "m.skimbal")]
     err = check_refused(capsys, "fit", "digits", *argv)
     assert "error: --module timm/resnet18: " in err
-    assert 'Run pip install "timm"' in err
+    assert 'Run pip install "timm' in err
 
 
 @pytest.mark.slow

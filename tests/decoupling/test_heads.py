@@ -100,6 +100,21 @@ def test_retraining_changes_the_last_layer_and_nothing_else(augment):
         assert not np.array_equal(old, new)
 
 
+def test_the_head_learns_from_changed_images_and_from_batches_of_its_sampler(network):
+    seen = []
+
+    def noted(images):
+        seen.append(len(images))
+        return images
+
+    behind(network, max_epochs=1, augment=noted)
+    assert sum(seen) >= len(X)
+    uniform = behind(network, max_epochs=1, sampler="uniform")
+    np.testing.assert_allclose(uniform.effective_prior_, np.array(COUNTS) / sum(COUNTS))
+    balanced = behind(network, max_epochs=1)
+    np.testing.assert_allclose(balanced.effective_prior_, 1 / 3)
+
+
 @pytest.mark.slow
 def test_retrained_probabilities_refer_to_equally_common_classes(network):
     clf = behind(network, max_epochs=300, lr=0.05)

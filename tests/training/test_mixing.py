@@ -151,7 +151,7 @@ def test_validation_and_predictions_are_not_mixed():
 @pytest.mark.parametrize("n_epochs", [5, 10, 200])
 def test_classes_have_weights_in_the_last_fifth_of_the_epochs(n_epochs):
     loss = get_loss("drw", [9, 1])
-    late = [not loss.defers(epoch, n_epochs) for epoch in range(n_epochs)]
+    late = [epoch >= loss.epochs_before_weights(n_epochs) for epoch in range(n_epochs)]
     # The code of the paper: the index of [0, 0.9999] is epoch // 160, of 200 epochs.
     assert late == [epoch // (n_epochs * 4 // 5) == 1 for epoch in range(n_epochs)]
 
