@@ -91,7 +91,7 @@ class TrainIterator:
         self._n_batches = _count_batches(epoch_length, self.batches)
         #: State of the generator before the present epoch of the sampler, and batches since.
         self._began, self._n_taken = self.batches.generator.bit_generator.state, 0
-        # A generator that holds this iterator would keep the images until the next garbage collection.
+        # A generator that refers to this iterator would keep the images until garbage collection.
         self._rows: Iterator[np.ndarray] = iter(())
         #: Batches of the last epoch that lacked a class, and batches that held one class only.
         self.n_incomplete = self.n_of_one_class = 0
