@@ -122,7 +122,7 @@ class TrainIterator:
     def __iter__(self) -> Iterator[Batch]:
         take: Callable[[np.ndarray], Batch] = (self.resident or self.dataset).batch
         if self.processes.n_processes > 1:
-            take = self._own_part(take)
+            take = self._own_part
         if self.resident is not None:
             return map(take, self._counted())
         batches = read_ahead(take, self._counted(), self.num_workers)
@@ -164,12 +164,8 @@ class TrainIterator:
             self.n_of_one_class += n_present == 1
             yield rows
 
-    def _own_part(self, take: Callable[[np.ndarray], Batch]) -> Callable[[np.ndarray], Batch]:
-        def part(rows: np.ndarray) -> Batch:
-            own = take(rows[self.processes.own_rows(len(rows))])
-            return Batch.of(own.images, torch.from_numpy(self._y[rows]), own.weight)
-
-        return part
+    def _own_part(self, rows: np.ndarray) -> Batch:
+        return (self.resident or self.dataset).part(rows, self.processes.own_rows(len(rows)))
 
 
 class BlockIterator:

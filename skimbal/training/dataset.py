@@ -191,6 +191,12 @@ class ImageDataset(Dataset):  # type: ignore[misc]
             return Batch.of(images, labels)
         return Batch.of(images, labels, torch.from_numpy(self._sample_weight[rows]))
 
+    def part(self, index: np.ndarray, own: slice) -> Batch:
+        """Return images and weights of a part of some rows, with the labels of all of them."""
+        batch = self.batch(index[own])
+        labels = torch.from_numpy(self._y[self.rows[index]])
+        return Batch.of(batch.images, labels, batch.weight)
+
     def name_of(self, i: int) -> str:
         """Return the number of a row in ``X``, and its file if it has one, for a message."""
         row = int(self.rows[i])
@@ -244,9 +250,14 @@ class DeviceDataset:
 
     def batch(self, index: np.ndarray) -> Batch:
         """Return the batch that :meth:`ImageDataset.batch` returns, on the device."""
+        return self.part(index, slice(None))
+
+    def part(self, index: np.ndarray, own: slice) -> Batch:
+        """Return the batch that :meth:`ImageDataset.part` returns, on the device."""
         rows = torch.from_numpy(index).to(self._rows.labels.device, non_blocking=True)
-        batch = self._rows.map_tensors(lambda tensor: tensor.index_select(0, rows))
-        return Batch.of(batch.images.view(self._dtype), batch.labels, batch.weight)
+        batch = self._rows.map_tensors(lambda tensor: tensor.index_select(0, rows[own]))
+        labels = self._rows.labels.index_select(0, rows)
+        return Batch.of(batch.images.view(self._dtype), labels, batch.weight)
 
 
 def _as_signed(tensor: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """The gradient of a batch, whole or in micro-batches."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, Protocol
 
 import torch
@@ -61,14 +61,14 @@ def compute_gradient(net: TrainableNet, batch: Batch) -> dict[str, Tensor]:
     if net.micro_batch_size is None or len(labels) <= net.micro_batch_size:
         logits = _infer(net, own) if len(labels) else no_logits(net)
         loss = share_of_loss(net, logits, own.labels, own.weight, n_rows, training=True)
+        net.processes_.overlap_gradients(_trained(net), loss)
         _back_propagate(net, loss)
     else:
         parts = own.split(-(-len(labels) // net.micro_batch_size))
         adds_up = net.criterion_.adds_up(weighted=own.weight is not None)
         in_parts = _in_one_pass if adds_up else _in_two_passes
         loss, logits = in_parts(net, own, parts, n_rows)
-    parameters = (p for _, p in net.get_all_learnable_params() if p.requires_grad)
-    loss = net.processes_.average_gradients(parameters, loss)
+    loss = net.processes_.average_gradients(_trained(net), loss)
     if net.scaler_ is not None:
         # The gradients come back to their size before a callback clips them.
         net.scaler_.unscale_(net.optimizer_)
@@ -143,9 +143,11 @@ def _in_one_pass(
     for part in parts:
         y_pred = _infer(net, part)
         loss = share_of_loss(net, y_pred, part.labels, part.weight, n_rows, training=True)
-        _back_propagate(net, loss)
         losses.append(loss.detach())
         logits.append(y_pred.detach())
+        if part is parts[-1]:
+            net.processes_.overlap_gradients(_trained(net), torch.stack(losses).sum())
+        _back_propagate(net, loss)
     return torch.stack(losses).sum(), torch.cat(logits)
 
 
@@ -177,7 +179,10 @@ def _in_two_passes(
     torch.autograd.backward(y_first, gradient)
     for part, state, gradient in zip(others, states, gradients, strict=True):
         restore(state, net.device)
-        torch.autograd.backward(_infer(net, part), gradient)
+        y_part = _infer(net, part)
+        if part is parts[-1]:
+            net.processes_.overlap_gradients(_trained(net), loss)
+        torch.autograd.backward(y_part, gradient)
     return loss.detach(), y_pred.detach()
 
 
@@ -193,6 +198,11 @@ def _mixed(net: TrainableNet, mixing: Mixup, batch: Batch) -> Batch:
         weight = batch.weight[rows.to(batch.weight.device)] * weight.to(batch.weight)
     labels = batch.labels[rows.to(batch.labels.device)]
     return Batch.of(mixing.change(images, draw), labels, weight)
+
+
+def _trained(net: TrainableNet) -> Iterator[nn.Parameter]:
+    """Yield the parameters that the optimizer changes, without those that are frozen."""
+    return (p for _, p in net.get_all_learnable_params() if p.requires_grad)
 
 
 def _infer(net: TrainableNet, batch: Batch) -> Tensor:

@@ -225,6 +225,7 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
         try:
             self._run_epochs(train, valid, epochs)
         finally:
+            self.processes_.end()
             self.processes_, self.verbose = Alone(), verbose
             self.iterators_, self.resumption_, self.tasks_ = {}, None, None
         return self

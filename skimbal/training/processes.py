@@ -21,6 +21,7 @@ from torch.autograd.function import FunctionCtx
 
 from skimbal.exceptions import import_optional
 from skimbal.losses import SumOverParts
+from skimbal.training.buckets import GradientBuckets
 from skimbal.training.devices import is_cuda
 from skimbal.training.random_state import seed_torch
 
@@ -64,11 +65,17 @@ class Processes(Protocol):
     def seed_apart(self) -> None:
         """Let the network of each process draw other random numbers."""
 
+    def overlap_gradients(self, parameters: Iterable[nn.Parameter], loss: Tensor) -> None:
+        """Send gradients while the next backward pass, the last of a batch, computes others."""
+
     def average_gradients(self, parameters: Iterable[nn.Parameter], loss: Tensor) -> Tensor:
         """Average the gradients over the processes, and return the average of the loss."""
 
     def share_buffers(self, module: nn.Module) -> None:
         """Take over the buffers of the first process, such as running means."""
+
+    def end(self) -> None:
+        """Take from the parameters what follows their gradients."""
 
 
 class Alone:
@@ -105,11 +112,17 @@ class Alone:
     def seed_apart(self) -> None:
         """Do nothing."""
 
+    def overlap_gradients(self, parameters: Iterable[nn.Parameter], loss: Tensor) -> None:
+        """Do nothing."""
+
     def average_gradients(self, parameters: Iterable[nn.Parameter], loss: Tensor) -> Tensor:
         """Return the loss."""
         return loss
 
     def share_buffers(self, module: nn.Module) -> None:
+        """Do nothing."""
+
+    def end(self) -> None:
         """Do nothing."""
 
 
@@ -127,6 +140,7 @@ class Together:
         self.rank, self.n_processes = int(dist.get_rank()), int(dist.get_world_size())
         self.is_first = self.rank == 0
         self.sum_over_parts: SumOverParts | None = SumOverProcesses(self.n_processes)
+        self._buckets: GradientBuckets | None = None
 
     def own_rows(self, n_rows: int) -> slice:
         """Return the rows of a batch that are for this process: no row, or more than one."""
@@ -185,26 +199,28 @@ class Together:
         """Seed torch with another number in each process, drawn from the common generator."""
         seed_torch(int(torch.randint(2**31 - 1, ())) + self.rank, self.device)
 
+    def overlap_gradients(self, parameters: Iterable[nn.Parameter], loss: Tensor) -> None:
+        """Send gradients while the next backward pass, the last of a batch, computes others."""
+        self._buckets_of(parameters).begin(loss)
+
     def average_gradients(self, parameters: Iterable[nn.Parameter], loss: Tensor) -> Tensor:
-        """Average the gradients in one message, and return the average of the loss."""
-        parameters = list(parameters)
-        missing = [parameter.grad is None for parameter in parameters]
-        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
-        present = loss.new_tensor([float(not is_missing) for is_missing in missing])
-        message = torch.cat([loss.detach()[None], present, *(g.flatten() for g in gradients)])
-        dist.all_reduce(message)
-        message /= self.n_processes
-        sizes = [1, len(missing), *(gradient.numel() for gradient in gradients)]
-        mean, present, *averages = torch.split(message, sizes)
-        # To read it waits for the device. A parameter that has no gradient in any process must
-        # keep None: an optimizer may change even a parameter whose gradient is zero.
-        is_used = present.tolist() if any(missing) else [1.0] * len(missing)
-        for parameter, gradient, average, used in zip(
-            parameters, gradients, averages, is_used, strict=True
-        ):
-            if used:
-                parameter.grad = gradient.copy_(average.view_as(gradient))
-        return mean.squeeze(0)
+        """Average the gradients, and return the average of the loss."""
+        return self._buckets_of(parameters).finish(loss)
+
+    def _buckets_of(self, parameters: Iterable[nn.Parameter]) -> GradientBuckets:
+        """Return the buckets of some parameters, which change where layers are unfrozen."""
+        wanted = list(parameters)
+        known = [] if self._buckets is None else self._buckets.parameters
+        if self._buckets is None or [*map(id, known)] != [*map(id, wanted)]:
+            self.end()
+            self._buckets = GradientBuckets(wanted, self.n_processes)
+        return self._buckets
+
+    def end(self) -> None:
+        """Take from the parameters what follows their gradients."""
+        if self._buckets is not None:
+            self._buckets.remove()
+        self._buckets = None
 
     def share_buffers(self, module: nn.Module) -> None:
         """Take over the buffers of the first process, such as running means."""

@@ -267,3 +267,17 @@ def test_the_net_names_the_iterator_of_a_parameter(name):
     net = make_net(data, **{f"{name}__num_workers": -1})
     with pytest.raises(ParameterError, match=f"^{name}__num_workers.*-1"):
         net.train_epochs(data, data, 1)
+
+
+@pytest.mark.parametrize("own", [slice(None), slice(1, None, 2), slice(0, 0)])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_a_part_has_the_labels_of_all_rows(own, weighted):
+    data = draw(12, shape=(1, 5, 1), weighted=weighted)
+    data = data.take(np.arange(2, 12))
+    index = np.array([7, 0, 3, 3, 9])
+    whole = data.batch(index)
+    for part in (data.part(index, own), DeviceDataset(data, "cpu").part(index, own)):
+        assert torch.equal(part.images, whole.images[own])
+        assert torch.equal(part.labels, whole.labels)
+        assert (part.weight is None) == (not weighted)
+        assert not weighted or torch.equal(part.weight, whole.weight[own])
