@@ -1,5 +1,6 @@
 """Iterators over the batches of an epoch and the blocks of a prediction."""
 
+import functools
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -286,29 +287,50 @@ def read_ahead(
 
 
 def prefetched(batches: Iterator[Batch], device: str) -> Iterator[Batch]:
-    """Copy each batch to a CUDA device while the batch before is computed with."""
-    stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    """Copy each batch to a CUDA device while the batch before is computed with.
 
-    def sent(tensor: Tensor) -> Tensor:
-        return tensor.pin_memory().to(device, non_blocking=True)
+    A batch waits for its own copy only, and not for the copy of the next batch, which has been
+    asked for before. Between the two stands an event.
+    """
+    ahead = None
+    with closed_at_end(batches) as inner:
+        for batch in inner:
+            sending = _Sending(batch, device)
+            if ahead is not None:
+                yield ahead.received()
+            ahead = sending
+    if ahead is not None:
+        yield ahead.received()
 
-    def send(batch: Batch) -> Batch:
+
+class _Sending:
+    """The copy of a batch to a CUDA device, which may be under way."""
+
+    def __init__(self, batch: Batch, device: str) -> None:
+        self._device = device
+        stream = _copy_stream(torch.cuda.current_device(), device)
         with torch.cuda.stream(stream):
-            return batch.map_tensors(sent)
+            self._batch = batch.map_tensors(self._sent)
+            self._copied = stream.record_event()
 
-    def receive(batch: Batch) -> Batch:
-        current = torch.cuda.current_stream(device)
-        current.wait_stream(stream)
-        for tensor in batch.tensors:
+    def _sent(self, tensor: Tensor) -> Tensor:
+        return tensor.pin_memory().to(self._device, non_blocking=True)
+
+    def received(self) -> Batch:
+        """Return the batch to the current stream, which waits for the copy and for no other."""
+        current = torch.cuda.current_stream(self._device)
+        current.wait_event(self._copied)
+        for tensor in self._batch.tensors:
             # Its memory must not be used again before this stream is done with it.
             tensor.record_stream(current)
-        return batch
+        return self._batch
 
-    ahead = None
-    for batch in batches:
-        sending = send(batch)
-        if ahead is not None:
-            yield receive(ahead)
-        ahead = sending
-    if ahead is not None:
-        yield receive(ahead)
+
+@functools.cache
+def _copy_stream(current: int, device: str) -> torch.cuda.Stream:
+    """Return the stream that all copies to a device share.
+
+    Each stream has a reserve of memory of its own, which no other stream can use. ``current`` is
+    the device that ``"cuda"`` means.
+    """
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]

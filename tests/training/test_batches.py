@@ -4,6 +4,7 @@ import gc
 import threading
 import time
 from functools import partial
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from skimbal.training import (
     channel_statistics,
 )
 from skimbal.training import batches as batches_room
+from skimbal.training.dataset import Batch
 from tests.training.data import all_states, draw, make_net, numbered_rows
 
 
@@ -281,3 +283,68 @@ def test_a_part_has_the_labels_of_all_rows(own, weighted):
         assert torch.equal(part.labels, whole.labels)
         assert (part.weight is None) == (not weighted)
         assert not weighted or torch.equal(part.weight, whole.weight[own])
+
+
+class Watched(Batch):
+    """A batch that is remembered once it is sent."""
+
+    __slots__ = ()
+    sent: ClassVar = []
+
+    def map_tensors(self, function):
+        self.sent.append(super().map_tensors(function))
+        return self.sent[-1]
+
+
+def watched_batches(n):
+    Watched.sent.clear()
+    for i in range(n):
+        yield Watched((torch.full((2, 1, 3, 3), float(i)), torch.full((2,), i)))
+
+
+@pytest.mark.cuda
+def test_a_batch_waits_for_its_own_copy_only(account):
+    with account("race", "lifetime", "wait", "staged", within=__file__) as events:
+        for i, batch in enumerate(batches_room.prefetched(watched_batches(4), "cuda")):
+            batch.images.mul_(batch.labels[:, None, None, None] + 1)
+            assert not events.count(), events
+            if i == 1:
+                break
+        # The copy of the next batch has been asked for before, and nothing has waited for it.
+        assert len(Watched.sent) == 3
+        Watched.sent[-1].images.add_(1)
+        assert set(events.lines("race")), "The batch before has waited for this copy."
+
+
+@pytest.mark.cuda
+def test_all_copies_to_a_device_share_a_stream(monkeypatch):
+    made, make = [], torch.cuda.Stream
+    batches_room._copy_stream.cache_clear()
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: made.append(device) or make(device))
+    for _ in range(3):
+        batches = list(batches_room.prefetched(watched_batches(3), "cuda"))
+        assert [int(batch.labels[0]) for batch in batches] == [0, 1, 2]
+    batches_room._copy_stream.cache_clear()
+    assert len(made) == 1
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("end", ["close", "error of the consumer", "error of a thread", "nothing"])
+def test_threads_end_with_batches_that_are_sent(end):
+    data = ImageDataset(Slow(numbered_rows(60), bad=50 if end == "error of a thread" else None))
+    blocks = BlockIterator(data, 4, num_workers=3)
+    blocks.to("cuda")
+    kept, n_found = None, 0
+    try:
+        with batches_room.closed_at_end(blocks) as batches:
+            for batch in batches:
+                n_found += len(batch.images)
+                if end != "nothing" and n_found == 12 and end != "error of a thread":
+                    if end == "error of the consumer":
+                        raise ArithmeticError
+                    break
+    except (ArithmeticError, OSError) as error:
+        kept = error
+    assert (kept is not None) == ("error" in end)
+    assert not readers()
+    assert (n_found == 60) == (end == "nothing")
