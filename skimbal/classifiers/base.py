@@ -1,7 +1,7 @@
 """The parameters and public methods of the classifiers."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any, ClassVar, Self, TypeVar
 
 import numpy as np
@@ -38,6 +38,7 @@ from skimbal.classifiers.parameters import (
 from skimbal.classifiers.prior import KnowsPrior, rows_seen
 from skimbal.classifiers.ranges import rows_to_predict
 from skimbal.classifiers.resuming import prepare_resumption
+from skimbal.classifiers.rollback import rolled_back_on_error
 from skimbal.classifiers.saving import SavingMixin
 from skimbal.classifiers.settings import resolve
 from skimbal.classifiers.splitting import split_rows
@@ -539,7 +540,7 @@ class BaseCNNClassifier(
         end_with_parent()
         with (
             trainable_torch(),
-            _rolled_back_on_error(self),
+            rolled_back_on_error(self),
             listing_auto(self, "augment", "sampler"),
         ):
             check_constraints(self, ["warm_start"])
@@ -595,7 +596,7 @@ class BaseCNNClassifier(
         end_with_parent()
         with (
             trainable_torch(),
-            _rolled_back_on_error(self),
+            rolled_back_on_error(self),
             listing_auto(self, "augment", "sampler"),
         ):
             if hasattr(self, "net_"):
@@ -896,19 +897,6 @@ class BaseCNNClassifier(
             # A foreign iterator, such as a DataLoader, may draw random numbers.
             with isolated_random_state(seed or 0, self.net_.device):
                 return compute(data)
-
-
-@contextmanager
-def _rolled_back_on_error(estimator: BaseCNNClassifier) -> Iterator[None]:
-    """Leave the estimator as it was if there is an error before a new network trains."""
-    before = dict(vars(estimator))
-    try:
-        yield
-    except BaseException:
-        if vars(estimator).get("net_") is before.get("net_"):
-            estimator.__dict__.clear()
-            estimator.__dict__.update(before)
-        raise
 
 
 C = TypeVar("C", bound=type[BaseCNNClassifier])

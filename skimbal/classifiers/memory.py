@@ -8,8 +8,9 @@ from typing import Protocol
 import torch
 
 from skimbal.classifiers.parameters import CNNClassifier
+from skimbal.classifiers.rollback import let_go
 from skimbal.classifiers.settings import Settings
-from skimbal.training import TrainingNet, release_memory
+from skimbal.training import TrainingNet, release_in_worker
 
 __all__ = ["explained_in_prediction", "naming_memory"]
 
@@ -43,7 +44,7 @@ def naming_memory(estimator: CNNClassifier, settings: Settings, device: str) -> 
             f"as it is. A smaller batch_size or crop_size takes less memory, too. {others}"
         ) from error
     finally:
-        release_memory(device)
+        release_in_worker(device)
 
 
 @contextmanager
@@ -56,14 +57,13 @@ def explained_in_prediction(estimator: FittedClassifier) -> Iterator[None]:
         reason = _reason(error)
         if reason is None:
             raise
+        let_go(error)
         raise _kind_and_others(error)[0](
             f"{reason}, in a prediction on device={net.device!r}, for which batch_size and "
             "micro_batch_size do not count. Fewer rows at once take less memory: "
             "clf.net_.iterator_valid__batch_size = 1, or before a fit "
             "net={'iterator_valid__batch_size': 1}."
         ) from error
-    finally:
-        release_memory(net.device)
 
 
 def _reason(error: Exception) -> str | None:

@@ -8,7 +8,7 @@ from skimbal.training.blueprint import Blueprint, Parts
 from skimbal.training.callbacks import LOGGERS, EpochProgress, IncompleteBatches
 from skimbal.training.contrast import PixelSample
 from skimbal.training.dataset import Batch, DeviceDataset, ImageDataset
-from skimbal.training.devices import device_type, is_cuda, release_memory
+from skimbal.training.devices import device_type, is_cuda, release_in_worker
 from skimbal.training.divergence import broken_weights, diverged
 from skimbal.training.fine_tuning import check_unfreezing
 from skimbal.training.forward import infer_with, softmax
@@ -75,7 +75,7 @@ __all__ = [
     "pixel_range",
     "plain_torch",
     "raised_in_all",
-    "release_memory",
+    "release_in_worker",
     "softmax",
     "takes_several_gradients",
     "trainable_torch",

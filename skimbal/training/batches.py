@@ -15,7 +15,7 @@ from torch import Tensor
 from skimbal.exceptions import ParameterError
 from skimbal.sampling import BatchSampler, SamplerSpec, count_batches
 from skimbal.training.dataset import Batch, DeviceDataset, ImageDataset
-from skimbal.training.devices import is_cuda
+from skimbal.training.devices import free_memory, is_cuda
 from skimbal.training.processes import Alone, Processes
 from skimbal.typing import is_integer, is_number
 
@@ -112,10 +112,8 @@ class TrainIterator:
             A device of torch.
         """
         self.device = device
-        if is_cuda(device):
-            free, _ = torch.cuda.mem_get_info(device)
-            if self.dataset.nbytes <= self.memory_share * free:
-                self.resident = DeviceDataset(self.dataset, device)
+        if is_cuda(device) and self.dataset.nbytes <= self.memory_share * free_memory(device):
+            self.resident = DeviceDataset(self.dataset, device)
 
     def __len__(self) -> int:
         return self._n_batches

@@ -1,11 +1,17 @@
 """Tests of the errors about memory."""
 
+import multiprocessing
+import weakref
+
 import numpy as np
 import pytest
 import torch
+from sklearn.exceptions import NotFittedError
+from skorch.callbacks import Callback
 from torch import nn
 
 from skimbal import CNN2DClassifier
+from tests.plain import plain
 
 X, Y = np.random.default_rng(0).integers(0, 200, (40, 6, 6), np.uint8), np.arange(40) % 2
 
@@ -79,3 +85,115 @@ def test_a_prediction_names_the_size_of_a_block(fails, error, reason):
 def test_another_error_stays_as_it_is():
     with pytest.raises(RuntimeError, match=r"^expected scalar type Float$"):
         classifier(another_error).fit(X, Y)
+
+
+class Leaves(Callback):
+    """Lets a fit fail in an epoch, as if memory were not enough, and remembers what it used."""
+
+    def __init__(self, epoch):
+        self.epoch, self.used = epoch, []
+
+    def on_grad_computed(self, net, named_parameters=None, **kwargs):
+        if len(net.history) == self.epoch:
+            self.used = [weakref.ref(x) for x in (net.module_, net.optimizer_, self.logits)]
+            too_much_of_torch()
+
+    def on_batch_begin(self, net, batch=None, **kwargs):
+        self.logits = net.infer(batch[0])
+
+    def __getstate__(self):
+        return {**vars(self), "used": [], "logits": None}
+
+    def still_there(self):
+        self.logits = None
+        return [reference() is not None for reference in self.used]
+
+
+def small(**params):
+    return plain(max_epochs=2, batch_size=16, random_state=0, **params)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_an_error_that_is_kept_keeps_no_memory():
+    leaves = Leaves(epoch=1)
+    clf = small(callbacks=[leaves])
+    with pytest.raises(MemoryError) as kept:
+        clf.fit(X, Y)
+    assert leaves.still_there() == [False] * 3
+    assert "batch_size=16" in str(kept.value)
+    with pytest.raises(NotFittedError):
+        clf.predict(X)
+    assert clf.set_params(callbacks=None, batch_size=4).fit(X, Y).n_epochs_ == 2
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_whole_epochs_are_kept_without_the_gradients_of_the_step():
+    leaves = Leaves(epoch=2)
+    clf = small(callbacks=[leaves])
+    with pytest.raises(MemoryError) as kept:
+        clf.fit(X, Y)
+    assert leaves.still_there() == [True, True, False], kept
+    assert all(p.grad is None for p in clf.net_.module_.parameters())
+    assert clf.predict(X).shape == (40,)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_the_fit_before_stays_if_memory_is_not_enough():
+    clf = small().fit(X, Y)
+    before, expected = clf.net_, clf.predict_proba(X)
+    for warm_start in (False, True):
+        leaves = Leaves(epoch=1)
+        clf.set_params(callbacks=[leaves], warm_start=warm_start)
+        with pytest.raises(MemoryError):
+            clf.fit(X, Y)
+        assert clf.net_ is before
+        assert (clf.predict_proba(X) == expected).all()
+        assert not any(leaves.still_there())
+
+
+def test_a_prediction_that_fails_keeps_no_memory():
+    clf, kept = small(max_epochs=1).fit(X, Y), []
+    network = clf.net_.module_.network
+
+    def fail(module, inputs, logits):
+        kept.append(weakref.ref(logits))
+        too_much_of_torch()
+
+    with network.register_forward_hook(fail), pytest.raises(MemoryError) as error:
+        clf.predict(X)
+    assert kept[0]() is None, error
+
+
+@pytest.mark.cuda
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_an_error_that_is_kept_keeps_no_memory_of_a_device():
+    small(device="cuda").fit(X, Y)  # libraries may take memory once
+    before = torch.cuda.memory_allocated()
+    clf = small(device="cuda", callbacks=[Leaves(epoch=1)])
+    with pytest.raises(MemoryError) as kept:
+        clf.fit(X, Y)
+    clf.callbacks[0].still_there()
+    assert torch.cuda.memory_allocated() == before, kept
+    clf.set_params(callbacks=None, batch_size=4).fit(X, Y)
+    held = torch.cuda.memory_allocated()
+    with (
+        clf.net_.module_.network.register_forward_hook(lambda *_: too_much_of_torch()),
+        pytest.raises(MemoryError) as kept,
+    ):
+        clf.predict(X)
+    assert torch.cuda.memory_allocated() == held, kept
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("is_worker", [False, True])
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_only_fits_of_workers_give_the_reserve_back(is_worker, monkeypatch):
+    calls = []
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: calls.append("empty"))
+    if is_worker:
+        monkeypatch.setattr(multiprocessing, "parent_process", lambda: "another")
+    clf = small(device="cuda").fit(X, Y)
+    assert len(calls) == is_worker
+    for _ in range(3):
+        clf.predict(X[:1])
+    assert len(calls) == is_worker

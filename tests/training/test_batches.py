@@ -271,6 +271,18 @@ def test_the_net_names_the_iterator_of_a_parameter(name):
         net.train_epochs(data, data, 1)
 
 
+@pytest.mark.parametrize("free", [12 * 40 - 300, 12 * 40 - 301])
+def test_memory_in_reserve_counts_as_free(free, monkeypatch):
+    data = draw(12, shape=(1, 5, 1), dtype=np.float64)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 10**9))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 500)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 200)
+    monkeypatch.setattr(batches_room, "DeviceDataset", lambda data, device: "resident")
+    iterator = TrainIterator(data, 4, memory_share=1.0)
+    iterator.to("cuda")
+    assert iterator.resident == ("resident" if free + 300 == 12 * 40 else None)
+
+
 @pytest.mark.parametrize("own", [slice(None), slice(1, None, 2), slice(0, 0)])
 @pytest.mark.parametrize("weighted", [False, True])
 def test_a_part_has_the_labels_of_all_rows(own, weighted):
