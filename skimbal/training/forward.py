@@ -6,15 +6,17 @@ from typing import Protocol
 
 import torch
 from skorch.utils import to_tensor
-from torch import Tensor
+from torch import Tensor, nn
 
 from skimbal.augmentation import RandomCrop
 from skimbal.networks import fold_batch_norm
+from skimbal.networks.prepacking import WeightsState, prepack
 from skimbal.training.dataset import BatchImages
 from skimbal.training.devices import device_type
 from skimbal.training.standardize import StandardizedModule
 
 __all__ = [
+    "KeptNetwork",
     "Net",
     "augmented",
     "augments",
@@ -33,6 +35,7 @@ class Net(Protocol):
     autocast: torch.dtype | None
     compiled: bool
     augmentation: Sequence[Callable[[Tensor], Tensor]]
+    kept_network_: "KeptNetwork | None"
 
     def infer(self, x: BatchImages, **fit_params: object) -> Tensor:
         """Compute the logits of a batch."""
@@ -93,11 +96,66 @@ def augmented(
     return images
 
 
-def fast_inference(net: Net) -> Callable[[Tensor], Tensor]:
-    """Return a function from images to logits, with batch normalisation folded if possible."""
+class KeptNetwork:
+    """The network of the last prediction, made for blocks of a size.
+
+    Normalisations are folded, and weights lie in the order of the processor, once it is called.
+
+    Parameters
+    ----------
+    network : Module
+        As it was trained.
+    shape : tuple of int
+        Shape of a block.
+    """
+
+    def __init__(self, network: nn.Module, shape: tuple[int, ...]) -> None:
+        self._state, self._shape = WeightsState(network), shape
+        #: The prepared network, once a block has come.
+        self.network: nn.Module | None = None
+
+    def serves(self, network: nn.Module, shape: tuple[int, ...]) -> bool:
+        """Tell whether it was made for a network with its present weights, and for such blocks."""
+        return shape == self._shape and self._state.is_of(network)
+
+    def infer(self, net: Net) -> Callable[[Tensor], Tensor]:
+        """Return the function from images to logits."""
+
+        def network(images: Tensor) -> Tensor:
+            if self.network is None:
+                self.network = prepack(fold_batch_norm(net.module_.network), images)
+            logits: Tensor = self.network(images)
+            return logits
+
+        return infer_with(net, network)
+
+
+def fast_inference(
+    net: Net, shape: tuple[int, ...], pays: bool
+) -> tuple[Callable[[Tensor], Tensor], KeptNetwork | None]:
+    """Return a function from images to logits, and what is kept for the next prediction.
+
+    Parameters
+    ----------
+    net : TrainingNet
+        The net.
+    shape : tuple of int
+        Shape of the first block.
+    pays : bool
+        Whether the prediction is so long that it pays to prepare a network for it. It also pays
+        if the prediction before had the same weights and a block of the same shape.
+    """
     network = net.module_.network
-    folded = network if net.compiled else fold_batch_norm(network)
-    return net.infer if folded is network else infer_with(net, folded)
+    if net.compiled:
+        return net.infer, None
+    if device_type(net.device) != "cpu" or net.autocast is not None:
+        folded = fold_batch_norm(network) if pays else network
+        return (net.infer if folded is network else infer_with(net, folded)), None
+    kept = net.kept_network_
+    if kept is not None and kept.serves(network, shape):
+        return kept.infer(net), kept
+    kept = KeptNetwork(network, shape)
+    return (kept.infer(net) if pays else net.infer), kept
 
 
 def infer_with(net: Net, network: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:

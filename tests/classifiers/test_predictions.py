@@ -1,6 +1,7 @@
 """The prediction of an image depends on this image alone, and logarithms do not underflow."""
 
 import functools
+import pickle
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from sklearn.pipeline import make_pipeline
 from torch import nn
 from torch.utils.data import DataLoader
 
-from skimbal import CNN2DClassifier, NDSampler
+from skimbal import CNN2DClassifier, CNN3DClassifier, NDSampler
 from skimbal.augmentation import PerSample, RandomFlip
 from skimbal.images import ImageFiles
 from tests.augmentation.data import OF_SINGLE_IMAGES
@@ -253,3 +254,32 @@ def test_logarithms_through_clients():
         found = client.predict_log_proba(rows)
         assert_allclose(np.exp(found), client.predict_proba(rows), rtol=1e-4)
     assert np.isfinite(cross_val_score(clf, X, y, scoring="neg_log_loss", cv=2)).all()
+
+
+def is_packed(clf):
+    kept = clf.net_.kept_network_
+    network = None if kept is None else kept.network
+    return network is not None and network is not clf.net_.module_.network
+
+
+@pytest.mark.parametrize("make_clf", [CNN2DClassifier, CNN3DClassifier])
+def test_a_prediction_that_comes_again_is_prepared(make_clf):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(20, *[12] * len(make_clf.spatial_axes))).astype(np.float32)
+    y = np.arange(20) % 2
+    clf = make_clf(module="small", max_epochs=1, random_state=0).fit(X, y)
+    expected = clf.predict_proba(X[:1])
+    assert not is_packed(clf)  # a single prediction of one image would wait for it
+    for _ in range(2):
+        assert_allclose(clf.predict_proba(X[:1]), expected, rtol=1e-4)
+        assert is_packed(clf)
+    # It follows the weights.
+    changed = pickle.loads(pickle.dumps(clf))
+    assert changed.net_.kept_network_ is None
+    for one in (clf, changed):
+        one.net_.module_.network.classifier.weight.data.mul_(-1)
+    assert_allclose(clf.predict_proba(X[:1]), changed.predict_proba(X[:1]), rtol=1e-4)
+    assert abs(clf.predict_proba(X[:1]) - expected).max() > 1e-4
+    clf.partial_fit(X, y)
+    again = pickle.loads(pickle.dumps(clf))
+    assert_allclose(clf.predict_proba(X), again.predict_proba(X), rtol=1e-4)
