@@ -19,7 +19,7 @@ _Convolution: TypeAlias = nn.Conv2d | nn.Conv3d
 
 
 def prepack(network: nn.Module, images: Tensor) -> nn.Module:
-    """Copy a network for predictions of blocks like some images on a CPU.
+    """Copy a network for predictions of images like some images on a CPU.
 
     torch brings the weights of a convolution into the order of oneDNN in each call. That takes
     longer than the convolution itself where there are many weights and few pixels. For a single
@@ -30,7 +30,8 @@ def prepack(network: nn.Module, images: Tensor) -> nn.Module:
     network : Module
         In evaluation mode. It is not changed.
     images : Tensor of shape (n_samples, n_channels, *spatial)
-        A block, as the network gets it. The order is best for its size, and right for any size.
+        Some images, as the network gets them. The order is best for images of this size, and right
+        for images of any size.
 
     Returns
     -------

@@ -97,65 +97,60 @@ def augmented(
 
 
 class KeptNetwork:
-    """The network of the last prediction, made for blocks of a size.
+    """A network that is prepared for predictions on a CPU, as long as its weights stay.
 
-    Normalisations are folded, and weights lie in the order of the processor, once it is called.
+    Normalisations are folded, and weights lie in the order of the processor. Each prediction uses
+    it, since the first must have the bits of the next.
 
     Parameters
     ----------
     network : Module
-        As it was trained.
+        In evaluation mode.
     shape : tuple of int
-        Shape of a block.
+        Shape of an image.
     """
 
     def __init__(self, network: nn.Module, shape: tuple[int, ...]) -> None:
         self._state, self._shape = WeightsState(network), shape
+        self._network = network
         #: The prepared network, once a block has come.
-        self.network: nn.Module | None = None
+        self.prepared: nn.Module | None = None
 
     def serves(self, network: nn.Module, shape: tuple[int, ...]) -> bool:
-        """Tell whether it was made for a network with its present weights, and for such blocks."""
+        """Tell whether it was made of a network with its present weights, and for such images."""
         return shape == self._shape and self._state.is_of(network)
 
-    def infer(self, net: Net) -> Callable[[Tensor], Tensor]:
-        """Return the function from images to logits."""
-
-        def network(images: Tensor) -> Tensor:
-            if self.network is None:
-                self.network = prepack(fold_batch_norm(net.module_.network), images)
-            logits: Tensor = self.network(images)
-            return logits
-
-        return infer_with(net, network)
+    def __call__(self, images: Tensor) -> Tensor:
+        """Compute the logits of a block, as the network gets it."""
+        if self.prepared is None:
+            self.prepared = prepack(fold_batch_norm(self._network), images[:2])
+        logits: Tensor = self.prepared(images)
+        return logits
 
 
-def fast_inference(
-    net: Net, shape: tuple[int, ...], pays: bool
-) -> tuple[Callable[[Tensor], Tensor], KeptNetwork | None]:
-    """Return a function from images to logits, and what is kept for the next prediction.
+def fast_inference(net: Net, shape: tuple[int, ...], pays: bool) -> Callable[[Tensor], Tensor]:
+    """Return a function from images to logits.
 
     Parameters
     ----------
     net : TrainingNet
-        The net.
+        The net. It keeps the prepared network.
     shape : tuple of int
-        Shape of the first block.
+        Shape of an image.
     pays : bool
-        Whether the prediction is so long that it pays to prepare a network for it. It also pays
-        if the prediction before had the same weights and a block of the same shape.
+        Whether the prediction is so long that it pays to fold normalisations for it. On a CPU they
+        are folded once.
     """
     network = net.module_.network
     if net.compiled:
-        return net.infer, None
+        return net.infer
     if device_type(net.device) != "cpu" or net.autocast is not None:
         folded = fold_batch_norm(network) if pays else network
-        return (net.infer if folded is network else infer_with(net, folded)), None
+        return net.infer if folded is network else infer_with(net, folded)
     kept = net.kept_network_
-    if kept is not None and kept.serves(network, shape):
-        return kept.infer(net), kept
-    kept = KeptNetwork(network, shape)
-    return (kept.infer(net) if pays else net.infer), kept
+    if kept is None or not kept.serves(network, shape):
+        net.kept_network_ = kept = KeptNetwork(network, shape)
+    return infer_with(net, kept)
 
 
 def infer_with(net: Net, network: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:

@@ -188,11 +188,10 @@ def predict_rows(
         Nothing else is as large as the data set.
     """
     net.set_training(False)
-    n_rows = min(len(dataset), block_size(net) or len(dataset))
     # To fold takes as long as it saves in some blocks.
-    pays = (1 + len(changes)) * len(dataset) > 4 * n_rows
+    pays = (1 + len(changes)) * len(dataset) > 4 * (block_size(net) or len(dataset))
     with torch.inference_mode():
-        infer, net.kept_network_ = fast_inference(net, (n_rows, *dataset.sample_shape), pays)
+        infer = fast_inference(net, dataset.sample_shape, pays)
     if not changes:
         return in_blocks(net, dataset, infer, function)
 
