@@ -142,7 +142,7 @@ def fast_inference(net: Net, shape: tuple[int, ...], pays: bool) -> Callable[[Te
         are folded once.
     """
     network = net.module_.network
-    if net.compiled:
+    if net.compiled or net.module_._forward_hooks or net.module_._forward_pre_hooks:
         return net.infer
     if device_type(net.device) != "cpu" or net.autocast is not None:
         folded = fold_batch_norm(network) if pays else network
