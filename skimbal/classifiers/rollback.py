@@ -25,8 +25,12 @@ def rolled_back_on_error(estimator: object) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        lacks_memory = isinstance(error, _NO_MEMORY)
-        if _is_as_before(estimator, before) or (lacks_memory and _is_in_first_epoch(estimator)):
+        # No variable here is a net: the traceback keeps this frame.
+        lacks_memory, is_old = isinstance(error, _NO_MEMORY), _is_as_before(estimator, before)
+        if lacks_memory and not is_old and _is_in_first_epoch(estimator):
+            _dismantle(estimator)
+            is_old = True
+        if is_old:
             estimator.__dict__.clear()
             estimator.__dict__.update(before)
         if lacks_memory:
@@ -48,9 +52,6 @@ def let_go(error: BaseException) -> None:
     torch.cuda.empty_cache()
 
 
-# No local variable of the block above may be a net: the traceback keeps its frame.
-
-
 def _is_as_before(estimator: object, before: dict[str, Any]) -> bool:
     """Tell whether the estimator has the net that it had before, if any."""
     return vars(estimator).get("net_") is before.get("net_")
@@ -59,6 +60,12 @@ def _is_as_before(estimator: object, before: dict[str, Any]) -> bool:
 def _is_in_first_epoch(estimator: object) -> bool:
     """Tell whether the net has no whole epoch, so that nothing is lost with it."""
     return len(vars(estimator)["net_"].history) < 2
+
+
+def _dismantle(estimator: object) -> None:
+    """Take apart a net that nobody can use, as functions of ended frames may hold it."""
+    for name in ("module_", "criterion_", "optimizer_"):
+        vars(vars(estimator)["net_"]).pop(name, None)
 
 
 def _drop_gradients(estimator: object) -> None:

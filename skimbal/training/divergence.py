@@ -240,15 +240,17 @@ class EpochWatch:
 class WatchedSteps(FirstStepAccumulator):  # type: ignore[misc]
     """The first look of an optimizer at a batch is the step. It may look again, as LBFGS does."""
 
-    def __init__(self, watch: EpochWatch) -> None:
+    def __init__(self, net: DivergingNet) -> None:
         super().__init__()
-        self._watch = watch
+        self._net = net
 
     def store_step(self, step: dict[str, Tensor]) -> None:
-        """Keep the first step, and watch the others."""
-        if self.step is not None:
-            self._watch.add_trial(step["y_pred"], step["loss"])
-        super().store_step(step)
+        """Keep the first step, without its graph, and watch the others."""
+        if self.step is not None and self._net.watch_ is not None:
+            self._net.watch_.add_trial(step["y_pred"], step["loss"])
+        # A step of the user may return more than tensors.
+        detached = {n: v.detach() if isinstance(v, Tensor) else v for n, v in step.items()}
+        super().store_step(detached)
 
 
 def _optimizer_state(optimizer: torch.optim.Optimizer) -> Iterator[tuple[str, Tensor]]:

@@ -90,7 +90,9 @@ def train(
 
     def step_and_look(pair: Pair) -> Step:
         found = step(pair)
-        watch.add(found["y_pred"])
+        # Not the watch itself: an error would keep it, with the weights, by this function.
+        assert net.watch_ is not None
+        net.watch_.add(found["y_pred"])
         return found
 
     followed = _keep_progress(net, iterator)

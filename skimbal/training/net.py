@@ -375,7 +375,7 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
 
     def get_train_step_accumulator(self) -> FirstStepAccumulator:
         """Return an object that keeps the first step of an optimizer on a batch."""
-        return FirstStepAccumulator() if self.watch_ is None else WatchedSteps(self.watch_)
+        return FirstStepAccumulator() if self.watch_ is None else WatchedSteps(self)
 
     def validation_step(self, batch: epoch.Pair, **fit_params: object) -> dict[str, Tensor]:
         """Compute logits and loss of a block."""

@@ -110,7 +110,7 @@ class Leaves(Callback):
 
 
 def small(**params):
-    return plain(max_epochs=2, batch_size=16, random_state=0, **params)
+    return plain(**{"max_epochs": 2, "batch_size": 16, "random_state": 0, **params})
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -151,6 +151,7 @@ def test_the_fit_before_stays_if_memory_is_not_enough():
         assert not any(leaves.still_there())
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_a_prediction_that_fails_keeps_no_memory():
     clf, kept = small(max_epochs=1).fit(X, Y), []
     network = clf.net_.module_.network
