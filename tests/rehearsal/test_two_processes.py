@@ -57,3 +57,13 @@ def test_two_devices_have_no_mix_and_no_race(results, name):
     for result in results:
         kinds = result[name]["kinds"]
         assert not any(kinds.get(kind) for kind in ("mix", "race", "lifetime")), kinds
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("name", two_processes.CASES)
+def test_no_process_waits_for_its_device_in_each_step(results, name):
+    for result in results:
+        lines = [line for line in result[name]["in every step"] if " wait " in line]
+        # A fit sends the weights to the device, and from the first process to the others.
+        of_fit = ("initialize", "broadcast")
+        assert not [line for line in lines if not line.endswith(of_fit)], lines
