@@ -1816,6 +1816,25 @@ def test_a_classifier_that_nobody_holds_is_gone_at_once():
         gc.enable()
 
 
+@pytest.mark.parametrize("keeps", [True, False])
+def test_a_fit_lets_its_images_go_at_once(keeps):
+    # A search would otherwise hold the folds of many fits until the garbage collector runs.
+    X, y = images()
+    small().fit(X, y)  # imports hold frames of the first fit
+    gc.disable()
+    try:
+        part = X.copy()
+        alive = weakref.ref(part)
+        clf = small(max_epochs=2).fit(part, y)
+        clf.partial_fit(part, y).predict(part)
+        if not keeps:
+            del clf
+        del part
+        assert alive() is None
+    finally:
+        gc.enable()
+
+
 THREADS = """
 import sys
 import numpy as np, torch
