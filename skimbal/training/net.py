@@ -132,6 +132,8 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
         self.n_features_: int | None = None
         #: Numbers of the images of the fit, by their contents, if they were asked for.
         self.image_numbers_: np.ndarray | None = None
+        #: Facts about later trainings of the last layer alone, the earliest first.
+        self.head_trainings_: tuple[dict[str, Any], ...] = ()
         #: Epochs that were trained before the history begins, and share of the present epoch.
         self.epochs_before_, self.progress_ = 0, 0.0
         #: Numbers, in the history, of the epochs that train at present.
