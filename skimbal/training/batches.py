@@ -24,6 +24,7 @@ __all__ = [
     "TrainIterator",
     "batches_in_epoch",
     "closed_at_end",
+    "copy_stream",
     "count_workers",
     "prefetched",
     "read_ahead",
@@ -330,7 +331,7 @@ class _Sending:
 
     def __init__(self, batch: Batch, device: str) -> None:
         self._device = device
-        stream = _copy_stream(torch.cuda.current_device(), device)
+        stream = copy_stream(torch.cuda.current_device(), device)
         with torch.cuda.stream(stream):
             self._batch = batch.map_tensors(self._sent)
             self._copied = stream.record_event()
@@ -349,7 +350,7 @@ class _Sending:
 
 
 @functools.cache
-def _copy_stream(current: int, device: str) -> torch.cuda.Stream:
+def copy_stream(current: int, device: str) -> torch.cuda.Stream:
     """Return the stream that all copies to a device share.
 
     Each stream has a reserve of memory of its own, which no other stream can use. ``current`` is

@@ -8,11 +8,11 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-__all__ = ["GradientBuckets"]
+__all__ = ["BUCKET_BYTES", "GradientBuckets"]
 
 #: Size at which gradients are sent together. Smaller messages begin earlier. Each has a price of
 #: its own, which at this size is small beside the time of the transfer.
-_BUCKET_BYTES = 2**20
+BUCKET_BYTES = 2**20
 
 
 class GradientBuckets:
@@ -79,7 +79,7 @@ class GradientBuckets:
         return mean.squeeze(0)
 
     def remove(self) -> None:
-        """Remove what follows the gradients of the parameters."""
+        """Remove the hooks of the parameters."""
         for hook in self._hooks:
             hook.remove()
 
@@ -140,7 +140,7 @@ def _in_buckets(parameters: Sequence[nn.Parameter]) -> Iterator[range]:
     start, n_bytes = 0, 0
     for i, parameter in enumerate(parameters):
         n_bytes += parameter.nbytes
-        if n_bytes >= _BUCKET_BYTES or i == len(parameters) - 1:
+        if n_bytes >= BUCKET_BYTES or i == len(parameters) - 1:
             yield range(start, i + 1)
             start, n_bytes = i + 1, 0
 

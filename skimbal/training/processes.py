@@ -75,7 +75,7 @@ class Processes(Protocol):
         """Take over the buffers of the first process, such as running means."""
 
     def end(self) -> None:
-        """Take from the parameters what follows their gradients."""
+        """Remove the hooks from the parameters that have trained."""
 
 
 class Alone:
@@ -217,7 +217,7 @@ class Together:
         return self._buckets
 
     def end(self) -> None:
-        """Take from the parameters what follows their gradients."""
+        """Remove the hooks from the parameters that have trained."""
         if self._buckets is not None:
             self._buckets.remove()
         self._buckets = None

@@ -331,12 +331,12 @@ def test_a_batch_waits_for_its_own_copy_only(account):
 @pytest.mark.cuda
 def test_all_copies_to_a_device_share_a_stream(monkeypatch):
     made, make = [], torch.cuda.Stream
-    batches_room._copy_stream.cache_clear()
+    batches_room.copy_stream.cache_clear()
     monkeypatch.setattr(torch.cuda, "Stream", lambda device: made.append(device) or make(device))
     for _ in range(3):
         batches = list(batches_room.prefetched(watched_batches(3), "cuda"))
         assert [int(batch.labels[0]) for batch in batches] == [0, 1, 2]
-    batches_room._copy_stream.cache_clear()
+    batches_room.copy_stream.cache_clear()
     assert len(made) == 1
 
 

@@ -51,7 +51,7 @@ def sent(monkeypatch):
         return Done()
 
     monkeypatch.setattr(dist, "all_reduce", all_reduce)
-    monkeypatch.setattr(buckets_room, "_BUCKET_BYTES", 1)
+    monkeypatch.setattr(buckets_room, "BUCKET_BYTES", 1)
     return messages
 
 
@@ -141,7 +141,7 @@ def test_only_the_last_backward_pass_of_a_batch_is_sent(network, sent):
 
 
 def test_small_gradients_go_together(network, sent, monkeypatch):
-    monkeypatch.setattr(buckets_room, "_BUCKET_BYTES", 8 * 10)
+    monkeypatch.setattr(buckets_room, "BUCKET_BYTES", 8 * 10)
     sizes = [p.numel() for p in network.parameters()]
     assert sizes == [72, 4, 15, 3, 8, 2]
     loss = loss_of(network)
@@ -171,7 +171,7 @@ def test_nothing_follows_the_gradients_of_a_finished_fit(network, sent):
 def test_parameters_of_several_dtypes(sent):
     layers = nn.ModuleList([nn.Linear(2, 2).double(), nn.Linear(2, 1)])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(buckets_room, "_BUCKET_BYTES", 2**20)
+        patch.setattr(buckets_room, "BUCKET_BYTES", 2**20)
         buckets = GradientBuckets(list(layers.parameters()), 2)
     loss = layers[1](layers[0](torch.ones(1, 2).double()).float()).sum()
     buckets.begin(loss)

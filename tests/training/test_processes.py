@@ -366,7 +366,7 @@ def work(folder, rank, world, n_epochs, names):
     warnings.simplefilter("ignore", ConvergenceWarning)
     torch.set_num_threads(1)
     if world == 3:  # many messages for the gradients of a batch, and a single one in the pair
-        buckets_room._BUCKET_BYTES = 300
+        buckets_room.BUCKET_BYTES = 300
     folder, sums = Path(folder), {}
     for name in names:
         options = {"max_epochs": n_epochs, **(CASES | ALIKE)[name]}
