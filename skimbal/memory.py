@@ -33,7 +33,13 @@ from skimbal.classifiers.settings import Settings, resolve
 from skimbal.exceptions import ParameterError
 from skimbal.losses import get_loss
 from skimbal.networks import PixelRange
-from skimbal.training import Blueprint, ImageDataset, StandardizedModule, isolated_random_state
+from skimbal.training import (
+    Blueprint,
+    ImageDataset,
+    Layout,
+    StandardizedModule,
+    isolated_random_state,
+)
 from skimbal.typing import is_integer
 
 __all__ = ["MemoryEstimate", "estimate_memory", "memory_of_machine", "peak_of_step"]
@@ -317,6 +323,7 @@ def _module(
         DTYPES[dtype],
         mean,
         std,
+        layout=Layout((clf.net or {}).get("memory_format", "auto")),
         crop_size=crop_size,
         **params_for("module", clf.net or {}),
     ).train()
