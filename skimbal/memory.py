@@ -314,6 +314,7 @@ def _module(
         micro_batch_size=None,
         compiled=False,
     )
+    options: dict[str, Any] = dict(clf.net or {})
     ones = np.ones((shape[0], *[1] * (len(shape) - 1)), dtype)
     mean, std = (ones, ones) if settings.standardize else (None, None)
     return StandardizedModule(
@@ -323,9 +324,9 @@ def _module(
         DTYPES[dtype],
         mean,
         std,
-        layout=Layout((clf.net or {}).get("memory_format", "auto")),
+        layout=Layout(options.get("memory_format", "auto")),
         crop_size=crop_size,
-        **params_for("module", clf.net or {}),
+        **params_for("module", options),
     ).train()
 
 

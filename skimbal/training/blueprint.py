@@ -115,7 +115,6 @@ class Blueprint:
         """Make the net on a device."""
         mean, std = parts.statistics
         options = dict(parts.options)
-        memory_format = options.pop("memory_format", "auto")
         # Not as module__factory: skorch pickles attributes that begin with module_ separately, even
         # for a copy, and a lambda as a factory cannot be pickled.
         module = functools.partial(
@@ -126,7 +125,7 @@ class Blueprint:
             getattr(torch, self.dtype),
             mean,
             std,
-            layout=Layout(memory_format, device, of_weights=self.channels_last),
+            layout=Layout(options.pop("memory_format", "auto"), device, self.channels_last),
             crop_size=self.crop_size,
         )
         if options["iterator_train"] is TrainIterator:

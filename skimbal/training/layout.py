@@ -12,14 +12,14 @@ from skimbal.exceptions import ParameterError
 from skimbal.habits import advice_on_value
 from skimbal.training.devices import device_type
 
-__all__ = ["Layout", "lay_out_images"]
+__all__ = ["Layout", "keeps_channels_last", "lay_out_images"]
 
 #: The layouts that ``net["memory_format"]`` names.
 _NAMES = ("auto", "channels_last", "contiguous")
 #: Memory format with the channels innermost, by the number of axes of a batch or of a weight.
 _CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 #: Normalisations that some devices compute in the usual layout only.
-_GROUP, _INSTANCE = (nn.GroupNorm,), (nn.InstanceNorm2d, nn.InstanceNorm3d)
+_NORMS = {"group": (nn.GroupNorm,), "instance": (nn.InstanceNorm2d, nn.InstanceNorm3d)}
 
 
 @dataclass(frozen=True)
@@ -61,9 +61,9 @@ class Layout:
         if device_type(self.device) == "cpu":
             # Convolutions gain more than an instance normalisation loses.
             return "channels_last"
-        for kinds in (_GROUP, _INSTANCE):
+        for norm, kinds in _NORMS.items():
             has_some = any(isinstance(layer, kinds) for layer in network.modules())
-            if has_some and not _keep_channels_last(kinds, self.device):
+            if has_some and not keeps_channels_last(norm, self.device):
                 # Every normalisation would copy its input and its gradient to the usual layout, and
                 # the next convolution would copy them back.
                 return "contiguous"
@@ -95,15 +95,15 @@ def lay_out_images(images: Tensor, memory_format: str) -> Tensor:
 
 @functools.cache
 @torch.no_grad()
-def _keep_channels_last(kinds: tuple[type[nn.Module], ...], device: str) -> bool:
-    """Tell whether a normalisation on a device gives the channels of its input back innermost.
+def keeps_channels_last(norm: str, device: str) -> bool:
+    """Tell whether a normalisation, "group" or "instance", keeps its input's layout on a device.
 
     A trial tells it for the version of torch that is there. torch 2.13 makes the input of a group
     normalisation contiguous on CUDA, and later versions have a kernel for either layout.
     """
     for n_axes, order in _CHANNELS_LAST.items():
         x = torch.zeros([1] + [2] * (n_axes - 1), device=device).contiguous(memory_format=order)
-        y = functional.group_norm(x, 1) if kinds is _GROUP else functional.instance_norm(x)
+        y = functional.group_norm(x, 1) if norm == "group" else functional.instance_norm(x)
         if not y.is_contiguous(memory_format=order):
             return False
     return True

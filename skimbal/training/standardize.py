@@ -30,9 +30,9 @@ class StandardizedModule(nn.Module):
     mean, std : ndarray of shape (in_channels, 1, 1) or (in_channels, 1, 1, 1), default=None
         In units of the images. No standardisation if None.
     layout : Layout, default=None
-        The order of images and weights in memory. ``Layout()`` if None. If the weights have the channels innermost,
-        ``state_dict()`` holds copies of them in the usual layout, as safetensors takes no other,
-        and ``state_dict(keep_vars=True)`` holds the weights themselves.
+        The order of images and weights in memory. ``Layout()`` if None. If the weights have the
+        channels innermost, ``state_dict()`` holds copies of them in the usual layout, as
+        safetensors takes no other, and ``state_dict(keep_vars=True)`` holds the weights themselves.
     crop_size : tuple of int, default=None
         Size of the window in the centre that the network sees, in voxels. All of an image if None.
     **kwargs : object

@@ -134,7 +134,7 @@ def test_strides_name_the_layout(memory_format, n_channels):
 @pytest.mark.parametrize("kept", [True, False])
 @pytest.mark.parametrize("norm", NORMS)
 def test_auto_follows_the_kernels_of_the_device(norm, kept, monkeypatch):
-    layout._keep_channels_last.cache_clear()
+    layout.keeps_channels_last.cache_clear()
 
     def normalise(x, *args):
         assert x.device.type == "meta"
@@ -148,12 +148,12 @@ def test_auto_follows_the_kernels_of_the_device(norm, kept, monkeypatch):
     assert Layout(device="cpu").decide(network) == "channels_last"
     for memory_format in FORMATS:
         assert Layout(memory_format, "meta").decide(network) == memory_format
-    layout._keep_channels_last.cache_clear()
+    layout.keeps_channels_last.cache_clear()
 
 
 def test_a_group_normalisation_on_the_cpu_keeps_its_layout():
-    assert layout._keep_channels_last(layout._GROUP, "cpu")
-    assert not layout._keep_channels_last(layout._INSTANCE, "cpu")
+    assert layout.keeps_channels_last("group", "cpu")
+    assert not layout.keeps_channels_last("instance", "cpu")
 
 
 def test_weights_of_a_factory_become_contiguous():
@@ -265,3 +265,20 @@ def test_a_pretrained_network_keeps_the_layout(in_channels, memory_format):
 def test_no_layer_changes_the_layout_on_cuda(name, shape):
     module = make(name, shape, device="cuda").to("cuda")
     assert changes_of_layout(module, torch.randn(4, 1, *shape, device="cuda")) == []
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("cls", [CNN2DClassifier, CNN3DClassifier])
+@pytest.mark.parametrize("name", ["small", "resnet18"])
+def test_a_step_and_a_prediction_copy_to_no_other_layout(cls, name, account):
+    X, y = images_of(len(cls.spatial_axes))
+    # A strided convolution of less than 16 channels copies its weights, which are few numbers.
+    params = {"module": name, "device": "cuda", "dtype": "auto", "net": {"module__width": 16}}
+    with account("layout") as events:
+        clf = classifier(cls, "auto", **params).fit(X, y)
+        clf.predict(X)
+    assert clf.net_.module_.memory_format == "contiguous"
+    assert events.count() <= 2, events  # the trial of the kernel
+    with account("layout") as events:
+        classifier(cls, "channels_last", **params).fit(X, y)
+    assert events.count() > 6 * 10  # of 6 steps
