@@ -111,10 +111,7 @@ class TrainIterator:
             A device of torch.
         """
         self.device = device
-        if is_cuda(device):
-            free, _ = torch.cuda.mem_get_info(device)
-            if self.dataset.nbytes <= self.memory_share * free:
-                self.resident = DeviceDataset(self.dataset, device)
+        self.resident = _kept(self.dataset, device, self.memory_share)
 
     def __len__(self) -> int:
         return self._n_batches
@@ -200,6 +197,21 @@ class BlockIterator:
         self.dataset, self.batch_size = dataset, batch_size
         self.num_workers = count_workers(num_workers, dataset)
         self.device = "cpu"
+        self.resident: DeviceDataset | None = None
+        self._may_keep = True
+
+    def keep(self, memory_share: float) -> None:
+        """Copy all rows to a CUDA device at once, if they fit, as they are asked for repeatedly.
+
+        Parameters
+        ----------
+        memory_share : float
+            Share of the free memory of the device that the images may take, in [0, 1]. The first
+            call decides.
+        """
+        if self._may_keep:
+            self.resident = _kept(self.dataset, self.device, memory_share)
+        self._may_keep = False
 
     def to(self, device: str) -> None:
         """Set where the blocks are wanted.
@@ -215,8 +227,18 @@ class BlockIterator:
 
     def __iter__(self) -> Iterator[Batch]:
         rows = self.dataset.blocks(self.batch_size)
+        if self.resident is not None:
+            return map(self.resident.batch, rows)
         blocks = read_ahead(self.dataset.batch, rows, self.num_workers)
         return prefetched(blocks, self.device) if is_cuda(self.device) else blocks
+
+
+def _kept(dataset: ImageDataset, device: str, memory_share: float) -> DeviceDataset | None:
+    """Copy the rows to a CUDA device, if their images fit in a share of its free memory."""
+    if not is_cuda(device):
+        return None
+    free, _ = torch.cuda.mem_get_info(device)
+    return DeviceDataset(dataset, device) if dataset.nbytes <= memory_share * free else None
 
 
 def batches_in_epoch(

@@ -43,6 +43,7 @@ from skimbal.training.resume import Resumption
 from skimbal.training.sklearn_callbacks import Tasks
 from skimbal.training.state import StateMismatchError
 from skimbal.training.surroundings import trainable_torch
+from skimbal.transfer import send_module
 
 __all__ = ["TrainingNet"]
 
@@ -131,6 +132,8 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
         self.n_features_: int | None = None
         #: Numbers of the images of the fit, by their contents, if they were asked for.
         self.image_numbers_: np.ndarray | None = None
+        #: Facts about later trainings of the last layer alone, the earliest first.
+        self.head_trainings_: tuple[dict[str, Any], ...] = ()
         #: Epochs that were trained before the history begins, and share of the present epoch.
         self.epochs_before_, self.progress_ = 0, 0.0
         #: Numbers, in the history, of the epochs that train at present.
@@ -164,6 +167,11 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
         log = PrintLog(keys_ignored="predicted_class_count")
         defaults = [*super()._default_callbacks, ("divergence", StopAtDivergence())]
         return [(name, log if name == "print_log" else callback) for name, callback in defaults]
+
+    def initialized_instance(self, instance_or_cls: object, kwargs: dict[str, Any]) -> Any:
+        """Make a part of the net, and send the weights of a module to the device without waits."""
+        part = super().initialized_instance(instance_or_cls, kwargs)
+        return send_module(part, self.device) if isinstance(part, nn.Module) else part
 
     def compile_module(self) -> None:
         """Let torch compile the network when it is first called, if ``compiled`` is True."""
