@@ -33,7 +33,13 @@ from skimbal.classifiers.settings import Settings, resolve
 from skimbal.exceptions import ParameterError
 from skimbal.losses import get_loss
 from skimbal.networks import PixelRange
-from skimbal.training import Blueprint, ImageDataset, StandardizedModule, isolated_random_state
+from skimbal.training import (
+    Blueprint,
+    ImageDataset,
+    Layout,
+    StandardizedModule,
+    isolated_random_state,
+)
 from skimbal.typing import is_integer
 
 __all__ = ["MemoryEstimate", "estimate_memory", "memory_of_machine", "peak_of_step"]
@@ -308,6 +314,7 @@ def _module(
         micro_batch_size=None,
         compiled=False,
     )
+    options: dict[str, Any] = dict(clf.net or {})
     ones = np.ones((shape[0], *[1] * (len(shape) - 1)), dtype)
     mean, std = (ones, ones) if settings.standardize else (None, None)
     return StandardizedModule(
@@ -317,8 +324,9 @@ def _module(
         DTYPES[dtype],
         mean,
         std,
+        layout=Layout(options.get("memory_format", "auto")),
         crop_size=crop_size,
-        **params_for("module", clf.net or {}),
+        **params_for("module", options),
     ).train()
 
 

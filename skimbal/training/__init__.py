@@ -12,6 +12,7 @@ from skimbal.training.devices import device_type, is_at, is_cuda, release_in_wor
 from skimbal.training.divergence import broken_weights, diverged
 from skimbal.training.fine_tuning import check_unfreezing
 from skimbal.training.forward import infer_with, softmax
+from skimbal.training.layout import Layout
 from skimbal.training.net import TrainingNet
 from skimbal.training.optimizers import (
     OPTIMIZERS,
@@ -44,6 +45,7 @@ __all__ = [
     "EpochProgress",
     "ImageDataset",
     "IncompleteBatches",
+    "Layout",
     "Parts",
     "PixelSample",
     "Processes",
