@@ -192,7 +192,7 @@ def test_an_error_that_is_kept_keeps_no_memory_of_a_device():
     network.last = Last(network.last)
     with pytest.raises(MemoryError) as kept:
         clf.predict(X)
-    assert torch.cuda.memory_allocated() == held, kept
+    assert torch.cuda.memory_allocated() <= held, kept
 
 
 @pytest.mark.cuda
