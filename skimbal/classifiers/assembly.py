@@ -17,6 +17,7 @@ from skimbal.classifiers.parameters import (
     LOW_PRECISION,
     CNNClassifier,
     find_optimizer,
+    is_auto,
 )
 from skimbal.classifiers.ranges import compare_rows, with_numbers
 from skimbal.classifiers.settings import Settings
@@ -40,6 +41,7 @@ from skimbal.training import (
     check_unfreezing,
     device_type,
     pixel_range,
+    set_rows_at_once,
     takes_several_gradients,
 )
 
@@ -118,6 +120,9 @@ class WarmNet(NewNet):
                 "goes on from; got a different network. Set warm_start=False, or set module and "
                 f"net as they were. ({error})"
             ) from None
+        known = self.previous.micro_batch_size
+        if net.halves_micro_batches and known is not None:
+            set_rows_at_once(net, known)
         return net
 
 
@@ -247,10 +252,16 @@ def _blueprint(
         lr_schedule=_schedule(estimator, plan),
         max_epochs=plan.settings.epochs,
         batch_size=plan.settings.batch_size,
-        # An integer of numpy has a range.
-        micro_batch_size=estimator.micro_batch_size and int(estimator.micro_batch_size),
+        micro_batch_size=_micro_batch_size(estimator.micro_batch_size),
         compiled=estimator.compile,
+        halves_micro_batches=is_auto(estimator.micro_batch_size),
     )
+
+
+def _micro_batch_size(given: int | str | None) -> int | None:
+    """Return the rows in memory at once in the first step, or None for all rows of a batch."""
+    # An integer of numpy has a range.
+    return None if given is None or isinstance(given, str) else int(given)
 
 
 def _dtypes(dtype: str, plan: Plan) -> tuple[str, str | None]:

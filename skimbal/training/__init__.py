@@ -12,6 +12,7 @@ from skimbal.training.devices import device_type, is_cuda, release_memory
 from skimbal.training.divergence import broken_weights, diverged
 from skimbal.training.fine_tuning import check_unfreezing
 from skimbal.training.forward import infer_with, softmax
+from skimbal.training.memory import Place, are_short_of_memory, place_of, set_rows_at_once
 from skimbal.training.net import TrainingNet
 from skimbal.training.optimizers import (
     OPTIMIZERS,
@@ -46,6 +47,7 @@ __all__ = [
     "IncompleteBatches",
     "Parts",
     "PixelSample",
+    "Place",
     "Processes",
     "Resumption",
     "StandardizedModule",
@@ -53,6 +55,7 @@ __all__ = [
     "Together",
     "TrainIterator",
     "TrainingNet",
+    "are_short_of_memory",
     "batches_in_epoch",
     "broken_weights",
     "can_be_fused",
@@ -73,9 +76,11 @@ __all__ = [
     "isolated_random_state",
     "join",
     "pixel_range",
+    "place_of",
     "plain_torch",
     "raised_in_all",
     "release_memory",
+    "set_rows_at_once",
     "softmax",
     "takes_several_gradients",
     "trainable_torch",

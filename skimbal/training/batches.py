@@ -185,7 +185,8 @@ class BlockIterator:
     Raises
     ------
     ValueError
-        If ``num_workers`` is not an integer of at least 0.
+        If ``batch_size`` is not an integer of at least 1, or ``num_workers`` is not an integer of
+        at least 0.
     """
 
     def __init__(
@@ -194,6 +195,8 @@ class BlockIterator:
         batch_size: int | None = None,
         num_workers: int | None = None,
     ) -> None:
+        if batch_size is not None and (not is_integer(batch_size) or batch_size < 1):
+            raise ParameterError("batch_size", "None or an integer of at least 1", batch_size)
         self.dataset, self.batch_size = dataset, batch_size
         self.num_workers = count_workers(num_workers, dataset)
         self.device = "cpu"

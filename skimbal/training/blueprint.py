@@ -104,6 +104,7 @@ class Blueprint:
     micro_batch_size: int | None
     compiled: bool
     lacks: tuple[str, ...] = ()
+    halves_micro_batches: bool = False
 
     @property
     def spatial_shape(self) -> tuple[int, ...]:
@@ -140,6 +141,7 @@ class Blueprint:
             max_epochs=self.max_epochs,
             batch_size=self.batch_size,
             micro_batch_size=self.micro_batch_size,
+            halves_micro_batches=self.halves_micro_batches,
             autocast=None if self.autocast is None else getattr(torch, self.autocast),
             compiled=self.compiled,
             feature_layer=self.feature_layer,
