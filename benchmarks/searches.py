@@ -71,6 +71,8 @@ def started(backend: str, n_workers: int) -> Iterator[None]:
     else:
         with joblib.parallel_config("threading" if backend == SERIAL else backend):
             yield
+        if backend == LOKY:  # This process would wait five minutes for its idle workers.
+            joblib.externals.loky.get_reusable_executor().shutdown(kill_workers=True)
 
 
 class Sampler(threading.Thread):
@@ -106,7 +108,7 @@ def search(backend: str, n_workers: int, kind: str, n_images: int, folder: str) 
         augment=None,
         crop_size=16,  # quick steps on large images
         max_epochs=1,
-        epoch_length=3,
+        epoch_length=300,
         random_state=0,
     )
     grid = {"lr": np.geomspace(1e-4, 1e-2, 8).tolist()}
@@ -173,7 +175,7 @@ def main() -> None:
         progress(f"{kind}: {len(scores)} different lists of scores")
     notes = [
         f"24 fits (8 learning rates, 3 splits) to 90 % of {n_images} images of {SIDE} x {SIDE} "
-        f"bytes, {size:.0f} MB together. A fit has 3 steps on windows of 16 x 16, and scores 50 "
+        f"bytes, {size:.0f} MB together. A fit has 300 steps on windows of 16 x 16, and scores 50 "
         "images. Each worker has one torch thread.",
         "Seconds are the start of a cluster and the search. The workers of loky start in the "
         "search. PSS counts a page that several processes share in equal parts, RSS counts it in "

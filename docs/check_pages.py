@@ -18,7 +18,7 @@ WIDTHS = (400, 1300, 1600)
 #: Rules of axe: contrast, names of controls, texts of pictures, and so on.
 RULES = ("wcag2a", "wcag2aa", "wcag21a", "wcag21aa")
 #: Pages whose search and navigation are tried, of each kind one. The others have the same frame.
-FRAMES = ("index.html", "user_guide.html", "api.html", "auto_examples/index.html")
+FRAMES = ("index.html", "sampling.html", "api.html", "auto_examples/index.html")
 #: Elements of a page that axe leaves out, each with the reason.
 LEFT_OUT = {".sk-top-container": "scikit-learn's diagram of an estimator, whose HTML it writes"}
 #: Ends of the names of pictures that need no text, each with the reason.

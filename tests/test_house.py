@@ -62,6 +62,7 @@ NOT_OURS = {
     "_forward_pre_hooks",
     "_exit",
     "___needs_generation_tag_patch",
+    "_convolution_pointwise",
 }
 
 

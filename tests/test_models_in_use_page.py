@@ -20,7 +20,7 @@ QUICK = {
 def blocks(language):
     """Return the blocks of code of a language, in the order of the page."""
     found = re.findall(rf"code-block:: {language}\n\n((?:    .*\n|\n)+)", PAGE)
-    return [re.sub(r"^    ", "", block, flags=re.MULTILINE) for block in found]
+    return [re.sub(r"^    ", "", block, flags=re.MULTILINE).replace("\\\n", "") for block in found]
 
 
 @pytest.fixture

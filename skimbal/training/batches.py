@@ -1,6 +1,5 @@
 """Iterators over the batches of an epoch and the blocks of a prediction."""
 
-import itertools
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -92,7 +91,8 @@ class TrainIterator:
         self._n_batches = _count_batches(epoch_length, self.batches)
         #: State of the generator before the present epoch of the sampler, and batches since.
         self._began, self._n_taken = self.batches.generator.bit_generator.state, 0
-        self._rows = self._without_end()
+        # A generator that refers to this iterator would keep the images until garbage collection.
+        self._rows: Iterator[np.ndarray] = iter(())
         #: Batches of the last epoch that lacked a class, and batches that held one class only.
         self.n_incomplete = self.n_of_one_class = 0
         self.resident: DeviceDataset | None = None
@@ -141,21 +141,24 @@ class TrainIterator:
             Of an iterator over the same rows.
         """
         self.batches.generator.bit_generator.state = self._began = state["generator"]
-        self._n_taken, self._rows = 0, self._without_end()
-        for _ in itertools.islice(self._rows, state["n_taken"]):
-            pass
+        self._n_taken, self._rows = 0, iter(())
+        for _ in range(state["n_taken"]):
+            self._take()
 
-    def _without_end(self) -> Iterator[np.ndarray]:
-        """Yield batches of one epoch of the sampler after the other, so that no rows are lost."""
-        while True:
+    def _take(self) -> np.ndarray:
+        """Return the next batch. An epoch of the sampler follows the other, so no rows are lost."""
+        rows = next(self._rows, None)
+        if rows is None:
             self._began, self._n_taken = self.batches.generator.bit_generator.state, 0
-            for rows in self.batches:
-                self._n_taken += 1
-                yield rows
+            self._rows = iter(self.batches)
+            rows = next(self._rows)
+        self._n_taken += 1
+        return rows
 
     def _counted(self) -> Iterator[np.ndarray]:
         self.n_incomplete = self.n_of_one_class = 0
-        for rows in itertools.islice(self._rows, self._n_batches):
+        for _ in range(self._n_batches):
+            rows = self._take()
             n_present = int(np.count_nonzero(np.bincount(self._y[rows])))
             self.n_incomplete += n_present < self._n_classes
             self.n_of_one_class += n_present == 1

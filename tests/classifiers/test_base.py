@@ -1011,7 +1011,9 @@ def test_blocks_to_predict_suit_the_largest_activation():
 def test_folded_batch_norm_predicts_the_same(monkeypatch):
     X, y = images(n=90, n_classes=3)
     clf = small(module=batch_norm_network, net=None).fit(X, y)
-    at_once, before = clf.predict_proba(X), copy.deepcopy(clf.net_.module_.state_dict())
+    before = copy.deepcopy(clf.net_.module_.state_dict())
+    with torch.no_grad():
+        at_once = clf.net_.module_.eval()(torch.from_numpy(X)[:, None]).softmax(1).numpy()
     folded = []
     real = forward.fold_batch_norm
     monkeypatch.setattr(
@@ -1811,6 +1813,25 @@ def test_a_classifier_that_nobody_holds_is_gone_at_once():
     gc.disable()
     try:
         del clf
+        assert alive() is None
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize("keeps", [True, False])
+def test_a_fit_lets_its_images_go_at_once(keeps):
+    # A search would otherwise hold the folds of many fits until the garbage collector runs.
+    X, y = images()
+    small().fit(X, y)  # imports hold frames of the first fit
+    gc.disable()
+    try:
+        part = X.copy()
+        alive = weakref.ref(part)
+        clf = small(max_epochs=2).fit(part, y)
+        clf.partial_fit(part, y).predict(part)
+        if not keeps:
+            del clf
+        del part
         assert alive() is None
     finally:
         gc.enable()
