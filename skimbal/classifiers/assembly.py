@@ -50,6 +50,7 @@ __all__ = [
     "Plan",
     "SameNet",
     "WarmNet",
+    "dtypes_of_network",
     "make_factory",
     "net_options",
     "prepare_net",
@@ -231,7 +232,7 @@ def _blueprint(
     estimator: CNNClassifier, plan: Plan, options: dict[str, Any], sample: PixelSample
 ) -> Blueprint:
     """Return the facts of the net, with a value for each "auto"."""
-    dtype, autocast = _dtypes(estimator.dtype, plan)
+    dtype, autocast = dtypes_of_network(estimator.dtype, plan.train.data.dtype, plan.device)
     module, data = plan.settings.module, plan.train.data
     needs_pixels = isinstance(module, NetworkSpec) and module.needs_pixel_range
     several_gradients = takes_several_gradients(find_optimizer(estimator.optimizer))
@@ -264,11 +265,13 @@ def _micro_batch_size(given: int | str | None) -> int | None:
     return None if given is None or isinstance(given, str) else int(given)
 
 
-def _dtypes(dtype: str, plan: Plan) -> tuple[str, str | None]:
+def dtypes_of_network(
+    dtype: str, image_dtype: np.dtype[Any], device: str
+) -> tuple[str, str | None]:
     """Return the dtype of the parameters, and the dtype of autocast if there is autocast."""
     if dtype == "auto":
-        is_float64 = plan.train.data.dtype.newbyteorder("=") == np.float64
-        follows_float64 = is_float64 and device_type(plan.device) == "cpu"
+        is_float64 = image_dtype.newbyteorder("=") == np.float64
+        follows_float64 = is_float64 and device_type(device) == "cpu"
         dtype = "float64" if follows_float64 else "float32"
     return ("float32", dtype) if dtype in LOW_PRECISION else (dtype, None)
 

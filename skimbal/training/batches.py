@@ -45,7 +45,9 @@ class TrainIterator:
     classes : ndarray of shape (n_classes,), default=None
         Labels that the encoded labels stand for, which a sampling strategy may name.
     memory_share : float, default=0.5
-        Share of the free memory of a CUDA device that the images may take, in [0, 1].
+        Share of the free memory of a CUDA device that the images may take, in [0, 1]. Images that
+        take more are sent batch by batch. Processes that share a device each measure what the
+        others have left, before and after the copy.
     epoch_length : None, int or "uniform", default=None
         Batches in an epoch. If None, the sampler decides. ``"uniform"`` gives as many batches as
         uniform sampling, so that samplers are compared at equal numbers of steps and equal learning
@@ -102,8 +104,8 @@ class TrainIterator:
     def to(self, device: str) -> None:
         """Set where the batches are wanted.
 
-        All images are copied to a CUDA device at once if they fit. Otherwise each batch is copied
-        while the batch before trains.
+        All images are copied to a CUDA device at once if they fit, also into the memory that other
+        processes leave meanwhile. Otherwise each batch is copied while the batch before trains.
 
         Parameters
         ----------
@@ -112,9 +114,21 @@ class TrainIterator:
         """
         self.device = device
         if is_cuda(device):
-            free, _ = torch.cuda.mem_get_info(device)
-            if self.dataset.nbytes <= self.memory_share * free:
-                self.resident = DeviceDataset(self.dataset, device)
+            self.resident = self._copied(device)
+
+    def _copied(self, device: str) -> DeviceDataset | None:
+        """Return the images on a device, or None if they take more than their share of it."""
+        n_bytes = self.dataset.nbytes
+        free, _ = torch.cuda.mem_get_info(device)
+        if n_bytes > self.memory_share * free:
+            return None
+        try:
+            resident = DeviceDataset(self.dataset, device)
+        except torch.cuda.OutOfMemoryError:
+            return None
+        # Workers of a search measure at the same time, and then copy at the same time.
+        left, _ = torch.cuda.mem_get_info(device)
+        return resident if n_bytes <= self.memory_share * (left + n_bytes) else None
 
     def __len__(self) -> int:
         return self._n_batches

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from skimbal.exceptions import warn_caller
 from skimbal.generators import generator_states, restore
-from skimbal.training.devices import release_memory
+from skimbal.training.devices import is_cuda
 from skimbal.training.processes import Processes
 
 __all__ = [
@@ -211,7 +211,7 @@ def compute_in_parts(
         try:
             if at_once == len(images):
                 return compute(images), at_once
-            return torch.cat([compute(part) for part in _split(images, at_once)]), at_once
+            return torch.cat([compute(part) for part in torch.split(images, at_once)]), at_once
         except (RuntimeError, MemoryError) as error:
             if at_once <= 1 or not are_short_of_memory(error):
                 note_place(error, Place.BLOCK)
@@ -220,15 +220,11 @@ def compute_in_parts(
         at_once = -(-at_once // 2)
 
 
-def _split(images: Tensor, n_rows: int) -> tuple[Tensor, ...]:
-    parts: tuple[Tensor, ...] = torch.split(images, n_rows)  # type: ignore[no-untyped-call]
-    return parts
-
-
 def _release(device: str) -> None:
     """Free what a failed computation held, also where it is in reserve or in a cycle."""
-    gc.collect()
-    release_memory(device)
+    gc.collect(1)  # the objects of the step are young, and older objects are many
+    if is_cuda(device):
+        torch.cuda.empty_cache()
 
 
 def _warn(net: ShrinkingNet, n_failed: int) -> None:
