@@ -23,12 +23,11 @@ from skimbal.augmentation import divide_steps, get_augmentation
 from skimbal.classifiers import CNN2DClassifier, CNN3DClassifier
 from skimbal.classifiers.assembly import dtypes_of_network, make_factory
 from skimbal.classifiers.inputs import Rows
+from skimbal.classifiers.machine import check_device, check_machine
 from skimbal.classifiers.parameters import (
     DTYPES,
     LOW_PRECISION,
     check_crop_size,
-    check_device,
-    check_parameters,
     find_optimizer,
 )
 from skimbal.classifiers.settings import Settings, resolve
@@ -156,7 +155,7 @@ def estimate_memory(
     True
     """
     clf = clone(estimator)
-    check_parameters(clf)
+    check_machine(clf)
     shape = _shape_of_image(clf, shape)
     if not is_integer(n_classes) or n_classes < 2:
         raise ParameterError("n_classes", "an integer of at least 2", n_classes)

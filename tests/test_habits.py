@@ -10,7 +10,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 
 from skimbal import CNN2DClassifier, LossMix, NDSampler, Pretrained, SliceNet
-from skimbal.classifiers.parameters import check_device
+from skimbal.classifiers.machine import check_device
 from skimbal.commands.parser import Parser, option
 from skimbal.datasets import inspect_folder, load_image_folder
 from skimbal.evaluation import evaluate

@@ -62,7 +62,6 @@ NOT_OURS = {
     "_forward_pre_hooks",
     "_exit",
     "___needs_generation_tag_patch",
-    "_convolution_pointwise",
 }
 
 

@@ -40,6 +40,7 @@ from skimbal.training import (
     channel_statistics,
     check_unfreezing,
     device_type,
+    is_at,
     pixel_range,
     set_rows_at_once,
     takes_several_gradients,
@@ -93,6 +94,10 @@ class NewNet:
     #: Weight of each class in the rows of the earlier calls, in samples.
     class_mass: np.ndarray | int = 0
 
+    def place(self, estimator: InputClassifier, device: str) -> str:
+        """Return the device to train on."""
+        return device
+
     def net(self, estimator: InputClassifier, plan: Plan) -> TrainingNet:
         """Return the net to train."""
         return _make_net(estimator, plan)
@@ -132,6 +137,19 @@ class SameNet(NewNet):
 
     #: The first call has warned.
     warns = False
+
+    def place(self, estimator: InputClassifier, device: str) -> str:
+        """Return the device of the network, whatever device is current now."""
+        assert self.previous is not None
+        place: str = self.previous.device
+        if not is_at(place, device if estimator.distributed else estimator.device):
+            raise ParameterError(
+                "device",
+                f"{place!r} or a name for it, as the network of the calls before is there",
+                estimator.device,
+                "Set it back. To move a classifier, save it and call skimbal.load with device.",
+            )
+        return place
 
     def net(self, estimator: InputClassifier, plan: Plan) -> TrainingNet:
         """Return the net to train."""

@@ -26,13 +26,13 @@ from skimbal.classifiers.inputs import (
     check_rows,
     weighted_by_class,
 )
+from skimbal.classifiers.machine import prepare_machine
 from skimbal.classifiers.memory import explained_in_prediction, naming_memory
 from skimbal.classifiers.parameters import (
     CONSTRAINTS,
     check_constraints,
     check_crop_size,
     check_n_tta,
-    check_parameters,
     listing_auto,
 )
 from skimbal.classifiers.prior import KnowsPrior, rows_seen
@@ -56,7 +56,6 @@ from skimbal.losses import LossSpec, get_loss
 from skimbal.networks import ModuleSpec
 from skimbal.sampling import SamplerSpec, check_sampler
 from skimbal.training import (
-    Alone,
     BlockIterator,
     Change,
     ImageDataset,
@@ -64,7 +63,6 @@ from skimbal.training import (
     draw_seed,
     end_with_parent,
     isolated_random_state,
-    join,
     plain_torch,
     softmax,
     trainable_torch,
@@ -242,7 +240,9 @@ class BaseCNNClassifier(
         search sets them as ``net__optimizer__weight_decay``.
     device : str, default="cpu"
         Where to train and predict: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ... ``"auto"`` is CUDA
-        if there is a CUDA device, else the CPU.
+        if there is a CUDA device, else the CPU. Without a number it is the current device of torch
+        when ``fit`` is called, and workers of a search take the devices in turn. A fitted
+        classifier stays on its device.
     dtype : {"auto", "float32", "float64", "bfloat16", "float16"}, default="auto"
         Precision of the network. ``"auto"`` is float64, which is slower, for float64 input on the
         CPU, and float32 otherwise. ``"bfloat16"`` and ``"float16"`` keep parameters and loss in
@@ -250,7 +250,8 @@ class BaseCNNClassifier(
         ``"bfloat16"`` is refused for volumes on the CPU, where torch computes wrong gradients.
     compile : bool, default=False
         Whether :func:`torch.compile` translates the network, with options from
-        ``net__compile__...``. That takes time before the first epoch, and a compiler. Copies and
+        ``net__compile__...``. That takes time before the first epoch, and a compiler, except with
+        ``compile__backend`` ``"eager"`` or ``"aot_eager"``. CUDA graphs are refused. Copies and
         pickles of the classifier are not compiled and predict the same.
     distributed : bool, default=False
         Whether the processes that ``accelerate launch`` or ``torchrun`` has started train one
@@ -825,13 +826,13 @@ class BaseCNNClassifier(
         groups: ArrayLike | None,
     ) -> Self:
         """Train a net for a whole fit, or for one epoch, after which others may follow."""
-        device = check_parameters(self)
-        device, processes = join(device) if self.distributed else (device, Alone())
+        device, processes = prepare_machine(self, start.warns)
+        device = start.place(self, device)
         is_first = start.previous is None
         rows = check_rows(self, X, y, sample_weight, groups, labels=start.labels, reset=is_first)
         crop_size = check_crop_size(self, rows.data.sample_shape)
         seed = draw_seed(self.random_state) if start.seed is None else start.seed
-        seed, resumption = prepare_resumption(self, whole, rows, start, seed, processes)
+        seed, resumption = prepare_resumption(self, whole, rows, start, seed, device, processes)
         self._seed, n_epochs = processes.broadcast((seed, start.n_epochs))
         torch_seed, split_seed = np.random.SeedSequence([self._seed, n_epochs]).generate_state(2)
 
@@ -842,7 +843,7 @@ class BaseCNNClassifier(
         settings = resolve(self, loss, train, crop_size)
         augmentation = get_augmentation(settings.augment, len(self.spatial_axes))
         strategy = check_sampler(settings.sampler, rows.labels[train.data.y])
-        check_loss(self, settings, loss, train)
+        check_loss(self, settings, loss, train, device)
         if self.distributed:
             check_processes(settings, loss, strategy, train, processes.n_processes)
         if start.warns:

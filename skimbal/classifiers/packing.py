@@ -19,7 +19,8 @@ from skimbal.augmentation import divide_steps
 from skimbal.classifiers.assembly import make_factory, net_options
 from skimbal.classifiers.card import Notes, write_card
 from skimbal.classifiers.contents import check_attributes, check_names, check_net
-from skimbal.classifiers.parameters import CNNClassifier, NotKept, check_device, find_optimizer
+from skimbal.classifiers.machine import check_device
+from skimbal.classifiers.parameters import CNNClassifier, NotKept, find_optimizer
 from skimbal.classifiers.prior import RowsSeen
 from skimbal.classifiers.trial_image import trial_logits, try_network
 from skimbal.classifiers.values import (
@@ -40,6 +41,7 @@ from skimbal.training import (
     TrainingNet,
     broken_weights,
     device_at_hand,
+    is_at,
     isolated_random_state,
     trainable_torch,
 )
@@ -169,6 +171,8 @@ def _traces_of_shap(module: nn.Module) -> set[str]:
 def write_parameters(estimator: Parameterised) -> dict[str, Plain]:
     """Return the parameters in values of JSON, with remarks in place of foreign objects."""
     params = estimator.get_params(deep=False)
+    if isinstance(params.get("device"), torch.device):
+        params["device"] = str(params["device"])
     options, net = params.pop("net"), getattr(estimator, "net_", None)
     written = {name: write_value(value) for name, value in params.items()}
     if net is not None and params["module"] is net.blueprint_.module and not _makes_itself(net):
@@ -501,7 +505,7 @@ def _place(estimator: CNNClassifier, saved: str, wanted: str | None) -> str:
     if estimator.device == "auto":
         return check_device("auto")
     place = device_at_hand(saved)
-    if place != saved:
+    if not is_at(place, estimator.device):
         estimator.device = place
     return place
 

@@ -14,7 +14,6 @@ from skimbal.classifiers.inputs import Rows
 from skimbal.classifiers.parameters import (
     CNNClassifier,
     check_constraints,
-    check_device,
     find_optimizer,
     is_auto,
 )
@@ -160,7 +159,11 @@ def _try_again(
 
 
 def check_loss(
-    estimator: CNNClassifier, settings: Settings, loss: MixedLoss | ModuleLoss, train: Rows
+    estimator: CNNClassifier,
+    settings: Settings,
+    loss: MixedLoss | ModuleLoss,
+    train: Rows,
+    device: str,
 ) -> None:
     """Refuse a loss that cannot take the weights or the micro-batches."""
     if train.weight is not None and not loss.takes_weights:
@@ -177,7 +180,7 @@ def check_loss(
             "several times in a step. Use LossMix(..., statistics='batch') or another optimizer.",
         )
     if not loss.factors:
-        _try_loss(estimator, settings, loss, train)
+        _try_loss(estimator, settings, loss, train, device)
 
 
 def check_deferral(loss: MixedLoss | ModuleLoss, n_epochs: int) -> None:
@@ -205,10 +208,13 @@ def check_mixing(mix: Mixup, loss: MixedLoss | ModuleLoss) -> None:
 
 
 def _try_loss(
-    estimator: CNNClassifier, settings: Settings, loss: MixedLoss | ModuleLoss, train: Rows
+    estimator: CNNClassifier,
+    settings: Settings,
+    loss: MixedLoss | ModuleLoss,
+    train: Rows,
+    device: str,
 ) -> None:
     """Try a loss module on logits, alone: in micro-batches it does not see the network."""
-    device = check_device(estimator.device)
     loss = copy.deepcopy(loss).to(device, torch.float32)
     y = torch.from_numpy(train.data.y[: settings.batch_size]).to(device)
     logits = torch.zeros(len(y), len(train.labels), requires_grad=True, device=device)

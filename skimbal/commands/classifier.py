@@ -9,7 +9,8 @@ from sklearn.utils import Bunch
 
 from skimbal import CNN2DClassifier, CNN3DClassifier
 from skimbal.augmentation import RECIPES
-from skimbal.classifiers.parameters import check_crop_size, check_parameters
+from skimbal.classifiers.machine import check_machine
+from skimbal.classifiers.parameters import check_crop_size
 from skimbal.commands.data import is_folder
 from skimbal.commands.networks import (
     OF_PRETRAINED,
@@ -151,7 +152,7 @@ def check_choices(parser: Parser, args: argparse.Namespace) -> None:
     checks: dict[str, Callable[[], object]] = {
         **{f"--loss {loss}": partial(get_loss, loss, [1, 1]) for loss in args.losses or ()},
         **{f"--sampler {s}": partial(check_sampler, s, [0, 1]) for s in samplers},
-        parser.prog: partial(check_parameters, CNN2DClassifier().set_params(**_params(args, 2))),
+        parser.prog: partial(check_machine, CNN2DClassifier().set_params(**_params(args, 2))),
     }
     for about, check in checks.items():
         try:

@@ -8,7 +8,7 @@ from skimbal.training.blueprint import Blueprint, Parts
 from skimbal.training.callbacks import LOGGERS, EpochProgress, IncompleteBatches
 from skimbal.training.contrast import PixelSample
 from skimbal.training.dataset import Batch, DeviceDataset, ImageDataset
-from skimbal.training.devices import device_type, is_cuda, release_memory
+from skimbal.training.devices import device_type, is_at, is_cuda, release_memory, with_index
 from skimbal.training.divergence import broken_weights, diverged
 from skimbal.training.fine_tuning import check_unfreezing
 from skimbal.training.forward import infer_with, softmax
@@ -69,6 +69,7 @@ __all__ = [
     "end_with_parent",
     "generators_kept",
     "infer_with",
+    "is_at",
     "is_being_saved",
     "is_copied",
     "is_cuda",
@@ -85,4 +86,5 @@ __all__ = [
     "takes_several_gradients",
     "trainable_torch",
     "why_not_pickled",
+    "with_index",
 ]

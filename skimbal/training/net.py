@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from skimbal.augmentation import Mixup, mirrored_axes
 from skimbal.exceptions import ParameterError
 from skimbal.generators import generator_states, restore
-from skimbal.networks.prepacking import layers_of
 from skimbal.training import (
     epoch,
     fine_tuning,
@@ -125,12 +124,8 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
         ]
         #: The :class:`~skimbal.training.blueprint.Blueprint` that the net is made by.
         self.blueprint_: Any = None
-        #: The network of the last prediction, for a further prediction.
-        self.kept_network_: forward.KeptNetwork | None = None
         #: Size of the largest output of a layer for one row, in bytes.
         self.activation_bytes_: int | None = None
-        #: Size of all weights, in bytes, once a prediction has asked for it.
-        self.weight_bytes_: int | None = None
         #: Name of the layer whose input the features are, and their number if they are rows.
         self.feature_layer_: str | None = None
         self.n_features_: int | None = None
@@ -179,7 +174,7 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
     def __getstate__(self) -> dict[str, Any]:
         """Return the state, with all that holds tensors in one piece that torch can move."""
         of_fit = {"processes_": Alone(), "_features": {}, "iterators_": {}}
-        nothing = dict.fromkeys(("weights_", "watch_", "resumption_", "tasks_", "kept_network_"))
+        nothing = dict.fromkeys(("weights_", "watch_", "resumption_", "tasks_"))
         state = {**vars(self), **of_fit, **nothing}
         if "scaler_" in state:
             state["scaler_"] = gradient.make_scaler(self)
@@ -309,8 +304,9 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
         if isinstance(iterator, TrainIterator | BlockIterator):
             iterator.to(self.device)
         if isinstance(iterator, BlockIterator):
-            # skorch gives the batch size of training, which a gradient decides.
-            iterator.batch_size = prediction.block_size(self)
+            if "batch_size" not in self.get_params_for("iterator_valid"):
+                # skorch gives the batch size of training, which a gradient decides.
+                iterator.batch_size = prediction.block_size(self)
         if isinstance(iterator, TrainIterator):
             iterator.processes = self.processes_
         if training:
@@ -418,10 +414,7 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
 
     def set_training(self, training: bool) -> None:
         """Set network and loss to training or evaluation mode."""
-        # torch sets each layer anew, which takes a good part of the prediction of one image.
-        parts = (self.module_, self.criterion_)
-        if any(layer.training != training for part in parts for layer in layers_of(part)):
-            self._set_training(training)
+        self._set_training(training)
 
     def _step_optimizer(self, step_fn: Callable[[], Tensor]) -> None:
         if self.scaler_ is None:

@@ -54,7 +54,6 @@ class PredictingNet(Net, Protocol):
 
     feature_layer: str | None
     activation_bytes_: int | None
-    weight_bytes_: int | None
     feature_layer_: str | None
     n_features_: int | None
 
@@ -134,15 +133,16 @@ def count_features(net: PredictingNet) -> int:
 def block_size(net: PredictingNet) -> int | None:
     """Return the largest number of rows that are predicted at once, if it is known.
 
-    It is ``iterator_valid__batch_size`` if that is set. Otherwise it follows from the memory that a
-    row takes, which :func:`try_out` finds.
+    It is ``iterator_valid__batch_size`` if that is set. For skorch -1 means all rows. Otherwise it
+    follows from the memory that a row takes, which :func:`try_out` finds.
     """
     given: int | None = net.get_params_for("iterator_valid").get("batch_size")
+    if given == -1:
+        return None
     if given is not None or net.activation_bytes_ is None:
         return given
-    if net.weight_bytes_ is None:
-        net.weight_bytes_ = sum(parameter.nbytes for parameter in net.module_.parameters())
-    return rows_in_block(net.activation_bytes_, net.weight_bytes_, net.device)
+    weight_bytes = sum(parameter.nbytes for parameter in net.module_.parameters())
+    return rows_in_block(net.activation_bytes_, weight_bytes, net.device)
 
 
 def rows_in_block(activation_bytes: int, weight_bytes: int, device: str) -> int:
@@ -193,7 +193,7 @@ def predict_rows(
     # To fold takes as long as it saves in some blocks.
     pays = (1 + len(changes)) * len(dataset) > 4 * (block_size(net) or len(dataset))
     with torch.inference_mode():
-        infer = fast_inference(net, dataset.sample_shape, pays)
+        infer = fast_inference(net) if pays else net.infer
     if not changes:
         return in_blocks(net, dataset, infer, function)
 
