@@ -113,7 +113,6 @@ class Blueprint:
 
     def net(self, parts: Parts, device: str) -> TrainingNet:
         """Make the net on a device."""
-        mean, std = parts.statistics
         # Not as module__factory: skorch pickles attributes that begin with module_ separately, even
         # for a copy, and a lambda as a factory cannot be pickled.
         module = functools.partial(
@@ -122,8 +121,7 @@ class Blueprint:
             self.sample_shape[0],
             self.n_classes,
             getattr(torch, self.dtype),
-            mean,
-            std,
+            *parts.statistics,
             channels_last=self.channels_last,
             crop_size=self.crop_size,
         )

@@ -42,6 +42,9 @@ _NO_MEMORY = re.compile(
 )
 
 
+_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+
+
 class Place(Enum):
     """The part of a fit or of a prediction whose memory was not enough."""
 
@@ -229,7 +232,7 @@ def _release(device: str) -> None:
 
 def _warn(net: ShrinkingNet, n_failed: int) -> None:
     by_parts = ""
-    if any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in net.module_.modules()):
+    if any(isinstance(part, _BATCH_NORMS) for part in net.module_.modules()):
         by_parts = " The batch normalisation of this network normalises each part by itself."
     warn_caller(
         f"A training step ran out of memory on device={net.device!r} with {n_failed} rows at once, "

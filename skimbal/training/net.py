@@ -303,10 +303,10 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
             self.iterators_.setdefault(name, iterator)
         if isinstance(iterator, TrainIterator | BlockIterator):
             iterator.to(self.device)
-        if isinstance(iterator, BlockIterator):
-            if "batch_size" not in self.get_params_for("iterator_valid"):
-                # skorch gives the batch size of training, which a gradient decides.
-                iterator.batch_size = prediction.block_size(self)
+        is_given = "batch_size" in self.get_params_for("iterator_valid")
+        if isinstance(iterator, BlockIterator) and not is_given:
+            # skorch gives the batch size of training, which a gradient decides.
+            iterator.batch_size = prediction.block_size(self)
         if isinstance(iterator, TrainIterator):
             iterator.processes = self.processes_
         if training:
