@@ -227,6 +227,15 @@ _VALUES: Mapping[str, Mapping[str, str]] = {
         "a Pretrained as module, which normalises its input": "imagenet",
     },
     "class_weight": {"'balanced'": "auto balance inverse inverse_frequency"},
+    "head": {
+        "'crt'": "balanced classifier_retraining default retrain retraining",
+        "'lws'": "learnable_scaling learnable_weight_scaling scaling weight_scaling",
+        "'tau'": "norm t_norm tau_norm tau_normalisation tau_normalization tau_normalized",
+        "'ncm'": "centroid nearest_centroid nearest_class_mean nearest_mean",
+        "LogisticRegression()": "linear logistic logistic_regression logreg lr",
+        "KNeighborsClassifier()": "k_neighbors k_nn knn nearest_neighbors nearest_neighbours",
+        "LinearSVC()": "linear_svc linear_svm svc svm",
+    },
     "optimizer": {"'sgd'": "gd gradient_descent momentum nesterov", "'lbfgs'": "bfgs l_bfgs"},
 }
 

@@ -196,6 +196,8 @@ def prepare_net(estimator: InputClassifier, start: NewNet, plan: Plan) -> Traini
         check_mixing(mix, plan.loss)
         mix.count_classes(plan.train.class_mass + start.class_mass)
     net = start.net(estimator, plan)
+    if start.previous is not None:
+        net.head_trainings_ = start.previous.head_trainings_
     net.augmentation, net.mixing_ = changes, mixing
     if plan.augmentation is not None:
         plan.augmentation.to(device=net.device, dtype=net.module_.dtype)

@@ -111,17 +111,27 @@ def check_net(facts: Mapping[str, object], steps: object) -> None:
     """Refuse facts of a net that are of another type, and changes of images that are none."""
     size, n, layer = facts["activation_bytes"], facts["n_features"], facts["feature_layer"]
     before, has_schedule = facts["epochs_before"], facts["has_schedule"]
+    heads = facts.get("head_trainings", [])
     are_right = {
         "activation_bytes": size is None or (is_integer(size) and size > 0),
         "n_features": n is None or (is_integer(n) and n > 0),
         "feature_layer": isinstance(layer, str | None),
         "epochs_before": is_integer(before) and before >= 0,
         "has_schedule": isinstance(has_schedule, bool),
+        "head_trainings": isinstance(heads, list) and all(map(_are_facts, heads)),
         "augmentation": isinstance(steps, list) and all(isinstance(s, nn.Module) for s in steps),
     }
     wrong = [name for name, is_right in are_right.items() if not is_right]
     if wrong:
         raise ValueError(f"the net has values of another type: {', '.join(wrong)}")
+
+
+def _are_facts(value: object) -> bool:
+    """Tell whether a value holds texts and numbers by name."""
+    return isinstance(value, dict) and all(
+        isinstance(name, str) and (isinstance(fact, str) or is_number(fact))
+        for name, fact in value.items()
+    )
 
 
 def _is_vector(value: object, length: int) -> bool:

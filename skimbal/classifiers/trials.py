@@ -50,6 +50,7 @@ __all__ = [
 class PredictingClassifier(CNNClassifier, Protocol):
     """A fitted classifier, with the attributes that its predictions depend on."""
 
+    net_: TrainingNet
     _epochs_before: int
     _known_tau: float | None
 
@@ -442,7 +443,8 @@ def correction_at_prediction(estimator: PredictingClassifier) -> np.ndarray | No
     """
     check_constraints(estimator, ["logit_adjustment"])
     tau = float(estimator.logit_adjustment)
-    if estimator._epochs_before == 0 == estimator.n_steps_:
+    was_trained = estimator._epochs_before or estimator.n_steps_ or estimator.net_.head_trainings_
+    if not was_trained:
         warn_caller(
             "The network is not trained, so it predicts by chance. Use transform, or fit with "
             "max_epochs of at least 1.",

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from skimbal.augmentation import Mixup, mirrored_axes
 from skimbal.exceptions import ParameterError
 from skimbal.generators import generator_states, restore
+from skimbal.networks.prepacking import layers_of
 from skimbal.training import (
     epoch,
     fine_tuning,
@@ -124,13 +125,19 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
         ]
         #: The :class:`~skimbal.training.blueprint.Blueprint` that the net is made by.
         self.blueprint_: Any = None
+        #: The network of the last prediction, for a further prediction.
+        self.kept_network_: forward.KeptNetwork | None = None
         #: Size of the largest output of a layer for one row, in bytes.
         self.activation_bytes_: int | None = None
+        #: Size of all weights, in bytes, once a prediction has asked for it.
+        self.weight_bytes_: int | None = None
         #: Name of the layer whose input the features are, and their number if they are rows.
         self.feature_layer_: str | None = None
         self.n_features_: int | None = None
         #: Numbers of the images of the fit, by their contents, if they were asked for.
         self.image_numbers_: np.ndarray | None = None
+        #: Facts about later trainings of the last layer alone, the earliest first.
+        self.head_trainings_: tuple[dict[str, Any], ...] = ()
         #: Epochs that were trained before the history begins, and share of the present epoch.
         self.epochs_before_, self.progress_ = 0, 0.0
         #: Numbers, in the history, of the epochs that train at present.
@@ -174,7 +181,7 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
     def __getstate__(self) -> dict[str, Any]:
         """Return the state, with all that holds tensors in one piece that torch can move."""
         of_fit = {"processes_": Alone(), "_features": {}, "iterators_": {}}
-        nothing = dict.fromkeys(("weights_", "watch_", "resumption_", "tasks_"))
+        nothing = dict.fromkeys(("weights_", "watch_", "resumption_", "tasks_", "kept_network_"))
         state = {**vars(self), **of_fit, **nothing}
         if "scaler_" in state:
             state["scaler_"] = gradient.make_scaler(self)
@@ -414,7 +421,10 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
 
     def set_training(self, training: bool) -> None:
         """Set network and loss to training or evaluation mode."""
-        self._set_training(training)
+        # torch sets each layer anew, which takes a good part of the prediction of one image.
+        parts = (self.module_, self.criterion_)
+        if any(layer.training != training for part in parts for layer in layers_of(part)):
+            self._set_training(training)
 
     def _step_optimizer(self, step_fn: Callable[[], Tensor]) -> None:
         if self.scaler_ is None:

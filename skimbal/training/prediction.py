@@ -54,6 +54,7 @@ class PredictingNet(Net, Protocol):
 
     feature_layer: str | None
     activation_bytes_: int | None
+    weight_bytes_: int | None
     feature_layer_: str | None
     n_features_: int | None
 
@@ -141,8 +142,9 @@ def block_size(net: PredictingNet) -> int | None:
         return None
     if given is not None or net.activation_bytes_ is None:
         return given
-    weight_bytes = sum(parameter.nbytes for parameter in net.module_.parameters())
-    return rows_in_block(net.activation_bytes_, weight_bytes, net.device)
+    if net.weight_bytes_ is None:
+        net.weight_bytes_ = sum(parameter.nbytes for parameter in net.module_.parameters())
+    return rows_in_block(net.activation_bytes_, net.weight_bytes_, net.device)
 
 
 def rows_in_block(activation_bytes: int, weight_bytes: int, device: str) -> int:
@@ -193,7 +195,7 @@ def predict_rows(
     # To fold takes as long as it saves in some blocks.
     pays = (1 + len(changes)) * len(dataset) > 4 * (block_size(net) or len(dataset))
     with torch.inference_mode():
-        infer = fast_inference(net) if pays else net.infer
+        infer = fast_inference(net, dataset.sample_shape, pays)
     if not changes:
         return in_blocks(net, dataset, infer, function)
 
