@@ -113,22 +113,7 @@ class TrainIterator:
             A device of torch.
         """
         self.device = device
-        if is_cuda(device):
-            self.resident = self._copied(device)
-
-    def _copied(self, device: str) -> DeviceDataset | None:
-        """Return the images on a device, or None if they take more than their share of it."""
-        n_bytes = self.dataset.nbytes
-        free, _ = torch.cuda.mem_get_info(device)
-        if n_bytes > self.memory_share * free:
-            return None
-        try:
-            resident = DeviceDataset(self.dataset, device)
-        except torch.cuda.OutOfMemoryError:
-            return None
-        # Workers of a search measure at the same time, and then copy at the same time.
-        left, _ = torch.cuda.mem_get_info(device)
-        return resident if n_bytes <= self.memory_share * (left + n_bytes) else None
+        self.resident = _kept(self.dataset, device, self.memory_share)
 
     def __len__(self) -> int:
         return self._n_batches
@@ -217,6 +202,21 @@ class BlockIterator:
         self.dataset, self.batch_size = dataset, batch_size
         self.num_workers = count_workers(num_workers, dataset)
         self.device = "cpu"
+        self.resident: DeviceDataset | None = None
+        self._may_keep = True
+
+    def keep(self, memory_share: float) -> None:
+        """Copy all rows to a CUDA device at once, if they fit, as they are asked for repeatedly.
+
+        Parameters
+        ----------
+        memory_share : float
+            Share of the free memory of the device that the images may take, in [0, 1]. The first
+            call decides.
+        """
+        if self._may_keep:
+            self.resident = _kept(self.dataset, self.device, memory_share)
+        self._may_keep = False
 
     def to(self, device: str) -> None:
         """Set where the blocks are wanted.
@@ -232,8 +232,26 @@ class BlockIterator:
 
     def __iter__(self) -> Iterator[Batch]:
         rows = self.dataset.blocks(self.batch_size)
+        if self.resident is not None:
+            return map(self.resident.batch, rows)
         blocks = read_ahead(self.dataset.batch, rows, self.num_workers)
         return prefetched(blocks, self.device) if is_cuda(self.device) else blocks
+
+
+def _kept(dataset: ImageDataset, device: str, memory_share: float) -> DeviceDataset | None:
+    """Copy the rows to a CUDA device, if their images fit in a share of its free memory."""
+    if not is_cuda(device):
+        return None
+    free, _ = torch.cuda.mem_get_info(device)
+    if dataset.nbytes > memory_share * free:
+        return None
+    try:
+        resident = DeviceDataset(dataset, device)
+    except torch.cuda.OutOfMemoryError:
+        return None
+    # Workers of a search measure at the same time, and then copy at the same time.
+    left, _ = torch.cuda.mem_get_info(device)
+    return resident if dataset.nbytes <= memory_share * (left + dataset.nbytes) else None
 
 
 def batches_in_epoch(

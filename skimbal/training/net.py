@@ -43,6 +43,7 @@ from skimbal.training.resume import Resumption
 from skimbal.training.sklearn_callbacks import Tasks
 from skimbal.training.state import StateMismatchError
 from skimbal.training.surroundings import trainable_torch
+from skimbal.transfer import send_module
 
 __all__ = ["TrainingNet"]
 
@@ -171,6 +172,11 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
         log = PrintLog(keys_ignored="predicted_class_count")
         defaults = [*super()._default_callbacks, ("divergence", StopAtDivergence())]
         return [(name, log if name == "print_log" else callback) for name, callback in defaults]
+
+    def initialized_instance(self, instance_or_cls: object, kwargs: dict[str, Any]) -> Any:
+        """Make a part of the net, and send the weights of a module to the device without waits."""
+        part = super().initialized_instance(instance_or_cls, kwargs)
+        return send_module(part, self.device) if isinstance(part, nn.Module) else part
 
     def compile_module(self) -> None:
         """Let torch compile the network when it is first called, if ``compiled`` is True."""

@@ -20,7 +20,7 @@ from skimbal.training.batches import closed_at_end
 from skimbal.training.dataset import Batch, BatchImages, ImageDataset
 from skimbal.training.devices import device_type
 from skimbal.training.divergence import broken_weights, trace_of
-from skimbal.training.forward import Net, augmented, fast_inference, infer_with
+from skimbal.training.forward import Net, Step, augmented, fast_inference, infer_with
 from skimbal.training.memory import compute_in_parts
 from skimbal.training.random_state import seed_all
 
@@ -210,9 +210,14 @@ def predict_rows(
 def random_passes(net: PredictingNet, seeds: Iterable[int]) -> list[Change]:
     """Return the changes of training, each drawn once for all images of all blocks."""
 
+    def all_alike(steps: Sequence[Step], images: Tensor) -> Tensor:
+        for step in steps:
+            images = alike(step, images)
+        return images
+
     def change(seed: int, images: Tensor) -> Tensor:
         seed_all(seed, net.device)
-        return augmented(net, images, alike)
+        return augmented(net, images, all_alike)
 
     return [partial(change, seed) for seed in seeds]
 
