@@ -34,7 +34,13 @@ from skimbal.classifiers.settings import Settings, resolve
 from skimbal.exceptions import ParameterError
 from skimbal.losses import get_loss
 from skimbal.networks import PixelRange
-from skimbal.training import Blueprint, ImageDataset, StandardizedModule, isolated_random_state
+from skimbal.training import (
+    Blueprint,
+    ImageDataset,
+    Layout,
+    StandardizedModule,
+    isolated_random_state,
+)
 from skimbal.typing import is_integer
 from skimbal.wording import memory_in_words
 
@@ -334,6 +340,7 @@ def _module(
         micro_batch_size=None,
         compiled=False,
     )
+    options: dict[str, Any] = dict(clf.net or {})
     ones = np.ones((shape[0], *[1] * (len(shape) - 1)), dtype)
     mean, std = (ones, ones) if settings.standardize else (None, None)
     return StandardizedModule(
@@ -343,8 +350,9 @@ def _module(
         DTYPES[dtype],
         mean,
         std,
+        layout=Layout(options.get("memory_format", "auto")),
         crop_size=crop_size,
-        **params_for("module", clf.net or {}),
+        **params_for("module", options),
     ).train()
 
 

@@ -14,6 +14,7 @@ from skimbal.sampling import SamplerSpec
 from skimbal.training.batches import TrainIterator
 from skimbal.training.dataset import ImageDataset
 from skimbal.training.forward import softmax
+from skimbal.training.layout import Layout
 from skimbal.training.net import TrainingNet
 from skimbal.training.standardize import StandardizedModule
 
@@ -75,7 +76,7 @@ class Blueprint:
     dtype, autocast : str, str or None
         Names of the dtype of the parameters, and of the low precision of the network.
     channels_last : bool
-        Whether the weights have the channels innermost in memory.
+        Whether the weights may have the channels innermost in memory, as the images.
     feature_layer : str or None
         Name of the layer whose input the features are.
     lr, lr_schedule, max_epochs, batch_size, micro_batch_size
@@ -113,6 +114,7 @@ class Blueprint:
 
     def net(self, parts: Parts, device: str) -> TrainingNet:
         """Make the net on a device."""
+        options = dict(parts.options)
         # Not as module__factory: skorch pickles attributes that begin with module_ separately, even
         # for a copy, and a lambda as a factory cannot be pickled.
         module = functools.partial(
@@ -122,10 +124,9 @@ class Blueprint:
             self.n_classes,
             getattr(torch, self.dtype),
             *parts.statistics,
-            channels_last=self.channels_last,
+            layout=Layout(options.pop("memory_format", "auto"), device, self.channels_last),
             crop_size=self.crop_size,
         )
-        options = dict(parts.options)
         if options["iterator_train"] is TrainIterator:
             options["iterator_train__sampler"] = self.sampler
             options["iterator_train__epoch_length"] = self.epoch_length
