@@ -76,7 +76,7 @@ class CNNClassifier(Protocol):
     lr_schedule: str | None
     max_epochs: int | str
     batch_size: int | str
-    micro_batch_size: int | None
+    micro_batch_size: int | str | None
     callbacks: Sequence[object] | None
     net: Mapping[str, object] | None
     device: str
@@ -143,7 +143,7 @@ CONSTRAINTS: dict[str, list[object]] = {
     "lr_schedule": [None, _OneOf(SCHEDULES.keys())],
     "max_epochs": [_AUTO, _AtLeast(Integral, 0)],
     "batch_size": [_AUTO, _POSITIVE],
-    "micro_batch_size": [None, _POSITIVE],
+    "micro_batch_size": [None, _AUTO, _POSITIVE],
     "callbacks": [None, list, tuple],
     "net": [None, dict],
     "warm_start": ["boolean"],
@@ -227,7 +227,7 @@ def check_parameters(estimator: CNNClassifier) -> None:
     check_constraints(estimator)
     _check_module(estimator)
     micro, size = estimator.micro_batch_size, estimator.batch_size
-    if micro is not None and not isinstance(size, str) and micro > size:
+    if not isinstance(micro, str | None) and not isinstance(size, str) and micro > size:
         raise ParameterError(
             "micro_batch_size",
             f"at most batch_size={size}",

@@ -13,6 +13,7 @@ from skimbal.training.divergence import broken_weights, diverged
 from skimbal.training.fine_tuning import check_unfreezing
 from skimbal.training.forward import infer_with, softmax
 from skimbal.training.layout import Layout
+from skimbal.training.memory import Place, are_short_of_memory, place_of, set_rows_at_once
 from skimbal.training.net import TrainingNet
 from skimbal.training.optimizers import (
     OPTIMIZERS,
@@ -48,6 +49,7 @@ __all__ = [
     "Layout",
     "Parts",
     "PixelSample",
+    "Place",
     "Processes",
     "Resumption",
     "StandardizedModule",
@@ -55,6 +57,7 @@ __all__ = [
     "Together",
     "TrainIterator",
     "TrainingNet",
+    "are_short_of_memory",
     "batches_in_epoch",
     "broken_weights",
     "can_be_fused",
@@ -76,9 +79,11 @@ __all__ = [
     "isolated_random_state",
     "join",
     "pixel_range",
+    "place_of",
     "plain_torch",
     "raised_in_all",
     "release_in_worker",
+    "set_rows_at_once",
     "softmax",
     "takes_several_gradients",
     "trainable_torch",

@@ -105,6 +105,7 @@ class Blueprint:
     micro_batch_size: int | None
     compiled: bool
     lacks: tuple[str, ...] = ()
+    halves_micro_batches: bool = False
 
     @property
     def spatial_shape(self) -> tuple[int, ...]:
@@ -113,7 +114,6 @@ class Blueprint:
 
     def net(self, parts: Parts, device: str) -> TrainingNet:
         """Make the net on a device."""
-        mean, std = parts.statistics
         options = dict(parts.options)
         # Not as module__factory: skorch pickles attributes that begin with module_ separately, even
         # for a copy, and a lambda as a factory cannot be pickled.
@@ -123,8 +123,7 @@ class Blueprint:
             self.sample_shape[0],
             self.n_classes,
             getattr(torch, self.dtype),
-            mean,
-            std,
+            *parts.statistics,
             layout=Layout(options.pop("memory_format", "auto"), device, self.channels_last),
             crop_size=self.crop_size,
         )
@@ -141,6 +140,7 @@ class Blueprint:
             max_epochs=self.max_epochs,
             batch_size=self.batch_size,
             micro_batch_size=self.micro_batch_size,
+            halves_micro_batches=self.halves_micro_batches,
             autocast=None if self.autocast is None else getattr(torch, self.autocast),
             compiled=self.compiled,
             feature_layer=self.feature_layer,
