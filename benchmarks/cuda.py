@@ -376,7 +376,11 @@ def run_row(name: str, sizes: Sizes) -> list[dict[str, object]]:
         progress(measured)
         found.append(Found(name, "no error", measured[-300:], False))
     took = (time.perf_counter() - start) / len(found)
-    return [{**vars(one), "seconds": took} for one in found]
+    return [
+        # Comparisons of numpy's numbers are no words of JSON.
+        {**vars(one), "held": None if one.held is None else bool(one.held), "seconds": took}
+        for one in found
+    ]
 
 
 def main() -> None:

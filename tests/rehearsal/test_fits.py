@@ -32,8 +32,7 @@ CASES = {
     "sent": Case({"net": SENT}),
     "weighted": Case({"net": SENT, "class_weight": "balanced", "train_split": 0.25}),
     "volumes": Case({}, classifier=CNN3DClassifier),
-    # On the CPU, torch has wrong gradients in bfloat16 for few voxels.
-    "volumes, bfloat16": Case({"dtype": "bfloat16"}, None, CNN3DClassifier),
+    # No volumes in bfloat16: torch's kernels of the CPU have wrong gradients for few voxels.
     "float16": Case({"dtype": "float16"}, 0.1),
     "float16, clipped": Case(
         {"dtype": "float16", "micro_batch_size": 5, "callbacks": [GradientNormClipping(1.0)]}, 0.1
