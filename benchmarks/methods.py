@@ -1,10 +1,12 @@
 """Class weights, margins and mixtures of images on two imbalanced sets, at equal steps.
 
 Run as ``python -m benchmarks.methods``. Every row trains the same network for the same number of
-steps from the same initial weights. The test rows are scored, and nothing is chosen by them.
+steps from the same initial weights. The test rows are scored, and nothing is chosen by them. Each
+finished fit is kept in ``--cache``, so an interrupted run continues.
 """
 
 import argparse
+import json
 import os
 import warnings
 from collections.abc import Callable
@@ -15,7 +17,7 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import balanced_accuracy_score, f1_score, roc_auc_score
 
-from benchmarks.measuring import command_line, parse, write_report
+from benchmarks.measuring import command_line, parse, progress, write_report
 from skimbal import CNN2DClassifier
 from skimbal.datasets import load_imbalanced_digits, load_npz
 
@@ -78,20 +80,27 @@ def measure(data: Any, params: dict[str, Any], epochs: int, seed: int) -> dict[s
 
 
 def run(case: str, args: argparse.Namespace) -> dict[str, list[dict[str, float]]]:
-    """Fit every row with every seed."""
+    """Fit every row with every seed, or read the result that an earlier run kept."""
     data, epochs = CASES[case]()
-    seeds = range(1 if args.quick else args.seeds)
-    found: dict[str, list[dict[str, float]]] = {}
-    for name, params in ROWS.items():
-        found[name] = [measure(data, params, 1 if args.quick else epochs, seed) for seed in seeds]
-        print(case, name, found[name], flush=True)
+    epochs = 1 if args.quick else epochs
+    found: dict[str, list[dict[str, float]]] = {name: [] for name in ROWS}
+    # All rows of a seed first, so that an interrupted run compares equal seeds.
+    for seed in range(1 if args.quick else args.seeds):
+        for name, params in ROWS.items():
+            file = args.cache / f"{case.replace(':', '-')}-{name}-{seed}-{epochs}.json"
+            if not file.exists():
+                file.write_text(json.dumps(measure(data, params, epochs, seed)))
+                progress(f"{file.stem}: {file.read_text()}")
+            found[name].append(json.loads(file.read_text()))
     return found
 
 
 def main() -> None:
     parser = command_line(__doc__.splitlines()[0], CASES)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--cache", type=Path, default=Path("methods-cache"))
     args = parse(parser)
+    args.cache.mkdir(parents=True, exist_ok=True)
     results = {case: run(case, args) for case in args.cases}
     tables = []
     for case, found in results.items():

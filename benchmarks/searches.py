@@ -119,7 +119,8 @@ def search(backend: str, n_workers: int, kind: str, n_images: int, folder: str) 
     start = time.perf_counter()
     with started(backend, n_workers):
         ready = time.perf_counter()
-        n_jobs = None if backend == SERIAL else n_workers
+        # joblib runs a single job in this process. Two jobs take turns on a single worker of dask.
+        n_jobs = {SERIAL: None, DASK: 2}.get(backend, n_workers)
         found = GridSearchCV(clf, grid, cv=cv, n_jobs=n_jobs, refit=False).fit(X, y)
         seconds = time.perf_counter() - ready
     sampler.ended.set()
@@ -178,8 +179,8 @@ def main() -> None:
         f"bytes, {size:.0f} MB together. A fit has 300 steps on windows of 16 x 16, and scores 50 "
         "images. Each worker has one torch thread.",
         "Seconds are the start of a cluster and the search. The workers of loky start in the "
-        "search. PSS counts a page that several processes share in equal parts, RSS counts it in "
-        "each. The main process of serial and threading is the worker.",
+        "search. joblib runs a single job of threading, loky or ray in the main process. PSS "
+        "counts a page that several processes share in equal parts, RSS counts it in each.",
         "One run of each, on a machine with two cores on which other programs ran, so only large "
         "differences of the seconds mean anything. The memory does not depend on them.",
     ]

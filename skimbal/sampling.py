@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Callable, Iterator, Sized
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeAlias, TypeGuard
@@ -29,9 +30,11 @@ __all__ = [
     "NDSampler",
     "SamplerSpec",
     "Strategy",
+    "check_neighbours",
     "check_sampler",
     "count_batches",
     "is_uniform",
+    "naming_neighbours",
 ]
 
 #: Values of ``sampler=``: a name of :data:`~skimbal.sampling.STRATEGIES`, a sampler of
@@ -509,13 +512,8 @@ class NDSampler(OneToOneFeatureMixin, BaseEstimator):  # type: ignore[misc]
             than the wrapped sampler seeks neighbours, or it refuses the input for another reason.
         """
         sampler, rows, restore, n_features = self._prepare(X, y)
-        try:
+        with naming_neighbours(sampler, y):
             rows, y = sampler.fit_resample(rows, y)
-        except ValueError as error:
-            named = _too_few_neighbours(error, sampler, y)
-            if named is None:
-                raise
-            raise named from error
         self._keep(sampler, n_features)
         return restore(rows), y
 
@@ -564,8 +562,41 @@ class NDSampler(OneToOneFeatureMixin, BaseEstimator):  # type: ignore[misc]
             self.n_features_in_ = n_features
 
 
+@contextmanager
+def naming_neighbours(sampler: Any, y: ArrayLike, parameter: str = "sampler") -> Iterator[None]:
+    """Word an error about fewer rows of a class than a sampler seeks neighbours.
+
+    ``parameter`` is the name of the parameter that holds the sampler.
+    """
+    try:
+        yield
+    except ValueError as error:
+        named = _too_few_neighbours(error, sampler, y, parameter)
+        if named is None:
+            raise
+        raise named from error
+
+
+def check_neighbours(sampler: Any, y: np.ndarray) -> None:
+    """Refuse a sampler that seeks more neighbours in a class than the class has, before it draws.
+
+    Samplers that hide their neighbours in other objects are refused when they draw.
+    """
+    k = getattr(sampler, "k_neighbors", None)
+    if not is_integer(k):
+        return
+    try:
+        drawn = clone(sampler).fit(_row_numbers(y), y).sampling_strategy_
+    except ValueError:  # a sampler of other values than numbers, which the draw will tell
+        return
+    labels, counts = np.unique(y, return_counts=True)
+    for label, n in zip(labels.tolist(), counts.tolist(), strict=True):
+        if drawn.get(label, 0) and n <= k:
+            raise _lacking_neighbours("sampler__k_neighbors", k, label, n)
+
+
 def _too_few_neighbours(
-    error: ValueError, sampler: Resampler, y: ArrayLike
+    error: ValueError, sampler: Any, y: ArrayLike, parameter: str
 ) -> ParameterError | None:
     """Name the class that has fewer rows than neighbours are sought, if this is the error."""
     match = re.search(r"n_neighbors = (\d+), n_samples_fit = (\d+)", str(error))
@@ -581,16 +612,24 @@ def _too_few_neighbours(
         for name, value in sampler.get_params().items()
         if name.endswith("neighbors") and value in (n_asked, n_asked - 1)
     }
-    remedy = (
-        "Seek fewer neighbours, or use a sampler that repeats rows, such as RandomOverSampler. "
-        f"scikit-learn says: {error}."
-    )
+    says = f" scikit-learn says: {error}."
     if not asked:
         expected = f"a sampler for {plural(n_least, 'row')} of class {label!r}"
-        return ParameterError("sampler", expected, sampler, remedy)
+        return ParameterError(parameter, expected, sampler, f"{_FEWER_NEIGHBOURS}{says}")
     name, value = next(iter(asked.items()))
-    expected = f"less than the number of rows of every class, {n_least} for class {label!r}"
-    return ParameterError(f"sampler__{name}", expected, value, remedy)
+    return _lacking_neighbours(f"{parameter}__{name}", value, label, n_least, says)
+
+
+_FEWER_NEIGHBOURS = (
+    "Seek fewer neighbours, or use a sampler that repeats rows, such as RandomOverSampler."
+)
+
+
+def _lacking_neighbours(
+    name: str, value: object, label: object, n_rows: int, says: str = ""
+) -> ParameterError:
+    expected = f"less than the number of rows of every class, {n_rows} for class {label!r}"
+    return ParameterError(name, expected, value, f"{_FEWER_NEIGHBOURS}{says}")
 
 
 def _as_images(flat: np.ndarray, dtype: np.dtype[Any], shape: tuple[int, ...]) -> np.ndarray:

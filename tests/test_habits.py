@@ -10,9 +10,10 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 
 from skimbal import CNN2DClassifier, LossMix, NDSampler, Pretrained, SliceNet
-from skimbal.classifiers.parameters import check_device
+from skimbal.classifiers.machine import check_device
 from skimbal.commands.parser import Parser, option
 from skimbal.datasets import inspect_folder, load_image_folder
+from skimbal.decoupling import DecoupledClassifier
 from skimbal.evaluation import evaluate
 from skimbal.exceptions import ParameterError
 from skimbal.habits import advice_on_name, advice_on_value
@@ -77,6 +78,8 @@ def test_a_name_of_another_library_is_understood(names, said):
         (lambda: load_image_folder("x", epochs=3), "CNN2DClassifier(max_epochs=...)"),
         (lambda: inspect_folder("x", loader=3), "did you mean reader?"),
         (lambda: NDSampler(resampler=1), "did you mean sampler?"),
+        (lambda: DecoupledClassifier(clf=1), "did you mean estimator?"),
+        (lambda: DecoupledClassifier(None, heads="crt"), "did you mean head?"),
         (lambda: TunedOffsetsClassifierCV(None, metric="f1"), "did you mean scoring?"),
         (lambda: compare_losses(X, y, epochs=3), "estimator=CNN2DClassifier(max_epochs=...)"),
         (lambda: compare_losses(X, y, folds=3), "did you mean cv?"),

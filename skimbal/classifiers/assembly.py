@@ -17,6 +17,7 @@ from skimbal.classifiers.parameters import (
     LOW_PRECISION,
     CNNClassifier,
     find_optimizer,
+    is_auto,
 )
 from skimbal.classifiers.ranges import compare_rows, with_numbers
 from skimbal.classifiers.settings import Settings
@@ -39,7 +40,9 @@ from skimbal.training import (
     channel_statistics,
     check_unfreezing,
     device_type,
+    is_at,
     pixel_range,
+    set_rows_at_once,
     takes_several_gradients,
 )
 
@@ -48,6 +51,7 @@ __all__ = [
     "Plan",
     "SameNet",
     "WarmNet",
+    "dtypes_of_network",
     "make_factory",
     "net_options",
     "prepare_net",
@@ -90,6 +94,10 @@ class NewNet:
     #: Weight of each class in the rows of the earlier calls, in samples.
     class_mass: np.ndarray | int = 0
 
+    def place(self, estimator: InputClassifier, device: str) -> str:
+        """Return the device to train on."""
+        return device
+
     def net(self, estimator: InputClassifier, plan: Plan) -> TrainingNet:
         """Return the net to train."""
         return _make_net(estimator, plan)
@@ -118,6 +126,9 @@ class WarmNet(NewNet):
                 "goes on from; got a different network. Set warm_start=False, or set module and "
                 f"net as they were. ({error})"
             ) from None
+        known = self.previous.micro_batch_size
+        if net.halves_micro_batches and known is not None:
+            set_rows_at_once(net, known)
         return net
 
 
@@ -126,6 +137,19 @@ class SameNet(NewNet):
 
     #: The first call has warned.
     warns = False
+
+    def place(self, estimator: InputClassifier, device: str) -> str:
+        """Return the device of the network, whatever device is current now."""
+        assert self.previous is not None
+        place: str = self.previous.device
+        if not is_at(place, device if estimator.distributed else estimator.device):
+            raise ParameterError(
+                "device",
+                f"{place!r} or a name for it, as the network of the calls before is there",
+                estimator.device,
+                "Set it back. To move a classifier, save it and call skimbal.load with device.",
+            )
+        return place
 
     def net(self, estimator: InputClassifier, plan: Plan) -> TrainingNet:
         """Return the net to train."""
@@ -172,6 +196,8 @@ def prepare_net(estimator: InputClassifier, start: NewNet, plan: Plan) -> Traini
         check_mixing(mix, plan.loss)
         mix.count_classes(plan.train.class_mass + start.class_mass)
     net = start.net(estimator, plan)
+    if start.previous is not None:
+        net.head_trainings_ = start.previous.head_trainings_
     net.augmentation, net.mixing_ = changes, mixing
     if plan.augmentation is not None:
         plan.augmentation.to(device=net.device, dtype=net.module_.dtype)
@@ -226,7 +252,7 @@ def _blueprint(
     estimator: CNNClassifier, plan: Plan, options: dict[str, Any], sample: PixelSample
 ) -> Blueprint:
     """Return the facts of the net, with a value for each "auto"."""
-    dtype, autocast = _dtypes(estimator.dtype, plan)
+    dtype, autocast = dtypes_of_network(estimator.dtype, plan.train.data.dtype, plan.device)
     module, data = plan.settings.module, plan.train.data
     needs_pixels = isinstance(module, NetworkSpec) and module.needs_pixel_range
     several_gradients = takes_several_gradients(find_optimizer(estimator.optimizer))
@@ -247,17 +273,25 @@ def _blueprint(
         lr_schedule=_schedule(estimator, plan),
         max_epochs=plan.settings.epochs,
         batch_size=plan.settings.batch_size,
-        # An integer of numpy has a range.
-        micro_batch_size=estimator.micro_batch_size and int(estimator.micro_batch_size),
+        micro_batch_size=_micro_batch_size(estimator.micro_batch_size),
         compiled=estimator.compile,
+        halves_micro_batches=is_auto(estimator.micro_batch_size),
     )
 
 
-def _dtypes(dtype: str, plan: Plan) -> tuple[str, str | None]:
+def _micro_batch_size(given: int | str | None) -> int | None:
+    """Return the rows in memory at once in the first step, or None for all rows of a batch."""
+    # An integer of numpy has a range.
+    return None if given is None or isinstance(given, str) else int(given)
+
+
+def dtypes_of_network(
+    dtype: str, image_dtype: np.dtype[Any], device: str
+) -> tuple[str, str | None]:
     """Return the dtype of the parameters, and the dtype of autocast if there is autocast."""
     if dtype == "auto":
-        is_float64 = plan.train.data.dtype.newbyteorder("=") == np.float64
-        follows_float64 = is_float64 and device_type(plan.device) == "cpu"
+        is_float64 = image_dtype.newbyteorder("=") == np.float64
+        follows_float64 = is_float64 and device_type(device) == "cpu"
         dtype = "float64" if follows_float64 else "float32"
     return ("float32", dtype) if dtype in LOW_PRECISION else (dtype, None)
 

@@ -26,13 +26,13 @@ from skimbal.classifiers.inputs import (
     check_rows,
     weighted_by_class,
 )
+from skimbal.classifiers.machine import prepare_machine
 from skimbal.classifiers.memory import explained_in_prediction, naming_memory
 from skimbal.classifiers.parameters import (
     CONSTRAINTS,
     check_constraints,
     check_crop_size,
     check_n_tta,
-    check_parameters,
     listing_auto,
 )
 from skimbal.classifiers.prior import KnowsPrior, rows_seen
@@ -56,7 +56,6 @@ from skimbal.losses import LossSpec, get_loss
 from skimbal.networks import ModuleSpec
 from skimbal.sampling import SamplerSpec, check_sampler
 from skimbal.training import (
-    Alone,
     BlockIterator,
     Change,
     ImageDataset,
@@ -64,7 +63,6 @@ from skimbal.training import (
     draw_seed,
     end_with_parent,
     isolated_random_state,
-    join,
     plain_torch,
     softmax,
     trainable_torch,
@@ -220,10 +218,12 @@ class BaseCNNClassifier(
         Largest number of rows in a batch, in samples. ``"auto"`` is 32 for images in 2D, 16 for
         volumes and 64 for bare rows. It is less for images of which a batch would have more than
         2^25 numbers, but at least 2, ``micro_batch_size`` and the number of classes.
-    micro_batch_size : int, default=None
+    micro_batch_size : int or "auto", default=None
         Rows in memory at once, in samples. The gradient is the gradient of the whole batch all the
         same. For a loss that is not a mean over rows, this costs a second forward pass. A loss
         module that is a mean over rows says so by an attribute ``mean_over_rows = True``.
+        None is the whole batch. So is ``"auto"`` at first. It halves the rows each time that a step
+        runs out of memory, repeats the step, and warns of the size that fits.
     callbacks : list of skorch callbacks or (str, callback) pairs, default=None
         Run during training, in encoded labels. Your instances run and can be read after ``fit``.
         Clones, such as those of a cross-validation, have callbacks of their own. In place of an
@@ -240,7 +240,9 @@ class BaseCNNClassifier(
         search sets them as ``net__optimizer__weight_decay``.
     device : str, default="cpu"
         Where to train and predict: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ... ``"auto"`` is CUDA
-        if there is a CUDA device, else the CPU.
+        if there is a CUDA device, else the CPU. Without a number it is the current device of torch
+        when ``fit`` is called, and workers of a search take the devices in turn. A fitted
+        classifier stays on its device.
     dtype : {"auto", "float32", "float64", "bfloat16", "float16"}, default="auto"
         Precision of the network. ``"auto"`` is float64, which is slower, for float64 input on the
         CPU, and float32 otherwise. ``"bfloat16"`` and ``"float16"`` keep parameters and loss in
@@ -248,7 +250,8 @@ class BaseCNNClassifier(
         ``"bfloat16"`` is refused for volumes on the CPU, where torch computes wrong gradients.
     compile : bool, default=False
         Whether :func:`torch.compile` translates the network, with options from
-        ``net__compile__...``. That takes time before the first epoch, and a compiler. Copies and
+        ``net__compile__...``. That takes time before the first epoch, and a compiler, except with
+        ``compile__backend`` ``"eager"`` or ``"aot_eager"``. CUDA graphs are refused. Copies and
         pickles of the classifier are not compiled and predict the same.
     distributed : bool, default=False
         Whether the processes that ``accelerate launch`` or ``torchrun`` has started train one
@@ -297,6 +300,10 @@ class BaseCNNClassifier(
         Number of epochs in the history.
     n_steps_ : int
         Number of steps in these epochs.
+    micro_batch_size_ : int
+        Largest number of rows in memory at once in training, in samples: after
+        ``micro_batch_size="auto"`` the size that fits, which ``partial_fit`` and ``warm_start``
+        begin with. ``history_`` has it for each epoch (``micro_batch_size``).
     batch_size_ : int
         Largest number of rows in a batch of the training, in samples.
     lr_ : float
@@ -361,7 +368,7 @@ class BaseCNNClassifier(
         lr_schedule: str | None = "one_cycle",
         max_epochs: int | str = "auto",
         batch_size: int | str = "auto",
-        micro_batch_size: int | None = None,
+        micro_batch_size: int | str | None = None,
         callbacks: Sequence[object] | None = None,
         warm_start: bool = False,
         random_state: RandomState = None,
@@ -788,6 +795,11 @@ class BaseCNNClassifier(
         return size
 
     @property
+    def micro_batch_size_(self) -> int:
+        """Largest number of rows in memory at once in training, in samples."""
+        return min(self.net_.micro_batch_size or self.batch_size_, self.batch_size_)
+
+    @property
     def lr_(self) -> float:
         """Largest learning rate of the training, dimensionless."""
         rate: float = self.net_.lr
@@ -814,13 +826,13 @@ class BaseCNNClassifier(
         groups: ArrayLike | None,
     ) -> Self:
         """Train a net for a whole fit, or for one epoch, after which others may follow."""
-        device = check_parameters(self)
-        device, processes = join(device) if self.distributed else (device, Alone())
+        device, processes = prepare_machine(self, start.warns)
+        device = start.place(self, device)
         is_first = start.previous is None
         rows = check_rows(self, X, y, sample_weight, groups, labels=start.labels, reset=is_first)
         crop_size = check_crop_size(self, rows.data.sample_shape)
         seed = draw_seed(self.random_state) if start.seed is None else start.seed
-        seed, resumption = prepare_resumption(self, whole, rows, start, seed, processes)
+        seed, resumption = prepare_resumption(self, whole, rows, start, seed, device, processes)
         self._seed, n_epochs = processes.broadcast((seed, start.n_epochs))
         torch_seed, split_seed = np.random.SeedSequence([self._seed, n_epochs]).generate_state(2)
 
@@ -831,7 +843,7 @@ class BaseCNNClassifier(
         settings = resolve(self, loss, train, crop_size)
         augmentation = get_augmentation(settings.augment, len(self.spatial_axes))
         strategy = check_sampler(settings.sampler, rows.labels[train.data.y])
-        check_loss(self, settings, loss, train)
+        check_loss(self, settings, loss, train, device)
         if self.distributed:
             check_processes(settings, loss, strategy, train, processes.n_processes)
         if start.warns:

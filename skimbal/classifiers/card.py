@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from skimbal.exceptions import ParameterError
-from skimbal.typing import is_number
+from skimbal.training import TrainingNet
+from skimbal.typing import is_integer, is_number
 
-__all__ = ["Notes", "write_card"]
+__all__ = ["Notes", "head_sections", "training_facts", "write_card"]
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,33 @@ class Notes:
 def _is_score(value: object) -> bool:
     # A score that is not defined is NaN.
     return is_number(value) or (isinstance(value, float) and value != value)
+
+
+def training_facts(net: TrainingNet, n_before: int, random_state: object) -> dict[str, object]:
+    """Return the facts about the training of a net, which trained so many epochs before."""
+    blueprint, steps = net.blueprint_, [*net.augmentation, *net.mixing_]
+    return {
+        "loss": getattr(net.criterion_, "name", type(net.criterion_).__name__),
+        "sampler": blueprint.sampler,
+        "augment": [type(step).__name__ for step in steps] or "none",
+        "optimizer": net.optimizer.__name__,
+        "lr": blueprint.lr,
+        "batch_size": blueprint.batch_size,
+        "epochs": n_before + len(net.history),
+        "steps of the last fit": sum(row.get("train_batch_count", 0) for row in net.history),
+        # A seed that gives the same fit once more, if there is one.
+        "random_state": random_state
+        if is_integer(random_state)
+        else "not a number that can be repeated",
+    }
+
+
+def head_sections(net: TrainingNet) -> dict[str, dict[str, object]]:
+    """Return a section for each later change of the last layer alone, by its title."""
+    heads = net.head_trainings_
+    numbers = [""] if len(heads) == 1 else [f", {i}" for i in range(1, len(heads) + 1)]
+    titles = [f"Training of the last layer{number}" for number in numbers]
+    return dict(zip(titles, heads, strict=True))
 
 
 def write_card(

@@ -94,30 +94,44 @@ def _of_classes(estimator: WithAttributes, blueprint: Blueprint) -> Iterator[_Ch
         yield "the rows that the loss has seen", f"text or {numbers}", part, is_right
 
 
-def _of_training(estimator: WithAttributes, _: Blueprint) -> Iterator[_Checked]:
+def _of_training(estimator: WithAttributes, blueprint: Blueprint) -> Iterator[_Checked]:
     seed, before, tau = estimator._seed, estimator._epochs_before, estimator._known_tau
     is_right = is_integer(seed) and 0 <= seed < 2**32
     yield "the seed", "a whole number from 0 to 2^32 - 1", seed, is_right
     is_right = is_integer(before) and before >= 0
     yield "the epochs before", "a whole number of at least 0", before, is_right
     yield "the tau of the loss", "a number or None", tau, tau is None or is_number(tau)
+    size, halves = blueprint.micro_batch_size, blueprint.halves_micro_batches
+    is_right = size is None or (is_integer(size) and size > 0)
+    yield "micro_batch_size of the net", "a whole number of at least 1 or None", size, is_right
+    yield "halves_micro_batches", "True or False", halves, isinstance(halves, bool)
 
 
 def check_net(facts: Mapping[str, object], steps: object) -> None:
     """Refuse facts of a net that are of another type, and changes of images that are none."""
     size, n, layer = facts["activation_bytes"], facts["n_features"], facts["feature_layer"]
     before, has_schedule = facts["epochs_before"], facts["has_schedule"]
+    heads = facts.get("head_trainings", [])
     are_right = {
         "activation_bytes": size is None or (is_integer(size) and size > 0),
         "n_features": n is None or (is_integer(n) and n > 0),
         "feature_layer": isinstance(layer, str | None),
         "epochs_before": is_integer(before) and before >= 0,
         "has_schedule": isinstance(has_schedule, bool),
+        "head_trainings": isinstance(heads, list) and all(map(_are_facts, heads)),
         "augmentation": isinstance(steps, list) and all(isinstance(s, nn.Module) for s in steps),
     }
     wrong = [name for name, is_right in are_right.items() if not is_right]
     if wrong:
         raise ValueError(f"the net has values of another type: {', '.join(wrong)}")
+
+
+def _are_facts(value: object) -> bool:
+    """Tell whether a value holds texts and numbers by name."""
+    return isinstance(value, dict) and all(
+        isinstance(name, str) and (isinstance(fact, str) or is_number(fact))
+        for name, fact in value.items()
+    )
 
 
 def _is_vector(value: object, length: int) -> bool:

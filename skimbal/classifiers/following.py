@@ -71,7 +71,8 @@ class FollowedMixin(_Base):  # type: ignore[misc]
         ImportError
             If scikit-learn is older than 1.9.
         TypeError
-            If a callback does not follow the protocol :class:`sklearn.callback.FitCallback`.
+            If a callback does not follow the protocol :class:`sklearn.callback.FitCallback`, such
+            as a list of callbacks.
         ParameterError
             If ``batches`` is not a bool or None.
 
@@ -94,6 +95,12 @@ class FollowedMixin(_Base):  # type: ignore[misc]
             )
         if batches is not None and not isinstance(batches, bool):
             raise ParameterError("batches", "True, False or None", batches)
+        bundle = next((cb for cb in callbacks if isinstance(cb, list | tuple)), None)
+        if bundle is not None:
+            raise TypeError(
+                "callbacks must be separate arguments, set_callbacks(one, another); got a "
+                f"{type(bundle).__name__}. Write set_callbacks(*callbacks)."
+            )
         foreign = next((cb for cb in callbacks if _is_of_skorch(cb)), None)
         if foreign is not None:
             raise TypeError(

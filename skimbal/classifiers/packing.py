@@ -17,9 +17,10 @@ from torch import Tensor, nn
 
 from skimbal.augmentation import divide_steps
 from skimbal.classifiers.assembly import make_factory, net_options
-from skimbal.classifiers.card import Notes, write_card
+from skimbal.classifiers.card import Notes, head_sections, training_facts, write_card
 from skimbal.classifiers.contents import check_attributes, check_names, check_net
-from skimbal.classifiers.parameters import CNNClassifier, NotKept, check_device, find_optimizer
+from skimbal.classifiers.machine import check_device
+from skimbal.classifiers.parameters import CNNClassifier, NotKept, find_optimizer
 from skimbal.classifiers.prior import RowsSeen
 from skimbal.classifiers.trial_image import trial_logits, try_network
 from skimbal.classifiers.values import (
@@ -40,6 +41,7 @@ from skimbal.training import (
     TrainingNet,
     broken_weights,
     device_at_hand,
+    is_at,
     isolated_random_state,
     trainable_torch,
 )
@@ -169,6 +171,8 @@ def _traces_of_shap(module: nn.Module) -> set[str]:
 def write_parameters(estimator: Parameterised) -> dict[str, Plain]:
     """Return the parameters in values of JSON, with remarks in place of foreign objects."""
     params = estimator.get_params(deep=False)
+    if isinstance(params.get("device"), torch.device):
+        params["device"] = str(params["device"])
     options, net = params.pop("net"), getattr(estimator, "net_", None)
     written = {name: write_value(value) for name, value in params.items()}
     if net is not None and params["module"] is net.blueprint_.module and not _makes_itself(net):
@@ -293,6 +297,8 @@ def _write_net(net: TrainingNet) -> dict[str, Plain]:
         "epochs_before": net.epochs_before_,
         "has_schedule": net.lr_schedule is not None,
     }
+    if net.head_trainings_:  # which files of other models, and of version 0.1.0, do not name
+        facts["head_trainings"] = list(net.head_trainings_)
     # Each by itself, as predictions know which of them mirrors images.
     steps = [
         write_value(NotKept(step.text) if isinstance(step, _MissingStep) else step)
@@ -363,9 +369,7 @@ def _sections(
     estimator: FittedClassifier, model: Mapping[str, Any]
 ) -> dict[str, dict[str, object]]:
     net, blueprint = estimator.net_, estimator.net_.blueprint_
-    n_steps = sum(row.get("train_batch_count", 0) for row in net.history)
     n_weights = sum(parameter.numel() for parameter in net.module_.parameters())
-    steps = [*net.augmentation, *net.mixing_]
     return {
         "Input": {
             **dict(_input_facts(estimator.input_)),
@@ -375,24 +379,12 @@ def _sections(
         "Training": {
             "network": model["network"]["passed_again"] or blueprint.module,
             "weights": n_weights,
-            "loss": getattr(net.criterion_, "name", estimator.loss),
-            "sampler": blueprint.sampler,
-            "augment": [type(step).__name__ for step in steps] or "none",
-            "optimizer": net.optimizer.__name__,
-            "lr": blueprint.lr,
-            "batch_size": blueprint.batch_size,
-            "epochs": estimator._epochs_before + len(net.history),
-            "steps of the last fit": n_steps,
-            "random_state": _seed_in_words(estimator.random_state),
+            **training_facts(net, estimator._epochs_before, estimator.random_state),
         },
+        **head_sections(net),
         "Probabilities": _shares_in_words(estimator),
         "Versions": {**model["versions"], "date": model["date"]},
     }
-
-
-def _seed_in_words(random_state: RandomState) -> object:
-    """Return a seed that gives the same fit once more, if there is one."""
-    return random_state if is_integer(random_state) else "not a number that can be repeated"
 
 
 def _shares_in_words(estimator: FittedClassifier) -> dict[str, object]:
@@ -501,7 +493,7 @@ def _place(estimator: CNNClassifier, saved: str, wanted: str | None) -> str:
     if estimator.device == "auto":
         return check_device("auto")
     place = device_at_hand(saved)
-    if place != saved:
+    if not is_at(place, estimator.device):
         estimator.device = place
     return place
 
@@ -691,6 +683,7 @@ def _read_net(net: TrainingNet, model: Mapping[str, Any]) -> None:
     net.activation_bytes_ = facts["activation_bytes"]
     net.feature_layer_, net.n_features_ = facts["feature_layer"], facts["n_features"]
     net.epochs_before_ = facts["epochs_before"]
+    net.head_trainings_ = tuple(facts.get("head_trainings", ()))
     if not facts["has_schedule"]:
         net.lr_schedule = None
     net.history = History([{"batches": [], **read_options(row)} for row in model["history"]])

@@ -1,10 +1,6 @@
 """The parameters of the classifiers: their constraints, and the rules between them."""
 
-import importlib.util
 import inspect
-import os
-import re
-import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +13,7 @@ from skorch.callbacks import Callback, InputShapeSetter
 from torch import nn
 
 from skimbal.augmentation import AugmentSpec, CenterCrop
-from skimbal.exceptions import ParameterError, shown
+from skimbal.exceptions import ParameterError
 from skimbal.habits import advice_on_value
 from skimbal.losses import LARGEST_FACTOR, LossSpec
 from skimbal.networks import BUILT_IN, ModuleSpec, NetworkSpec
@@ -25,13 +21,13 @@ from skimbal.sampling import SamplerSpec, is_uniform
 from skimbal.training import (
     OPTIMIZERS,
     SCHEDULES,
+    Layout,
     StandardizedModule,
     default_rate,
-    device_type,
     is_like_adam,
     takes_several_gradients,
 )
-from skimbal.typing import ClassWeight, is_integer, is_number
+from skimbal.typing import ClassWeight, is_number
 
 __all__ = [
     "CONSTRAINTS",
@@ -41,7 +37,6 @@ __all__ = [
     "NotKept",
     "check_constraints",
     "check_crop_size",
-    "check_device",
     "check_n_tta",
     "check_parameters",
     "find_optimizer",
@@ -81,7 +76,7 @@ class CNNClassifier(Protocol):
     lr_schedule: str | None
     max_epochs: int | str
     batch_size: int | str
-    micro_batch_size: int | None
+    micro_batch_size: int | str | None
     callbacks: Sequence[object] | None
     net: Mapping[str, object] | None
     device: str
@@ -148,7 +143,7 @@ CONSTRAINTS: dict[str, list[object]] = {
     "lr_schedule": [None, _OneOf(SCHEDULES.keys())],
     "max_epochs": [_AUTO, _AtLeast(Integral, 0)],
     "batch_size": [_AUTO, _POSITIVE],
-    "micro_batch_size": [None, _POSITIVE],
+    "micro_batch_size": [None, _AUTO, _POSITIVE],
     "callbacks": [None, list, tuple],
     "net": [None, dict],
     "warm_start": ["boolean"],
@@ -226,13 +221,13 @@ def _names_in(constraints: Iterable[object]) -> list[str]:
     return [name for one in constraints if isinstance(one, StrOptions) for name in one.options]
 
 
-def check_parameters(estimator: CNNClassifier) -> str:
-    """Refuse parameters that cannot work, alone or together, and return the device."""
+def check_parameters(estimator: CNNClassifier) -> None:
+    """Refuse parameters that cannot work on any machine, alone or together."""
     _refuse_not_kept(estimator)
     check_constraints(estimator)
     _check_module(estimator)
     micro, size = estimator.micro_batch_size, estimator.batch_size
-    if micro is not None and not isinstance(size, str) and micro > size:
+    if not isinstance(micro, str | None) and not isinstance(size, str) and micro > size:
         raise ParameterError(
             "micro_batch_size",
             f"at most batch_size={size}",
@@ -241,11 +236,6 @@ def check_parameters(estimator: CNNClassifier) -> str:
     _check_optimizer(estimator)
     _check_net(estimator)
     _check_callbacks(estimator)
-    device = check_device(estimator.device)
-    _check_precision(estimator, device_type(device))
-    if estimator.compile:
-        _check_compiler(device_type(device))
-    return device
 
 
 def _refuse_not_kept(estimator: CNNClassifier) -> None:
@@ -388,7 +378,7 @@ _NET_PREFIXES = (
     *("optimizer__", "module__", "callbacks__", "compile__"),
     *("iterator_train__", "iterator_valid__"),
 )
-_NET_NAMES = ("iterator_train", "iterator_valid")
+_NET_NAMES = ("iterator_train", "iterator_valid", "memory_format")
 #: Options behind these prefixes that the classifier sets itself.
 _TAKEN = {
     *(
@@ -413,11 +403,13 @@ def _check_net(estimator: CNNClassifier) -> None:
         ):
             raise ParameterError(
                 "net",
-                "a dict whose keys are iterator_train, iterator_valid or begin with "
+                f"a dict whose keys are {', '.join(_NET_NAMES)} or begin with "
                 f"{', '.join(_NET_PREFIXES)}",
                 name,
-                "Other options have a parameter of the classifier, or the fit sets them.",
+                advice_on_value("net", name, _NET_NAMES)
+                or "Other options have a parameter of the classifier, or the fit sets them.",
             )
+    _check_memory_format(estimator, options)
     sampler = estimator.sampler
     for name, expected, is_default in (
         ("sampler", "'auto' or 'uniform'", is_auto(sampler) or is_uniform(sampler)),
@@ -430,7 +422,7 @@ def _check_net(estimator: CNNClassifier) -> None:
                 getattr(estimator, name),
                 "That iterator makes the batches, so this value would have no effect.",
             )
-    for name in _NET_NAMES:
+    for name in ("iterator_train", "iterator_valid"):
         if estimator.distributed and name in options:
             raise ParameterError(
                 "distributed",
@@ -439,6 +431,23 @@ def _check_net(estimator: CNNClassifier) -> None:
                 "The processes cannot share the batches of a foreign iterator. Use sampler and "
                 "batch_size instead.",
             )
+
+
+def _check_memory_format(estimator: CNNClassifier, options: Mapping[str, object]) -> None:
+    """Refuse a layout that is unknown, or that the gradients of the optimizer cannot have."""
+    given = options.get("memory_format", "auto")
+    try:
+        Layout(given)  # type: ignore[arg-type]
+    except ParameterError as error:
+        raise error.within("net") from None
+    views_gradients = takes_several_gradients(find_optimizer(estimator.optimizer))
+    if given == "channels_last" and views_gradients:
+        raise ParameterError(
+            "net",
+            f"a dict whose memory_format is 'auto' or 'contiguous' with {estimator.optimizer!r}",
+            given,
+            "This optimizer views each gradient as one line of numbers.",
+        )
 
 
 def _check_doubled_options(estimator: CNNClassifier, options: Mapping[str, object]) -> None:
@@ -509,97 +518,3 @@ def _monitors(estimator: CNNClassifier) -> Iterator[tuple[str, object]]:
             parameter = inspect.signature(kind).parameters.get("monitor")
             monitor = getattr(parameter, "default", None)
         yield kind.__name__, options.get(f"callbacks__{name or kind.__name__}__monitor", monitor)
-
-
-def check_device(device: object) -> str:
-    """Return a device that torch can use here, by its name."""
-    if isinstance(device, str) and device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        is_known = device is not None and not isinstance(device, bool)  # True would be 1
-        known = torch.device(device if is_known else "")  # type: ignore[call-overload]
-        torch.empty(1, device=known).cpu()
-    except (RuntimeError, AssertionError, TypeError, ValueError, NotImplementedError) as error:
-        # The next sentences of torch are about its developers and list all its backends.
-        reason = (str(error) or type(error).__name__).splitlines()[0].partition(". ")[0]
-        raise ParameterError(
-            "device",
-            "'cpu', 'auto' or a device that torch can use here",
-            device,
-            _meant_device(device)
-            # A list of all devices that any torch may have says nothing.
-            + (
-                ""
-                if reason.startswith("Expected one of")
-                else f" Torch says: {reason.rstrip('.')}."
-            ),
-        ) from None
-    return str(known)
-
-
-def _meant_device(device: object) -> str:
-    """Name the text to write in place of a device that torch cannot use here."""
-    text = (device if isinstance(device, str) else shown(device)).lower()
-    n_devices = torch.cuda.device_count()
-    number = re.search(r"\d+", text)
-    is_cuda = is_integer(device) or re.search("gpu|cuda|nvidia", text) or device is True
-    if not is_cuda:
-        remedy = "Write device='cpu', or device='auto' for CUDA where there is a CUDA device."
-        return f"Torch finds no GPU of Apple here. {remedy}" if text == "mps" else remedy
-    if not torch.cuda.is_available():
-        build = "" if torch.version.cuda else ", and this torch is a build without CUDA"
-        return (
-            f"There are {n_devices} CUDA device(s) on this machine{build}. Write device='cpu', or "
-            "device='auto' for CUDA where there is a CUDA device."
-        )
-    index = f":{number[0]}" if number and int(number[0]) < n_devices else ""
-    return (
-        f"There are {n_devices} CUDA device(s) on this machine, from 'cuda:0' to "
-        f"'cuda:{n_devices - 1}'. Write device='cuda{index}'."
-    )
-
-
-def _has_float64(device: str) -> bool:
-    try:
-        torch.empty(1, device=device, dtype=torch.float64)
-    except (RuntimeError, TypeError):
-        return False
-    return True
-
-
-def _check_precision(estimator: CNNClassifier, device: str) -> None:
-    possible = ["float32"]
-    if _has_float64(device):
-        possible.append("float64")
-    if torch.amp.is_autocast_available(device):
-        possible += LOW_PRECISION
-    if estimator.dtype not in ("auto", *possible):
-        raise ParameterError(
-            "dtype",
-            f"'auto', {', '.join(map(repr, possible))} on device={estimator.device!r}",
-            estimator.dtype,
-        )
-    if estimator.dtype == "bfloat16" and device == "cpu" and len(estimator.spatial_axes) == 3:
-        # Seen with torch 2.13: the weight gradient of a 3 x 3 x 3 kernel over 2 x 2 x 2 voxels
-        # is noise of any size, and different in each call.
-        raise ParameterError(
-            "dtype",
-            "'auto', 'float32', 'float64' or 'float16' for volumes on the CPU",
-            estimator.dtype,
-            "Torch computes wrong gradients of convolutions over few voxels in bfloat16 there. Use "
-            "another dtype, or a GPU.",
-        )
-
-
-def _check_compiler(device: str) -> None:
-    """Refuse to compile without a compiler that torch can use."""
-    if device == "cpu":
-        names = [os.environ.get("CXX", "c++"), "c++", "g++", "clang++", "cl"]
-        missing = "" if any(map(shutil.which, names)) else "a C++ compiler in PATH"
-    else:
-        needs_triton = device == "cuda" and importlib.util.find_spec("triton") is None
-        missing = "the package triton" if needs_triton else ""
-    if missing:
-        raise ParameterError(
-            "compile", f"False without {missing}", True, f"Install {missing.partition(' in ')[0]}."
-        )

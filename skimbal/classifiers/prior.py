@@ -1,6 +1,6 @@
 """The prior of the training rows, and the prior that the probabilities of a network refer to."""
 
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 from torch import Tensor, nn
@@ -12,7 +12,7 @@ from skimbal.classifiers.parameters import CNNClassifier
 from skimbal.losses import TERMS, MixedLoss, ModuleLoss, log_prior
 from skimbal.sampling import Strategy
 
-__all__ = ["KnowsPrior", "RowsSeen", "adopt_training", "forget_prior", "rows_seen"]
+__all__ = ["KnowsPrior", "RowsSeen", "rows_seen"]
 
 #: Terms whose minimum gives the probabilities of the rows, weighted by class.
 _OF_ROWS = {"ce", "wce", "cb"}
@@ -67,25 +67,6 @@ class KnowsPrior:
             shares = shares / np.exp(self.logit_adjustment * log_prior(self.class_prior_))
         prior: np.ndarray = shares / shares.sum()
         return prior
-
-
-class TrainedClassifier(Protocol):
-    """The parts of a fitted classifier that tell of its training."""
-
-    n_epochs_: int
-    _seen: RowsSeen
-    _epochs_before: int
-
-
-def adopt_training(estimator: TrainedClassifier, trainer: TrainedClassifier) -> None:
-    """Let a classifier know of the training of its last layer by another classifier."""
-    estimator._seen = trainer._seen
-    estimator._epochs_before += trainer.n_epochs_
-
-
-def forget_prior(estimator: TrainedClassifier, reason: str) -> None:
-    """Let a classifier know that its probabilities refer to no known prior."""
-    estimator._seen = estimator._seen._replace(predicted=reason)
 
 
 def rows_seen(

@@ -57,6 +57,7 @@ def prepare_resumption(
     rows: Rows,
     start: NewNet,
     seed: int,
+    device: str,
     processes: Processes,
 ) -> tuple[int, Resumption | None]:
     """Look for the state of an interrupted fit of the same estimator to the same rows.
@@ -68,7 +69,8 @@ def prepare_resumption(
         return seed, None
     is_seed_fixed = start.previous is not None or estimator.random_state is not None
     try:
-        key = _key(estimator, rows, start, seed if is_seed_fixed else None, processes)
+        known_seed = seed if is_seed_fixed else None
+        key = _key(estimator, rows, start, known_seed, device, processes)
     except UndescribedError as error:
         raise ParameterError(
             "callbacks",
@@ -107,6 +109,7 @@ def _key(
     rows: Rows,
     start: NewNet,
     seed: int | None,
+    device: str,
     processes: Processes,
 ) -> str:
     """Return a checksum of everything that decides about a fit."""
@@ -118,7 +121,7 @@ def _key(
         "shape": data.sample_shape,
         "seed": seed,
         "processes": processes.n_processes,
-        "device": device_type(estimator.device),
+        "device": device_type(device),
         "versions": [package_version(package) for package in sorted(PACKAGES)],
     }
     values = {"estimator": type(estimator), **params, "tables": TABLES}

@@ -14,7 +14,6 @@ from skimbal.classifiers.inputs import Rows
 from skimbal.classifiers.parameters import (
     CNNClassifier,
     check_constraints,
-    check_device,
     find_optimizer,
     is_auto,
 )
@@ -51,6 +50,7 @@ __all__ = [
 class PredictingClassifier(CNNClassifier, Protocol):
     """A fitted classifier, with the attributes that its predictions depend on."""
 
+    net_: TrainingNet
     _epochs_before: int
     _known_tau: float | None
 
@@ -154,13 +154,17 @@ def _try_again(
     if (changed - again).abs().max() > 1e-3 * changed.abs().max():
         raise ValueError(
             "augment must make the same images from the same state of the generators of torch, "
-            f"numpy and python with {name}={getattr(estimator, name)}; got other images from "
+            f"numpy and python with {name}={getattr(estimator, name)!r}; got other images from "
             f"{settings.augment!r}. Let it draw from these generators, or set {name}={off}."
         )
 
 
 def check_loss(
-    estimator: CNNClassifier, settings: Settings, loss: MixedLoss | ModuleLoss, train: Rows
+    estimator: CNNClassifier,
+    settings: Settings,
+    loss: MixedLoss | ModuleLoss,
+    train: Rows,
+    device: str,
 ) -> None:
     """Refuse a loss that cannot take the weights or the micro-batches."""
     if train.weight is not None and not loss.takes_weights:
@@ -177,7 +181,7 @@ def check_loss(
             "several times in a step. Use LossMix(..., statistics='batch') or another optimizer.",
         )
     if not loss.factors:
-        _try_loss(estimator, settings, loss, train)
+        _try_loss(estimator, settings, loss, train, device)
 
 
 def check_deferral(loss: MixedLoss | ModuleLoss, n_epochs: int) -> None:
@@ -205,10 +209,13 @@ def check_mixing(mix: Mixup, loss: MixedLoss | ModuleLoss) -> None:
 
 
 def _try_loss(
-    estimator: CNNClassifier, settings: Settings, loss: MixedLoss | ModuleLoss, train: Rows
+    estimator: CNNClassifier,
+    settings: Settings,
+    loss: MixedLoss | ModuleLoss,
+    train: Rows,
+    device: str,
 ) -> None:
     """Try a loss module on logits, alone: in micro-batches it does not see the network."""
-    device = check_device(estimator.device)
     loss = copy.deepcopy(loss).to(device, torch.float32)
     y = torch.from_numpy(train.data.y[: settings.batch_size]).to(device)
     logits = torch.zeros(len(y), len(train.labels), requires_grad=True, device=device)
@@ -228,7 +235,7 @@ def _try_loss(
         return
     expected = (
         "loss must be differentiable by the logits alone with "
-        f"micro_batch_size={estimator.micro_batch_size}; got {loss.name}, which "
+        f"micro_batch_size={estimator.micro_batch_size!r}; got {loss.name}, which "
     )
     remedy = "Let its forward compute a scalar of (logits, target), or set micro_batch_size=None."
     with isolated_random_state(0, device):
@@ -436,7 +443,8 @@ def correction_at_prediction(estimator: PredictingClassifier) -> np.ndarray | No
     """
     check_constraints(estimator, ["logit_adjustment"])
     tau = float(estimator.logit_adjustment)
-    if estimator._epochs_before == 0 == estimator.n_steps_:
+    was_trained = estimator._epochs_before or estimator.n_steps_ or estimator.net_.head_trainings_
+    if not was_trained:
         warn_caller(
             "The network is not trained, so it predicts by chance. Use transform, or fit with "
             "max_epochs of at least 1.",

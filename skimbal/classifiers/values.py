@@ -5,10 +5,9 @@ function of the user, is written as a remark. Reading calls the constructors of 
 """
 
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from typing import Any
 
-from imblearn.over_sampling import RandomOverSampler
-from imblearn.under_sampling import RandomUnderSampler
 from sklearn.base import BaseEstimator
 from torch import nn
 from torch.utils.data import DataLoader
@@ -40,8 +39,6 @@ def _params(value: Any) -> dict[str, object]:
 #: of the constructor.
 OBJECTS: dict[type, Callable[[Any], Mapping[str, object]]] = {
     LossMix: _params,
-    RandomOverSampler: _params,
-    RandomUnderSampler: _params,
     Pretrained: _params,
     SliceNet: _params,
     SoftMCCLoss: _attributes(),
@@ -64,6 +61,12 @@ OBJECTS: dict[type, Callable[[Any], Mapping[str, object]]] = {
     augmentation.MAMix: _attributes("alpha"),
 }
 _BY_NAME = {kind.__name__: kind for kind in OBJECTS}
+#: Samplers of imbalanced-learn that a file may hold, by the module that has them. Its import takes
+#: a part of a second, and most fits do not need it.
+_SAMPLERS = {
+    "RandomOverSampler": "imblearn.over_sampling",
+    "RandomUnderSampler": "imblearn.under_sampling",
+}
 #: Classes that a parameter may be, rather than an instance: losses without arguments, iterators.
 _CLASSES = {
     "DataLoader": DataLoader,
@@ -109,10 +112,10 @@ def read_options(plain: Mapping[str, Plain]) -> dict[str, Any]:
 
 
 def _write_object(value: Any) -> Plain:
-    kind = type(value)
-    if kind in OBJECTS:
+    arguments = _arguments_of(type(value))
+    if arguments is not None:
         # Parameters that are not kept make the whole object one that is not kept.
-        return ["object", kind.__name__, to_plain(dict(OBJECTS[kind](value)), _write_object)]
+        return ["object", type(value).__name__, to_plain(dict(arguments(value)), _write_object)]
     if isinstance(value, NotKept):
         return ["not kept", value.text]
     if isinstance(value, type):
@@ -129,7 +132,7 @@ def _read_object(content: Plain) -> object:
     if tag == "not kept":
         return NotKept(str(name))
     tables: dict[str, Mapping[str, type]] = {
-        "object": _BY_NAME,
+        "object": {**_BY_NAME, name: _sampler(name)} if name in _SAMPLERS else _BY_NAME,
         "optimizer": {kind.__name__: kind for kind in OPTIMIZERS.values()},
         "class": _CLASSES,
     }
@@ -144,6 +147,19 @@ def _read_object(content: Plain) -> object:
     return kind(**params)
 
 
+def _sampler(name: str) -> type:
+    sampler: type = getattr(import_module(_SAMPLERS[name]), name)
+    return sampler
+
+
+def _arguments_of(kind: type) -> Callable[[Any], Mapping[str, object]] | None:
+    """Return the function from an instance to the arguments of its class, if a file may hold it."""
+    is_sampler = kind.__name__ in _SAMPLERS and kind.__module__.startswith("imblearn.")
+    if is_sampler and kind is _sampler(kind.__name__):
+        return _params
+    return OBJECTS.get(kind)
+
+
 def _in_words(value: object) -> str:
     """Name a value, and of a container the parts that are not kept."""
     if isinstance(value, list | tuple | Mapping):
@@ -152,7 +168,7 @@ def _in_words(value: object) -> str:
         return f"a {type(value).__name__} with {parts}"
     if isinstance(value, BaseEstimator):
         inner = {n: v for n, v in _params(value).items() if not is_kept(v)}
-        if inner and type(value) in OBJECTS:
+        if inner and _arguments_of(type(value)) is not None:
             parts = ", ".join(f"{name}={_in_words(item)}" for name, item in inner.items())
             return f"{type(value).__name__} with {parts}"
     named: Any = value if hasattr(value, "__qualname__") else type(value)

@@ -9,7 +9,8 @@ from sklearn.utils import Bunch
 
 from skimbal import CNN2DClassifier, CNN3DClassifier
 from skimbal.augmentation import RECIPES
-from skimbal.classifiers.parameters import check_crop_size, check_parameters
+from skimbal.classifiers.machine import check_machine
+from skimbal.classifiers.parameters import check_crop_size
 from skimbal.commands.data import is_folder
 from skimbal.commands.networks import (
     OF_PRETRAINED,
@@ -18,7 +19,7 @@ from skimbal.commands.networks import (
     options_of_networks,
     try_network,
 )
-from skimbal.commands.options import COUNT, PER_AXIS
+from skimbal.commands.options import PER_AXIS
 from skimbal.commands.parser import Options, Parser, auto_or, count, not_negative, option, positive
 from skimbal.commands.rows import parts_of
 from skimbal.datasets.splits import split_key
@@ -128,9 +129,10 @@ def _options_of_machine(clf: CNN2DClassifier) -> Options:
     return {
         "micro_batch_size": option(
             "--micro-batch-size",
-            "images in memory at once. The gradient stays the gradient of the whole batch "
-            "(default: the whole batch)",
-            **COUNT,
+            "images in memory at once, or auto, which halves them each time that a step runs out "
+            "of memory. The gradient stays the gradient of the whole batch (default: the whole "
+            "batch)",
+            **_AUTO,
         ),
         "device": option("--device", "cpu, cuda, cuda:1, auto, ...", default=clf.device),
         "dtype": option(
@@ -150,7 +152,7 @@ def check_choices(parser: Parser, args: argparse.Namespace) -> None:
     checks: dict[str, Callable[[], object]] = {
         **{f"--loss {loss}": partial(get_loss, loss, [1, 1]) for loss in args.losses or ()},
         **{f"--sampler {s}": partial(check_sampler, s, [0, 1]) for s in samplers},
-        parser.prog: partial(check_parameters, CNN2DClassifier().set_params(**_params(args, 2))),
+        parser.prog: partial(check_machine, CNN2DClassifier().set_params(**_params(args, 2))),
     }
     for about, check in checks.items():
         try:

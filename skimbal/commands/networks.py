@@ -9,7 +9,7 @@ from pathlib import Path
 from skimbal import CNN2DClassifier, Pretrained, SliceNet
 from skimbal.commands.messages import warnings_as_lines
 from skimbal.commands.options import COUNT, PER_AXIS
-from skimbal.commands.parser import Options, Parser, count, did_you_mean, names, option, positive
+from skimbal.commands.parser import Options, Parser, count, meant_word, names, option, positive
 from skimbal.exceptions import ParameterError
 from skimbal.networks import BUILT_IN
 from skimbal.networks.sources import LIBRARIES, SUFFIXES
@@ -111,7 +111,7 @@ def _network(text: str) -> str:
     """Take the name of a network."""
     if text in ("auto", *BUILT_IN) or _is_pretrained(text):
         return text
-    hint = did_you_mean(text, BUILT_IN)
+    hint = meant_word("module", text, ("auto", *BUILT_IN))
     if text.endswith(SUFFIXES):
         hint = " Give a file as --weights, and the name of its network as --module."
     raise argparse.ArgumentTypeError(

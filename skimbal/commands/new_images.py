@@ -133,5 +133,18 @@ def _check_shape(clf: Model, images: ImageFiles | np.ndarray) -> None:
     if shape != expected:
         raise ValueError(
             f"the image has the shape {shape}, channels first, and the model takes {expected}."
-            f"{advice_on_channels(shape, expected) if isinstance(images, ImageFiles) else ''}"
+            f"{_advice(clf, images, shape) if isinstance(images, ImageFiles) else ''}"
         )
+
+
+def _advice(clf: Model, images: ImageFiles, shape: tuple[int, ...]) -> str:
+    """Say which axes of the image may be meant otherwise."""
+    path, expected = str(images.paths[0]), clf.input_.shape
+    if path.endswith(".npy") and shape[1:] == expected[1:] and expected[0] == 1:
+        return (
+            f" A file .npy is one image. If it holds {shape[0]} images, write them to an .npz file "
+            "by numpy.savez(path, images=array)."
+            if clf.input_.files is None
+            else f" A file .npy is one image. If it holds {shape[0]} images, write a file for each."
+        )
+    return advice_on_channels(shape, expected)

@@ -7,11 +7,12 @@ import math
 import re
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, NoReturn, TypeAlias
 
 from skimbal.datasets.splits import SPLITS
 from skimbal.exceptions import ParameterError
-from skimbal.habits import advice_on_name
+from skimbal.habits import advice_on_name, advice_on_value
 from skimbal.wording import agree
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "did_you_mean",
     "in_shell",
     "jobs",
+    "meant_word",
     "names",
     "not_negative",
     "number_or_word",
@@ -56,7 +58,7 @@ class Parser(argparse.ArgumentParser):
         group = self if title is None else self.add_argument_group(title)
         for parameter, (text, settings) in options.items():
             names = text.split()
-            group.add_argument(*names, dest=parameter, **settings)
+            group.add_argument(*names, dest=parameter, **_with_advice(parameter, settings))
             if "none" in settings.get("choices", ()):
                 self._of_none.add(names[0])
             for name in (parameter, *(name.lstrip("-").replace("-", "_") for name in names)):
@@ -145,6 +147,40 @@ class Parser(argparse.ArgumentParser):
             are = agree(len(set(of_python)), "is a parameter", "are parameters")
             remarks.append(f"{' and '.join(dict.fromkeys(of_python))} {are} of Python alone")
         return f"{worded} Here, {' and '.join(remarks)}." if remarks else worded
+
+
+def _with_advice(parameter: str, settings: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the settings of an option whose words are refused with the word that is meant."""
+    choices = settings.get("choices", ())
+    if not choices or not all(isinstance(one, str) for one in choices):
+        return settings
+    others = {name: value for name, value in settings.items() if name != "choices"}
+    shown = f"{{{','.join(choices)}}}"
+    return {"metavar": shown, **others, "type": partial(_one_of, parameter, tuple(choices))}
+
+
+def _one_of(parameter: str, words: Sequence[str], text: str) -> str:
+    """Take one of some words."""
+    if text in words:
+        return text
+    raise argparse.ArgumentTypeError(
+        f"must be one of {', '.join(words)}; got {text!r}.{meant_word(parameter, text, words)}"
+    )
+
+
+#: Values of parameters as words of options.
+_WORDS = {"None": "none", "True": "yes", "False": "no"}
+
+
+def meant_word(parameter: str, text: str, known: Sequence[str]) -> str:
+    """Return a question with the words that a text may mean as a value of a parameter, or ""."""
+    advice = re.fullmatch(r"Did you mean (.*)\?", advice_on_value(parameter, text, known))
+    values = advice[1].split(" or ") if advice else []
+    # A network with weights has its name in an object of Python.
+    plain = [re.sub(r"^Pretrained\((.*)\)$", r"\1", value).strip("'") for value in values]
+    words = [_WORDS.get(word, word) for word in plain]
+    found = [word for word in words if word in known or "/" in word]
+    return f" Did you mean {' or '.join(found)}?" if found else did_you_mean(text, known)
 
 
 #: A parameter that a text sets, such as "splits=". Paths and code hold others.
@@ -290,7 +326,7 @@ def auto_or(number: Callable[[str], float], text: str, words: Sequence[str] = ("
         return text if text in words else number(text)
     except argparse.ArgumentTypeError as error:
         message = str(error).replace("must be", f"must be {', '.join(words)} or", 1)
-        raise argparse.ArgumentTypeError(message) from None
+        raise argparse.ArgumentTypeError(f"{message}{did_you_mean(text, words)}") from None
 
 
 def names(text: str) -> list[str]:

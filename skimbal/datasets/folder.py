@@ -246,6 +246,12 @@ def _refuse_or_warn(unusable: Reasons, root: Path, on_error: str) -> None:
     )
 
 
+def _table_in(folder: Path) -> Path | None:
+    """Return the only table of a folder, which may hold its labels."""
+    tables = [path for path in folder.iterdir() if path.suffix.lower() in (".csv", ".tsv")]
+    return tables[0] if len(tables) == 1 else None
+
+
 def _bunch_of_rows(
     X: ImageFiles,
     rows: list[FolderRow],
@@ -260,7 +266,10 @@ def _bunch_of_rows(
     target_names = sorted({row.label for row in rows})
     if len(target_names) < min_classes:
         inner = root / target_names[0]
+        table = _table_in(root)
         hint = f" Pass {inner} if it holds the data." if inner.is_dir() else ""
+        if hint and table is not None:
+            hint = f" Pass {inner} with labels={str(table)!r}, if the table has the labels."
         raise ValueError(
             f"{root} must hold at least two classes; got {target_names[0]!r} alone.{hint}"
         )

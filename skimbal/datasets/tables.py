@@ -116,6 +116,16 @@ def list_table(root: Path, table: Path, form: TableForm, *, any_file: bool) -> L
     return Listing(rows, unusable, notes, groups)
 
 
+def _inner_place(root: Path, given: str) -> str:
+    """Say that an image of a table lies in a folder within the root, if it does."""
+    try:
+        folders = [entry.path for entry in os.scandir(root) if entry.is_dir()]
+    except OSError:
+        return ""
+    found = [folder for folder in folders if os.path.lexists(os.path.join(folder, given))]
+    return f". It is in {found[0]}, so give this folder" if len(found) == 1 else ""
+
+
 def _read_entry(
     entry: _Entry, root: Path, form: TableForm, any_file: bool
 ) -> tuple[FolderRow | None, str | None]:
@@ -131,6 +141,7 @@ def _read_entry(
         hint = (
             ". The path has backslashes. Write slashes" if "\\" in given and os.sep == "/" else ""
         )
+        hint = hint or _inner_place(root, given)
         return None, f"a label without an image, as {path} does not exist{hint}"
     part = values.get("split_column")
     if part is not None:

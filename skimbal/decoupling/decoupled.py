@@ -28,8 +28,9 @@ from skimbal.decoupling.heads import NearestMean, choose_tau, normalize, rescale
 from skimbal.decoupling.layer import Training, check_last_layer
 from skimbal.decoupling.rows import Part, split
 from skimbal.exceptions import ParameterError
+from skimbal.habits import explains_names
 from skimbal.networks import Pretrained, SliceNet
-from skimbal.sampling import SamplerSpec, check_sampler
+from skimbal.sampling import SamplerSpec, check_neighbours, check_sampler, naming_neighbours
 from skimbal.thresholds.training_prior import Labels, find_training_prior, shares_of
 from skimbal.thresholds.wrapping import (
     adopt_features,
@@ -269,6 +270,7 @@ class DecoupledClassifier(
     class_prior_: np.ndarray
     _members: list[_Member]
 
+    @explains_names
     def __init__(
         self,
         estimator: Classifier,
@@ -343,7 +345,10 @@ class DecoupledClassifier(
         if cv is not None:
             X, labels, weight, of_row = indexable(*rows)
             rows = X, labels, weight, of_row
-        splits = split(cv, labels, rows[3], _draw(rng), weight)
+        splits = list(split(cv, labels, rows[3], _draw(rng), weight))
+        if self._kind == "other" and hasattr(self.sampler, "fit_resample"):
+            for _, part in splits:
+                check_neighbours(self.sampler, _selected(rows, part)[1])
         _try(self.estimator, self._kind, X, labels)
         members = [self._fitted(rows, parts, rng) for parts in splits]
         self._members, self._head_of_fit = members, self._kind
@@ -625,14 +630,21 @@ class DecoupledClassifier(
     def _check_head(self, labels: np.ndarray, weight: np.ndarray | None) -> None:
         """Refuse a sampler, changes of the images or weights that the head cannot use."""
         has_sampler = not isinstance(self.sampler, str) or self.sampler != "auto"
+        if isinstance(self.head, type):
+            remedy = f"Write head={self.head.__name__}()."
+            raise ParameterError("head", "an instance of a classifier", self.head, remedy)
         if self._kind in ("crt", "lws"):
             get_augmentation(self.augment, len(_classifier(self.estimator).spatial_axes))
             if has_sampler:
-                check_sampler(self.sampler, labels)
+                _check_batches(self.head, self.sampler, labels)
             return
         if has_sampler and not hasattr(self.sampler, "fit_resample"):
             raise ParameterError(
-                "sampler", "'auto' or a sampler of imbalanced-learn for this head", self.sampler
+                "sampler",
+                "'auto' or a sampler of imbalanced-learn for this head",
+                self.sampler,
+                "Pass an object, such as RandomOverSampler() or SMOTE(), which resamples the "
+                "features. Names of samplers are for the batches of head='crt'.",
             )
         takes_weight = self._kind != "other" or has_fit_parameter(self.head, "sample_weight")
         if weight is not None and isinstance(self.head, Pipeline):
@@ -732,6 +744,24 @@ def _check_estimator(estimator: Any, head: str) -> None:
         raise ParameterError(f"estimator__{name}", expected, getattr(inner, name), remedy)
 
 
+def _check_batches(head: HeadSpec, sampler: SamplerSpec, labels: np.ndarray) -> None:
+    """Refuse a sampler that cannot draw the batches of a last layer."""
+    try:
+        check_sampler(sampler, labels)
+    except ParameterError as error:
+        is_object = hasattr(sampler, "fit_resample")
+        # The advice of a classifier, which resamples images before the training.
+        if not is_object and "NDSampler" not in error.remedy:
+            raise
+        raise ParameterError(
+            "sampler",
+            f"'auto' or a sampler that only selects rows for head={head!r}",
+            sampler,
+            "The batches of this head are drawn by row number. To resample features, pass "
+            f"head=LogisticRegression(), sampler={sampler if is_object else 'SMOTE()'}.",
+        ) from None
+
+
 def _try(estimator: Any, head: str, X: ImagesLike, y: np.ndarray) -> None:
     """Refuse a network of the user that a head cannot change, before it is trained."""
     if head not in _LAYERS:
@@ -758,9 +788,11 @@ def _learnt_from(
 ) -> np.ndarray | str:
     """Fit a head of scikit-learn to features, and return the prior of its probabilities."""
     if sampler is not None:
-        features, y = sampler.fit_resample(features, y)
+        with naming_neighbours(sampler, y):
+            features, y = sampler.fit_resample(features, y)
     given = {} if weight is None else {"sample_weight": weight}
-    head.fit(features, y, **given)
+    with naming_neighbours(head, y, "head"):
+        head.fit(features, y, **given)
     if not hasattr(head, "predict_proba"):
         return "The head has no probabilities."
     try:

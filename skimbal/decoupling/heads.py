@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from skimbal.classifiers.base import BaseCNNClassifier
-from skimbal.classifiers.prior import forget_prior
+from skimbal.classifiers.later_heads import adopt_head, forget_prior
 from skimbal.decoupling.layer import ScaledHead, Training, set_weights, train_head, weights_of
 from skimbal.exceptions import warn_caller
 from skimbal.typing import ArrayLike, ImagesLike
@@ -30,7 +30,7 @@ def retrain(estimator: BaseCNNClassifier, training: Training) -> None:
     def make_head() -> nn.Module:
         return nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None)
 
-    head: Any = train_head(estimator, make_head, training)
+    head: Any = train_head(estimator, make_head, training, "crt")
     biases = None if bias is None else head.bias.detach().double().numpy(force=True)
     set_weights(estimator, head.weight.detach().double().numpy(force=True), biases)
 
@@ -43,7 +43,7 @@ def rescale(estimator: BaseCNNClassifier, training: Training) -> NDArray[np.floa
         layer = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None)
         return ScaledHead(layer, weight, bias)
 
-    head: Any = train_head(estimator, make_head, replace(training, weight_decay=0.0))
+    head: Any = train_head(estimator, make_head, replace(training, weight_decay=0.0), "lws")
     scale: NDArray[np.float64] = head.scale.detach().double().numpy(force=True)
     set_weights(estimator, scale[:, None] * weight, None if bias is None else scale * bias)
     # Of two classes, scales move no decision, and so not the prior of the network. Of more, they
@@ -84,6 +84,7 @@ def normalize(estimator: BaseCNNClassifier, tau: float) -> None:
     """Normalise the weights of each class, without biases."""
     weight, _ = weights_of(estimator)
     set_weights(estimator, tau_normalized(weight, tau), None)
+    adopt_head(estimator, {"method": "tau", "tau": float(tau)})
     forget_prior(
         estimator,
         "The normalisation of the weights of each class (tau) moves the probabilities to no known "

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from skimbal.augmentation import AugmentSpec
 from skimbal.classifiers.base import BaseCNNClassifier
-from skimbal.classifiers.prior import adopt_training
+from skimbal.classifiers.later_heads import adopt_training
 from skimbal.classifiers.ranges import rows_to_predict
 from skimbal.exceptions import ParameterError
 from skimbal.networks import NetworkSpec, PixelRange
@@ -216,11 +216,14 @@ class Training:
 
 
 def train_head(
-    estimator: BaseCNNClassifier, make_head: Callable[[], nn.Module], training: Training
+    estimator: BaseCNNClassifier,
+    make_head: Callable[[], nn.Module],
+    training: Training,
+    method: str,
 ) -> nn.Module:
     """Train a head on the features of a network, and return it.
 
-    The classifier then knows the prior of the rows that the head has seen.
+    The classifier then knows this training, and the prior of the rows that the head has seen.
     """
     net = estimator.net_
     body = deepcopy(net.module_)
@@ -236,6 +239,6 @@ def train_head(
     )
     trainer.set_params(**training.options(estimator))
     trainer.fit(images, training.y, training.sample_weight)
-    adopt_training(estimator, trainer)
+    adopt_training(estimator, trainer, method)
     head: nn.Module = trainer.net_.module_.network.head
     return head

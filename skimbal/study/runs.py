@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from sklearn import config_context
 
-from skimbal.classifiers.parameters import check_device
+from skimbal.classifiers.machine import check_device
 from skimbal.classifiers.resuming import TABLES
 from skimbal.classifiers.settings import BARE_ROWS, FINE_TUNING, IMAGES
 from skimbal.exceptions import warn_caller

@@ -10,7 +10,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import Bunch, Tags, assert_all_finite, get_tags
-from sklearn.utils._param_validation import HasMethods, make_constraint
+from sklearn.utils._param_validation import HasMethods, StrOptions, make_constraint
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
@@ -22,6 +22,7 @@ from sklearn.utils.validation import (
 )
 
 from skimbal.exceptions import ParameterError
+from skimbal.habits import advice_on_value
 from skimbal.typing import ArrayLike, Classifier, ImagesLike
 
 __all__ = [
@@ -222,8 +223,16 @@ def check_constraints(wrapper: Constrained) -> None:
     for name, constraints in wrapper._parameter_constraints.items():
         value = getattr(wrapper, name)
         if not any(make_constraint(one).is_satisfied_by(value) for one in constraints):
-            words = ", or ".join(str(make_constraint(one)) for one in constraints)
-            raise ParameterError(name, words, value)
+            words = ", or ".join(map(_in_words, constraints))
+            known = [n for one in constraints if isinstance(one, StrOptions) for n in one.options]
+            raise ParameterError(name, words, value, advice_on_value(name, value, known))
+
+
+def _in_words(constraint: object) -> str:
+    """Return a constraint in words, with names in an order that is always the same."""
+    if isinstance(constraint, StrOptions):
+        return f"one of {', '.join(map(repr, sorted(constraint.options)))}"
+    return str(make_constraint(constraint))
 
 
 def adopt_features(wrapper: object, estimator: object) -> None:

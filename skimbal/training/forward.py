@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import torch
 from skorch.utils import to_tensor
 from torch import Tensor, nn
 
 from skimbal.augmentation import RandomCrop
+from skimbal.augmentation.random_change import changed
 from skimbal.networks import fold_batch_norm
 from skimbal.networks.prepacking import WeightsState, prepack
 from skimbal.training.dataset import BatchImages
@@ -18,6 +19,7 @@ from skimbal.training.standardize import StandardizedModule
 __all__ = [
     "KeptNetwork",
     "Net",
+    "Step",
     "augmented",
     "augments",
     "compute_logits",
@@ -25,6 +27,9 @@ __all__ = [
     "infer_with",
     "softmax",
 ]
+
+#: A change of images of shape (n, c, ...).
+Step: TypeAlias = Callable[[Tensor], Tensor]
 
 
 class Net(Protocol):
@@ -34,7 +39,7 @@ class Net(Protocol):
     device: str
     autocast: torch.dtype | None
     compiled: bool
-    augmentation: Sequence[Callable[[Tensor], Tensor]]
+    augmentation: Sequence[Step]
     kept_network_: "KeptNetwork | None"
 
     def infer(self, x: BatchImages, **fit_params: object) -> Tensor:
@@ -72,28 +77,21 @@ def augments(net: Net) -> bool:
     return len(net.augmentation) > 0 or net.module_.crop_size is not None
 
 
-def _apart(step: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
-    return step(images)
-
-
 @torch.no_grad()
 def augmented(
     net: Net,
     images: Tensor,
-    apply: Callable[[Callable[[Tensor], Tensor], Tensor], Tensor] = _apart,
+    apply: Callable[[Sequence[Step], Tensor], Tensor] = changed,
 ) -> Tensor:
     """Draw crops of some images, and change them, as in training.
 
-    ``apply`` takes a change and images. By default, each image has its own draw.
+    ``apply`` takes steps and images. By default, each image has its own draws.
     """
     dtype, crop_size = net.module_.dtype, net.module_.crop_size
     # A copy, as a callable of the user may change it in place.
     images = to_tensor(images, device=net.device).to(dtype, copy=crop_size is None)
-    if crop_size is not None:
-        images = apply(RandomCrop(crop_size), images)
-    for step in net.augmentation:
-        images = apply(step, images)
-    return images
+    crops = () if crop_size is None else (RandomCrop(crop_size),)
+    return apply([*crops, *net.augmentation], images)
 
 
 class KeptNetwork:

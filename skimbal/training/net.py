@@ -43,6 +43,7 @@ from skimbal.training.resume import Resumption
 from skimbal.training.sklearn_callbacks import Tasks
 from skimbal.training.state import StateMismatchError
 from skimbal.training.surroundings import trainable_torch
+from skimbal.transfer import send_module
 
 __all__ = ["TrainingNet"]
 
@@ -56,6 +57,9 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
         Makes the network.
     micro_batch_size : int, default=None
         Rows that are in memory at once, in samples. All of the batch if None.
+    halves_micro_batches : bool, default=False
+        Whether ``micro_batch_size`` becomes half of the rows that memory did not suffice for, each
+        time that it does not suffice in a step of training, which is then repeated.
     autocast : torch.dtype, default=None
         Low precision to compute the network in. The loss stays in float32.
     compiled : bool, default=False
@@ -82,6 +86,7 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
         module: Callable[..., nn.Module],
         *args: object,
         micro_batch_size: int | None = None,
+        halves_micro_batches: bool = False,
         autocast: torch.dtype | None = None,
         compiled: bool = False,
         feature_layer: str | None = None,
@@ -91,6 +96,7 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
     ) -> None:
         super().__init__(module, *args, **kwargs)
         self.micro_batch_size = micro_batch_size
+        self.halves_micro_batches = halves_micro_batches
         self.autocast = autocast
         self.compiled = compiled
         self.feature_layer = feature_layer
@@ -131,6 +137,8 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
         self.n_features_: int | None = None
         #: Numbers of the images of the fit, by their contents, if they were asked for.
         self.image_numbers_: np.ndarray | None = None
+        #: Facts about later trainings of the last layer alone, the earliest first.
+        self.head_trainings_: tuple[dict[str, Any], ...] = ()
         #: Epochs that were trained before the history begins, and share of the present epoch.
         self.epochs_before_, self.progress_ = 0, 0.0
         #: Numbers, in the history, of the epochs that train at present.
@@ -164,6 +172,11 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
         log = PrintLog(keys_ignored="predicted_class_count")
         defaults = [*super()._default_callbacks, ("divergence", StopAtDivergence())]
         return [(name, log if name == "print_log" else callback) for name, callback in defaults]
+
+    def initialized_instance(self, instance_or_cls: object, kwargs: dict[str, Any]) -> Any:
+        """Make a part of the net, and send the weights of a module to the device without waits."""
+        part = super().initialized_instance(instance_or_cls, kwargs)
+        return send_module(part, self.device) if isinstance(part, nn.Module) else part
 
     def compile_module(self) -> None:
         """Let torch compile the network when it is first called, if ``compiled`` is True."""
@@ -303,7 +316,8 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
             self.iterators_.setdefault(name, iterator)
         if isinstance(iterator, TrainIterator | BlockIterator):
             iterator.to(self.device)
-        if isinstance(iterator, BlockIterator):
+        is_given = "batch_size" in self.get_params_for("iterator_valid")
+        if isinstance(iterator, BlockIterator) and not is_given:
             # skorch gives the batch size of training, which a gradient decides.
             iterator.batch_size = prediction.block_size(self)
         if isinstance(iterator, TrainIterator):

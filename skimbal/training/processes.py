@@ -20,9 +20,9 @@ from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 
 from skimbal.exceptions import import_optional
+from skimbal.generators import seed_generators
 from skimbal.losses import SumOverParts
 from skimbal.training.devices import is_cuda
-from skimbal.training.random_state import seed_torch
 
 __all__ = ["Alone", "Processes", "SumOverProcesses", "Together", "join"]
 
@@ -183,7 +183,7 @@ class Together:
 
     def seed_apart(self) -> None:
         """Seed torch with another number in each process, drawn from the common generator."""
-        seed_torch(int(torch.randint(2**31 - 1, ())) + self.rank, self.device)
+        seed_generators(int(torch.randint(2**31 - 1, ())) + self.rank, self.device)
 
     def average_gradients(self, parameters: Iterable[nn.Parameter], loss: Tensor) -> Tensor:
         """Average the gradients in one message, and return the average of the loss."""

@@ -6,19 +6,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
-import torch
 from sklearn.utils import check_random_state
 
 from skimbal.exceptions import ParameterError
-from skimbal.generators import generator_states, restore
-from skimbal.training.devices import is_cuda
+from skimbal.generators import generator_states, restore, seed_generators
 from skimbal.typing import RandomState
 
 __all__ = [
     "draw_seed",
     "isolated_random_state",
     "seed_all",
-    "seed_torch",
 ]
 
 # Random states are global to the process, so fits in threads must take turns to be repeatable.
@@ -64,12 +61,4 @@ def seed_all(seed: int, device: str) -> None:
     """Seed Python, numpy and torch."""
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002
-    seed_torch(seed, device)
-
-
-def seed_torch(seed: int, device: str) -> None:
-    """Seed torch's generator of the CPU, and the generator of the device if it is CUDA."""
-    torch.default_generator.manual_seed(seed)
-    if is_cuda(device):
-        with torch.cuda.device(device):
-            torch.cuda.manual_seed(seed)
+    seed_generators(seed, device)

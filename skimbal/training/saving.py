@@ -14,6 +14,7 @@ import torch
 from skorch.exceptions import DeviceWarning
 
 from skimbal.exceptions import warn_caller
+from skimbal.training.devices import with_index
 
 __all__ = [
     "device_at_hand",
@@ -104,11 +105,11 @@ def device_at_hand(device: str) -> str:
     if known.type == "cuda":
         n_cuda = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if (known.index or 0) < n_cuda:
-            return device
+            return with_index(device)
     else:
         with suppress(RuntimeError, AssertionError, ImportError):
             torch.empty(1, device=known)
-            return device
+            return with_index(device)
     other = "cuda:0" if n_cuda else "cpu"
     warn_caller(
         f"The net was on device={device!r}, which torch cannot use here, and is now on {other!r}.",

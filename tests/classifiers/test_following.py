@@ -236,6 +236,8 @@ def test_callbacks_of_other_packages_are_refused_by_name():
         small().set_callbacks(EpochScoring("accuracy"))
     with pytest.raises(ParameterError, match="callbacks of scikit-learn to set_callbacks"):
         small(callbacks=[Log()]).fit(X, Y)
+    with pytest.raises(TypeError, match=r"separate arguments.* set_callbacks\(\*callbacks\)"):
+        small().set_callbacks([Log()])
     with pytest.raises(TypeError, match="FitCallback"):
         small().set_callbacks(3)
 

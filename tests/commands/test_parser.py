@@ -4,6 +4,7 @@ from argparse import ArgumentTypeError
 
 import pytest
 
+from skimbal.commands.classifier import DEFAULTS, options_of_classifiers
 from skimbal.commands.options import OF_DATA, OF_FILES, OF_FOLDERS
 from skimbal.commands.parser import Parser, not_negative
 from skimbal.exceptions import ParameterError
@@ -65,6 +66,36 @@ def test_options_that_take_the_word_none():
     parser = Parser("skimbal", "A parser.")
     parser.add_options({"pool": ("--pool", {"choices": ("mean", "none")})})
     assert parser.in_options("pass pool=None, or pool='mean'") == "pass --pool none, or --pool mean"
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["--augment", "mixp"], "got 'mixp'. Did you mean mixup or remix?"),
+        (["--augment", "hflip"], "Did you mean flip?"),
+        (["--standardize", "true"], "Did you mean yes?"),
+        (["--dtype", "fp16"], "Did you mean float16?"),
+        (["--lr-schedule", "off"], "Did you mean none?"),
+        (["--lr-schedule", "step"], "must be one of cosine, one_cycle, none; got 'step'.\n"),
+        (["--module", "resnet50"], "Did you mean timm/resnet50?"),
+        (["--module", "cnn"], "Did you mean small?"),
+        (["--n-tta", "flip"], "Did you mean flips?"),
+    ],
+)
+def test_values_are_refused_with_the_word_that_is_meant(given, said, capsys):
+    parser = Parser("skimbal", "A parser.")
+    parser.add_options(options_of_classifiers(DEFAULTS))
+    with pytest.raises(SystemExit):
+        parser.parse_args(given)
+    assert said in capsys.readouterr().err
+
+
+def test_help_shows_the_words_of_an_option(capsys):
+    parser = Parser("skimbal", "A parser.")
+    parser.add_options(options_of_classifiers(DEFAULTS))
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--help"])
+    assert "--standardize {auto,yes,no}" in capsys.readouterr().out
 
 
 def test_options_of_other_commands_are_told(parser, capsys):

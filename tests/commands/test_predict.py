@@ -241,6 +241,22 @@ def test_arrays_that_do_not_fit(capsys, of_arrays, make_npz, arrays, said):
     assert err.count(path) == 1
 
 
+@pytest.mark.parametrize(
+    ("model", "remedy"),
+    [("of_arrays", "numpy.savez(path, images=array)"), ("fitted", "write a file for each")],
+)
+def test_an_array_of_several_images_in_a_file_is_told(capsys, request, model, remedy, tmp_path):
+    stack, one = tmp_path / "new.npy", tmp_path / "one.npy"
+    X = images(np.arange(5) % 2, np.random.default_rng(0))
+    np.save(stack, X)
+    np.save(one, X[0])
+    assert main(["predict", request.getfixturevalue(model), str(stack), str(one)]) == 1
+    table = capsys.readouterr().out
+    assert "A file .npy is one image. If it holds 5 images, write" in table
+    assert remedy in table
+    assert table.count("\n") == 3
+
+
 def test_a_table_of_images_is_no_image(capsys, fitted, new, tmp_path):
     table = tmp_path / "New.CSV"
     table.write_text("path\na.npy\n", encoding="utf-8")

@@ -120,6 +120,17 @@ def test_tables(tmp_path):
     assert plain.target_names == ["test", "train"]
 
 
+def test_the_parent_of_the_images_with_a_table_beside_them(tmp_path):
+    write_images(tmp_path, ["images/1.npy", "images/2.npy"])
+    table = write_table(tmp_path, "1.npy,a,p,", "2.npy,b,q,")
+    inner = tmp_path / "images"
+    with pytest.raises(ValueError, match=re.escape(f"Pass {inner} with labels={str(table)!r}")):
+        load_image_folder(tmp_path)
+    with pytest.raises(ValueError, match=re.escape(f"It is in {inner}, so give this folder")):
+        load_image_folder(tmp_path, labels=table)
+    assert load_image_folder(inner, labels=table).y.tolist() == ["a", "b"]
+
+
 def test_table_with_a_mark_of_its_encoding(tmp_path):
     root = write_images(tmp_path, ["a.npy", "b.npy"])
     for encoding in ("utf-8-sig", "utf-16", "utf-32"):

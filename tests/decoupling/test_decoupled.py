@@ -1,10 +1,11 @@
 import pickle
+import re
 import warnings
 
 import numpy as np
 import pytest
 import sklearn
-from imblearn.over_sampling import SMOTE, RandomOverSampler
+from imblearn.over_sampling import ADASYN, SMOTE, RandomOverSampler
 from imblearn.pipeline import make_pipeline as resampling_pipeline
 from PIL import Image
 from sklearn.base import clone
@@ -21,7 +22,8 @@ import skimbal
 from skimbal import CNN2DClassifier, LossMix, Pretrained, SliceNet
 from skimbal.decoupling import DecoupledClassifier
 from skimbal.decoupling.rows import split
-from skimbal.exceptions import CollapseWarning
+from skimbal.exceptions import CollapseWarning, ParameterError
+from skimbal.persistence import read_card
 from skimbal.thresholds import CostMatrixClassifier, PriorCorrectedClassifier
 from tests.decoupling.data import COUNTS, images, quick, weights, with_batch_norm
 
@@ -70,6 +72,48 @@ def test_last_layer_is_a_classifier_that_is_saved(head, network, tmp_path):
     np.testing.assert_array_equal(copy.predict_proba(X), proba)
     np.testing.assert_array_equal(clf.transform(X), network.transform(X))
     assert clf.heads_ == []
+
+
+def section(path, title):
+    """Return the facts of a section of a card."""
+    text = read_card(path).partition(f"## {title}\n\n")[2].partition("\n\n")[0]
+    return dict(line.removeprefix("- ").split(": ", 1) for line in text.splitlines())
+
+
+HEADS_IN_WORDS = {
+    "crt": {"method": "crt", "loss": "ce", "sampler": "balanced", "epochs": "2", "lr": "0.01"},
+    "lws": {"method": "lws", "loss": "ce", "sampler": "balanced", "epochs": "2", "lr": "0.01"},
+    "tau": {"method": "tau", "tau": "0.5"},
+}
+
+
+@pytest.mark.parametrize("head", HEADS_IN_WORDS)
+def test_card_names_the_training_of_the_network_and_of_its_last_layer(head, network, tmp_path):
+    settings = {"tau": 0.5} if head == "tau" else {"max_epochs": 2, "lr": 0.01}
+    first, again = tmp_path / "first.skimbal", tmp_path / "again.skimbal"
+    behind(network, head=head, **settings).fit(X, Y).save(first)
+    skimbal.load(first).save(again)
+    network.save(tmp_path / "network.skimbal")
+    for path in (first, again):
+        of_network, of_head = section(path, "Training"), section(path, "Training of the last layer")
+        assert of_network == section(tmp_path / "network.skimbal", "Training")
+        assert of_network["epochs"] == "3"
+        assert of_head.items() >= HEADS_IN_WORDS[head].items()
+
+
+def test_card_keeps_earlier_heads_and_forgets_them_in_a_new_fit(network, tmp_path):
+    first = behind(network, max_epochs=2).fit(X, Y).estimator_
+    second = behind(first, head="lws", max_epochs=1).fit(X, Y).estimator_
+    second.partial_fit(X, Y).save(tmp_path / "second")
+    assert section(tmp_path / "second", "Training of the last layer, 1")["method"] == "crt"
+    assert section(tmp_path / "second", "Training of the last layer, 2")["method"] == "lws"
+    assert section(tmp_path / "second", "Training")["epochs"] == "4"
+    first.set_params(warm_start=True).fit(X, Y).save(tmp_path / "warm")
+    assert section(tmp_path / "warm", "Training of the last layer")["epochs"] == "2"
+    assert section(tmp_path / "warm", "Training")["epochs"] == "6"
+    first.set_params(warm_start=False).fit(X, Y).save(tmp_path / "anew")
+    assert section(tmp_path / "anew", "Training of the last layer") == {}
+    assert section(tmp_path / "anew", "Training")["epochs"] == "3"
 
 
 def test_frozen_classifier_stays_as_it_was(network):
@@ -159,7 +203,7 @@ def test_heads_without_probabilities(network):
 
 NCM = {"head": "ncm"}
 REFUSED = [
-    ({"head": "knn"}, "head must be a str among"),
+    ({"head": "knn"}, "head must be one of"),
     ({"cv": 1}, "cv must be"),
     ({"cv": 1.0}, "cv must be"),
     ({"cv": "prefit"}, "cv must be"),
@@ -374,3 +418,59 @@ def test_frames_are_asked_for():
     clf = DecoupledClassifier(quick(max_epochs=1), head="ncm").set_output(transform="pandas")
     assert clf.fit(X, Y).transform(X[:3]).columns[0] == "decoupledclassifier0"
     assert len(clf.get_feature_names_out()) == clf.transform(X[:1]).shape[1]
+
+
+@pytest.mark.parametrize(
+    ("head", "said"),
+    [
+        ("cRT", "Did you mean 'crt'?"),
+        ("T-Norm", "Did you mean 'tau'?"),
+        ("nearest_mean", "Did you mean 'ncm'?"),
+        ("logistic", "Did you mean LogisticRegression()?"),
+        (None, "head must be one of 'crt', 'lws', 'ncm', 'tau', or"),
+        (LogisticRegression, "Write head=LogisticRegression()."),
+    ],
+)
+def test_names_of_heads_are_understood(head, said):
+    with pytest.raises(ParameterError, match=re.escape(said)):
+        DecoupledClassifier(quick(), head=head).fit(X, Y)
+
+
+@pytest.mark.parametrize(
+    ("params", "said"),
+    [
+        ({"sampler": SMOTE()}, "head=LogisticRegression(), sampler=SMOTE()."),
+        ({"sampler": "smote"}, "head=LogisticRegression(), sampler=SMOTE()."),
+        ({"sampler": "balancd"}, "Did you mean 'balanced'?"),
+        ({"head": LogisticRegression(), "sampler": "balanced"}, "such as RandomOverSampler()"),
+    ],
+)
+def test_samplers_of_batches_and_of_features_are_told_apart(params, said):
+    with pytest.raises(ParameterError, match=re.escape(said)):
+        DecoupledClassifier(quick(), **params).fit(X, Y)
+
+
+@pytest.mark.parametrize(
+    ("params", "name"),
+    [
+        ({"sampler": SMOTE(k_neighbors=9)}, "sampler__k_neighbors"),
+        ({"sampler": ADASYN(n_neighbors=9)}, "sampler__n_neighbors"),
+        ({"head": resampling_pipeline(SMOTE(k_neighbors=9), LogisticRegression())}, "head__smote"),
+    ],
+    ids=["SMOTE", "ADASYN", "pipeline"],
+)
+def test_too_few_rows_for_the_neighbours_of_a_sampler_name_the_class(params, name, network):
+    said = rf"{name}.* must be less than the number of rows of every class, 9 for class 2; got 9"
+    with pytest.raises(ParameterError, match=said):
+        behind(network, **{"head": LogisticRegression(), **params}).fit(X, Y)
+
+
+def test_too_few_rows_for_smote_are_told_before_the_training(monkeypatch):
+    monkeypatch.setattr(CNN2DClassifier, "fit", lambda *args: pytest.fail("It trains first."))
+    clf = DecoupledClassifier(quick(), head=LogisticRegression(), sampler=SMOTE(k_neighbors=9))
+    with pytest.raises(ParameterError, match="9 for class 2"):
+        clf.fit(X, Y)
+    # Half of the rows are for the head.
+    clf.set_params(cv=0.5, sampler=SMOTE(k_neighbors=5))
+    with pytest.raises(ParameterError, match=r"[45] for class 2"):
+        clf.fit(X, Y)

@@ -268,6 +268,26 @@ def test_training_in_parts_equals_training_in_one(spec, sampler, clipped):
     assert whole.history[0, "train_loss"] != pytest.approx(whole.history[6, "train_loss"], rel=1e-3)
 
 
+def test_parts_on_another_device_use_the_same_random_numbers_twice(monkeypatch):
+    generator, masks, data = torch.Generator().manual_seed(0), [], draw()
+    # Fakes the generator of a device that torch has no module for here.
+    monkeypatch.setattr("torch.mps.get_rng_state", lambda device: generator.get_state())
+    monkeypatch.setattr("torch.mps.set_rng_state", lambda state, _: generator.set_state(state))
+    net = make_net(data, micro_batch_size=4)
+
+    def infer(images):
+        masks.append(torch.rand(images.shape, generator=generator, dtype=images.dtype))
+        return net.module_(images * masks[-1])
+
+    monkeypatch.setattr(net, "infer", infer)
+    net.device = "mps"
+    net.train_step_single(all_rows(data))
+    _, *once, second, third = masks
+    assert len(once) == 2
+    assert torch.equal(once[0], second)
+    assert torch.equal(once[1], third)
+
+
 @pytest.mark.cuda
 def test_parts_on_cuda_use_the_same_random_numbers_twice():
     data = draw()

@@ -1,11 +1,14 @@
 """Random generators are seeded for a fit and restored after it."""
 
+import contextlib
 import sys
 import threading
 
 import joblib
 import pytest
+import torch
 
+from skimbal.generators import generator_states, has_generator, restore
 from skimbal.training import isolated_random_state
 from tests.training.data import (
     all_states,
@@ -115,3 +118,47 @@ def test_fits_in_threads_equal_fits_in_turn():
         assert one[1:] == other[1:]
     assert sequential[0][1] != sequential[1][1]
     assert all_states() == before
+
+
+@pytest.fixture
+def faked(monkeypatch):
+    """Fake the generator of a device that torch has no module for here."""
+    generator = torch.Generator().manual_seed(17)
+
+    def fake(kind):
+        functions = {
+            "get_rng_state": lambda device: generator.get_state(),
+            "set_rng_state": lambda state, device: generator.set_state(state),
+            "manual_seed": generator.manual_seed,
+        }
+        for name, function in functions.items():
+            monkeypatch.setattr(f"torch.{kind}.{name}", function)
+        if kind == "xpu":
+            monkeypatch.setattr("torch.xpu.device", contextlib.nullcontext)
+        return generator
+
+    return fake
+
+
+@pytest.mark.parametrize("device", ["mps", "mps:0", "xpu:1"])
+def test_the_generator_of_any_device_is_seeded_and_repeated(device, faked):
+    generator = faked(device.partition(":")[0])
+
+    def draws():
+        return torch.rand(3, generator=generator).tolist()
+
+    before = generator.get_state()
+    with isolated_random_state(3, device):
+        first = draws()
+        states = generator_states(device)
+        second = draws()
+        restore(states, device)
+        assert draws() == second != first
+    assert torch.equal(generator.get_state(), before)
+    with isolated_random_state(3, device):
+        assert draws() == first
+
+
+def test_devices_without_a_generator_are_known():
+    assert all(has_generator(device) for device in ("cpu", "cuda", "cuda:1", "mps", "xpu:1"))
+    assert not has_generator("meta")
