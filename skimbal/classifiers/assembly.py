@@ -36,6 +36,7 @@ from skimbal.training import (
     TrainIterator,
     broken_weights,
     can_be_fused,
+    carry_scale,
     channel_statistics,
     check_unfreezing,
     device_type,
@@ -123,6 +124,7 @@ class WarmNet(NewNet):
                 "goes on from; got a different network. Set warm_start=False, or set module and "
                 f"net as they were. ({error})"
             ) from None
+        carry_scale(self.previous, net)
         return net
 
 

@@ -30,6 +30,7 @@ from skimbal.typing import ClassWeight, is_number
 
 __all__ = [
     "CONSTRAINTS",
+    "CUDA_SETTINGS",
     "DTYPES",
     "LOW_PRECISION",
     "CNNClassifier",
@@ -128,6 +129,8 @@ _SHARE = _Number(Real, 0, 1, closed="neither")
 _STRENGTH = _Number(Real, 0, LARGEST_FACTOR, closed="both")
 _NAMES_OF_NETWORKS = _OneOf(BUILT_IN.keys())
 
+#: Options of the net that set how CUDA computes.
+CUDA_SETTINGS = ("tf32", "cudnn_benchmark")
 #: The constraints of scikit-learn. Losses, samplers and augmentation check their specifications
 #: themselves, and the checks of the data refuse the rest.
 CONSTRAINTS: dict[str, list[object]] = {
@@ -397,12 +400,12 @@ def _check_net(estimator: CNNClassifier) -> None:
     for name in options:
         if (
             not isinstance(name, str)
-            or not (name.startswith(_NET_PREFIXES) or name in _NET_NAMES)
+            or not (name.startswith(_NET_PREFIXES) or name in (*_NET_NAMES, *CUDA_SETTINGS))
             or (name in _TAKEN and not (brings_batches and name.startswith("iterator_train__")))
         ):
             raise ParameterError(
                 "net",
-                "a dict whose keys are iterator_train, iterator_valid or begin with "
+                f"a dict whose keys are {', '.join((*_NET_NAMES, *CUDA_SETTINGS))} or begin with "
                 f"{', '.join(_NET_PREFIXES)}",
                 name,
                 "Other options have a parameter of the classifier, or the fit sets them.",

@@ -12,6 +12,7 @@ from skimbal.training.devices import device_type, is_at, is_cuda, release_memory
 from skimbal.training.divergence import broken_weights, diverged
 from skimbal.training.fine_tuning import check_unfreezing
 from skimbal.training.forward import infer_with, softmax
+from skimbal.training.gradient import carry_scale
 from skimbal.training.net import TrainingNet
 from skimbal.training.optimizers import (
     OPTIMIZERS,
@@ -56,6 +57,7 @@ __all__ = [
     "batches_in_epoch",
     "broken_weights",
     "can_be_fused",
+    "carry_scale",
     "channel_statistics",
     "check_unfreezing",
     "default_rate",

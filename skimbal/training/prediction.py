@@ -22,6 +22,7 @@ from skimbal.training.devices import device_type
 from skimbal.training.divergence import broken_weights, trace_of
 from skimbal.training.forward import Net, Step, augmented, fast_inference, infer_with
 from skimbal.training.random_state import seed_all
+from skimbal.training.surroundings import cuda_settings
 
 __all__ = [
     "PredictingNet",
@@ -52,6 +53,8 @@ class PredictingNet(Net, Protocol):
     """The parts of a :class:`~skimbal.training.TrainingNet` that predict many rows."""
 
     feature_layer: str | None
+    tf32: bool | None
+    cudnn_benchmark: bool | None
     activation_bytes_: int | None
     weight_bytes_: int | None
     feature_layer_: str | None
@@ -300,7 +303,8 @@ def in_blocks(
     """
     result, traces, start = None, None, 0
     iterator = net.get_iterator(dataset, training=False)
-    with torch.inference_mode(), closed_at_end(iterator) as pairs:
+    settings = cuda_settings(net.tf32, net.cudnn_benchmark)
+    with torch.inference_mode(), settings, closed_at_end(iterator) as pairs:
         for pair in pairs:
             images = Batch(unpack_data(pair)).images
             computed = compute(images)
