@@ -28,6 +28,7 @@ from skimbal.training.fine_tuning import (
     unfreeze_when_due,
 )
 from skimbal.training.gradient import compute_gradient, no_logits, step_optimizer
+from skimbal.training.memory import compute_in_parts
 from skimbal.training.optimizers import takes_one_gradient
 from skimbal.training.orphans import end_if_orphaned
 from skimbal.training.schedules import SCHEDULES
@@ -58,6 +59,7 @@ class EpochNet(DivergingNet, Protocol):
 
     callbacks_: list[tuple[str, Callback]]
     lr_schedule: str | None
+    batch_size: int
     epochs_: range
     tasks_: Tasks | None
     iterators_: dict[str, Any]
@@ -118,6 +120,8 @@ def train(
         # The loops record the number at the end of an epoch, which a callback may not wait for.
         steps = [row for row in net.history[-1]["batches"] if f"{prefix}_batch_size" in row]
         net.history.record(f"{prefix}_batch_count", len(steps))
+        if net.halves_micro_batches:
+            net.history.record("micro_batch_size", net.micro_batch_size or net.batch_size)
         if isinstance(iterator, TrainIterator):
             net.history.record("incomplete_batch_count", iterator.n_incomplete)
             net.history.record("one_class_batch_count", iterator.n_of_one_class)
@@ -197,9 +201,15 @@ def validation_step(net: EpochNet, batch: Batch) -> Step:
     images = batch.images[net.processes_.own_rows(n_rows)]
     net.set_training(False)
     with torch.no_grad():
-        part = net.infer(images) if len(images) else no_logits(net)
+        part = _infer_block(net, images) if len(images) else no_logits(net)
         y_pred = net.processes_.gather_rows(part, n_rows)
         return {"loss": net.get_loss(y_pred, batch.labels, X=batch[0]), "y_pred": y_pred}
+
+
+def _infer_block(net: EpochNet, images: Tensor) -> Tensor:
+    """Compute the logits of a block, in parts if memory does not suffice for the whole."""
+    logits, _ = compute_in_parts(net.infer, images, len(images), net.device)
+    return logits
 
 
 def follows_batches(callback: Callback) -> bool:

@@ -57,6 +57,9 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
         Makes the network.
     micro_batch_size : int, default=None
         Rows that are in memory at once, in samples. All of the batch if None.
+    halves_micro_batches : bool, default=False
+        Whether ``micro_batch_size`` becomes half of the rows that memory did not suffice for, each
+        time that it does not suffice in a step of training, which is then repeated.
     autocast : torch.dtype, default=None
         Low precision to compute the network in. The loss stays in float32.
     compiled : bool, default=False
@@ -86,6 +89,7 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
         module: Callable[..., nn.Module],
         *args: object,
         micro_batch_size: int | None = None,
+        halves_micro_batches: bool = False,
         autocast: torch.dtype | None = None,
         compiled: bool = False,
         feature_layer: str | None = None,
@@ -97,6 +101,7 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
     ) -> None:
         super().__init__(module, *args, **kwargs)
         self.micro_batch_size = micro_batch_size
+        self.halves_micro_batches = halves_micro_batches
         self.autocast = autocast
         self.compiled = compiled
         self.feature_layer = feature_layer
@@ -319,7 +324,8 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
             self.iterators_.setdefault(name, iterator)
         if isinstance(iterator, TrainIterator | BlockIterator):
             iterator.to(self.device)
-        if isinstance(iterator, BlockIterator):
+        is_given = "batch_size" in self.get_params_for("iterator_valid")
+        if isinstance(iterator, BlockIterator) and not is_given:
             # skorch gives the batch size of training, which a gradient decides.
             iterator.batch_size = prediction.block_size(self)
         if isinstance(iterator, TrainIterator):

@@ -21,6 +21,7 @@ from skimbal.training.dataset import Batch, BatchImages, ImageDataset
 from skimbal.training.devices import device_type
 from skimbal.training.divergence import broken_weights, trace_of
 from skimbal.training.forward import Net, Step, augmented, fast_inference, infer_with
+from skimbal.training.memory import compute_in_parts
 from skimbal.training.random_state import seed_all
 from skimbal.training.surroundings import cuda_settings
 
@@ -136,10 +137,12 @@ def count_features(net: PredictingNet) -> int:
 def block_size(net: PredictingNet) -> int | None:
     """Return the largest number of rows that are predicted at once, if it is known.
 
-    It is ``iterator_valid__batch_size`` if that is set. Otherwise it follows from the memory that a
-    row takes, which :func:`try_out` finds.
+    It is ``iterator_valid__batch_size`` if that is set. For skorch -1 means all rows. Otherwise it
+    follows from the memory that a row takes, which :func:`try_out` finds.
     """
     given: int | None = net.get_params_for("iterator_valid").get("batch_size")
+    if given == -1:
+        return None
     if given is not None or net.activation_bytes_ is None:
         return given
     if net.weight_bytes_ is None:
@@ -161,8 +164,9 @@ def rows_in_block(activation_bytes: int, weight_bytes: int, device: str) -> int:
     """
     least, greatest = _ACTIVATION_BYTES.get(device_type(device), _ACTIVATION_BYTES["cpu"])
     n_rows = min(greatest, max(least, 4 * weight_bytes)) // activation_bytes
-    # Not one: torch convolves a single volume on a single thread three times as slowly.
-    return max(2, min(1024, n_rows))
+    # On a CPU not one: torch convolves a single volume on a single thread three times as slowly.
+    fewest = 2 if device_type(device) == "cpu" else 1
+    return max(fewest, min(1024, n_rows))
 
 
 def predict_rows(
@@ -299,15 +303,16 @@ def in_blocks(
 ) -> np.ndarray:
     """Compute something of the images of each block, and join the results in one array.
 
-    Refuse rows of which it is not finite, even if a ``function`` of it would hide that.
+    A block for which memory does not suffice is halved, and so are the blocks after it. Refuse rows
+    of which the result is not finite, even if a ``function`` of it would hide that.
     """
-    result, traces, start = None, None, 0
+    result, traces, start, at_once = None, None, 0, len(dataset)
     iterator = net.get_iterator(dataset, training=False)
     settings = cuda_settings(net.tf32, net.cudnn_benchmark)
     with torch.inference_mode(), settings, closed_at_end(iterator) as pairs:
         for pair in pairs:
             images = Batch(unpack_data(pair)).images
-            computed = compute(images)
+            computed, at_once = compute_in_parts(compute, images, at_once, net.device)
             block = computed if function is None else function(computed)
             trace = trace_of(computed)
             if block is not computed and block.is_floating_point():
