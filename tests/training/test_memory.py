@@ -116,6 +116,22 @@ class Listens(Callback):
         pass
 
 
+@pytest.mark.cuda
+@pytest.mark.parametrize("loss", ["ce", "ce+mcc"])
+def test_on_cuda_a_repeated_step_draws_the_same(loss):
+    data, nets = draw(), []
+    for options in ({"most": 2}, {"halves": False, "micro_batch_size": 2}):
+        net = limited_net(data, loss, device="cuda", batch_size=6, **options)
+        seed_all(1, "cuda")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            net.train_epochs(data, None, 2)
+        nets.append(net)
+    assert nets[0].module_.network.n_failed > 0
+    for one, other in zip(*(net.module_.state_dict().values() for net in nets), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12)
+
+
 def test_all_state_is_as_before_the_step():
     data = draw(weighted=False)
     loss = get_loss(LossMix(ce=1, mcc=1, statistics="moving", horizon=30), class_counts=[1, 2, 3])
