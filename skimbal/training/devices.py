@@ -26,7 +26,7 @@ def is_cuda(device: str) -> bool:
 
 
 def with_index(device: str) -> str:
-    """Return a device with its number, which stays when another device becomes current.
+    """Return a device with its number, so that it stays the same when another becomes current.
 
     Without a number it is the current device of torch. Workers, such as the workers of a search,
     take the devices in turn, by the number that Python gives a worker.
