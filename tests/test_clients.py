@@ -735,7 +735,7 @@ def mlflow_client(path):
 
 def logger_of_mlflow(path):
     client = mlflow_client(path)
-    run = client.create_run(client.create_experiment("digits"))
+    run = client.create_run(client.create_experiment("digits", artifact_location=str(path)))
     return skorch_callbacks.MlflowLogger(run=run, client=client, terminate_after_train=True)
 
 
