@@ -199,6 +199,16 @@ _VALUES: Mapping[str, Mapping[str, str]] = {
         "'residual'": "res residual_cnn residualcnn resnet_small",
         "'resnet18'": "res_net18 resnet resnet10",
     },
+    "net": {
+        "'memory_format'": "channel_last channels_last data_format layout memory_layout nchw nhwc"
+    },
+    "memory_format": {
+        "'channels_last'": "channels_last_3d innermost ndhwc nhwc torch.channels_last "
+        "torch.channels_last_3d true",
+        "'contiguous'": "channels_first contiguous_format ncdhw nchw torch.contiguous_format "
+        "torch.preserve_format false",
+        "'auto'": "default none",
+    },
     "lr_schedule": {
         "'one_cycle'": "one_cycle_lr onecyclelr super_convergence warmup",
         "'cosine'": "cos cosine_annealing cosine_annealing_lr cosine_decay cosine_with_restarts",

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import DTypeLike
 from sklearn.base import clone
 from skorch.utils import params_for
 from torch import Tensor, nn
@@ -20,9 +21,9 @@ from torch.utils._pytree import tree_leaves
 
 from skimbal.augmentation import divide_steps, get_augmentation
 from skimbal.classifiers import CNN2DClassifier, CNN3DClassifier
-from skimbal.classifiers.assembly import make_factory
+from skimbal.classifiers.assembly import dtypes_of_network, make_factory
 from skimbal.classifiers.inputs import Rows
-from skimbal.classifiers.machine import check_machine
+from skimbal.classifiers.machine import check_device, check_machine
 from skimbal.classifiers.parameters import (
     DTYPES,
     LOW_PRECISION,
@@ -33,8 +34,15 @@ from skimbal.classifiers.settings import Settings, resolve
 from skimbal.exceptions import ParameterError
 from skimbal.losses import get_loss
 from skimbal.networks import PixelRange
-from skimbal.training import Blueprint, ImageDataset, StandardizedModule, isolated_random_state
+from skimbal.training import (
+    Blueprint,
+    ImageDataset,
+    Layout,
+    StandardizedModule,
+    isolated_random_state,
+)
 from skimbal.typing import is_integer
+from skimbal.wording import memory_in_words
 
 __all__ = ["MemoryEstimate", "estimate_memory", "memory_of_machine", "peak_of_step"]
 
@@ -88,21 +96,20 @@ class MemoryEstimate:
         parts = ""
         if self.rows_at_once < self.batch_size:
             parts = f", {self.rows_at_once} at once"
+        total, activations, others = map(
+            memory_in_words, (self.total, self.activations, of_weights)
+        )
         return (
-            f"{_in_words(self.total)} for a training step of {self.batch_size} images{parts}: "
-            f"{_in_words(self.activations)} of activations, {_in_words(of_weights)} of weights and "
-            "optimizer"
+            f"{total} for a training step of {self.batch_size} images{parts}: {activations} of "
+            f"activations, {others} of weights and optimizer"
         )
 
 
-def _in_words(n_bytes: int) -> str:
-    if n_bytes >= 10**9:
-        return f"{n_bytes / 10**9:.1f} GB"
-    return f"{max(1, round(n_bytes / 10**6))} MB"
-
-
 def estimate_memory(
-    estimator: CNN2DClassifier | CNN3DClassifier, shape: Sequence[int], n_classes: int = 2
+    estimator: CNN2DClassifier | CNN3DClassifier,
+    shape: Sequence[int],
+    n_classes: int = 2,
+    image_dtype: DTypeLike | None = None,
 ) -> MemoryEstimate:
     """Estimate the memory that a training step of a classifier takes, without training.
 
@@ -119,6 +126,9 @@ def estimate_memory(
         ``X.shape[1:]``.
     n_classes : int, default=2
         Number of classes.
+    image_dtype : dtype, default=None
+        Of the images, such as ``X.dtype``. ``dtype="auto"`` makes a network in float64 of images in
+        float64 on the CPU, which takes twice the memory. None is one byte for a pixel.
 
     Returns
     -------
@@ -131,11 +141,13 @@ def estimate_memory(
     Raises
     ------
     ParameterError
-        If a parameter of the classifier cannot be used, or ``shape`` is not a shape of its images.
+        If a parameter of the classifier cannot be used, ``shape`` is not a shape of its images, or
+        ``image_dtype`` is not a dtype of numbers.
 
     Notes
     -----
     Workspaces of convolutions and memory that the allocator keeps are not part of the estimate.
+    ``micro_batch_size="auto"`` counts as the whole batch, with which training begins.
     In bfloat16 and float16 the activations count half. A pretrained network is built with its
     weights, as in a fit.
 
@@ -155,12 +167,16 @@ def estimate_memory(
         raise ParameterError("n_classes", "an integer of at least 2", n_classes)
     crop_size = check_crop_size(clf, shape)
     y = np.arange(4 * n_classes) % n_classes
-    images = np.broadcast_to(np.zeros((), np.uint8), (len(y), *shape))  # takes no memory
+    pixel = np.zeros((), _dtype_of_images(image_dtype))
+    images = np.broadcast_to(pixel, (len(y), *shape))  # takes no memory
     rows = Rows(ImageDataset(images, y, sample_shape=shape), np.arange(n_classes))
     settings = resolve(clf, get_loss(clf.loss, rows.class_mass), rows, crop_size)
-    at_once = min(settings.batch_size, clf.micro_batch_size or settings.batch_size)
+    given, dtype = clf.micro_batch_size, _dtype_of_network(clf, pixel.dtype)
+    at_once = settings.batch_size if isinstance(given, str | None) else given
+    at_once = min(settings.batch_size, at_once)
+    dtype_bytes = DTYPES[dtype].itemsize
     with isolated_random_state(0, "cpu"):
-        module = _module(clf, settings, shape, n_classes, crop_size)
+        module = _module(clf, settings, shape, n_classes, crop_size, dtype)
         weights, trained = _bytes_of(module)
         activations = _activations(module, (at_once, *shape), trained)
     if clf.dtype in LOW_PRECISION:
@@ -170,7 +186,7 @@ def estimate_memory(
         weights=weights,
         gradients=trained,
         optimizer=round(trained * _state_per_weight(clf)),
-        images=_bytes_of_images(clf, settings, shape, crop_size),
+        images=_bytes_of_images(clf, settings, shape, crop_size, (pixel.nbytes, dtype_bytes)),
         activations=activations,
         batch_size=settings.batch_size,
         rows_at_once=at_once,
@@ -280,15 +296,31 @@ def _shape_of_image(
     return sizes if len(sizes) == n_axes + 1 else (1, *sizes)
 
 
+def _dtype_of_images(given: DTypeLike | None) -> np.dtype[Any]:
+    try:
+        dtype: np.dtype[Any] = np.dtype(np.uint8 if given is None else given)
+    except TypeError:
+        dtype = np.dtype(object)
+    if dtype.kind not in "buif":
+        raise ParameterError("image_dtype", "None or a dtype of numbers", given, "Pass X.dtype.")
+    return dtype
+
+
+def _dtype_of_network(clf: CNN2DClassifier | CNN3DClassifier, image_dtype: np.dtype[Any]) -> str:
+    """Return the dtype of the weights, as a fit chooses it."""
+    device = check_device(clf.device)
+    return dtypes_of_network(clf.dtype, image_dtype, device)[0]
+
+
 def _module(
     clf: CNN2DClassifier | CNN3DClassifier,
     settings: Settings,
     shape: tuple[int, ...],
     n_classes: int,
     crop_size: tuple[int, ...] | None,
+    dtype: str,
 ) -> StandardizedModule:
     """Return the network as a fit makes it."""
-    dtype = "float64" if clf.dtype == "float64" else "float32"
     blueprint = Blueprint(
         module=settings.module,
         sampler=None,
@@ -308,6 +340,7 @@ def _module(
         micro_batch_size=None,
         compiled=False,
     )
+    options: dict[str, Any] = dict(clf.net or {})
     ones = np.ones((shape[0], *[1] * (len(shape) - 1)), dtype)
     mean, std = (ones, ones) if settings.standardize else (None, None)
     return StandardizedModule(
@@ -317,8 +350,9 @@ def _module(
         DTYPES[dtype],
         mean,
         std,
+        layout=Layout(options.get("memory_format", "auto")),
         crop_size=crop_size,
-        **params_for("module", clf.net or {}),
+        **params_for("module", options),
     ).train()
 
 
@@ -327,12 +361,16 @@ def _bytes_of_images(
     settings: Settings,
     shape: tuple[int, ...],
     crop_size: tuple[int, ...] | None,
+    pixel_bytes: tuple[int, int],
 ) -> int:
-    """Return the bytes of two batches as they are read, and of one that is mixed, in float32."""
+    """Return the bytes of two batches as they are read, and of a batch that is mixed.
+
+    ``pixel_bytes`` are the bytes of a pixel that is read, and of a pixel in the network.
+    """
     n_read = settings.batch_size * math.prod(shape)
     _, mixing = divide_steps(get_augmentation(settings.augment, len(clf.spatial_axes)) or ())
     n_mixed = settings.batch_size * math.prod((shape[0], *(crop_size or shape[1:])))
-    return 2 * n_read + (4 * n_mixed if mixing else 0)
+    return 2 * n_read * pixel_bytes[0] + (n_mixed * pixel_bytes[1] if mixing else 0)
 
 
 def _bytes_of(module: nn.Module) -> tuple[int, int]:

@@ -1,6 +1,6 @@
 """Counts in words, as all sentences of the package write them."""
 
-__all__ = ["agree", "plural"]
+__all__ = ["agree", "memory_in_words", "plural"]
 
 
 def plural(n: int, noun: str, several: str | None = None) -> str:
@@ -27,6 +27,30 @@ def plural(n: int, noun: str, several: str | None = None) -> str:
     ('1 image', '1,200 images', '0 classes')
     """
     return f"{n:,} {agree(n, noun, several or noun + 's')}"
+
+
+def memory_in_words(n_bytes: int) -> str:
+    """Write a size of memory in MB or GB.
+
+    Parameters
+    ----------
+    n_bytes : int
+        In bytes.
+
+    Returns
+    -------
+    words : str
+        At least 1 MB.
+
+    Examples
+    --------
+    >>> from skimbal.wording import memory_in_words
+    >>> memory_in_words(94_300_000), memory_in_words(3_150_000_000)
+    ('94 MB', '3.1 GB')
+    """
+    if n_bytes >= 10**9:
+        return f"{n_bytes / 10**9:.1f} GB"
+    return f"{max(1, round(n_bytes / 10**6))} MB"
 
 
 def agree(n: int, one: str, several: str) -> str:

@@ -16,6 +16,8 @@ import torch
 from hypothesis import settings
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from tests import rehearsal
+
 torch.set_num_threads(1)
 
 # A shell lets programs in its background ignore Ctrl-C, and their processes would, too.
@@ -43,7 +45,8 @@ def pytest_ignore_collect(collection_path, config):
 
 def pytest_collection_modifyitems(items):
     if not torch.cuda.is_available():
-        skip = pytest.mark.skip(reason="needs a CUDA device")
+        remedy = rehearsal.obstacle() or "`python -m tests.rehearsal -m cuda` pretends one"
+        skip = pytest.mark.skip(reason=f"needs a CUDA device ({remedy})")
         for item in items:
             if "cuda" in item.keywords:
                 item.add_marker(skip)
@@ -72,6 +75,18 @@ class Recorder(TorchDispatchMode):
 @pytest.fixture
 def recorder():
     return Recorder()
+
+
+@pytest.fixture
+def account():
+    """Count waits, copies and races of CUDA: the function `tests.rehearsal.account`."""
+
+    def open_account(*kinds, **within):
+        if not rehearsal.can_count(*kinds):
+            pytest.skip("needs a CUDA device that is pretended (python -m tests.rehearsal)")
+        return rehearsal.account(*kinds, **within)
+
+    return open_account
 
 
 @pytest.fixture

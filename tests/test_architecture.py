@@ -18,7 +18,8 @@ FILES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*
 #: Rooms by floor, the ground first, each with the rooms that it may import. A room is a folder or
 #: a file of the package; "__init__" stands for the public names of the package.
 MAY_IMPORT: dict[str, set[str]] = {
-    room: set() for room in ("exceptions", "generators", "progress", "signals", "typing", "wording")
+    room: set()
+    for room in ("exceptions", "generators", "progress", "signals", "transfer", "typing", "wording")
 }
 MAY_IMPORT["habits"] = set()
 MAY_IMPORT["atomic"] = {"typing"}

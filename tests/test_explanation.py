@@ -569,7 +569,7 @@ def test_a_fit_in_low_precision_or_compiled_is_explained_as_its_copy(params):
 
 
 def redraw(clf, seed):
-    with torch.random.fork_rng():
+    with torch.random.fork_rng([]):
         torch.manual_seed(seed)
         for layer in clf.net_.module_.modules():
             if hasattr(layer, "reset_parameters"):

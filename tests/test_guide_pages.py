@@ -32,3 +32,27 @@ def test_code_of_the_page_runs(name, capsys):
     exec(compile(code, f"{name}.rst", "exec"), {"__name__": "page"})
     if name == "reproducibility":
         assert capsys.readouterr().out == "True\n"
+
+
+def lines_of_code(page):
+    """Return the lines of Python and commands of a page, without the output of programs."""
+    start = r"^( *)(?:\.\. code-block:: (?:python|bash)|(?!\.\. )\S.*::|::)\n\n"
+    for match in re.finditer(start, page, re.MULTILINE):
+        indent = f"{match[1]}    "
+        block = re.match(rf"(?:{indent}.*\n|\n)*", page[match.end() :])[0]
+        if ">>>" not in block:
+            yield from (line.removeprefix(indent) for line in block.splitlines())
+
+
+@pytest.mark.parametrize("path", sorted(DOCS.glob("*.rst")), ids=lambda path: path.stem)
+def test_lines_of_code_fit_a_window_of_1300_pixels(path):
+    lines = lines_of_code(path.read_text("utf-8"))
+    assert [line for line in lines if len(line) > 89] == []
+
+
+def test_a_long_line_of_code_is_found():
+    long = f"clf.fit({'X' * 90})"
+    for page in (f"A text::\n\n    {long}\n", f"::\n\n    {long}\n\nText.\n"):
+        assert long in list(lines_of_code(page))
+    page = f"    .. code-block:: python\n\n        {long}\n\n    Text.\n"
+    assert list(lines_of_code(page)) == [long, ""]

@@ -62,6 +62,7 @@ NOT_OURS = {
     "_forward_pre_hooks",
     "_exit",
     "___needs_generation_tag_patch",
+    "_convolution_pointwise",
 }
 
 
@@ -84,8 +85,14 @@ def test_private_names_are_seen():
     assert private_names(source) == {"_net", "_x", "_y"}
 
 
-@pytest.mark.parametrize(
-    "file", sorted(path.relative_to(TESTS).as_posix() for path in TESTS.rglob("*.py"))
-)
+def names_torch(file):
+    """Tell whether a file replaces private functions of torch, as the rehearsal does."""
+    return file.startswith("rehearsal/") and "/test_" not in file
+
+
+FILES = sorted(path.relative_to(TESTS).as_posix() for path in TESTS.rglob("*.py"))
+
+
+@pytest.mark.parametrize("file", [file for file in FILES if not names_torch(file)])
 def test_tests_reach_for_no_private_name(file):
     assert private_names((TESTS / file).read_text("utf-8")) <= NOT_OURS

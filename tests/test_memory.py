@@ -76,6 +76,28 @@ def test_it_grows_with_rows_and_voxels_and_not_with_the_data():
     assert low.activations == (base.activations // 2) + base.weights // 2
 
 
+def test_images_in_float64_make_a_network_in_float64():
+    base = estimate_memory(small(), (32, 32))
+    assert estimate_memory(small(), (32, 32), image_dtype=np.uint8) == base
+    double = estimate_memory(small(), (32, 32), image_dtype=np.float64)
+    assert double.weights == pytest.approx(2 * base.weights, rel=0.01)
+    assert double.optimizer == pytest.approx(2 * base.optimizer, rel=0.01)
+    assert double.activations == pytest.approx(2 * base.activations, rel=0.1)
+    assert double.images == 8 * base.images
+    given = estimate_memory(small(dtype="float64"), (32, 32))
+    assert (given.weights, given.activations) == (double.weights, double.activations)
+    single = estimate_memory(small(dtype="float32"), (32, 32), image_dtype=">f8")
+    assert (single.weights, single.images) == (base.weights, double.images)
+    for dtype in ("text", object, "datetime64[s]"):
+        with pytest.raises(ParameterError, match="image_dtype must be None or a dtype of numbers"):
+            estimate_memory(small(), (32, 32), image_dtype=dtype)
+
+
+def test_auto_counts_as_the_whole_batch():
+    found = estimate_memory(small(micro_batch_size="auto"), (32, 32))
+    assert found == estimate_memory(small(), (32, 32))
+
+
 @pytest.mark.parametrize(
     ("params", "times"),
     [

@@ -422,7 +422,7 @@ def test_global_random_state_is_untouched(sampler, seed):
 def test_global_seeds_have_no_influence(sampler):
     epochs = []
     for seed in (0, 1):
-        with torch.random.fork_rng():
+        with torch.random.fork_rng([]):
             torch.manual_seed(seed)
             batches = BatchSampler(np.repeat([0, 1, 2], [31, 17, 9]), 8, sampler, 0)
             epochs.append(list(batches))

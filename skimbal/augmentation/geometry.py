@@ -8,7 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from skimbal.augmentation.functions import affine, flip, permute_axes
+from skimbal.augmentation.functions import (
+    Change,
+    in_turn,
+    settle_affine,
+    settle_flip,
+    settle_order,
+)
 from skimbal.augmentation.random_change import (
     RandomChange,
     RandomOfSome,
@@ -73,9 +79,9 @@ class RandomFlip(RandomChange):
         wanted[list(axes)] = True
         return (torch.rand(len(images), n_axes, dtype=torch.float32) < self.p) & wanted
 
-    def change(self, images: Tensor, draw: Tensor) -> Tensor:
-        """Mirror images of shape (n, c, ...)."""
-        return flip(images, draw)
+    def settle(self, like: Tensor, draw: Tensor) -> Change:
+        """Settle which images are mirrored."""
+        return settle_flip(draw)
 
     def extra_repr(self) -> str:
         """Return the parameters."""
@@ -113,9 +119,9 @@ class RandomSymmetry(RandomChange):
         order[:, size.argsort()] = (size + keys[..., 0]).argsort(1)
         return torch.stack([order, (keys[..., 1] < 0.5).long()], 2)
 
-    def change(self, images: Tensor, draw: Tensor) -> Tensor:
-        """Turn and mirror images of shape (n, c, ...)."""
-        return flip(permute_axes(images, draw[..., 0]), draw[..., 1].bool())
+    def settle(self, like: Tensor, draw: Tensor) -> Change:
+        """Settle which images are turned and mirrored."""
+        return in_turn(settle_order(draw[..., 0]), settle_flip(draw[..., 1].bool()))
 
 
 class RandomAffine(RandomOfSome):
@@ -189,9 +195,9 @@ class RandomAffine(RandomOfSome):
         matrix[:, :, -1] = (2 * shift - 1) * self.translate * np.array(size)
         return torch.from_numpy(matrix)
 
-    def change_each(self, images: Tensor, draw: Tensor) -> Tensor:
-        """Change every one of these images, each by its matrix and shift."""
-        return affine(images, draw)
+    def settle_each(self, like: Tensor, draw: Tensor) -> Change:
+        """Settle the change of every image, each by its matrix and shift."""
+        return settle_affine(like, draw)
 
     def extra_repr(self) -> str:
         """Return the parameters."""

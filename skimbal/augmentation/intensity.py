@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from skimbal.augmentation.functions import adjust_gamma, adjust_sigmoid, gaussian_blur
+from skimbal.augmentation.functions import Change, settle_blur, settle_gamma, settle_sigmoid
 from skimbal.augmentation.random_change import RandomOfSome, check_bounds
 from skimbal.exceptions import ParameterError
 from skimbal.typing import is_number
@@ -64,9 +64,9 @@ class RandomGamma(_RandomIntensity):
     def __init__(self, gamma: Sequence[float] = (0.5, 1.5), p: float = 0.5) -> None:
         super().__init__(gamma, p)
 
-    def change_each(self, images: Tensor, draw: Tensor) -> Tensor:
-        """Change every one of these images, each by its parameter."""
-        return adjust_gamma(images, draw)
+    def settle_each(self, like: Tensor, draw: Tensor) -> Change:
+        """Settle the change of every image, each by its parameter."""
+        return settle_gamma(like, draw)
 
 
 class RandomGaussianBlur(_RandomIntensity):
@@ -100,9 +100,9 @@ class RandomGaussianBlur(_RandomIntensity):
     def __init__(self, sigma: Sequence[float] = (0, 1.5), p: float = 0.5) -> None:
         super().__init__(sigma, p)
 
-    def change_each(self, images: Tensor, draw: Tensor) -> Tensor:
-        """Change every one of these images, each by its parameter."""
-        return gaussian_blur(images, draw)
+    def settle_each(self, like: Tensor, draw: Tensor) -> Change:
+        """Settle the change of every image, each by its parameter."""
+        return settle_blur(like, draw)
 
 
 class RandomSigmoidContrast(_RandomIntensity):
@@ -143,9 +143,9 @@ class RandomSigmoidContrast(_RandomIntensity):
             raise ParameterError("cutoff", "a finite number", cutoff)
         self.cutoff = cutoff
 
-    def change_each(self, images: Tensor, draw: Tensor) -> Tensor:
-        """Change every one of these images, each by its parameter."""
-        return adjust_sigmoid(images, draw, self.cutoff)
+    def settle_each(self, like: Tensor, draw: Tensor) -> Change:
+        """Settle the change of every image, each by its parameter."""
+        return settle_sigmoid(like, draw, self.cutoff)
 
     def extra_repr(self) -> str:
         """Return the parameters."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from skimbal.exceptions import ParameterError
+from skimbal.transfer import send
 from skimbal.typing import ArrayLike, is_number
 
 __all__ = ["MAMix", "MixDraw", "Mixup", "Remix", "divide_steps"]
@@ -24,7 +25,8 @@ class MixDraw(NamedTuple):
     image_share : float
         Share of the first image in each mixed image, in [0, 1], dimensionless.
     label_share : Tensor of shape (n,)
-        Share of the label of the first image, in [0, 1], dimensionless, on the CPU, in float64.
+        Share of the label of the first image, in [0, 1], dimensionless, beside the labels, in
+        float64.
 
     Examples
     --------
@@ -92,7 +94,7 @@ class Mixup(nn.Module):
 
     def label_share(self, image_share: float, first: Tensor, second: Tensor) -> Tensor:
         """Return the share of the first label of each pair, of shape (n,), in float64."""
-        return torch.full(first.shape, image_share, dtype=torch.float64)
+        return torch.full(first.shape, image_share, dtype=torch.float64, device=first.device)
 
     def draw(self, labels: Tensor) -> MixDraw:
         """Draw pairs and their shares from the generator of torch on the CPU."""
@@ -100,14 +102,13 @@ class Mixup(nn.Module):
         # is the strongest mix for the smallest alpha. numpy gives 0 or 1 there.
         rng = np.random.default_rng(int(torch.randint(2**63 - 1, ())))
         image_share = float(rng.beta(self.alpha, self.alpha))
-        # Once for a batch, and without a wait of the device.
-        partner = torch.randperm(len(labels)).to(labels.device, non_blocking=True)
+        partner = send(torch.randperm(len(labels)), labels.device)
         shares = self.label_share(image_share, labels, labels[partner])
         return MixDraw(partner, image_share, shares)
 
     def change(self, images: Tensor, draw: MixDraw) -> Tensor:
         """Mix images of shape (n, c, ...) by a draw, without any randomness."""
-        others = images[draw.partner.to(images.device)]  # labels may be on the CPU
+        others = images[send(draw.partner, images.device)]  # labels may be on the CPU
         return others.lerp_(images, draw.image_share)
 
     def forward(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -153,8 +154,9 @@ class _CountingMix(Mixup):
                 f"{type(self).__name__} must know the number of training rows of each class; got "
                 "none. Call count_classes([n_0, n_1, ...]). A classifier does it in fit."
             )
-        pairs = torch.stack([first, second]).cpu()  # one copy from the device
-        return self.share_by_counts(image_share, *self.class_counts[pairs])
+        # The counts go to the labels, as to read labels of a device would wait for them.
+        counts = send(self.class_counts, first.device)
+        return self.share_by_counts(image_share, counts[first], counts[second])
 
     def share_by_counts(self, image_share: float, first: Tensor, second: Tensor) -> Tensor:
         """Return the share of the first label of pairs of classes with these counts."""
@@ -212,12 +214,12 @@ class Remix(_CountingMix):
 
     def share_by_counts(self, image_share: float, first: Tensor, second: Tensor) -> Tensor:
         """Return the share of the first label of pairs of classes with these counts."""
-        share = torch.full(first.shape, image_share, dtype=torch.float64)
+        share = torch.full(first.shape, image_share, dtype=torch.float64, device=first.device)
         # Where both cases hold, for classes of one size with kappa=1, the first one counts.
         if 1 - image_share < self.tau:
-            share[second >= self.kappa * first] = 1
+            share.masked_fill_(second >= self.kappa * first, 1)
         if image_share < self.tau:
-            share[first >= self.kappa * second] = 0
+            share.masked_fill_(first >= self.kappa * second, 0)
         return share
 
     def extra_repr(self) -> str:

@@ -1,12 +1,14 @@
 """A random change: a draw for each image, and a function of images and draw."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
 
+from skimbal.augmentation.functions import Change, in_turn
 from skimbal.exceptions import ParameterError
 from skimbal.generators import generator_states, restore
+from skimbal.transfer import send
 from skimbal.typing import is_number
 
 __all__ = [
@@ -14,8 +16,10 @@ __all__ = [
     "RandomChange",
     "RandomOfSome",
     "alike",
+    "changed",
     "check_bounds",
     "check_probability",
+    "draws_by_form",
     "mirrored_axes",
 ]
 
@@ -31,9 +35,20 @@ class RandomChange(nn.Module):
         """Draw the parameters of each image, on the CPU. The first axis of the draw is n."""
         raise NotImplementedError
 
+    def settle(self, like: Tensor, draw: Tensor) -> Change:
+        """Settle, on the CPU, all that follows from the draw and from the form of the images.
+
+        ``like`` has their dtype and spatial shape, and may have other rows or no memory.
+        """
+        raise NotImplementedError
+
+    def settled(self, like: Tensor) -> Change:
+        """Draw for images of the shape and dtype of ``like``, which may have no memory."""
+        return self.settle(like, self.draw(like))
+
     def change(self, images: Tensor, draw: Tensor) -> Tensor:
         """Change the images by their draw, without any randomness."""
-        raise NotImplementedError
+        return self.settle(images, draw)(images)
 
     def forward(self, images: Tensor) -> Tensor:
         """Change images of shape (n, c, ...)."""
@@ -59,24 +74,29 @@ class RandomOfSome(RandomChange):
         """Draw the parameters of each image as if all images were changed, in float64."""
         raise NotImplementedError
 
-    def change(self, images: Tensor, draw: Tensor) -> Tensor:
-        """Change some of the images."""
-        if not images.is_floating_point():
+    def settle(self, like: Tensor, draw: Tensor) -> Change:
+        """Settle the change of some of the images."""
+        if not like.is_floating_point():
             raise TypeError(
                 f"images for {type(self).__name__} must be in a floating dtype; got "
-                f"{images.dtype}. Convert them first, with images.float()."
+                f"{like.dtype}. Convert them first, with images.float()."
             )
         stays = draw.isnan()[..., None].flatten(1).any(1)
         if stays.all():
-            return images
+            return _NO_CHANGE
         if not stays.any():
-            return self.change_each(images, draw)
+            return self.settle_each(like, draw)
         rows = (~stays).nonzero()[:, 0]
-        on_device = rows.to(images.device)
-        return images.index_copy(0, on_device, self.change_each(images[on_device], draw[rows]))
+        change = self.settle_each(like, draw[rows])
 
-    def change_each(self, images: Tensor, draw: Tensor) -> Tensor:
-        """Change every one of these images, each by its parameters."""
+        def apply(images: Tensor, tensors: Sequence[Tensor]) -> Tensor:
+            chosen, *others = tensors
+            return images.index_copy(0, chosen, change.apply(images[chosen], others))
+
+        return Change([rows, *change.tensors], apply)
+
+    def settle_each(self, like: Tensor, draw: Tensor) -> Change:
+        """Settle the change of images that are all changed, each by its parameters."""
         raise NotImplementedError
 
 
@@ -120,14 +140,85 @@ class OneOf(RandomChange):
         """Return the spatial axes along which a module may mirror."""
         return mirrored_axes(self.steps, n_axes)
 
+    def settled(self, like: Tensor) -> Change:
+        """Draw for images of the shape and dtype of ``like``, which may have no memory."""
+        shares = [
+            (rows, _settled(step, _form(like, len(rows), like.shape[2:])))
+            for step, rows in self._shares(like)
+        ]
+
+        def apply(images: Tensor, tensors: Sequence[Tensor]) -> Tensor:
+            result, start = images.clone(), 0
+            for _, change in shares:
+                end = start + 1 + len(change.tensors)
+                chosen, *others = tensors[start:end]
+                result[chosen] = change.apply(images[chosen], others)
+                start = end
+            return result
+
+        return Change([t for rows, change in shares for t in (rows, *change.tensors)], apply)
+
     def forward(self, images: Tensor) -> Tensor:
         """Change images of shape (n, c, ...)."""
-        chosen, result = torch.randint(len(self.steps), (len(images),)), images.clone()
-        for number, step in enumerate(self.steps):
-            rows = (chosen == number).nonzero()[:, 0].to(images.device)
-            if len(rows):
-                result[rows] = step(images[rows])
+        if draws_by_form(self):
+            return self.settled(images)(images)
+        result = images.clone()
+        for step, rows in self._shares(images):
+            chosen = send(rows, images.device)
+            result[chosen] = step(images[chosen])
         return result
+
+    def _shares(self, images: Tensor) -> Iterator[tuple[nn.Module, Tensor]]:
+        """Draw a step for each image, and yield the steps with their rows."""
+        chosen = torch.randint(len(self.steps), (len(images),))
+        for number, step in enumerate(self.steps):
+            rows = (chosen == number).nonzero()[:, 0]
+            if len(rows):
+                yield step, rows
+
+
+def draws_by_form(step: Callable[[Tensor], Tensor]) -> bool:
+    """Tell whether a step draws by the shape and dtype of images alone, before it has them.
+
+    A subclass of a user may look at the pixels.
+    """
+    if isinstance(step, OneOf):
+        return type(step) is OneOf and all(map(draws_by_form, step.steps))
+    is_own = type(step).__module__.startswith(f"{__package__}.")
+    return type(step) is nn.Identity or (isinstance(step, RandomChange) and is_own)
+
+
+def changed(steps: Iterable[Callable[[Tensor], Tensor]], images: Tensor) -> Tensor:
+    """Change images by one step after the other, each image by its draws.
+
+    The draws of neighbouring steps of this package are made first, in the order of the steps. They
+    go to the device by one copy, for which the host does not wait.
+    """
+    settled: list[Change] = []
+    like = images
+    for step in steps:
+        if draws_by_form(step):
+            change = _settled(step, like)
+            settled.append(change)
+            if change.size is not None:
+                like = _form(like, len(like), change.size)
+        else:
+            like = images = step(in_turn(*settled)(images))
+            settled = []
+    return in_turn(*settled)(images)
+
+
+def _settled(step: Callable[[Tensor], Tensor], like: Tensor) -> Change:
+    return step.settled(like) if isinstance(step, RandomChange) else _NO_CHANGE
+
+
+def _form(like: Tensor, n_rows: int, size: Sequence[int]) -> Tensor:
+    """Return a tensor without memory in the place of images."""
+    return torch.empty((n_rows, like.shape[1], *size), dtype=like.dtype, device="meta")
+
+
+#: The change of images that all stay as they are.
+_NO_CHANGE = Change([], lambda images, tensors: images)
 
 
 def alike(step: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:

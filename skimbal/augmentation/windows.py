@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from skimbal.augmentation.functions import crop, erase
+from skimbal.augmentation.functions import Change, settle_box, settle_crop
 from skimbal.augmentation.random_change import RandomChange, RandomOfSome, check_bounds
 from skimbal.exceptions import ParameterError
 from skimbal.typing import is_integer
@@ -44,9 +44,9 @@ class RandomCrop(RandomChange):
         start = (torch.rand(len(images), len(room), dtype=torch.float64) * (room + 1)).long()
         return torch.minimum(start, room)  # rounding may give the end itself
 
-    def change(self, images: Tensor, draw: Tensor) -> Tensor:
-        """Cut windows out of images of shape (n, c, ...)."""
-        return crop(images, draw, _each_axis(self.size, draw.shape[1]))
+    def settle(self, like: Tensor, draw: Tensor) -> Change:
+        """Settle the window of each image."""
+        return settle_crop(draw, _each_axis(self.size, draw.shape[1]))
 
     def extra_repr(self) -> str:
         """Return the parameters."""
@@ -138,9 +138,9 @@ class RandomErasing(RandomOfSome):
         start = torch.minimum((draw[..., 1] * (size - length + 1)).floor(), size - length)
         return torch.stack([start, start + length], 2)
 
-    def change_each(self, images: Tensor, draw: Tensor) -> Tensor:
-        """Change every one of these images, each by its box."""
-        return erase(images, draw)
+    def settle_each(self, like: Tensor, draw: Tensor) -> Change:
+        """Settle the change of every image, each by its box."""
+        return settle_box(draw)
 
     def extra_repr(self) -> str:
         """Return the parameters."""

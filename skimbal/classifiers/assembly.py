@@ -17,6 +17,7 @@ from skimbal.classifiers.parameters import (
     LOW_PRECISION,
     CNNClassifier,
     find_optimizer,
+    is_auto,
 )
 from skimbal.classifiers.ranges import compare_rows, with_numbers
 from skimbal.classifiers.settings import Settings
@@ -41,6 +42,7 @@ from skimbal.training import (
     device_type,
     is_at,
     pixel_range,
+    set_rows_at_once,
     takes_several_gradients,
 )
 
@@ -49,6 +51,7 @@ __all__ = [
     "Plan",
     "SameNet",
     "WarmNet",
+    "dtypes_of_network",
     "make_factory",
     "net_options",
     "prepare_net",
@@ -123,6 +126,9 @@ class WarmNet(NewNet):
                 "goes on from; got a different network. Set warm_start=False, or set module and "
                 f"net as they were. ({error})"
             ) from None
+        known = self.previous.micro_batch_size
+        if net.halves_micro_batches and known is not None:
+            set_rows_at_once(net, known)
         return net
 
 
@@ -246,7 +252,7 @@ def _blueprint(
     estimator: CNNClassifier, plan: Plan, options: dict[str, Any], sample: PixelSample
 ) -> Blueprint:
     """Return the facts of the net, with a value for each "auto"."""
-    dtype, autocast = _dtypes(estimator.dtype, plan)
+    dtype, autocast = dtypes_of_network(estimator.dtype, plan.train.data.dtype, plan.device)
     module, data = plan.settings.module, plan.train.data
     needs_pixels = isinstance(module, NetworkSpec) and module.needs_pixel_range
     several_gradients = takes_several_gradients(find_optimizer(estimator.optimizer))
@@ -267,17 +273,25 @@ def _blueprint(
         lr_schedule=_schedule(estimator, plan),
         max_epochs=plan.settings.epochs,
         batch_size=plan.settings.batch_size,
-        # An integer of numpy has a range.
-        micro_batch_size=estimator.micro_batch_size and int(estimator.micro_batch_size),
+        micro_batch_size=_micro_batch_size(estimator.micro_batch_size),
         compiled=estimator.compile,
+        halves_micro_batches=is_auto(estimator.micro_batch_size),
     )
 
 
-def _dtypes(dtype: str, plan: Plan) -> tuple[str, str | None]:
+def _micro_batch_size(given: int | str | None) -> int | None:
+    """Return the rows in memory at once in the first step, or None for all rows of a batch."""
+    # An integer of numpy has a range.
+    return None if given is None or isinstance(given, str) else int(given)
+
+
+def dtypes_of_network(
+    dtype: str, image_dtype: np.dtype[Any], device: str
+) -> tuple[str, str | None]:
     """Return the dtype of the parameters, and the dtype of autocast if there is autocast."""
     if dtype == "auto":
-        is_float64 = plan.train.data.dtype.newbyteorder("=") == np.float64
-        follows_float64 = is_float64 and device_type(plan.device) == "cpu"
+        is_float64 = image_dtype.newbyteorder("=") == np.float64
+        follows_float64 = is_float64 and device_type(device) == "cpu"
         dtype = "float64" if follows_float64 else "float32"
     return ("float32", dtype) if dtype in LOW_PRECISION else (dtype, None)
 

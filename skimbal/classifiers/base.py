@@ -218,10 +218,12 @@ class BaseCNNClassifier(
         Largest number of rows in a batch, in samples. ``"auto"`` is 32 for images in 2D, 16 for
         volumes and 64 for bare rows. It is less for images of which a batch would have more than
         2^25 numbers, but at least 2, ``micro_batch_size`` and the number of classes.
-    micro_batch_size : int, default=None
+    micro_batch_size : int or "auto", default=None
         Rows in memory at once, in samples. The gradient is the gradient of the whole batch all the
         same. For a loss that is not a mean over rows, this costs a second forward pass. A loss
         module that is a mean over rows says so by an attribute ``mean_over_rows = True``.
+        None is the whole batch. So is ``"auto"`` at first. It halves the rows each time that a step
+        runs out of memory, repeats the step, and warns of the size that fits.
     callbacks : list of skorch callbacks or (str, callback) pairs, default=None
         Run during training, in encoded labels. Your instances run and can be read after ``fit``.
         Clones, such as those of a cross-validation, have callbacks of their own. In place of an
@@ -298,6 +300,10 @@ class BaseCNNClassifier(
         Number of epochs in the history.
     n_steps_ : int
         Number of steps in these epochs.
+    micro_batch_size_ : int
+        Largest number of rows in memory at once in training, in samples: after
+        ``micro_batch_size="auto"`` the size that fits, which ``partial_fit`` and ``warm_start``
+        begin with. ``history_`` has it for each epoch (``micro_batch_size``).
     batch_size_ : int
         Largest number of rows in a batch of the training, in samples.
     lr_ : float
@@ -362,7 +368,7 @@ class BaseCNNClassifier(
         lr_schedule: str | None = "one_cycle",
         max_epochs: int | str = "auto",
         batch_size: int | str = "auto",
-        micro_batch_size: int | None = None,
+        micro_batch_size: int | str | None = None,
         callbacks: Sequence[object] | None = None,
         warm_start: bool = False,
         random_state: RandomState = None,
@@ -787,6 +793,11 @@ class BaseCNNClassifier(
         """Largest number of rows in a batch of the training, in samples."""
         size: int = self.net_.batch_size
         return size
+
+    @property
+    def micro_batch_size_(self) -> int:
+        """Largest number of rows in memory at once in training, in samples."""
+        return min(self.net_.micro_batch_size or self.batch_size_, self.batch_size_)
 
     @property
     def lr_(self) -> float:

@@ -94,13 +94,17 @@ def _of_classes(estimator: WithAttributes, blueprint: Blueprint) -> Iterator[_Ch
         yield "the rows that the loss has seen", f"text or {numbers}", part, is_right
 
 
-def _of_training(estimator: WithAttributes, _: Blueprint) -> Iterator[_Checked]:
+def _of_training(estimator: WithAttributes, blueprint: Blueprint) -> Iterator[_Checked]:
     seed, before, tau = estimator._seed, estimator._epochs_before, estimator._known_tau
     is_right = is_integer(seed) and 0 <= seed < 2**32
     yield "the seed", "a whole number from 0 to 2^32 - 1", seed, is_right
     is_right = is_integer(before) and before >= 0
     yield "the epochs before", "a whole number of at least 0", before, is_right
     yield "the tau of the loss", "a number or None", tau, tau is None or is_number(tau)
+    size, halves = blueprint.micro_batch_size, blueprint.halves_micro_batches
+    is_right = size is None or (is_integer(size) and size > 0)
+    yield "micro_batch_size of the net", "a whole number of at least 1 or None", size, is_right
+    yield "halves_micro_batches", "True or False", halves, isinstance(halves, bool)
 
 
 def check_net(facts: Mapping[str, object], steps: object) -> None:

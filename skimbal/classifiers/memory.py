@@ -1,23 +1,23 @@
 """Errors about memory that is not enough, with the parameters that decide about it."""
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
 import torch
 
-from skimbal.classifiers.parameters import CNNClassifier
+from skimbal.classifiers.parameters import CNNClassifier, is_auto
 from skimbal.classifiers.settings import Settings
-from skimbal.training import TrainingNet, release_memory
+from skimbal.training import (
+    Place,
+    TrainingNet,
+    are_short_of_memory,
+    is_cuda,
+    place_of,
+    release_memory,
+)
 
 __all__ = ["explained_in_prediction", "naming_memory"]
-
-#: Words of torch for memory that is not there, which is a RuntimeError on the CPU.
-_NO_MEMORY = re.compile(
-    r"can't allocate memory|not enough memory|unable to allocate|bad_alloc|out of memory",
-    re.IGNORECASE,
-)
 
 
 class FittedClassifier(CNNClassifier, Protocol):
@@ -32,15 +32,15 @@ def naming_memory(estimator: CNNClassifier, settings: Settings, device: str) -> 
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        reason = _reason(error)
-        if reason is None:
+        if not are_short_of_memory(error):
             raise
-        kind, others = _kind_and_others(error)
-        raise kind(
-            f"{reason}, with batch_size={settings.batch_size} and "
-            f"micro_batch_size={estimator.micro_batch_size} on device={estimator.device!r}. A "
-            "smaller micro_batch_size takes less memory and leaves the gradient of the whole batch "
-            f"as it is. A smaller batch_size or crop_size takes less memory, too. {others}"
+        advice = "This was not in a training step, so a smaller micro_batch_size would not help."
+        if place_of(error) is Place.STEP:
+            advice = _advice_for_step(estimator)
+        raise _kind(error)(
+            f"{_reason(error)}, with batch_size={settings.batch_size} and "
+            f"micro_batch_size={estimator.micro_batch_size!r} on device={estimator.device!r}. "
+            f"{advice} {_other_advice(estimator, device)}"
         ) from error
     finally:
         release_memory(device)
@@ -48,40 +48,69 @@ def naming_memory(estimator: CNNClassifier, settings: Settings, device: str) -> 
 
 @contextmanager
 def explained_in_prediction(estimator: FittedClassifier) -> Iterator[None]:
-    """Name the size of a block in an error about the memory of a prediction."""
+    """Name the remedies in an error about the memory of a prediction."""
     net = estimator.net_
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        reason = _reason(error)
-        if reason is None:
+        if not are_short_of_memory(error):
             raise
-        raise _kind_and_others(error)[0](
-            f"{reason}, in a prediction on device={net.device!r}, for which batch_size and "
-            "micro_batch_size do not count. Fewer rows at once take less memory: "
-            "clf.net_.iterator_valid__batch_size = 1, or before a fit "
-            "net={'iterator_valid__batch_size': 1}."
+        if place_of(error) is Place.BLOCK:
+            advice = "A single row did not fit. Free memory that other programs and tensors hold"
+            advice += _on_the_cpu(net.device)
+        else:
+            advice = (
+                "Fewer rows at once take less memory: clf.net_.iterator_valid__batch_size = 1, or "
+                "before a fit net={'iterator_valid__batch_size': 1}."
+            )
+        raise _kind(error)(
+            f"{_reason(error)}, in a prediction on device={net.device!r}, for which batch_size and "
+            f"micro_batch_size do not count. {advice}"
         ) from error
     finally:
         release_memory(net.device)
 
 
-def _reason(error: Exception) -> str | None:
-    """Return the words of an error about memory, or None for another error."""
+def _on_the_cpu(device: str) -> str:
+    if torch.device(device).type == "cpu":
+        return "."
+    return ", or predict on the CPU: clf.save(path), then skimbal.load(path, device='cpu')."
+
+
+def _advice_for_step(estimator: CNNClassifier) -> str:
+    """Return the advice about the rows of a batch."""
+    if is_auto(estimator.micro_batch_size):
+        return "A training step on a single row took more memory than there is."
+    if estimator.micro_batch_size == 1:
+        return "micro_batch_size=1 is the least."
+    return (
+        "A smaller micro_batch_size takes less memory and leaves the gradient of the whole batch "
+        "as it is. micro_batch_size='auto' finds a size that fits."
+    )
+
+
+def _other_advice(estimator: CNNClassifier, device: str) -> str:
+    """Return the remedies that help everywhere in a fit."""
+    remedies = "A smaller crop_size or network takes less memory, too."
+    if not is_cuda(device):
+        return f"{remedies} Images can stay on the disk, as files or as a memory map."
+    low = "" if estimator.dtype in ("bfloat16", "float16") else "dtype='bfloat16', or "
+    return (
+        f"{remedies} So does {low}net={{'iterator_train__memory_share': 0}}, which keeps the "
+        "images off the device."
+    )
+
+
+def _reason(error: Exception) -> str:
+    """Return the words of an error about memory."""
     text = str(error)
     if not isinstance(error, MemoryError | torch.cuda.OutOfMemoryError):
-        if not _NO_MEMORY.search(text):
-            return None
         text = text.rpartition("DefaultCPUAllocator: ")[2].partition(" Error code")[0]
     reason = text.partition(". GPU")[0].strip().rstrip(".")
     return f"{reason[0].upper()}{reason[1:]}" if reason else "There is not enough memory"
 
 
-def _kind_and_others(error: Exception) -> tuple[type[Exception], str]:
-    """Return the class of the error to raise, and further remedies."""
-    if isinstance(error, torch.cuda.OutOfMemoryError):
-        return torch.cuda.OutOfMemoryError, (
-            "So does dtype='bfloat16', or net={'iterator_train__memory_share': 0}, which keeps the "
-            "images off the device."
-        )
-    return MemoryError, "Images can stay on the disk, as files or as a memory map."
+def _kind(error: Exception) -> type[Exception]:
+    """Return the class of the error to raise."""
+    is_of_cuda = isinstance(error, torch.cuda.OutOfMemoryError)
+    return torch.cuda.OutOfMemoryError if is_of_cuda else MemoryError

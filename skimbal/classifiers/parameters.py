@@ -21,6 +21,7 @@ from skimbal.sampling import SamplerSpec, is_uniform
 from skimbal.training import (
     OPTIMIZERS,
     SCHEDULES,
+    Layout,
     StandardizedModule,
     default_rate,
     is_like_adam,
@@ -75,7 +76,7 @@ class CNNClassifier(Protocol):
     lr_schedule: str | None
     max_epochs: int | str
     batch_size: int | str
-    micro_batch_size: int | None
+    micro_batch_size: int | str | None
     callbacks: Sequence[object] | None
     net: Mapping[str, object] | None
     device: str
@@ -142,7 +143,7 @@ CONSTRAINTS: dict[str, list[object]] = {
     "lr_schedule": [None, _OneOf(SCHEDULES.keys())],
     "max_epochs": [_AUTO, _AtLeast(Integral, 0)],
     "batch_size": [_AUTO, _POSITIVE],
-    "micro_batch_size": [None, _POSITIVE],
+    "micro_batch_size": [None, _AUTO, _POSITIVE],
     "callbacks": [None, list, tuple],
     "net": [None, dict],
     "warm_start": ["boolean"],
@@ -226,7 +227,7 @@ def check_parameters(estimator: CNNClassifier) -> None:
     check_constraints(estimator)
     _check_module(estimator)
     micro, size = estimator.micro_batch_size, estimator.batch_size
-    if micro is not None and not isinstance(size, str) and micro > size:
+    if not isinstance(micro, str | None) and not isinstance(size, str) and micro > size:
         raise ParameterError(
             "micro_batch_size",
             f"at most batch_size={size}",
@@ -377,7 +378,7 @@ _NET_PREFIXES = (
     *("optimizer__", "module__", "callbacks__", "compile__"),
     *("iterator_train__", "iterator_valid__"),
 )
-_NET_NAMES = ("iterator_train", "iterator_valid")
+_NET_NAMES = ("iterator_train", "iterator_valid", "memory_format")
 #: Options behind these prefixes that the classifier sets itself.
 _TAKEN = {
     *(
@@ -402,11 +403,13 @@ def _check_net(estimator: CNNClassifier) -> None:
         ):
             raise ParameterError(
                 "net",
-                "a dict whose keys are iterator_train, iterator_valid or begin with "
+                f"a dict whose keys are {', '.join(_NET_NAMES)} or begin with "
                 f"{', '.join(_NET_PREFIXES)}",
                 name,
-                "Other options have a parameter of the classifier, or the fit sets them.",
+                advice_on_value("net", name, _NET_NAMES)
+                or "Other options have a parameter of the classifier, or the fit sets them.",
             )
+    _check_memory_format(estimator, options)
     sampler = estimator.sampler
     for name, expected, is_default in (
         ("sampler", "'auto' or 'uniform'", is_auto(sampler) or is_uniform(sampler)),
@@ -419,7 +422,7 @@ def _check_net(estimator: CNNClassifier) -> None:
                 getattr(estimator, name),
                 "That iterator makes the batches, so this value would have no effect.",
             )
-    for name in _NET_NAMES:
+    for name in ("iterator_train", "iterator_valid"):
         if estimator.distributed and name in options:
             raise ParameterError(
                 "distributed",
@@ -428,6 +431,23 @@ def _check_net(estimator: CNNClassifier) -> None:
                 "The processes cannot share the batches of a foreign iterator. Use sampler and "
                 "batch_size instead.",
             )
+
+
+def _check_memory_format(estimator: CNNClassifier, options: Mapping[str, object]) -> None:
+    """Refuse a layout that is unknown, or that the gradients of the optimizer cannot have."""
+    given = options.get("memory_format", "auto")
+    try:
+        Layout(given)  # type: ignore[arg-type]
+    except ParameterError as error:
+        raise error.within("net") from None
+    views_gradients = takes_several_gradients(find_optimizer(estimator.optimizer))
+    if given == "channels_last" and views_gradients:
+        raise ParameterError(
+            "net",
+            f"a dict whose memory_format is 'auto' or 'contiguous' with {estimator.optimizer!r}",
+            given,
+            "This optimizer views each gradient as one line of numbers.",
+        )
 
 
 def _check_doubled_options(estimator: CNNClassifier, options: Mapping[str, object]) -> None:

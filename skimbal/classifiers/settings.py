@@ -187,7 +187,9 @@ def _batch_size(
     n_channels, *shape = train.data.sample_shape
     n_numbers = n_channels * math.prod(crop_size or shape)
     fitting: int = min(defaults.batch_size[len(shape)], _NUMBERS_IN_BATCH // n_numbers)
-    return max(2, fitting, len(train.labels), estimator.micro_batch_size or 0)
+    at_once = estimator.micro_batch_size
+    given = 0 if isinstance(at_once, str | None) else at_once
+    return max(2, fitting, len(train.labels), given)
 
 
 def _epochs(defaults: Defaults, n_rows: int, batch_size: int, n_batches: int) -> int:

@@ -154,7 +154,7 @@ def _try_again(
     if (changed - again).abs().max() > 1e-3 * changed.abs().max():
         raise ValueError(
             "augment must make the same images from the same state of the generators of torch, "
-            f"numpy and python with {name}={getattr(estimator, name)}; got other images from "
+            f"numpy and python with {name}={getattr(estimator, name)!r}; got other images from "
             f"{settings.augment!r}. Let it draw from these generators, or set {name}={off}."
         )
 
@@ -235,7 +235,7 @@ def _try_loss(
         return
     expected = (
         "loss must be differentiable by the logits alone with "
-        f"micro_batch_size={estimator.micro_batch_size}; got {loss.name}, which "
+        f"micro_batch_size={estimator.micro_batch_size!r}; got {loss.name}, which "
     )
     remedy = "Let its forward compute a scalar of (logits, target), or set micro_batch_size=None."
     with isolated_random_state(0, device):

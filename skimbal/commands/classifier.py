@@ -19,7 +19,7 @@ from skimbal.commands.networks import (
     options_of_networks,
     try_network,
 )
-from skimbal.commands.options import COUNT, PER_AXIS
+from skimbal.commands.options import PER_AXIS
 from skimbal.commands.parser import Options, Parser, auto_or, count, not_negative, option, positive
 from skimbal.commands.rows import parts_of
 from skimbal.datasets.splits import split_key
@@ -129,9 +129,10 @@ def _options_of_machine(clf: CNN2DClassifier) -> Options:
     return {
         "micro_batch_size": option(
             "--micro-batch-size",
-            "images in memory at once. The gradient stays the gradient of the whole batch "
-            "(default: the whole batch)",
-            **COUNT,
+            "images in memory at once, or auto, which halves them each time that a step runs out "
+            "of memory. The gradient stays the gradient of the whole batch (default: the whole "
+            "batch)",
+            **_AUTO,
         ),
         "device": option("--device", "cpu, cuda, cuda:1, auto, ...", default=clf.device),
         "dtype": option(

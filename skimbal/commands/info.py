@@ -21,6 +21,7 @@ from skimbal.commands.parser import Options, Parser, option
 from skimbal.datasets import DataInspection, inspect_data, inspect_folder
 from skimbal.memory import estimate_memory, memory_of_machine
 from skimbal.signals import Signals
+from skimbal.wording import memory_in_words
 
 __all__ = ["run"]
 
@@ -82,21 +83,29 @@ def _memory(parser: Parser, args: argparse.Namespace, inspection: DataInspection
     card, n_axes = inspection.card, inspection.ndim
     if card is None or n_axes is None or len(card.image_shape) not in (n_axes, n_axes + 1):
         return ""
-    classifier = CNN2DClassifier if n_axes == 2 else CNN3DClassifier
+    clf = (CNN2DClassifier if n_axes == 2 else CNN3DClassifier)()
+    about_images = card.image_shape, max(2, len(card.class_names)), card.dtype or None
     try:
-        estimate = estimate_memory(
-            classifier().set_params(**given(args, _OPTIONS_OF_MEMORY)),
-            card.image_shape,
-            max(2, len(card.class_names)),
-        )
+        clf.set_params(**given(args, _OPTIONS_OF_MEMORY))
+        estimate = estimate_memory(clf, *about_images)
     except ValueError as error:
         parser.refuse(error, parser.prog)
     memory = memory_of_machine()
     if memory is not None and estimate.total > memory:
+        n_rows = estimate.rows_at_once
+        fitting = estimate
+        while fitting.total > memory and n_rows > 1:
+            n_rows = -(-n_rows // 2)
+            fitting = estimate_memory(clf.set_params(micro_batch_size=n_rows), *about_images)
+        remedy = "Give a smaller --crop-size or network."
+        if fitting.total <= memory:
+            remedy = (
+                f"Give --micro-batch-size {n_rows}, with which it takes about "
+                f"{memory_in_words(fitting.total)}, or a smaller --batch-size or --crop-size."
+            )
         print(
             f"skimbal: UserWarning: a training step takes about {estimate}, and this machine has "
-            f"{memory / 1e9:.0f} GB. Give a smaller --micro-batch-size, --batch-size or "
-            "--crop-size.",
+            f"{memory_in_words(memory)}. {remedy}",
             file=sys.stderr,
         )
     return f"memory    about {str(estimate).partition(':')[0]}"

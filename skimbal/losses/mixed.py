@@ -304,10 +304,11 @@ class MixedLoss(nn.Module):
                 f"class_counts must have a count for each of the {logits.shape[1]} classes of the "
                 f"logits; got {self._n_classes} counts. Make the loss with as many counts."
             )
+        # Once for all terms, so that half precision rounds the gradient of their sum only.
+        logits = logits.to(accumulation_dtype(logits))
         n_rows, divisor = _count_rows(logits, weight, normalizer, sum_over_parts)
         if self._is_plain and sum_over_parts is None and weight is None and divisor == len(target):
-            wide = logits.to(accumulation_dtype(logits))
-            return cross_entropy(wide, target, label_smoothing=self.mix.label_smoothing)
+            return cross_entropy(logits, target, label_smoothing=self.mix.label_smoothing)
         factors = self.factors
         if ce_share:
             factors = {name: (1 - ce_share) * factor for name, factor in factors.items()}
@@ -319,8 +320,7 @@ class MixedLoss(nn.Module):
             options = self._set_options(factors, with_nll, logits, n_rows, divisor, sum_over_parts)
             loss, nll = self._score_terms(logits, target, weight, options)
         elif with_nll:
-            wide = logits.to(accumulation_dtype(logits))
-            nll = cross_entropy(wide, target, reduction="none")  # (n,)
+            nll = cross_entropy(logits, target, reduction="none")  # (n,)
         if sum_over_parts is not None:
             # Each part has its share of the sum over the rows, and a mean must be the whole.
             divisor = divisor / sum_over_parts.n_parts
@@ -379,9 +379,7 @@ class MixedLoss(nn.Module):
         assert term.row_loss is not None
         given: Any = nll if term.takes_nll else None
         vector: Any = getattr(self, f"of_classes_{name}") if term.of_classes else None
-        # Once for each term, so that half precision rounds the gradient of each term by itself.
-        wide = logits.to(accumulation_dtype(logits))
-        loss: object = term.row_loss(wide, target, given, vector, self.mix)
+        loss: object = term.row_loss(logits, target, given, vector, self.mix)
         # Anything else could broadcast to a wrong mean.
         if not isinstance(loss, Tensor) or loss.shape != target.shape:
             got = tuple(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__

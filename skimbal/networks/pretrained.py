@@ -528,13 +528,15 @@ class InputPreparation(nn.Module):
         return f"size={self.size}, channels={self.channels}"
 
     def forward(self, x: Tensor) -> Tensor:
-        """Prepare a batch of images."""
+        """Prepare a batch of images, in their layout."""
+        innermost = x.stride(1) == 1
         if self.size is not None and x.shape[2:] != self.size:
             x = functional.interpolate(x, self.size, mode="bilinear", antialias=True)
         if self.channels is not None:
             x = x.expand(-1, len(self.channels), -1, -1) if x.shape[1] == 1 else x[:, self.channels]
         # A new tensor, which may be changed.
-        return ((x - self.shift) / self.scale).contiguous(memory_format=torch.channels_last)
+        order = torch.channels_last if innermost else torch.contiguous_format
+        return ((x - self.shift) / self.scale).contiguous(memory_format=order)
 
 
 class MeanOverPixels(nn.Module):

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from sklearn.utils.metaestimators import available_if
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from skimbal.exceptions import ParameterError
 from skimbal.habits import explains_names
@@ -346,14 +346,7 @@ class SlicedNetwork(nn.Module):
 
     def features(self, x: Tensor) -> Tensor:
         """Compute the features of each slice, of shape (n_samples, n_slices, n_features)."""
-        slices = x.movedim(1, -1).movedim(1 + self.axis, 1)  # (n, n_slices, height, width, c)
-        if self.neighbours:
-            n_slices, before = slices.shape[1], [slices[:, :1]] * self.neighbours
-            padded = torch.cat([*before, slices, *[slices[:, -1:]] * self.neighbours], 1)
-            windows = [padded[:, i : i + n_slices] for i in range(2 * self.neighbours + 1)]
-            slices = torch.cat(windows, -1)
-        # No copy of volumes with the channels innermost if axis is 0.
-        features: Tensor = self.backbone(slices.flatten(0, 1).movedim(-1, 1))
+        features: Tensor = self.backbone(_cut(x, self.axis, self.neighbours))
         return features.view(x.shape[0], -1, features.shape[1])
 
     def head(self, features: Tensor) -> Tensor:
@@ -393,6 +386,26 @@ class SlicedNetwork(nn.Module):
         """Let training change the frozen parts of the backbone."""
         if isinstance(self.backbone, Unfreezable):
             self.backbone.unfreeze()
+
+
+@fx.wrap
+def _cut(x: Tensor, axis: int, neighbours: int) -> Tensor:
+    """Return all slices of volumes as images, in the layout of the volumes.
+
+    Volumes with the channels innermost are not copied if axis is 0. The graph of a network does not
+    look in here, where the strides decide.
+    """
+    innermost = x.stride(1) == 1
+    slices = x.movedim(2 + axis, 1)  # (n, n_slices, c, height, width)
+    if innermost:
+        slices = slices.movedim(2, -1)
+    if neighbours:
+        n_slices, before = slices.shape[1], [slices[:, :1]] * neighbours
+        padded = torch.cat([*before, slices, *[slices[:, -1:]] * neighbours], 1)
+        windows = [padded[:, i : i + n_slices] for i in range(2 * neighbours + 1)]
+        slices = torch.cat(windows, -1 if innermost else 2)
+    images = slices.flatten(0, 1)
+    return images.movedim(-1, 1) if innermost else images
 
 
 class Pooling(nn.Module):

@@ -12,6 +12,8 @@ from skimbal.training.devices import device_type, is_at, is_cuda, release_memory
 from skimbal.training.divergence import broken_weights, diverged
 from skimbal.training.fine_tuning import check_unfreezing
 from skimbal.training.forward import infer_with, softmax
+from skimbal.training.layout import Layout
+from skimbal.training.memory import Place, are_short_of_memory, place_of, set_rows_at_once
 from skimbal.training.net import TrainingNet
 from skimbal.training.optimizers import (
     OPTIMIZERS,
@@ -44,8 +46,10 @@ __all__ = [
     "EpochProgress",
     "ImageDataset",
     "IncompleteBatches",
+    "Layout",
     "Parts",
     "PixelSample",
+    "Place",
     "Processes",
     "Resumption",
     "StandardizedModule",
@@ -53,6 +57,7 @@ __all__ = [
     "Together",
     "TrainIterator",
     "TrainingNet",
+    "are_short_of_memory",
     "batches_in_epoch",
     "broken_weights",
     "can_be_fused",
@@ -74,9 +79,11 @@ __all__ = [
     "isolated_random_state",
     "join",
     "pixel_range",
+    "place_of",
     "plain_torch",
     "raised_in_all",
     "release_memory",
+    "set_rows_at_once",
     "softmax",
     "takes_several_gradients",
     "trainable_torch",

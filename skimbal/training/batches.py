@@ -45,7 +45,9 @@ class TrainIterator:
     classes : ndarray of shape (n_classes,), default=None
         Labels that the encoded labels stand for, which a sampling strategy may name.
     memory_share : float, default=0.5
-        Share of the free memory of a CUDA device that the images may take, in [0, 1].
+        Share of the free memory of a CUDA device that the images may take, in [0, 1]. Images that
+        take more are sent batch by batch. Processes that share a device each measure what the
+        others have left, before and after the copy.
     epoch_length : None, int or "uniform", default=None
         Batches in an epoch. If None, the sampler decides. ``"uniform"`` gives as many batches as
         uniform sampling, so that samplers are compared at equal numbers of steps and equal learning
@@ -102,8 +104,8 @@ class TrainIterator:
     def to(self, device: str) -> None:
         """Set where the batches are wanted.
 
-        All images are copied to a CUDA device at once if they fit. Otherwise each batch is copied
-        while the batch before trains.
+        All images are copied to a CUDA device at once if they fit, also into the memory that other
+        processes leave meanwhile. Otherwise each batch is copied while the batch before trains.
 
         Parameters
         ----------
@@ -111,10 +113,7 @@ class TrainIterator:
             A device of torch.
         """
         self.device = device
-        if is_cuda(device):
-            free, _ = torch.cuda.mem_get_info(device)
-            if self.dataset.nbytes <= self.memory_share * free:
-                self.resident = DeviceDataset(self.dataset, device)
+        self.resident = _kept(self.dataset, device, self.memory_share)
 
     def __len__(self) -> int:
         return self._n_batches
@@ -188,7 +187,8 @@ class BlockIterator:
     Raises
     ------
     ValueError
-        If ``num_workers`` is not an integer of at least 0.
+        If ``batch_size`` is not an integer of at least 1, or ``num_workers`` is not an integer of
+        at least 0.
     """
 
     def __init__(
@@ -197,9 +197,26 @@ class BlockIterator:
         batch_size: int | None = None,
         num_workers: int | None = None,
     ) -> None:
+        if batch_size is not None and (not is_integer(batch_size) or batch_size < 1):
+            raise ParameterError("batch_size", "None or an integer of at least 1", batch_size)
         self.dataset, self.batch_size = dataset, batch_size
         self.num_workers = count_workers(num_workers, dataset)
         self.device = "cpu"
+        self.resident: DeviceDataset | None = None
+        self._may_keep = True
+
+    def keep(self, memory_share: float) -> None:
+        """Copy all rows to a CUDA device at once, if they fit, as they are asked for repeatedly.
+
+        Parameters
+        ----------
+        memory_share : float
+            Share of the free memory of the device that the images may take, in [0, 1]. The first
+            call decides.
+        """
+        if self._may_keep:
+            self.resident = _kept(self.dataset, self.device, memory_share)
+        self._may_keep = False
 
     def to(self, device: str) -> None:
         """Set where the blocks are wanted.
@@ -215,8 +232,26 @@ class BlockIterator:
 
     def __iter__(self) -> Iterator[Batch]:
         rows = self.dataset.blocks(self.batch_size)
+        if self.resident is not None:
+            return map(self.resident.batch, rows)
         blocks = read_ahead(self.dataset.batch, rows, self.num_workers)
         return prefetched(blocks, self.device) if is_cuda(self.device) else blocks
+
+
+def _kept(dataset: ImageDataset, device: str, memory_share: float) -> DeviceDataset | None:
+    """Copy the rows to a CUDA device, if their images fit in a share of its free memory."""
+    if not is_cuda(device):
+        return None
+    free, _ = torch.cuda.mem_get_info(device)
+    if dataset.nbytes > memory_share * free:
+        return None
+    try:
+        resident = DeviceDataset(dataset, device)
+    except torch.cuda.OutOfMemoryError:
+        return None
+    # Workers of a search measure at the same time, and then copy at the same time.
+    left, _ = torch.cuda.mem_get_info(device)
+    return resident if dataset.nbytes <= memory_share * (left + dataset.nbytes) else None
 
 
 def batches_in_epoch(

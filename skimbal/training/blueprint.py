@@ -14,6 +14,7 @@ from skimbal.sampling import SamplerSpec
 from skimbal.training.batches import TrainIterator
 from skimbal.training.dataset import ImageDataset
 from skimbal.training.forward import softmax
+from skimbal.training.layout import Layout
 from skimbal.training.net import TrainingNet
 from skimbal.training.standardize import StandardizedModule
 
@@ -75,7 +76,7 @@ class Blueprint:
     dtype, autocast : str, str or None
         Names of the dtype of the parameters, and of the low precision of the network.
     channels_last : bool
-        Whether the weights have the channels innermost in memory.
+        Whether the weights may have the channels innermost in memory, as the images.
     feature_layer : str or None
         Name of the layer whose input the features are.
     lr, lr_schedule, max_epochs, batch_size, micro_batch_size
@@ -104,6 +105,7 @@ class Blueprint:
     micro_batch_size: int | None
     compiled: bool
     lacks: tuple[str, ...] = ()
+    halves_micro_batches: bool = False
 
     @property
     def spatial_shape(self) -> tuple[int, ...]:
@@ -112,7 +114,7 @@ class Blueprint:
 
     def net(self, parts: Parts, device: str) -> TrainingNet:
         """Make the net on a device."""
-        mean, std = parts.statistics
+        options = dict(parts.options)
         # Not as module__factory: skorch pickles attributes that begin with module_ separately, even
         # for a copy, and a lambda as a factory cannot be pickled.
         module = functools.partial(
@@ -121,12 +123,10 @@ class Blueprint:
             self.sample_shape[0],
             self.n_classes,
             getattr(torch, self.dtype),
-            mean,
-            std,
-            channels_last=self.channels_last,
+            *parts.statistics,
+            layout=Layout(options.pop("memory_format", "auto"), device, self.channels_last),
             crop_size=self.crop_size,
         )
-        options = dict(parts.options)
         if options["iterator_train"] is TrainIterator:
             options["iterator_train__sampler"] = self.sampler
             options["iterator_train__epoch_length"] = self.epoch_length
@@ -140,6 +140,7 @@ class Blueprint:
             max_epochs=self.max_epochs,
             batch_size=self.batch_size,
             micro_batch_size=self.micro_batch_size,
+            halves_micro_batches=self.halves_micro_batches,
             autocast=None if self.autocast is None else getattr(torch, self.autocast),
             compiled=self.compiled,
             feature_layer=self.feature_layer,

@@ -9,6 +9,7 @@ import torch
 from skorch.dataset import Dataset
 from torch import Tensor
 
+from skimbal.transfer import send
 from skimbal.typing import OnDemandImages
 
 __all__ = ["Batch", "BatchImages", "DeviceDataset", "ImageDataset", "images_of", "weight_of"]
@@ -238,13 +239,14 @@ class DeviceDataset:
                 self._rows = bits.map_tensors(
                     lambda part: part.new_empty((n_rows, *part.shape[1:]), device=device)
                 )
+            # The next block is read while this block is on its way.
             for tensor, part in zip(self._rows.tensors, bits.tensors, strict=True):
-                tensor[start : start + len(rows)] = part
+                tensor[start : start + len(rows)].copy_(send(part, device))
             start += len(rows)
 
     def batch(self, index: np.ndarray) -> Batch:
         """Return the batch that :meth:`ImageDataset.batch` returns, on the device."""
-        rows = torch.from_numpy(index).to(self._rows.labels.device, non_blocking=True)
+        rows = send(torch.from_numpy(index), self._rows.labels.device)
         batch = self._rows.map_tensors(lambda tensor: tensor.index_select(0, rows))
         return Batch.of(batch.images.view(self._dtype), batch.labels, batch.weight)
 

@@ -65,8 +65,16 @@ def trace_of(rows: Tensor) -> Tensor:
 
 
 def read_losses(losses: Sequence[Tensor]) -> list[float]:
-    """Read losses from their device, at once."""
-    values: list[float] = torch.stack(list(losses)).tolist() if losses else []
+    """Read losses from their device, at once.
+
+    A few numbers may be on the CPU, where an optimizer that is not fused counts its steps.
+    """
+    values = [0.0] * len(losses)
+    for device in {loss.device for loss in losses}:
+        numbers = [i for i, loss in enumerate(losses) if loss.device == device]
+        read: list[float] = torch.stack([losses[i] for i in numbers]).tolist()
+        for i, value in zip(numbers, read, strict=True):
+            values[i] = value
     return values
 
 

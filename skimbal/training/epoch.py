@@ -2,15 +2,16 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sized
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import torch
-from skorch.callbacks import Callback, EpochScoring, LRScheduler
+from skorch.callbacks import Callback, EpochScoring, GradientNormClipping, LRScheduler
 from skorch.dataset import unpack_data
+from skorch.utils import TeeGenerator
 from torch import Tensor
 
 from skimbal.exceptions import ParameterError
-from skimbal.training.batches import TrainIterator, closed_at_end
+from skimbal.training.batches import BlockIterator, TrainIterator, closed_at_end
 from skimbal.training.callbacks import may_stop
 from skimbal.training.dataset import Batch, BatchImages
 from skimbal.training.divergence import (
@@ -26,6 +27,7 @@ from skimbal.training.fine_tuning import (
     unfreeze_when_due,
 )
 from skimbal.training.gradient import compute_gradient, no_logits, step_optimizer
+from skimbal.training.memory import compute_in_parts
 from skimbal.training.optimizers import takes_one_gradient
 from skimbal.training.orphans import end_if_orphaned
 from skimbal.training.schedules import SCHEDULES
@@ -55,8 +57,13 @@ class EpochNet(DivergingNet, Protocol):
 
     callbacks_: list[tuple[str, Callback]]
     lr_schedule: str | None
+    batch_size: int
     epochs_: range
     tasks_: Tasks | None
+    iterators_: dict[str, Any]
+
+    def notify(self, method_name: str, **cb_kwargs: object) -> None:
+        """Call the callbacks."""
 
     def set_training(self, training: bool) -> None:
         """Set the network to training or evaluation mode."""
@@ -111,6 +118,8 @@ def train(
         # The loops record the number at the end of an epoch, which a callback may not wait for.
         steps = [row for row in net.history[-1]["batches"] if f"{prefix}_batch_size" in row]
         net.history.record(f"{prefix}_batch_count", len(steps))
+        if net.halves_micro_batches:
+            net.history.record("micro_batch_size", net.micro_batch_size or net.batch_size)
         if isinstance(iterator, TrainIterator):
             net.history.record("incomplete_batch_count", iterator.n_incomplete)
             net.history.record("one_class_batch_count", iterator.n_of_one_class)
@@ -141,8 +150,12 @@ def validate(
             weights.append(batch.weight)
         return found
 
+    _keep_rows(net, iterator)
     with closed_at_end(iterator) as blocks:
-        loop(blocks, step_and_keep)
+        if any(follows_batches(callback) for _, callback in net.callbacks_):
+            loop(blocks, step_and_keep)
+        else:
+            _validate_lean(net, blocks, prefix, step_and_keep)
     X = {"sample_weight": torch.cat(weights)} if weights else None
     y_pred = torch.cat(logits)
     with torch.no_grad():
@@ -153,8 +166,29 @@ def validate(
         net.divergence_ = what if math.isnan(trace) else f"the validation loss was {loss}"
     # skorch averages over blocks, which is another loss where it is a function of the set.
     for block in net.history[-1]["batches"]:
-        if f"{prefix}_loss" in block:
+        if f"{prefix}_batch_size" in block:
             block[f"{prefix}_loss"] = loss
+
+
+def _keep_rows(net: EpochNet, iterator: Iterable[Pair]) -> None:
+    """Keep the validation rows on the device where the training rows are."""
+    train = net.iterators_.get("iterator_train")
+    if isinstance(iterator, BlockIterator) and isinstance(train, TrainIterator) and train.resident:
+        iterator.keep(train.memory_share)
+
+
+def _validate_lean(
+    net: EpochNet, blocks: Iterable[Pair], prefix: str, step: Callable[[Pair], Step]
+) -> None:
+    """Validate as skorch does, but read no loss of a block, which nobody asks for."""
+    n_blocks = 0
+    for pair in blocks:
+        n_blocks += 1
+        net.notify("on_batch_begin", batch=pair, training=False)
+        found = step(pair)
+        net.history.record_batch(f"{prefix}_batch_size", len(pair[1]))
+        net.notify("on_batch_end", batch=pair, training=False, **found)
+    net.history.record(f"{prefix}_batch_count", n_blocks)
 
 
 def validation_step(net: EpochNet, batch: Batch) -> Step:
@@ -163,14 +197,22 @@ def validation_step(net: EpochNet, batch: Batch) -> Step:
     images = batch.images[net.processes_.own_rows(n_rows)]
     net.set_training(False)
     with torch.no_grad():
-        part = net.infer(images) if len(images) else no_logits(net)
+        part = _infer_block(net, images) if len(images) else no_logits(net)
         y_pred = net.processes_.gather_rows(part, n_rows)
         return {"loss": net.get_loss(y_pred, batch.labels, X=batch[0]), "y_pred": y_pred}
 
 
+def _infer_block(net: EpochNet, images: Tensor) -> Tensor:
+    """Compute the logits of a block, in parts if memory does not suffice for the whole."""
+    logits, _ = compute_in_parts(net.infer, images, len(images), net.device)
+    return logits
+
+
 def follows_batches(callback: Callback) -> bool:
     """Tell whether a callback has something to do at single batches of training."""
-    if isinstance(callback, LRScheduler) and callback.step_every != "batch":
+    if isinstance(callback, GradientNormClipping):
+        unused = [GradientNormClipping.on_grad_computed]  # the lean loop calls it
+    elif isinstance(callback, LRScheduler) and callback.step_every != "batch":
         unused = [LRScheduler.on_batch_end]
     elif isinstance(callback, EpochScoring) and not (callback.use_caching and callback.on_train):
         unused = [EpochScoring.on_batch_end]
@@ -256,12 +298,16 @@ def _train_lean(net: EpochNet, batches: Iterable[Pair], prefix: str, watch: Epoc
     parameters = [parameter for group in groups for parameter in group["params"]]
     steps: list[tuple[Tensor, int]] = []  # in one list, as an interrupt may come between two
     read = read_losses
+    clips = any(isinstance(callback, GradientNormClipping) for _, callback in net.callbacks_)
     try:
         for pair in batches:
             batch = Batch(unpack_data(pair))
             for parameter in parameters:
                 parameter.grad = None
             step = compute_gradient(net, batch)
+            if clips:
+                named = TeeGenerator(net.get_all_learnable_params())
+                net.notify("on_grad_computed", named_parameters=named, batch=pair, training=True)
             step_optimizer(net)
             steps.append((step["loss"].detach(), len(batch.labels)))
             watch.add(step["y_pred"])

@@ -2,20 +2,24 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import torch
 from skorch.utils import to_tensor
-from torch import Tensor
+from torch import Tensor, nn
 
 from skimbal.augmentation import RandomCrop
+from skimbal.augmentation.random_change import changed
 from skimbal.networks import fold_batch_norm
+from skimbal.networks.prepacking import WeightsState, prepack
 from skimbal.training.dataset import BatchImages
 from skimbal.training.devices import device_type
 from skimbal.training.standardize import StandardizedModule
 
 __all__ = [
+    "KeptNetwork",
     "Net",
+    "Step",
     "augmented",
     "augments",
     "compute_logits",
@@ -23,6 +27,9 @@ __all__ = [
     "infer_with",
     "softmax",
 ]
+
+#: A change of images of shape (n, c, ...).
+Step: TypeAlias = Callable[[Tensor], Tensor]
 
 
 class Net(Protocol):
@@ -32,7 +39,8 @@ class Net(Protocol):
     device: str
     autocast: torch.dtype | None
     compiled: bool
-    augmentation: Sequence[Callable[[Tensor], Tensor]]
+    augmentation: Sequence[Step]
+    kept_network_: "KeptNetwork | None"
 
     def infer(self, x: BatchImages, **fit_params: object) -> Tensor:
         """Compute the logits of a batch."""
@@ -69,35 +77,78 @@ def augments(net: Net) -> bool:
     return len(net.augmentation) > 0 or net.module_.crop_size is not None
 
 
-def _apart(step: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
-    return step(images)
-
-
 @torch.no_grad()
 def augmented(
     net: Net,
     images: Tensor,
-    apply: Callable[[Callable[[Tensor], Tensor], Tensor], Tensor] = _apart,
+    apply: Callable[[Sequence[Step], Tensor], Tensor] = changed,
 ) -> Tensor:
     """Draw crops of some images, and change them, as in training.
 
-    ``apply`` takes a change and images. By default, each image has its own draw.
+    ``apply`` takes steps and images. By default, each image has its own draws.
     """
     dtype, crop_size = net.module_.dtype, net.module_.crop_size
     # A copy, as a callable of the user may change it in place.
     images = to_tensor(images, device=net.device).to(dtype, copy=crop_size is None)
-    if crop_size is not None:
-        images = apply(RandomCrop(crop_size), images)
-    for step in net.augmentation:
-        images = apply(step, images)
-    return images
+    crops = () if crop_size is None else (RandomCrop(crop_size),)
+    return apply([*crops, *net.augmentation], images)
 
 
-def fast_inference(net: Net) -> Callable[[Tensor], Tensor]:
-    """Return a function from images to logits, with batch normalisation folded if possible."""
+class KeptNetwork:
+    """A network that is prepared for predictions on a CPU, as long as its weights stay.
+
+    Normalisations are folded, and weights lie in the order of the processor. Each prediction uses
+    it, since the first must have the bits of the next.
+
+    Parameters
+    ----------
+    network : Module
+        In evaluation mode.
+    shape : tuple of int
+        Shape of an image.
+    """
+
+    def __init__(self, network: nn.Module, shape: tuple[int, ...]) -> None:
+        self._state, self._shape = WeightsState(network), shape
+        self._network = network
+        #: The prepared network, once a block has come.
+        self.prepared: nn.Module | None = None
+
+    def serves(self, network: nn.Module, shape: tuple[int, ...]) -> bool:
+        """Tell whether it was made of a network with its present weights, and for such images."""
+        return shape == self._shape and self._state.is_of(network)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Compute the logits of a block, as the network gets it."""
+        if self.prepared is None:
+            self.prepared = prepack(fold_batch_norm(self._network), images[:2])
+        logits: Tensor = self.prepared(images)
+        return logits
+
+
+def fast_inference(net: Net, shape: tuple[int, ...], pays: bool) -> Callable[[Tensor], Tensor]:
+    """Return a function from images to logits.
+
+    Parameters
+    ----------
+    net : TrainingNet
+        The net. It keeps the prepared network.
+    shape : tuple of int
+        Shape of an image.
+    pays : bool
+        Whether the prediction is so long that it pays to fold normalisations for it. On a CPU they
+        are folded once.
+    """
     network = net.module_.network
-    folded = network if net.compiled else fold_batch_norm(network)
-    return net.infer if folded is network else infer_with(net, folded)
+    if net.compiled or net.module_._forward_hooks or net.module_._forward_pre_hooks:
+        return net.infer
+    if device_type(net.device) != "cpu" or net.autocast is not None:
+        folded = fold_batch_norm(network) if pays else network
+        return net.infer if folded is network else infer_with(net, folded)
+    kept = net.kept_network_
+    if kept is None or not kept.serves(network, shape):
+        net.kept_network_ = kept = KeptNetwork(network, shape)
+    return infer_with(net, kept)
 
 
 def infer_with(net: Net, network: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:

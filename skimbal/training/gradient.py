@@ -1,5 +1,6 @@
 """The gradient of a batch, whole or in micro-batches."""
 
+import functools
 from collections.abc import Iterable
 from typing import Any, Protocol
 
@@ -12,6 +13,7 @@ from skimbal.losses import BatchLoss
 from skimbal.training.dataset import Batch
 from skimbal.training.devices import device_type
 from skimbal.training.forward import Net, augmented
+from skimbal.training.memory import Attempt, Place, note_place, repeat_with_fewer_rows
 from skimbal.training.processes import Processes
 
 __all__ = [
@@ -33,6 +35,8 @@ class TrainableNet(Net, Protocol):
     processes_: Processes
     mixing_: tuple[Mixup, ...]
     micro_batch_size: int | None
+    halves_micro_batches: bool
+    blueprint_: Any
     max_epochs: int
     classes: Any
     history: Any
@@ -53,26 +57,58 @@ def compute_gradient(net: TrainableNet, batch: Batch) -> dict[str, Tensor]:
     rows, own = net.processes_.own_rows(n_rows), batch
     if rows != slice(None):
         own = Batch.of(batch.images, batch.labels[rows], batch.weight)
-    if net.mixing_ and len(own.labels):
-        own = _mixed(net, net.mixing_[0], own)
-    labels = own.labels
-    # By their number of rows processes may take different paths here. Each path sends the same
-    # messages: one from within a loss of sets, which is called once, then the gradients.
-    if net.micro_batch_size is None or len(labels) <= net.micro_batch_size:
-        logits = _infer(net, own) if len(labels) else no_logits(net)
-        loss = share_of_loss(net, logits, own.labels, own.weight, n_rows, training=True)
-        _back_propagate(net, loss)
-    else:
-        parts = own.split(-(-len(labels) // net.micro_batch_size))
-        adds_up = net.criterion_.adds_up(weighted=own.weight is not None)
-        in_parts = _in_one_pass if adds_up else _in_two_passes
-        loss, logits = in_parts(net, own, parts, n_rows)
+    try:
+        if net.halves_micro_batches:
+            compute = functools.partial(_compute, net, own, n_rows)
+            loss, logits = repeat_with_fewer_rows(net, len(own.labels), compute)
+        else:
+            loss, logits = _compute(net, own, n_rows, Attempt())
+    except (RuntimeError, MemoryError) as error:
+        note_place(error, Place.STEP)
+        raise
     parameters = (p for _, p in net.get_all_learnable_params() if p.requires_grad)
     loss = net.processes_.average_gradients(parameters, loss)
     if net.scaler_ is not None:
         # The gradients come back to their size before a callback clips them.
         net.scaler_.unscale_(net.optimizer_)
     return {"loss": loss, "y_pred": logits}
+
+
+def _compute(net: TrainableNet, own: Batch, n_rows: int, attempt: Attempt) -> tuple[Tensor, Tensor]:
+    """Compute the gradient by the rows of this process, and return the loss and the logits.
+
+    By their number of rows processes may take different paths here. Each path sends the same
+    messages: one from within a loss of sets, which is called once. The gradients come later.
+    """
+    n_own = len(own.labels)
+    if not n_own:
+        return _without_rows(net, own, n_rows, attempt)
+    if net.mixing_:
+        own = _mixed(net, net.mixing_[0], own)
+    at_once = n_own if net.micro_batch_size is None else net.micro_batch_size
+    if n_own > at_once or attempt.asks:
+        adds_up = net.criterion_.adds_up(weighted=own.weight is not None)
+        in_parts = _in_one_pass if adds_up else _in_two_passes
+        found = in_parts(net, own, own.split(-(-n_own // at_once)), n_rows, attempt)
+        attempt.meet()
+        return found
+    logits = _infer(net, own)
+    loss = share_of_loss(net, logits, own.labels, own.weight, n_rows, training=True)
+    _back_propagate(net, loss)
+    return loss, logits
+
+
+def _without_rows(
+    net: TrainableNet, own: Batch, n_rows: int, attempt: Attempt
+) -> tuple[Tensor, Tensor]:
+    """Take part in the messages of the processes that have rows of a batch."""
+    logits = no_logits(net)
+    if not net.criterion_.adds_up(weighted=own.weight is not None):
+        attempt.meet()
+    loss = share_of_loss(net, logits, own.labels, own.weight, n_rows, training=True)
+    _back_propagate(net, loss)
+    attempt.meet()
+    return loss, logits
 
 
 def share_of_loss(
@@ -136,7 +172,7 @@ def step_optimizer(net: TrainableNet) -> None:
 
 
 def _in_one_pass(
-    net: TrainableNet, batch: Batch, parts: list[Batch], n_rows: int
+    net: TrainableNet, batch: Batch, parts: list[Batch], n_rows: int, attempt: Attempt
 ) -> tuple[Tensor, Tensor]:
     """Compute the gradient part by part, and add it up."""
     losses, logits = [], []
@@ -150,7 +186,7 @@ def _in_one_pass(
 
 
 def _in_two_passes(
-    net: TrainableNet, batch: Batch, parts: list[Batch], n_rows: int
+    net: TrainableNet, batch: Batch, parts: list[Batch], n_rows: int, attempt: Attempt
 ) -> tuple[Tensor, Tensor]:
     """Compute all logits, the gradient by them, and then carry it back part by part.
 
@@ -170,8 +206,9 @@ def _in_two_passes(
         for name, buffer in net.module_.named_buffers():
             buffer.data.copy_(kept[name])
     y_pred = torch.cat(logits).requires_grad_()
-    loss = share_of_loss(net, y_pred, batch.labels, batch.weight, n_rows, training=True)
-    _back_propagate(net, loss)
+    with attempt.exchanging():
+        loss = share_of_loss(net, y_pred, batch.labels, batch.weight, n_rows, training=True)
+        _back_propagate(net, loss)
     assert y_pred.grad is not None
     gradient, *gradients = y_pred.grad.tensor_split(len(parts))
     torch.autograd.backward(y_first, gradient)

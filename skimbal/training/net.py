@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from skimbal.augmentation import Mixup, mirrored_axes
 from skimbal.exceptions import ParameterError
 from skimbal.generators import generator_states, restore
+from skimbal.networks.prepacking import layers_of
 from skimbal.training import (
     epoch,
     fine_tuning,
@@ -42,6 +43,7 @@ from skimbal.training.resume import Resumption
 from skimbal.training.sklearn_callbacks import Tasks
 from skimbal.training.state import StateMismatchError
 from skimbal.training.surroundings import trainable_torch
+from skimbal.transfer import send_module
 
 __all__ = ["TrainingNet"]
 
@@ -55,6 +57,9 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
         Makes the network.
     micro_batch_size : int, default=None
         Rows that are in memory at once, in samples. All of the batch if None.
+    halves_micro_batches : bool, default=False
+        Whether ``micro_batch_size`` becomes half of the rows that memory did not suffice for, each
+        time that it does not suffice in a step of training, which is then repeated.
     autocast : torch.dtype, default=None
         Low precision to compute the network in. The loss stays in float32.
     compiled : bool, default=False
@@ -81,6 +86,7 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
         module: Callable[..., nn.Module],
         *args: object,
         micro_batch_size: int | None = None,
+        halves_micro_batches: bool = False,
         autocast: torch.dtype | None = None,
         compiled: bool = False,
         feature_layer: str | None = None,
@@ -90,6 +96,7 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
     ) -> None:
         super().__init__(module, *args, **kwargs)
         self.micro_batch_size = micro_batch_size
+        self.halves_micro_batches = halves_micro_batches
         self.autocast = autocast
         self.compiled = compiled
         self.feature_layer = feature_layer
@@ -119,8 +126,12 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
         ]
         #: The :class:`~skimbal.training.blueprint.Blueprint` that the net is made by.
         self.blueprint_: Any = None
+        #: The network of the last prediction, for a further prediction.
+        self.kept_network_: forward.KeptNetwork | None = None
         #: Size of the largest output of a layer for one row, in bytes.
         self.activation_bytes_: int | None = None
+        #: Size of all weights, in bytes, once a prediction has asked for it.
+        self.weight_bytes_: int | None = None
         #: Name of the layer whose input the features are, and their number if they are rows.
         self.feature_layer_: str | None = None
         self.n_features_: int | None = None
@@ -162,6 +173,11 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
         defaults = [*super()._default_callbacks, ("divergence", StopAtDivergence())]
         return [(name, log if name == "print_log" else callback) for name, callback in defaults]
 
+    def initialized_instance(self, instance_or_cls: object, kwargs: dict[str, Any]) -> Any:
+        """Make a part of the net, and send the weights of a module to the device without waits."""
+        part = super().initialized_instance(instance_or_cls, kwargs)
+        return send_module(part, self.device) if isinstance(part, nn.Module) else part
+
     def compile_module(self) -> None:
         """Let torch compile the network when it is first called, if ``compiled`` is True."""
         if self.compiled:
@@ -171,7 +187,7 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
     def __getstate__(self) -> dict[str, Any]:
         """Return the state, with all that holds tensors in one piece that torch can move."""
         of_fit = {"processes_": Alone(), "_features": {}, "iterators_": {}}
-        nothing = dict.fromkeys(("weights_", "watch_", "resumption_", "tasks_"))
+        nothing = dict.fromkeys(("weights_", "watch_", "resumption_", "tasks_", "kept_network_"))
         state = {**vars(self), **of_fit, **nothing}
         if "scaler_" in state:
             state["scaler_"] = gradient.make_scaler(self)
@@ -300,7 +316,8 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
             self.iterators_.setdefault(name, iterator)
         if isinstance(iterator, TrainIterator | BlockIterator):
             iterator.to(self.device)
-        if isinstance(iterator, BlockIterator):
+        is_given = "batch_size" in self.get_params_for("iterator_valid")
+        if isinstance(iterator, BlockIterator) and not is_given:
             # skorch gives the batch size of training, which a gradient decides.
             iterator.batch_size = prediction.block_size(self)
         if isinstance(iterator, TrainIterator):
@@ -410,7 +427,10 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
 
     def set_training(self, training: bool) -> None:
         """Set network and loss to training or evaluation mode."""
-        self._set_training(training)
+        # torch sets each layer anew, which takes a good part of the prediction of one image.
+        parts = (self.module_, self.criterion_)
+        if any(layer.training != training for part in parts for layer in layers_of(part)):
+            self._set_training(training)
 
     def _step_optimizer(self, step_fn: Callable[[], Tensor]) -> None:
         if self.scaler_ is None:

@@ -20,7 +20,8 @@ from skimbal.training.batches import closed_at_end
 from skimbal.training.dataset import Batch, BatchImages, ImageDataset
 from skimbal.training.devices import device_type
 from skimbal.training.divergence import broken_weights, trace_of
-from skimbal.training.forward import Net, augmented, fast_inference, infer_with
+from skimbal.training.forward import Net, Step, augmented, fast_inference, infer_with
+from skimbal.training.memory import compute_in_parts
 from skimbal.training.random_state import seed_all
 
 __all__ = [
@@ -53,6 +54,7 @@ class PredictingNet(Net, Protocol):
 
     feature_layer: str | None
     activation_bytes_: int | None
+    weight_bytes_: int | None
     feature_layer_: str | None
     n_features_: int | None
 
@@ -132,14 +134,17 @@ def count_features(net: PredictingNet) -> int:
 def block_size(net: PredictingNet) -> int | None:
     """Return the largest number of rows that are predicted at once, if it is known.
 
-    It is ``iterator_valid__batch_size`` if that is set. Otherwise it follows from the memory that a
-    row takes, which :func:`try_out` finds.
+    It is ``iterator_valid__batch_size`` if that is set. For skorch -1 means all rows. Otherwise it
+    follows from the memory that a row takes, which :func:`try_out` finds.
     """
     given: int | None = net.get_params_for("iterator_valid").get("batch_size")
+    if given == -1:
+        return None
     if given is not None or net.activation_bytes_ is None:
         return given
-    weight_bytes = sum(parameter.nbytes for parameter in net.module_.parameters())
-    return rows_in_block(net.activation_bytes_, weight_bytes, net.device)
+    if net.weight_bytes_ is None:
+        net.weight_bytes_ = sum(parameter.nbytes for parameter in net.module_.parameters())
+    return rows_in_block(net.activation_bytes_, net.weight_bytes_, net.device)
 
 
 def rows_in_block(activation_bytes: int, weight_bytes: int, device: str) -> int:
@@ -156,8 +161,9 @@ def rows_in_block(activation_bytes: int, weight_bytes: int, device: str) -> int:
     """
     least, greatest = _ACTIVATION_BYTES.get(device_type(device), _ACTIVATION_BYTES["cpu"])
     n_rows = min(greatest, max(least, 4 * weight_bytes)) // activation_bytes
-    # Not one: torch convolves a single volume on a single thread three times as slowly.
-    return max(2, min(1024, n_rows))
+    # On a CPU not one: torch convolves a single volume on a single thread three times as slowly.
+    fewest = 2 if device_type(device) == "cpu" else 1
+    return max(fewest, min(1024, n_rows))
 
 
 def predict_rows(
@@ -189,7 +195,7 @@ def predict_rows(
     # To fold takes as long as it saves in some blocks.
     pays = (1 + len(changes)) * len(dataset) > 4 * (block_size(net) or len(dataset))
     with torch.inference_mode():
-        infer = fast_inference(net) if pays else net.infer
+        infer = fast_inference(net, dataset.sample_shape, pays)
     if not changes:
         return in_blocks(net, dataset, infer, function)
 
@@ -204,9 +210,14 @@ def predict_rows(
 def random_passes(net: PredictingNet, seeds: Iterable[int]) -> list[Change]:
     """Return the changes of training, each drawn once for all images of all blocks."""
 
+    def all_alike(steps: Sequence[Step], images: Tensor) -> Tensor:
+        for step in steps:
+            images = alike(step, images)
+        return images
+
     def change(seed: int, images: Tensor) -> Tensor:
         seed_all(seed, net.device)
-        return augmented(net, images, alike)
+        return augmented(net, images, all_alike)
 
     return [partial(change, seed) for seed in seeds]
 
@@ -289,14 +300,15 @@ def in_blocks(
 ) -> np.ndarray:
     """Compute something of the images of each block, and join the results in one array.
 
-    Refuse rows of which it is not finite, even if a ``function`` of it would hide that.
+    A block for which memory does not suffice is halved, and so are the blocks after it. Refuse rows
+    of which the result is not finite, even if a ``function`` of it would hide that.
     """
-    result, traces, start = None, None, 0
+    result, traces, start, at_once = None, None, 0, len(dataset)
     iterator = net.get_iterator(dataset, training=False)
     with torch.inference_mode(), closed_at_end(iterator) as pairs:
         for pair in pairs:
             images = Batch(unpack_data(pair)).images
-            computed = compute(images)
+            computed, at_once = compute_in_parts(compute, images, at_once, net.device)
             block = computed if function is None else function(computed)
             trace = trace_of(computed)
             if block is not computed and block.is_floating_point():

@@ -23,6 +23,7 @@ from skimbal.generators import GeneratorStates, generator_states, restore
 from skimbal.progress import Bar
 from skimbal.training.callbacks import LOGGERS
 from skimbal.training.epoch import EpochNet
+from skimbal.training.memory import set_rows_at_once
 from skimbal.training.processes import Processes
 from skimbal.training.state import Packed, StateMismatchError, has_state, pack, unpack
 from skimbal.typing import PathLike
@@ -199,6 +200,8 @@ class Resumption:
         for apply in self._actions(saved, net, own):
             apply()
         net.history[:] = saved.history
+        if net.halves_micro_batches and saved.history:
+            set_rows_at_once(net, saved.history[-1]["micro_batch_size"])
         net.epochs_ = range(head.first_epoch, head.first_epoch + head.n_epochs)
         restore(GeneratorStates(*own["generators"]), net.device)
         self._say(saved)

@@ -1,7 +1,6 @@
 """Standardisation as a part of the model."""
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import torch
@@ -12,11 +11,9 @@ from skimbal.networks import PixelRange
 from skimbal.training.batches import count_workers, read_ahead
 from skimbal.training.contrast import PixelSample
 from skimbal.training.dataset import ImageDataset
+from skimbal.training.layout import Layout, lay_out_images
 
 __all__ = ["StandardizedModule", "channel_statistics", "pixel_range"]
-
-#: Memory format of a batch, by its number of axes.
-_CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 
 class StandardizedModule(nn.Module):
@@ -32,14 +29,19 @@ class StandardizedModule(nn.Module):
         Dtype of the parameters and the input.
     mean, std : ndarray of shape (in_channels, 1, 1) or (in_channels, 1, 1, 1), default=None
         In units of the images. No standardisation if None.
-    channels_last : bool, default=True
-        Whether the weights have the channels innermost in memory, as the images have. Then
-        ``state_dict()`` holds copies of them in the usual layout, as safetensors takes no other,
-        and ``state_dict(keep_vars=True)`` holds the weights themselves.
+    layout : Layout, default=None
+        The order of images and weights in memory. ``Layout()`` if None. If the weights have the
+        channels innermost, ``state_dict()`` holds copies of them in the usual layout, as
+        safetensors takes no other, and ``state_dict(keep_vars=True)`` holds the weights themselves.
     crop_size : tuple of int, default=None
         Size of the window in the centre that the network sees, in voxels. All of an image if None.
     **kwargs : object
         Passed on to ``factory``.
+
+    Attributes
+    ----------
+    memory_format : {"channels_last", "contiguous"}
+        The layout of the images that the network sees, and of its weights.
     """
 
     def __init__(
@@ -50,7 +52,7 @@ class StandardizedModule(nn.Module):
         dtype: torch.dtype,
         mean: np.ndarray | None = None,
         std: np.ndarray | None = None,
-        channels_last: bool = True,
+        layout: Layout | None = None,
         crop_size: tuple[int, ...] | None = None,
         **kwargs: object,
     ) -> None:
@@ -81,14 +83,9 @@ class StandardizedModule(nn.Module):
         self.register_buffer("mean", None if mean is None else torch.from_numpy(mean))
         self.register_buffer("std", None if std is None else torch.from_numpy(std))
         self.to(dtype)
-        # Convolution and pooling are faster with the channels innermost, in the weights as well
-        # as in the images.
-        for layer in self.modules() if channels_last else ():
-            of_layer = [w for w in layer.parameters(recurse=False) if w.ndim in _CHANNELS_LAST]
-            for weight in of_layer:
-                weight.data = weight.data.contiguous(memory_format=_CHANNELS_LAST[weight.ndim])
-            if of_layer and _contiguous not in layer._state_dict_hooks.values():
-                layer._register_state_dict_hook(_contiguous)  # type: ignore[no-untyped-call]
+        layout = Layout() if layout is None else layout
+        self.memory_format = layout.decide(self.network)
+        layout.lay_out_weights(self.network, self.memory_format)
 
     def forward(self, X: Tensor) -> Tensor:
         """Compute the logits of a batch of images of any dtype.
@@ -104,7 +101,7 @@ class StandardizedModule(nn.Module):
         logits : Tensor of shape (n_samples, n_classes)
             Unnormalised log-probabilities, dimensionless.
         """
-        if X.ndim not in _CHANNELS_LAST:
+        if X.ndim < 4:
             return self.network.head(X)  # type: ignore[no-any-return, operator]
         logits: Tensor = self.network(self.prepare(X))
         return logits
@@ -120,7 +117,7 @@ class StandardizedModule(nn.Module):
         Returns
         -------
         X : Tensor of shape (n_samples, in_channels, *spatial)
-            In units of the standard deviation, channels innermost in memory.
+            In units of the standard deviation, in the layout of ``memory_format``.
         """
         if self.crop_size is not None:
             X = CenterCrop(self.crop_size)(X)  # all of an image that has been cropped already
@@ -128,19 +125,7 @@ class StandardizedModule(nn.Module):
         if self.mean is not None and self.std is not None:
             # Before the layout changes: the loop over the pixels of a channel is the longer loop.
             X = (X - self.mean).div_(self.std)
-        if X.shape[1] == 1:
-            # Both layouts at once. Networks go by the strides, which must name the right layout.
-            n, _, *spatial = X.stride()
-            X = X.as_strided(X.shape, (n, 1, *spatial))
-        return X.contiguous(memory_format=_CHANNELS_LAST[X.ndim])
-
-
-def _contiguous(layer: nn.Module, state: dict[str, Any], prefix: str, metadata: object) -> None:
-    """Put the weights of a layer into a state in the layout that safetensors takes."""
-    for name, _ in layer.named_parameters(recurse=False):
-        value = state.get(prefix + name)
-        if isinstance(value, Tensor) and not isinstance(value, nn.Parameter):
-            state[prefix + name] = value.contiguous()
+        return lay_out_images(X, self.memory_format)
 
 
 @np.errstate(over="ignore", invalid="ignore")

@@ -28,10 +28,12 @@ from skimbal.augmentation import (
     alike,
     erase,
     flip,
+    functions,
     gaussian_blur,
     get_augmentation,
     mirrored_axes,
 )
+from skimbal.augmentation.random_change import changed
 from skimbal.exceptions import ParameterError
 from tests.augmentation.data import OF_SINGLE_IMAGES, RANDOM, SHAPES, some_images
 
@@ -84,16 +86,58 @@ def test_draws_are_repeatable_and_leave_other_generators_alone(rng):
     np.testing.assert_array_equal(np.random.get_state()[1], states[1])  # noqa: NPY002
 
 
+class Shifted(RandomFlip):
+    """A subclass of a user draws by the pixels."""
+
+    def draw(self, images):
+        return super().draw(images) & (images.flatten(1).mean(1) > -5)[:, None]
+
+
+@pytest.mark.parametrize("name", OF_SINGLE_IMAGES)
+@pytest.mark.parametrize("n_axes", [2, 3])
+def test_all_draws_of_a_batch_are_sent_by_one_copy(rng, monkeypatch, name, n_axes):
+    images = some_images(rng, (9, 2, *[7] * n_axes))
+    steps = [RandomCrop(6), *get_augmentation(name, n_axes)]
+    torch.manual_seed(0)
+    expected, after = nn.Sequential(*steps)(images), torch.rand(1)
+    copies, send = [], functions.send_together
+    monkeypatch.setattr(
+        functions,
+        "send_together",
+        lambda tensors, device: copies.append(1) or send(tensors, device),
+    )
+    torch.manual_seed(0)
+    assert torch.equal(changed(steps, images), expected)
+    assert torch.equal(torch.rand(1), after)
+    assert copies == [1]
+
+
+@pytest.mark.parametrize(
+    "own",
+    [Shifted(), lambda images: images * torch.rand(1), OneOf([Shifted(), nn.Dropout(0.5)])],
+    ids=["subclass", "function", "choice"],
+)
+def test_steps_of_a_user_see_the_images_and_draw_in_turn(rng, own):
+    images = some_images(rng, (30, 2, 7, 7))
+    steps = [RandomCrop(6), RandomGamma(), own, RandomErasing(), OneOf([RandomFlip()])]
+    torch.manual_seed(0)
+    expected = images
+    for step in steps:
+        expected = step(expected)
+    torch.manual_seed(0)
+    assert torch.equal(changed(steps, images), expected)
+
+
 @pytest.mark.cuda
 @pytest.mark.parametrize("name", OF_SINGLE_IMAGES)
 @pytest.mark.parametrize("n_axes", [2, 3])
 def test_a_gpu_gives_the_same_images(rng, name, n_axes):
     images = some_images(rng, (16, 2, *[12] * n_axes))
-    module = nn.Sequential(RandomCrop(10), *get_augmentation(name, n_axes))
+    steps = [RandomCrop(10), *get_augmentation(name, n_axes)]
     torch.manual_seed(0)
-    expected = module(images)
+    expected = changed(steps, images)
     torch.manual_seed(0)
-    result = module(images.cuda())
+    result = changed(steps, images.cuda())
     assert result.is_cuda
     torch.testing.assert_close(result.cpu(), expected, rtol=1e-4, atol=1e-3)
 

@@ -158,6 +158,19 @@ def test_who_looks_at_batches_sees_them_and_changes_nothing(listener, micro_batc
         assert len(seen.history_[:, "accuracy"]) == 4
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_clipped_gradients_are_the_same_in_both_loops(dtype):
+    X, y = images()
+    clipped = [("clip", GradientNormClipping(1e-3))]
+    params = {"dtype": dtype, "optimizer": "sgd", "max_epochs": 2}
+    lean = small(**params, callbacks=clipped).fit(X, y)
+    followed = small(**params, callbacks=[*clipped, ("listener", Listener())]).fit(X, y)
+    free = small(**params).fit(X, y)
+    assert_same_weights(lean, followed)
+    with pytest.raises(AssertionError):
+        assert_same_weights(lean, free)
+
+
 @pytest.mark.parametrize("listening", [True, False])
 def test_batches_are_told_of_to_those_who_listen_only(listening, monkeypatch):
     told, notify = [], TrainingNet.notify

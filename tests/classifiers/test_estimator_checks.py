@@ -41,15 +41,15 @@ OUTPUT_CHECKS = [
 
 def cases():
     # A small network in every run. The network and the schedule of the default take minutes.
-    settings = [
-        (LOSSES[0], QUICK, []),
-        *((loss, {}, [pytest.mark.slow]) for loss in LOSSES),
-        *((loss, QUICK, [pytest.mark.slow]) for loss in WEIGHTED_LOSSES),
-    ]
+    auto = {**QUICK, "micro_batch_size": "auto"}
+    slow = [(loss, "default", {}) for loss in LOSSES] + [(LOSSES[0], "auto", auto)]
+    slow += [(loss, "quick", QUICK) for loss in WEIGHTED_LOSSES]
+    settings = [(LOSSES[0], "quick", QUICK, [])]
+    settings += [(*setting, [pytest.mark.slow]) for setting in slow]
     for classifier in CLASSIFIERS:
-        for loss, params, marks in settings:
+        for loss, kind, params, marks in settings:
             for library, name, check in checks(classifier(loss=loss, **params)):
-                label = f"{classifier.__name__}-{loss}-{'quick' if params else 'default'}"
+                label = f"{classifier.__name__}-{loss}-{kind}"
                 yield pytest.param(check, marks=marks, id=f"{label}-{library}-{name}")
 
 

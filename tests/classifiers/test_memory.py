@@ -1,11 +1,16 @@
 """Tests of the errors about memory."""
 
+import copy
+from unittest import mock
+
 import numpy as np
 import pytest
 import torch
+from numpy.testing import assert_allclose
+from skorch.callbacks import Callback
 from torch import nn
 
-from skimbal import CNN2DClassifier
+from skimbal import CNN2DClassifier, load
 
 X, Y = np.random.default_rng(0).integers(0, 200, (40, 6, 6), np.uint8), np.arange(40) % 2
 
@@ -29,16 +34,18 @@ def another_error():
 
 
 class TooLarge(nn.Module):
-    """A network that needs too much, in training or for many rows."""
+    """A network that needs too much for more than some rows, in training or in predictions."""
 
-    def __init__(self, fails):
+    def __init__(self, fails, most=1):
         super().__init__()
-        self.fails, self.in_training = fails, True
+        self.fails, self.most, self.in_training, self.seen = fails, most, True, []
         self.last = nn.Linear(36, 2)
 
     def forward(self, x):
-        if self.training == self.in_training and len(x) > 1:
-            self.fails()
+        if self.training == self.in_training:
+            self.seen.append(len(x))
+            if len(x) > self.most:
+                self.fails()
         return self.last(x.flatten(1))
 
 
@@ -49,31 +56,107 @@ ERRORS = [
 ]
 
 
-def classifier(fails):
-    return CNN2DClassifier(
-        module=lambda c, k: TooLarge(fails), micro_batch_size=16, batch_size=32, max_epochs=1
-    )
+def classifier(fails, most=1, **params):
+    params = {"micro_batch_size": 16, "batch_size": 32, "max_epochs": 1, **params}
+    return CNN2DClassifier(module=lambda c, k: TooLarge(fails, most), **params)
 
 
 @pytest.mark.parametrize(("fails", "error", "reason"), ERRORS)
-def test_a_fit_names_the_parameters_that_decide(fails, error, reason):
-    match = rf"{reason}.*, with batch_size=32 and micro_batch_size=16 on device='cpu'\. A smaller"
+@pytest.mark.parametrize(
+    ("most", "size", "advice"),
+    [
+        (1, 16, "A smaller micro_batch_size takes less memory"),
+        (0, 1, "micro_batch_size=1 is the least"),
+        (0, "auto", "A training step on a single row took more memory than there is"),
+    ],
+)
+def test_a_fit_names_the_parameters_that_decide(fails, error, reason, most, size, advice):
+    match = rf"{reason}.*, with batch_size=32 and micro_batch_size={size!r} on device='cpu'\. "
+    with pytest.raises(error, match=f"{match}{advice}"):
+        classifier(fails, most, micro_batch_size=size).fit(X, Y)
+
+
+@pytest.mark.parametrize(("fails", "error", "reason"), ERRORS)
+def test_outside_of_steps_another_advice_helps(fails, error, reason):
+    class Stops(Callback):
+        def on_epoch_begin(self, net, **kwargs):
+            fails()
+
+    match = f"{reason}.* not in a training step, so a smaller micro_batch_size would not help"
     with pytest.raises(error, match=match):
-        classifier(fails).fit(X, Y)
+        classifier(lambda: None, callbacks=[Stops()]).fit(X, Y)
 
 
-@pytest.mark.parametrize(("fails", "error", "reason"), ERRORS)
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-def test_a_prediction_names_the_size_of_a_block(fails, error, reason):
-    clf = classifier(lambda: None).fit(X, Y)
-    network = clf.net_.module_.network
-    network.fails, network.in_training = fails, False
-    for predicts in (clf.predict, clf.predict_proba, clf.transform):
-        with pytest.raises(error, match=rf"{reason}.*batch_size and micro_batch_size do not count"):
-            predicts(X)
-    # The remedy of the message.
-    clf.net_.iterator_valid__batch_size = 1
-    assert clf.predict(X).shape == (40,)
+class TestPredictions:
+    @pytest.mark.parametrize(("fails", "error", "reason"), ERRORS)
+    def test_blocks_are_halved_down_to_a_row(self, fails, error, reason):
+        clf = classifier(lambda: None).fit(X, Y)
+        expected = clf.predict_proba(X), clf.transform(X)
+        network = clf.net_.module_.network
+        network.fails, network.in_training = fails, False
+        assert_allclose(clf.predict_proba(X), expected[0], rtol=1e-5)
+        assert_allclose(clf.transform(X), expected[1], rtol=1e-5)
+        network.most = 0
+        for predicts in (clf.predict, clf.predict_proba, clf.transform):
+            match = f"{reason}.*micro_batch_size do not count. A single row did not fit"
+            with pytest.raises(error, match=match):
+                predicts(X)
+
+    def test_without_room_for_the_images_of_a_block_the_message_names_its_size(self):
+        clf = classifier(lambda: None).fit(X, Y)
+        with (
+            mock.patch("skimbal.training.dataset.ImageDataset.batch", side_effect=MemoryError),
+            pytest.raises(MemoryError, match=r"iterator_valid__batch_size = 1"),
+        ):
+            clf.predict(X)
+
+    @pytest.mark.parametrize("size", [1, 8, 64, -1])
+    def test_the_size_of_a_block_is_a_setting(self, size):
+        clf = classifier(lambda: None, net={"iterator_valid__batch_size": size}).fit(X, Y)
+        network = clf.net_.module_.network
+        network.seen, network.in_training = [], False
+        clf.predict(X)
+        assert max(network.seen) == min(size % 1000, 40)
+
+    @pytest.mark.parametrize("size", [0, -2, 2.5, True, "8"])
+    def test_a_size_that_is_none_is_refused(self, size):
+        net = {"iterator_valid__batch_size": size}
+        with pytest.raises(ValueError, match=f"iterator_valid__batch_size.*got {size!r}"):
+            classifier(lambda: None, net=net, train_split=0.5).fit(X, Y)
+
+
+class TestAuto:
+    """``micro_batch_size="auto"``."""
+
+    @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+    def test_the_size_that_fits_is_told_kept_and_saved(self, tmp_path):
+        params = {"random_state": 0, "dtype": "float64", "max_epochs": 2}
+        clf = classifier(too_much_of_cuda, 8, micro_batch_size="auto", **params)
+        with pytest.warns(UserWarning, match=r"with 20 rows at once.*micro_batch_size=5\.") as all_:
+            clf.fit(X, Y)
+        (told,) = [one for one in all_ if "ran out of memory" in str(one.message)]
+        assert told.filename == __file__
+        assert clf.micro_batch_size_ == 5
+        assert clf.history_[:, "micro_batch_size"] == [5, 5]
+        given = classifier(too_much_of_cuda, 8, micro_batch_size=5, **params).fit(X, Y)
+        assert np.array_equal(clf.predict_proba(X), given.predict_proba(X))
+
+        path = tmp_path / "model.skimbal"
+        clf.save(path)
+        loaded = load(path, module=lambda c, k: TooLarge(too_much_of_cuda, 8))
+        copies = [clf, copy.deepcopy(clf), loaded]
+        for one in copies:
+            one.net_.module_.network.seen.clear()
+            one.partial_fit(X, Y)
+            assert max(one.net_.module_.network.seen) <= 5
+            assert one.micro_batch_size_ == 5
+
+    def test_without_need_nothing_is_halved(self):
+        plain = classifier(lambda: None, micro_batch_size=None, random_state=0).fit(X, Y)
+        clf = classifier(lambda: None, micro_batch_size="auto", random_state=0).fit(X, Y)
+        assert plain.micro_batch_size_ == clf.micro_batch_size_ == 32
+        assert np.array_equal(clf.predict_proba(X), plain.predict_proba(X))
 
 
 def test_another_error_stays_as_it_is():

@@ -214,6 +214,7 @@ BAD_PARAMS = [
     ),
     *(case for name in ("batch_size", "micro_batch_size", "n_tta") for case in refuses(name, 0)),
     *refuses("batch_size", None),
+    *refuses("micro_batch_size", "half", "Auto"),
     *refuses("max_epochs", None),
     *refuses("n_tta", None, 3),
     (
@@ -231,7 +232,7 @@ BAD_PARAMS = [
     *refuses("logit_adjustment", -1, np.nan, np.inf, "1", None, True, [1]),
     ({"loss": LossMix(la=1, la_tau=-1)}, ["la_tau must be", "got -1"]),
     *(
-        ({"loss": loss, "micro_batch_size": 2}, ["micro_batch_size=2", "logits alone", *words])
+        ({"loss": loss, "micro_batch_size": size}, [f"size={size!r}", "logits alone", *words])
         for loss, words in (
             (Odd("needs more"), ["got Odd, which failed in a trial", "missing"]),
             (Odd("counts"), ["Odd, which gave shape ()"]),
@@ -239,6 +240,7 @@ BAD_PARAMS = [
             (Odd("number"), ["Odd, which gave 1.0"]),
             (Odd("own"), ["got Odd, which does not depend on them"]),
         )
+        for size in (2, "auto")
     ),
     *refuses("verbose", -1, 1.0, "1", None),
     *refuses("random_state", "seed", -1, 2**32, 1.5, [0], np.random.default_rng),

@@ -1,6 +1,7 @@
 """The prediction of an image depends on this image alone, and logarithms do not underflow."""
 
 import functools
+import pickle
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import torch
 from imblearn.ensemble import BalancedBaggingClassifier, EasyEnsembleClassifier
 from imblearn.over_sampling import RandomOverSampler
 from imblearn.pipeline import make_pipeline as make_imblearn_pipeline
-from numpy.testing import assert_allclose
+from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 from scipy.special import log_softmax
 from sklearn.model_selection import FixedThresholdClassifier, GridSearchCV, cross_val_score
@@ -16,7 +17,7 @@ from sklearn.pipeline import make_pipeline
 from torch import nn
 from torch.utils.data import DataLoader
 
-from skimbal import CNN2DClassifier, NDSampler
+from skimbal import CNN2DClassifier, CNN3DClassifier, NDSampler
 from skimbal.augmentation import PerSample, RandomFlip
 from skimbal.images import ImageFiles
 from tests.augmentation.data import OF_SINGLE_IMAGES
@@ -253,3 +254,33 @@ def test_logarithms_through_clients():
         found = client.predict_log_proba(rows)
         assert_allclose(np.exp(found), client.predict_proba(rows), rtol=1e-4)
     assert np.isfinite(cross_val_score(clf, X, y, scoring="neg_log_loss", cv=2)).all()
+
+
+def is_prepared(clf):
+    kept = clf.net_.kept_network_
+    return kept is not None and kept.prepared is not clf.net_.module_.network
+
+
+@pytest.mark.parametrize("make_clf", [CNN2DClassifier, CNN3DClassifier])
+def test_a_prediction_uses_the_prepared_network_of_the_one_before(make_clf):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(20, *[12] * len(make_clf.spatial_axes))).astype(np.float32)
+    y = np.arange(20) % 2
+    clf = make_clf(module="small", max_epochs=1, random_state=0).fit(X, y)
+    assert clf.net_.kept_network_ is None
+    first = clf.predict_proba(X[:1])
+    assert is_prepared(clf)
+    kept = clf.net_.kept_network_
+    clf.predict(X)
+    assert clf.net_.kept_network_ is kept
+    assert_array_equal(clf.predict_proba(X[:1]), first)
+    # It follows the weights, and is no part of a pickle.
+    changed = pickle.loads(pickle.dumps(clf))
+    assert changed.net_.kept_network_ is None
+    for one in (clf, changed):
+        one.net_.module_.network.classifier.weight.data.mul_(-1)
+    assert_array_equal(clf.predict_proba(X[:1]), changed.predict_proba(X[:1]))
+    assert abs(clf.predict_proba(X[:1]) - first).max() > 1e-4
+    clf.partial_fit(X, y)
+    again = pickle.loads(pickle.dumps(clf))
+    assert_array_equal(clf.predict_proba(X), again.predict_proba(X))

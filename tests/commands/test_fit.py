@@ -164,6 +164,7 @@ def test_fit_refuses_classes_called_as_columns(capsys, never, make_npz, rng, tmp
         (["--output", "m", "--train-split", "1.5"], "error: --train-split .*1.5"),
         (["--output", "m", "--parts", "train,tset"], "--parts must be of train, val, test.*'tset'"),
         (["--output", "m", "--micro-batchsize", "2"], "Did you mean --micro-batch-size"),
+        (["--output", "m", "--micro-batch-size", "0"], "--micro-batch-size: must be auto or .*'0'"),
         (["--output", "m", "--device", "cuda:99"], "error: --device .*'cuda:99'"),
     ],
 )

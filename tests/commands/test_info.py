@@ -133,4 +133,14 @@ def test_memory_of_a_training_step(capsys, monkeypatch):
     monkeypatch.setattr("skimbal.commands.info.memory_of_machine", lambda: 10**7)
     _, err = memory_of(capsys, *argv)
     assert "UserWarning: a training step takes about" in err
-    assert "--micro-batch-size" in err
+    assert "10 MB. Give a smaller --crop-size or network." in err
+    argv = ["--batch-size", "512", "--micro-batch-size", "auto", "--module", "small"]
+    line, _ = memory_of(capsys, *argv)
+    memory = int(re.search(r"about (\d+) MB", line)[1]) * 7 * 10**5
+    monkeypatch.setattr("skimbal.commands.info.memory_of_machine", lambda: memory)
+    _, err = memory_of(capsys, *argv)
+    size = int(re.search(r"Give --micro-batch-size (\d+), with which it takes about", err)[1])
+    assert size in (256, 128, 64, 32, 16)
+    line, err = memory_of(capsys, *argv[:2], "--micro-batch-size", str(size), *argv[4:])
+    assert f"512 images, {size} at once" in line
+    assert not err

@@ -12,7 +12,7 @@ NAME = "test_resnet"  # 0.5 M weights
 
 def tiny_network(n_outputs=10, in_channels=3):
     """A network with batch statistics, dropout and a classifier, the same in each call."""
-    with torch.random.fork_rng():
+    with torch.random.fork_rng([]):
         torch.manual_seed(0)
         network = nn.Sequential()
         network.add_module("stem", nn.Conv2d(in_channels, 8, 3, padding=1, bias=False))

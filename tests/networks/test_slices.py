@@ -92,6 +92,17 @@ def test_slices_have_the_channels_innermost(axis, in_channels):
     assert (seen[0].data_ptr() == images.data_ptr()) == (axis == 0)
 
 
+@pytest.mark.parametrize("neighbours", [0, 1])
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_slices_of_contiguous_volumes_are_contiguous(axis, neighbours):
+    for in_channels in (1, 2):
+        net, seen = build(in_channels, axis=axis, neighbours=neighbours), []
+        net.backbone.register_forward_pre_hook(lambda module, args, seen=seen: seen.append(args[0]))
+        net(draw_images(2, in_channels, *SHAPE))
+        assert seen[0].is_contiguous()
+        assert seen[0].stride(1) != 1
+
+
 @pytest.mark.parametrize("pooling", POOLINGS)
 def test_poolings_train(pooling):
     net = build(pooling=pooling)

@@ -149,6 +149,43 @@ def test_images_stay_on_a_device_that_has_room(free, resident, monkeypatch):
     assert list(iterator) == ["sent"]
 
 
+class Fills:
+    """A device that other processes fill while images are copied."""
+
+    def __init__(self, free, left, error=None):
+        self.free, self.left, self.error = free, left, error
+
+    def measure(self, device):
+        return self.free, 10**9
+
+    def copy(self, data, device):
+        self.free = self.left
+        if self.error is not None:
+            raise self.error
+        return DeviceDataset(data, "cpu")
+
+
+@pytest.mark.parametrize(
+    ("left", "error", "resident"),
+    [
+        (480, None, True),
+        (479, None, False),  # another process took as much at the same time
+        (0, torch.OutOfMemoryError("CUDA out of memory."), False),
+    ],
+)
+def test_processes_that_measure_at_once_leave_memory_for_each_other(
+    left, error, resident, monkeypatch
+):
+    data = draw(12, shape=(1, 5, 1), weighted=False, dtype=np.float64)
+    assert data.nbytes == 480
+    device = Fills(2 * data.nbytes, left, error)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", device.measure)
+    monkeypatch.setattr(batches_room, "DeviceDataset", device.copy)
+    iterator = TrainIterator(data, 4)
+    iterator.to("cuda")
+    assert (iterator.resident is not None) == resident
+
+
 @pytest.mark.parametrize("share", [-0.1, 1.1, None, "0.5", float("nan")])
 def test_share_of_memory(share):
     with pytest.raises(ParameterError, match=f"memory_share.*{share!r}"):

@@ -69,6 +69,27 @@ class Net(nn.Module):
         return self.body(x)
 
 
+class Short(Net):
+    """A network for which memory lacks in the second process, on the way there and back."""
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.n_failed = 0
+
+    def forward(self, x):
+        logits = super().forward(x)
+        if self.training and dist.is_initialized() and dist.get_rank() == 1:
+            self.fail_above(4, len(x))
+            if logits.requires_grad:
+                logits.register_hook(lambda gradient: self.fail_above(2, len(gradient)))
+        return logits
+
+    def fail_above(self, most, n_rows):
+        if n_rows > most:
+            self.n_failed += 1
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+
+
 class MeanLoss(nn.Module):
     mean_over_rows = True
 
@@ -186,6 +207,8 @@ CASES = {
     "loss of a user": {"loss": MeanLoss, "micro_batch_size": 4},
     "weight decay": {"optimizer": "adamw", "net": {"optimizer__weight_decay": 0.3}},
     "lbfgs": {"optimizer": "lbfgs", "lr": 0.1, "max_epochs": 1},
+    "memory, two passes": {"module": Short, "micro_batch_size": "auto"},
+    "memory, one pass": {"module": Short, "micro_batch_size": "auto", "loss": "ce+focal"},
     "resnet": {"module": "resnet18", "net": {"module__width": 4}, "max_epochs": 1},
 }
 #: The first gradient of these knows the whole batch, so that local losses give another one.
@@ -199,7 +222,13 @@ ALIKE = {
 }
 #: Cases in which a third process may do something else.
 OF_PARTS = [name for name in OF_SETS if name != "resnet"]
-OF_PARTS += ["one pass, weights", "loss of a user", "batch normalisation"]
+OF_PARTS += [
+    "memory, two passes",
+    "memory, one pass",
+    "one pass, weights",
+    "loss of a user",
+    "batch normalisation",
+]
 #: Cases that go on from the file of the first process.
 RESUMED = {
     "moving, warm-up": CASES["moving, warm-up"],
@@ -270,7 +299,7 @@ def results_of(clf):
     """Return what is to be the same, as arrays."""
     # Only the last epoch has the number of predicted classes.
     of_last = {"predicted_class_count", "constant_batch_count"}
-    names = sorted({*clf.history_[0], *of_last} - {"batches", "dur"})
+    names = sorted({*clf.history_[0], *of_last} - {"batches", "dur", "micro_batch_size"})
     history = [[epoch.get(name, -1) for name in names] for epoch in clf.history_]
     batches = [
         (batch[name], batch["train_batch_size"])
@@ -330,6 +359,7 @@ def work(folder, rank, world, n_epochs, names):
     warnings.simplefilter("ignore", CollapseWarning)
     # Fits of a few steps may predict one class.
     warnings.simplefilter("ignore", ConvergenceWarning)
+    warnings.filterwarnings("ignore", "A training step ran out of memory")
     torch.set_num_threads(1)
     folder, sums = Path(folder), {}
     for name in names:

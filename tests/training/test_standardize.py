@@ -9,7 +9,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from skimbal.training import ImageDataset, StandardizedModule, channel_statistics
+from skimbal.training import ImageDataset, Layout, StandardizedModule, channel_statistics
 
 
 @pytest.mark.parametrize("elements", [7, 10**6])
@@ -194,7 +194,7 @@ def test_a_state_is_contiguous_and_the_weights_keep_their_layout(tmp_path):
     again = StandardizedModule(lambda *args: module.network, 3, 2, torch.float32)
     copied = pickle.loads(pickle.dumps(copy.deepcopy(again.network)))
     assert copied.state_dict()["0.0.weight"].is_contiguous()
-    plain = StandardizedModule(factory, 3, 2, torch.float32, channels_last=False)
+    plain = StandardizedModule(factory, 3, 2, torch.float32, layout=Layout(of_weights=False))
     assert plain.state_dict()["network.0.0.weight"].data_ptr() in [
         weight.data_ptr() for weight in plain.parameters()
     ]
