@@ -277,7 +277,7 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
         notify(self, method_name, cb_kwargs)
 
     def end_schedule(self) -> None:
-        """Drop what spans the epochs of one ``fit``, and restore the learning rate."""
+        """Drop the objects that span the epochs of one ``fit``, and restore the learning rate."""
         if self.lr_schedule is not None:
             self.lr_schedule = None
             for group in self.optimizer_.param_groups:
