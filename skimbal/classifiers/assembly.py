@@ -37,6 +37,7 @@ from skimbal.training import (
     TrainIterator,
     broken_weights,
     can_be_fused,
+    carry_scale,
     channel_statistics,
     check_unfreezing,
     device_type,
@@ -126,6 +127,7 @@ class WarmNet(NewNet):
                 "goes on from; got a different network. Set warm_start=False, or set module and "
                 f"net as they were. ({error})"
             ) from None
+        carry_scale(self.previous, net)
         known = self.previous.micro_batch_size
         if net.halves_micro_batches and known is not None:
             set_rows_at_once(net, known)

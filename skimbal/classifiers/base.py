@@ -237,7 +237,10 @@ class BaseCNNClassifier(
         machine with the same number of threads, bit for bit on the CPU.
     net : dict, default=None
         Further arguments of the skorch net, such as ``{"optimizer__weight_decay": 1e-4}``. A
-        search sets them as ``net__optimizer__weight_decay``.
+        search sets them as ``net__optimizer__weight_decay``. ``tf32`` and ``cudnn_benchmark``
+        (True, False, or None for the settings of torch) say whether CUDA rounds float32 to TF32,
+        and whether it tries the kernels of each convolution. ``history_`` and the model card say
+        whether convolutions used TF32.
     device : str, default="cpu"
         Where to train and predict: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ... ``"auto"`` is CUDA
         if there is a CUDA device, else the CPU. Without a number it is the current device of torch

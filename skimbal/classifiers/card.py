@@ -68,7 +68,14 @@ def training_facts(net: TrainingNet, n_before: int, random_state: object) -> dic
         "random_state": random_state
         if is_integer(random_state)
         else "not a number that can be repeated",
+        **_precision_in_words(net),
     }
+
+
+def _precision_in_words(net: TrainingNet) -> dict[str, object]:
+    """Return the precision of the convolutions of a fit on CUDA."""
+    tf32 = net.history[-1].get("tf32") if len(net.history) else None
+    return {} if tf32 is None else {"TF32 in convolutions": "yes" if tf32 else "no"}
 
 
 def head_sections(net: TrainingNet) -> dict[str, dict[str, object]]:

@@ -8,7 +8,12 @@ from typing import Any
 
 import torch
 
-from skimbal.classifiers.parameters import LOW_PRECISION, CNNClassifier, check_parameters
+from skimbal.classifiers.parameters import (
+    CUDA_SETTINGS,
+    LOW_PRECISION,
+    CNNClassifier,
+    check_parameters,
+)
 from skimbal.exceptions import ParameterError, shown, warn_caller
 from skimbal.generators import has_generator
 from skimbal.training import Alone, Processes, device_type, is_cuda, join, with_index
@@ -37,6 +42,10 @@ def prepare_machine(estimator: CNNClassifier, warns: bool) -> tuple[str, Process
 def check_machine(estimator: CNNClassifier) -> None:
     """Refuse parameters that cannot work, alone or together, anywhere or on this machine."""
     check_parameters(estimator)
+    for name in CUDA_SETTINGS:
+        value = (estimator.net or {}).get(name)
+        if not isinstance(value, bool | None):
+            raise ParameterError("net", f"a dict whose {name} is True, False or None", value)
     device = device_type(check_device(estimator.device, launched=estimator.distributed))
     _check_precision(estimator, device)
     if estimator.compile:

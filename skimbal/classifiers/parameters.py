@@ -31,6 +31,7 @@ from skimbal.typing import ClassWeight, is_number
 
 __all__ = [
     "CONSTRAINTS",
+    "CUDA_SETTINGS",
     "DTYPES",
     "LOW_PRECISION",
     "CNNClassifier",
@@ -129,6 +130,8 @@ _SHARE = _Number(Real, 0, 1, closed="neither")
 _STRENGTH = _Number(Real, 0, LARGEST_FACTOR, closed="both")
 _NAMES_OF_NETWORKS = _OneOf(BUILT_IN.keys())
 
+#: Options of the net that set how CUDA computes.
+CUDA_SETTINGS = ("tf32", "cudnn_benchmark")
 #: The constraints of scikit-learn. Losses, samplers and augmentation check their specifications
 #: themselves, and the checks of the data refuse the rest.
 CONSTRAINTS: dict[str, list[object]] = {
@@ -398,15 +401,15 @@ def _check_net(estimator: CNNClassifier) -> None:
     for name in options:
         if (
             not isinstance(name, str)
-            or not (name.startswith(_NET_PREFIXES) or name in _NET_NAMES)
+            or not (name.startswith(_NET_PREFIXES) or name in (*_NET_NAMES, *CUDA_SETTINGS))
             or (name in _TAKEN and not (brings_batches and name.startswith("iterator_train__")))
         ):
             raise ParameterError(
                 "net",
-                f"a dict whose keys are {', '.join(_NET_NAMES)} or begin with "
+                f"a dict whose keys are {', '.join((*_NET_NAMES, *CUDA_SETTINGS))} or begin with "
                 f"{', '.join(_NET_PREFIXES)}",
                 name,
-                advice_on_value("net", name, _NET_NAMES)
+                advice_on_value("net", name, (*_NET_NAMES, *CUDA_SETTINGS))
                 or "Other options have a parameter of the classifier, or the fit sets them.",
             )
     _check_memory_format(estimator, options)

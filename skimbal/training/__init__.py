@@ -12,6 +12,7 @@ from skimbal.training.devices import device_type, is_at, is_cuda, release_memory
 from skimbal.training.divergence import broken_weights, diverged
 from skimbal.training.fine_tuning import check_unfreezing
 from skimbal.training.forward import infer_with, softmax
+from skimbal.training.gradient import carry_scale
 from skimbal.training.layout import Layout
 from skimbal.training.memory import Place, are_short_of_memory, place_of, set_rows_at_once
 from skimbal.training.net import TrainingNet
@@ -61,6 +62,7 @@ __all__ = [
     "batches_in_epoch",
     "broken_weights",
     "can_be_fused",
+    "carry_scale",
     "channel_statistics",
     "check_unfreezing",
     "default_rate",

@@ -46,8 +46,8 @@ class TrainIterator:
         Labels that the encoded labels stand for, which a sampling strategy may name.
     memory_share : float, default=0.5
         Share of the free memory of a CUDA device that the images may take, in [0, 1]. Images that
-        take more are sent batch by batch. Processes that share a device each measure what the
-        others have left, before and after the copy.
+        take more are sent batch by batch. Processes that share a device each measure the memory
+        that the others have left, before and after the copy.
     epoch_length : None, int or "uniform", default=None
         Batches in an epoch. If None, the sampler decides. ``"uniform"`` gives as many batches as
         uniform sampling, so that samplers are compared at equal numbers of steps and equal learning

@@ -26,7 +26,7 @@ def is_cuda(device: str) -> bool:
 
 
 def with_index(device: str) -> str:
-    """Return a device with its number, so that it is the same whatever device is current later.
+    """Return a device with its number, so that it stays the same when another becomes current.
 
     Without a number it is the current device of torch. Workers, such as the workers of a search,
     take the devices in turn, by the number that Python gives a worker.

@@ -14,6 +14,7 @@ from skimbal.exceptions import ParameterError
 from skimbal.training.batches import BlockIterator, TrainIterator, closed_at_end
 from skimbal.training.callbacks import may_stop
 from skimbal.training.dataset import Batch, BatchImages
+from skimbal.training.devices import is_cuda
 from skimbal.training.divergence import (
     DivergingNet,
     EpochWatch,
@@ -32,6 +33,7 @@ from skimbal.training.optimizers import takes_one_gradient
 from skimbal.training.orphans import end_if_orphaned
 from skimbal.training.schedules import SCHEDULES
 from skimbal.training.sklearn_callbacks import Tasks
+from skimbal.training.surroundings import uses_tf32
 
 __all__ = [
     "EpochNet",
@@ -125,6 +127,8 @@ def train(
             net.history.record("one_class_batch_count", iterator.n_of_one_class)
     if is_last:
         watch.record_predictions()
+    if is_cuda(net.device):
+        net.history.record("tf32", uses_tf32())
     net.processes_.share_buffers(net.module_)
     net.divergence_ = find_loss(net) or net.divergence_
     if net.processes_.all_reduce_max(int(net.divergence_ != "")) and not net.divergence_:

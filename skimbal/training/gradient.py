@@ -18,6 +18,7 @@ from skimbal.training.processes import Processes
 
 __all__ = [
     "TrainableNet",
+    "carry_scale",
     "compute_gradient",
     "make_scaler",
     "no_logits",
@@ -160,6 +161,12 @@ def make_scaler(net: TrainableNet) -> torch.amp.GradScaler | None:
         # Not the old one, which an interrupt may have left in the middle of a step.
         scaler.load_state_dict(net.scaler_.state_dict())
     return scaler
+
+
+def carry_scale(previous: TrainableNet, net: TrainableNet) -> None:
+    """Give a net the scale of an earlier net, and the steps since the scale changed."""
+    if net.scaler_ is not None and previous.scaler_ is not None:
+        net.scaler_.load_state_dict(previous.scaler_.state_dict())
 
 
 def step_optimizer(net: TrainableNet) -> None:

@@ -22,6 +22,7 @@ from skimbal.training.devices import device_type
 from skimbal.training.epoch import EpochNet, only_epochs_matter
 from skimbal.training.forward import infer_with
 from skimbal.training.prediction import PredictingNet, in_blocks
+from skimbal.training.surroundings import float32_on_cuda
 from skimbal.typing import PathLike
 
 __all__ = ["are_kept", "are_on_disk", "as_features", "features_of"]
@@ -111,8 +112,7 @@ def _key(net: KeepingNet, dataset: ImageDataset, folder: PathLike) -> str:
     module = net.module_
     machine = (
         device_type(net.device),
-        torch.get_float32_matmul_precision(),
-        torch.backends.cudnn.allow_tf32,
+        float32_on_cuda(),
     )
     settings = module.dtype, net.autocast, module.crop_size, machine
     versions = installed_version(__file__), installed_version(torch.__file__)

@@ -224,7 +224,7 @@ def compute_in_parts(
 
 
 def _release(device: str) -> None:
-    """Free the memory of a failed computation, also in reserve or in a cycle."""
+    """Free the memory that a failed computation held, also where it is in reserve or in a cycle."""
     gc.collect(1)  # the objects of the step are young, and older objects are many
     if is_cuda(device):
         torch.cuda.empty_cache()

@@ -42,7 +42,7 @@ from skimbal.training.processes import Alone, Processes
 from skimbal.training.resume import Resumption
 from skimbal.training.sklearn_callbacks import Tasks
 from skimbal.training.state import StateMismatchError
-from skimbal.training.surroundings import trainable_torch
+from skimbal.training.surroundings import cuda_settings, trainable_torch
 from skimbal.transfer import send_module
 
 __all__ = ["TrainingNet"]
@@ -72,6 +72,9 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
         the module crops.
     lr_schedule : str, default=None
         Name of a row of :data:`~skimbal.training.schedules.SCHEDULES`. A constant rate if None.
+    tf32, cudnn_benchmark : bool, default=None
+        Whether CUDA rounds float32 to TF32 in products and convolutions, and tries several kernels
+        of a convolution for each shape. As torch is set if None.
     **kwargs : dict
         As for :class:`skorch.NeuralNetClassifier`.
     """
@@ -92,6 +95,8 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
         feature_layer: str | None = None,
         augmentation: tuple[nn.Module, ...] = (),
         lr_schedule: str | None = None,
+        tf32: bool | None = None,
+        cudnn_benchmark: bool | None = None,
         **kwargs: object,
     ) -> None:
         super().__init__(module, *args, **kwargs)
@@ -103,6 +108,7 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
         # Not a part of module_: its tensors are not weights, and functions would not be pickled.
         self.augmentation = augmentation
         self.lr_schedule = lr_schedule
+        self.tf32, self.cudnn_benchmark = tf32, cudnn_benchmark
         #: The rows of the present fit with kept features in place of images, by the id of the rows.
         self._features: dict[int, ImageDataset] = {}
         #: The iterators of the present fit, the file of its state, and its tasks, if there are any.
@@ -168,8 +174,9 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
 
     @property
     def _default_callbacks(self) -> list[tuple[str, Callback]]:
-        # The table of skorch has the columns of the first epoch. This number comes later.
-        log = PrintLog(keys_ignored="predicted_class_count")
+        # The table of skorch has the columns of the first epoch. The number comes later, and TF32
+        # is not of an epoch.
+        log = PrintLog(keys_ignored=["predicted_class_count", "tf32"])
         defaults = [*super()._default_callbacks, ("divergence", StopAtDivergence())]
         return [(name, log if name == "print_log" else callback) for name, callback in defaults]
 
@@ -241,7 +248,8 @@ class TrainingNet(skorch.NeuralNetClassifier):  # type: ignore[misc]
         drop_half_made_state(self.optimizer_)
         self.due_, self.divergence_, self.stands_still_ = GO_ON, "", False
         try:
-            self._run_epochs(train, valid, epochs)
+            with cuda_settings(self.tf32, self.cudnn_benchmark):
+                self._run_epochs(train, valid, epochs)
         finally:
             self.processes_, self.verbose = Alone(), verbose
             self.iterators_, self.resumption_, self.tasks_ = {}, None, None

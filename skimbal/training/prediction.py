@@ -23,6 +23,7 @@ from skimbal.training.divergence import broken_weights, trace_of
 from skimbal.training.forward import Net, Step, augmented, fast_inference, infer_with
 from skimbal.training.memory import compute_in_parts
 from skimbal.training.random_state import seed_all
+from skimbal.training.surroundings import cuda_settings
 
 __all__ = [
     "PredictingNet",
@@ -53,6 +54,8 @@ class PredictingNet(Net, Protocol):
     """The parts of a :class:`~skimbal.training.TrainingNet` that predict many rows."""
 
     feature_layer: str | None
+    tf32: bool | None
+    cudnn_benchmark: bool | None
     activation_bytes_: int | None
     weight_bytes_: int | None
     feature_layer_: str | None
@@ -305,7 +308,8 @@ def in_blocks(
     """
     result, traces, start, at_once = None, None, 0, len(dataset)
     iterator = net.get_iterator(dataset, training=False)
-    with torch.inference_mode(), closed_at_end(iterator) as pairs:
+    settings = cuda_settings(net.tf32, net.cudnn_benchmark)
+    with torch.inference_mode(), settings, closed_at_end(iterator) as pairs:
         for pair in pairs:
             images = Batch(unpack_data(pair)).images
             computed, at_once = compute_in_parts(compute, images, at_once, net.device)

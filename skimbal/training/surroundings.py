@@ -3,10 +3,17 @@
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import torch
 
-__all__ = ["plain_torch", "trainable_torch"]
+__all__ = [
+    "cuda_settings",
+    "float32_on_cuda",
+    "plain_torch",
+    "trainable_torch",
+    "uses_tf32",
+]
 
 #: Types of devices for which a caller may have switched autocast on.
 _AUTOCAST = ("cpu", "cuda", "mps", "xpu")
@@ -58,6 +65,47 @@ def plain_torch() -> Iterator[None]:
                 # optimizer within it would leave the weights before the step there.
                 stack.enter_context(torch.autocast(kind, enabled=False, cache_enabled=False))
         yield
+
+
+def float32_on_cuda() -> tuple[object, ...]:
+    """Return the settings of torch that decide how exactly CUDA multiplies float32."""
+    return tuple(getattr(owner, name) for owner, name, _ in _tf32_settings(allowed=True))
+
+
+def uses_tf32() -> bool:
+    """Tell whether CUDA rounds float32 to TF32 in convolutions."""
+    return float32_on_cuda()[0] in (True, "tf32")
+
+
+def _tf32_settings(allowed: bool) -> list[tuple[Any, str, object]]:
+    """Return the settings of TF32 with the values that allow or exclude it."""
+    cudnn: Any = torch.backends.cudnn
+    matmul = torch.backends.cuda.matmul
+    try:
+        _ = cudnn.allow_tf32, matmul.allow_tf32
+    except RuntimeError:  # of torch, where its newer settings were used, which differ for kernels
+        value = "tf32" if allowed else "ieee"
+        return [(owner, "fp32_precision", value) for owner in (cudnn.conv, cudnn.rnn, matmul)]
+    return [(owner, "allow_tf32", allowed) for owner in (cudnn, matmul)]
+
+
+@contextmanager
+def cuda_settings(tf32: bool | None, cudnn_benchmark: bool | None) -> Iterator[None]:
+    """Set how CUDA multiplies and chooses its convolutions, and restore the settings of torch.
+
+    None leaves a setting as the caller of the package has it. They are settings of the process.
+    """
+    settings = [] if tf32 is None else _tf32_settings(tf32)
+    if cudnn_benchmark is not None:
+        settings.append((torch.backends.cudnn, "benchmark", cudnn_benchmark))
+    before = [(owner, name, getattr(owner, name)) for owner, name, _ in settings]
+    try:
+        for owner, name, value in settings:
+            setattr(owner, name, value)
+        yield
+    finally:
+        for owner, name, value in before:
+            setattr(owner, name, value)
 
 
 @contextmanager

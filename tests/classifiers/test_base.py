@@ -1975,7 +1975,7 @@ def test_cuda_agrees_with_the_cpu_and_searches():
     on_cpu = small(max_epochs=2).fit(X, y).predict_proba(X)
     clf = small(max_epochs=2, device="cuda").fit(X, y)
     assert_allclose(clf.predict_proba(X), on_cpu, atol=0.05)
-    assert small(device="auto").fit(X, y).net_.device == "cuda"
+    assert small(device="auto").fit(X, y).net_.device == "cuda:0"
     pipeline = make_imblearn_pipeline(NDSampler(SMOTE(random_state=0)), small(device="cuda"))
     search = GridSearchCV(pipeline, {"cnn2dclassifier__loss": ["ce", "ce+mcc"]}, cv=2)
     assert search.fit(X, y).best_score_ > 0.7

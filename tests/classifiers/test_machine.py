@@ -8,11 +8,15 @@ import pytest
 import torch
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
+from skorch.callbacks import Callback
 
 import skimbal
 from skimbal.callbacks import Resume
 from skimbal.classifiers.machine import check_device, check_machine
 from skimbal.exceptions import ParameterError
+from skimbal.persistence import read_card
+from skimbal.training.divergence import trace_of
+from skimbal.training.surroundings import uses_tf32
 from tests.classifiers.data import Y, images, noise, small, tiny
 
 
@@ -55,6 +59,44 @@ def test_backends_without_kernels_need_no_compiler(backend, options, monkeypatch
 def test_a_backend_that_torch_does_not_have_is_refused():
     with pytest.raises(ParameterError, match=r"net must be .*inductor.* got 'eagre'"):
         check_machine(tiny(compile=True, net={"compile__backend": "eagre"}))
+
+
+class Settings(Callback):
+    """Note the settings of CUDA in training."""
+
+    def on_epoch_end(self, net, **kwargs):
+        self.found = uses_tf32(), torch.backends.cudnn.benchmark
+
+
+def test_settings_of_cuda_apply_to_fits_and_predictions(monkeypatch):
+    seen = Settings()
+    before = uses_tf32(), torch.backends.cudnn.benchmark
+    clf = tiny(net={"tf32": not before[0], "cudnn_benchmark": not before[1]}, callbacks=[seen])
+    clf.fit(noise(), Y)
+    assert seen.found == (not before[0], not before[1])
+    found = []
+
+    def look(logits):
+        found.append(uses_tf32())
+        return trace_of(logits)
+
+    monkeypatch.setattr("skimbal.training.prediction.trace_of", look)
+    clf.predict(noise())
+    assert set(found) == {not before[0]}
+    assert (uses_tf32(), torch.backends.cudnn.benchmark) == before
+    assert "tf32" not in clf.history_[-1]
+    with pytest.raises(ParameterError, match=r"net must be a dict whose tf32 is True.* got 'no'"):
+        tiny(net={"tf32": "no"}).fit(noise(), Y)
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("tf32", [False, True])
+def test_tf32_is_in_the_history_and_the_card(tf32, tmp_path):
+    clf = small(device="cuda", max_epochs=1, net={"tf32": tf32}).fit(*images())
+    assert clf.history_[-1]["tf32"] == tf32
+    clf.save(tmp_path / "model.skimbal")
+    card = read_card(tmp_path / "model.skimbal")
+    assert f"- TF32 in convolutions: {'yes' if tf32 else 'no'}" in card
 
 
 @pytest.mark.cuda

@@ -26,7 +26,7 @@ between streams, ``kernels`` runs operations, ``devices`` replaces functions of 
 """
 
 from .account import KINDS, USUAL, Account, account, can_count
-from .build import CannotPretendError, is_pretended, obstacle
+from .build import CannotPretendError, is_pretended, obstacle, start_again
 
 __all__ = [
     "KINDS",
@@ -38,6 +38,7 @@ __all__ = [
     "is_pretended",
     "obstacle",
     "pretend",
+    "start_again",
 ]
 
 

@@ -86,3 +86,19 @@ def compiled() -> Path:
         subprocess.run(["g++", str(SOURCE), "-o", str(partial), *flags], check=True)
         partial.replace(library)
     return library
+
+
+def start_again(module: str, *arguments: str) -> None:
+    """Replace this process by a module of Python and the arguments of this process.
+
+    CUDA is pretended in it and in its child processes, unless there is a GPU.
+    """
+    if not has_gpu():
+        if reason := obstacle():
+            raise CannotPretendError(reason)
+        compiled()
+        here = Path(__file__).parent
+        folders = [here / "startup", here.parents[1], os.environ.get("PYTHONPATH")]
+        os.environ["PYTHONPATH"] = os.pathsep.join(str(folder) for folder in folders if folder)
+        os.environ[VARIABLE] = "1"
+    os.execv(sys.executable, [sys.executable, "-m", module, *arguments, *sys.argv[1:]])

@@ -353,6 +353,26 @@ def test_a_fit_whose_steps_were_all_skipped_is_a_warning():
         clf.set_params(loss=Steep(1e9)).partial_fit(X, y)
 
 
+def test_the_scale_goes_on_in_later_calls():
+    X, y = draw()
+    # 9 steps a fit, one skipped at the first scale, 2 ** 16.
+    clf = quick(dtype="float16", loss=Steep(64.0), module=Sound, net={}, warm_start=True).fit(X, y)
+
+    def state(fitted):
+        state = fitted.net_.scaler_.state_dict()
+        return state["scale"], state["_growth_tracker"]
+
+    scale, n_good = state(clf)
+    assert scale < 2**16
+    clf.set_params(loss=Steep(1e-3)).fit(X, y)
+    assert state(clf) == (scale, n_good + 9)
+    clf.partial_fit(X, y)
+    again = pickle.loads(pickle.dumps(clf))
+    for fitted in (clf, again):
+        fitted.partial_fit(X, y)
+        assert state(fitted) == (scale, n_good + 15)
+
+
 def test_gradients_that_are_never_finite_end_the_fit():
     never = type("Never", (NaNGradient,), {"bad_step": property(lambda self: self.step)})
     with pytest.raises(DivergenceError, match="not finite in float16 at any scale"):

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from skimbal.training import plain_torch, trainable_torch
+from skimbal.training.surroundings import cuda_settings, float32_on_cuda, uses_tf32
 
 
 def test_defaults_are_set_and_restored():
@@ -62,3 +63,23 @@ def test_threads_that_overlap_restore_the_dtype():
         assert torch.get_default_dtype() == torch.float64
     finally:
         torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize("tf32", [False, True])
+@pytest.mark.parametrize("newer", [False, True])
+def test_settings_of_cuda_are_set_and_restored(tf32, newer):
+    convolution = getattr(torch.backends.cudnn, "conv", None)
+    if newer and convolution is not None:
+        convolution.fp32_precision = "ieee"  # which the older settings of torch cannot express
+    try:
+        before = float32_on_cuda(), torch.backends.cudnn.benchmark
+        with cuda_settings(tf32, cudnn_benchmark=not before[1]):
+            assert uses_tf32() == tf32
+            assert len(set(float32_on_cuda())) == 1
+            assert torch.backends.cudnn.benchmark != before[1]
+        assert (float32_on_cuda(), torch.backends.cudnn.benchmark) == before
+        with cuda_settings(None, None):
+            assert (float32_on_cuda(), torch.backends.cudnn.benchmark) == before
+    finally:
+        if convolution is not None:
+            convolution.fp32_precision = "tf32"
