@@ -20,6 +20,7 @@ from sklearn.metrics import balanced_accuracy_score, f1_score, roc_auc_score
 from benchmarks.measuring import command_line, parse, progress, write_report
 from skimbal import CNN2DClassifier
 from skimbal.datasets import load_imbalanced_digits, load_npz
+from skimbal.wording import plural
 
 #: Parameters of the classifier by the names of the rows.
 ROWS: dict[str, dict[str, Any]] = {
@@ -86,10 +87,13 @@ def run(case: str, args: argparse.Namespace) -> dict[str, list[dict[str, float]]
     found: dict[str, list[dict[str, float]]] = {name: [] for name in ROWS}
     # All rows of a seed first, so that an interrupted run compares equal seeds.
     for seed in range(1 if args.quick else args.seeds):
-        for name, params in ROWS.items():
-            file = args.cache / f"{case.replace(':', '-')}-{name}-{seed}-{epochs}.json"
+        stem = f"{case.replace(':', '-')}-{{}}-{seed}-{epochs}.json"
+        files = {name: args.cache / stem.format(name) for name in ROWS}
+        if args.finished and not all(file.exists() for file in files.values()):
+            break
+        for name, file in files.items():
             if not file.exists():
-                file.write_text(json.dumps(measure(data, params, epochs, seed)))
+                file.write_text(json.dumps(measure(data, ROWS[name], epochs, seed)))
                 progress(f"{file.stem}: {file.read_text()}")
             found[name].append(json.loads(file.read_text()))
     return found
@@ -99,6 +103,9 @@ def main() -> None:
     parser = command_line(__doc__.splitlines()[0], CASES)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--cache", type=Path, default=Path("methods-cache"))
+    parser.add_argument(
+        "--finished", action="store_true", help="write the seeds of which all rows are kept"
+    )
     args = parse(parser)
     args.cache.mkdir(parents=True, exist_ok=True)
     results = {case: run(case, args) for case in args.cases}
@@ -107,14 +114,17 @@ def main() -> None:
         rows = []
         for name, of_seeds in found.items():
             values = np.array([[one[score] for score in SCORES] for one in of_seeds])
-            spread = values.std(0, ddof=1) if len(values) > 1 else np.zeros(len(SCORES))
-            cells = [f"{m:.3f} ± {s:.3f}" for m, s in zip(values.mean(0), spread, strict=True)]
+            cells = [f"{mean:.3f}" for mean in values.mean(0)]
+            if len(values) > 1:
+                spread = values.std(0, ddof=1)
+                cells = [f"{cell} ± {s:.3f}" for cell, s in zip(cells, spread, strict=True)]
             params = ", ".join(f"{k}={v!r}" for k, v in ROWS[name].items())
             rows.append([name, f"``{params}``", *cells])
-        title = f"{case}, {CASES[case]()[1]} epochs"
+        n_seeds = len(next(iter(found.values())))
+        title = f"{case}, {CASES[case]()[1]} epochs, {plural(n_seeds, 'seed')}"
         tables.append((title, ("method", "parameters", *SCORES), rows))
     notes = [
-        f"Mean and standard deviation over {args.seeds} seeds of weights and batches, on one "
+        "Mean and standard deviation over the seeds of weights and batches, on one "
         "split. All rows of a table have the same network (``small``), batches of 64, and the same "
         "number of steps. ``sampler='uniform'`` and no augmentation where nothing else is said. "
         "Options have their defaults. No row was tuned.",

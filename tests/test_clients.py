@@ -5,6 +5,7 @@ file is named: ``python -m pytest tests/test_clients.py``. A package that is mis
 """
 
 import pickle
+from typing import ClassVar
 
 import captum.attr
 import cloudpickle
@@ -245,19 +246,64 @@ def test_pipelines_columns_and_containers(tmp_path):
     assert "CNN2DClassifier" in images()._repr_html_()
 
 
+class Watched(CNN2DClassifier):
+    """Keeps the weights and groups of each call."""
+
+    given: ClassVar[list] = []
+
+    def fit(self, X, y, sample_weight=None, groups=None):
+        self.given.append(("fit", len(X), sample_weight, groups))
+        return super().fit(X, y, sample_weight, groups)
+
+    def score(self, X, y, sample_weight=None):
+        self.given.append(("score", len(X), sample_weight, None))
+        return super().score(X, y, sample_weight)
+
+
+def watched(**parameters):
+    Watched.given.clear()
+    return Watched(**images(**parameters).get_params(deep=False))
+
+
 def test_metadata_is_routed():
     weight, groups = np.linspace(0.5, 1, 60), np.arange(60) // 2
     with sklearn.config_context(enable_metadata_routing=True):
-        clf = images(train_split=0.25).set_fit_request(sample_weight=True)
+        clf = watched(train_split=0.25).set_fit_request(sample_weight=True, groups=True)
         clf.set_score_request(sample_weight=True)
-        search = GridSearchCV(clf, {"lr": [1e-3, 1e-2]}, cv=GroupKFold(2))
-        search.fit(X2, TWO, sample_weight=weight, groups=groups)
         params = {"sample_weight": weight, "groups": groups}
-        cross_validate(clf, X2, TWO, cv=GroupKFold(2), params=params)
+        found = cross_validate(
+            clf,
+            X2,
+            TWO,
+            cv=GroupKFold(2),
+            params=params,
+            return_indices=True,
+            return_estimator=True,
+        )
+        for part, method in (("train", "fit"), ("test", "score")):
+            folds = found["indices"][part]
+            calls = [call for call in Watched.given if call[0] == method]
+            for of_fold, (_, n_rows, given_weight, given_groups) in zip(folds, calls, strict=True):
+                assert n_rows == len(of_fold)
+                np.testing.assert_array_equal(given_weight, weight[of_fold])
+                if method == "fit":
+                    np.testing.assert_array_equal(given_groups, groups[of_fold])
+        search = GridSearchCV(clf, {"lr": [1e-3, 1e-2]}, cv=GroupKFold(2)).fit(X2, TWO, **params)
         pipe = make_pipeline(FunctionTransformer(), images().set_fit_request(sample_weight=True))
         pipe.fit(X2, TWO, sample_weight=weight)
-        bag = ensemble.BaggingClassifier(rows().set_fit_request(sample_weight=True), 2)
-        bag.fit(ROWS2, TWO, sample_weight=weight)
+        bag = ensemble.BaggingClassifier(
+            rows().set_fit_request(sample_weight=True), 2, random_state=0
+        )
+        bag.fit(ROWS2, TWO, sample_weight=(np.arange(60) < 40).astype(float))
+    # The weights and groups have the effect that they have without a search and a pipeline.
+    alone = images(train_split=0.25, **search.best_params_)
+    expected = clone(alone).fit(X2, TWO, weight, groups).predict_proba(X2)
+    np.testing.assert_array_equal(search.predict_proba(X2), expected)
+    assert not np.array_equal(clone(alone).fit(X2, TWO).predict_proba(X2), expected)
+    expected = images().fit(X2, TWO, weight).predict_proba(X2)
+    np.testing.assert_array_equal(pipe.predict_proba(X2), expected)
+    assert not np.array_equal(images().fit(X2, TWO).predict_proba(X2), expected)
+    assert all(max(drawn) < 40 for drawn in bag.estimators_samples_)
 
 
 def test_torch_tensors():
@@ -431,6 +477,8 @@ def test_mlflow(tmp_path, flavour):
     )
     again = mlflow.sklearn.load_model(str(path))
     np.testing.assert_array_equal(again.predict_proba(X2), clf.predict_proba(X2))
+    served = mlflow.pyfunc.load_model(str(path))
+    np.testing.assert_array_equal(served.predict(X2), clf.predict(X2))
 
 
 # A trace holds for the shape of an image that it was made with.
@@ -601,29 +649,111 @@ def test_mlxtend():
 # Callbacks of skorch ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "make",
-    [
-        lambda path: skorch_callbacks.EarlyStopping(patience=1, load_best=True),
+def rates(clf):
+    """Return the learning rate of each epoch."""
+    return [row["event_lr"] for row in clf.history_]
+
+
+def frozen(clf):
+    """Return the names of the weights that do not train."""
+    named = clf.net_.module_.named_parameters()
+    return [name for name, weight in named if not weight.requires_grad]
+
+
+#: Callbacks, each with a check of its effect on a fit of 3 epochs.
+CALLBACKS = {
+    "EarlyStopping": (
+        lambda path: skorch_callbacks.EarlyStopping(
+            patience=1, threshold=1e6, threshold_mode="abs", load_best=True
+        ),
+        lambda clf, path: clf.n_epochs_ < 3,
+    ),
+    "Checkpoint": (
         lambda path: skorch_callbacks.Checkpoint(dirname=path, load_best=True),
+        lambda clf, path: {"params.pt", "optimizer.pt"} <= {f.name for f in path.iterdir()},
+    ),
+    "EpochScoring": (
         lambda path: skorch_callbacks.EpochScoring("f1_macro", lower_is_better=False),
+        lambda clf, path: all(0 <= row["f1_macro"] <= 1 for row in clf.history_),
+    ),
+    "BatchScoring": (
         lambda path: skorch_callbacks.BatchScoring(lambda net, X, y: 0.5, name="half"),
-        lambda path: skorch_callbacks.GradientNormClipping(1.0),
-        lambda path: skorch_callbacks.Freezer("network.0.*"),
-        lambda path: skorch_callbacks.Initializer("*bias", torch.nn.init.zeros_),
-        lambda path: skorch_callbacks.ProgressBar(),
-        lambda path: skorch_callbacks.LRScheduler("StepLR", step_size=1),
-        lambda path: skorch_callbacks.LRScheduler(torch.optim.lr_scheduler.ReduceLROnPlateau),
+        lambda clf, path: all(row["half"] == 0.5 for row in clf.history_),
+    ),
+    "GradientNormClipping": (
+        lambda path: skorch_callbacks.GradientNormClipping(1e-9),
+        lambda clf, path: is_another(clf),
+    ),
+    "Freezer": (
+        lambda path: skorch_callbacks.Freezer(lambda name: "classifier" not in name),
+        lambda clf, path: frozen(clf) and not any("classifier" in name for name in frozen(clf)),
+    ),
+    "Initializer": (
+        lambda path: skorch_callbacks.Initializer("*bias", torch.nn.init.ones_),
+        lambda clf, path: is_another(clf),
+    ),
+    "ProgressBar": (
+        lambda path: skorch_callbacks.ProgressBar(batches_per_epoch=3),
+        lambda clf, path: True,
+    ),
+    "StepLR": (
+        lambda path: skorch_callbacks.LRScheduler("StepLR", step_size=1, gamma=0.5),
+        lambda clf, path: np.allclose(np.divide(rates(clf)[1:], rates(clf)[:-1]), 0.5),
+    ),
+    "ReduceLROnPlateau": (
+        lambda path: skorch_callbacks.LRScheduler(
+            torch.optim.lr_scheduler.ReduceLROnPlateau, patience=0, threshold=1e6
+        ),
+        lambda clf, path: rates(clf)[-1] < rates(clf)[0],
+    ),
+    "OneCycleLR": (
         lambda path: skorch_callbacks.LRScheduler(
             torch.optim.lr_scheduler.OneCycleLR, max_lr=0.1, total_steps=100, step_every="batch"
         ),
+        lambda clf, path: clf.net_.optimizer_.param_groups[0]["max_lr"] == 0.1,
+    ),
+    "TensorBoard": (
         lambda path: skorch_callbacks.TensorBoard(SummaryWriter(path)),
-    ],
-    ids=lambda make: "",
-)
-def test_callbacks_of_skorch(make, tmp_path):
-    clf = images(train_split=0.25, callbacks=[make(tmp_path)])
-    assert check(clf, X2, TWO).n_epochs_ >= 1
+        lambda clf, path: list(path.glob("events*")),
+    ),
+    "MlflowLogger": (
+        lambda path: logger_of_mlflow(path),
+        lambda clf, path: {"train_loss", "valid_loss"} <= metrics_in_mlflow(path),
+    ),
+}
+
+
+def is_another(clf):
+    """Tell whether a fit has other weights than the same fit without callbacks."""
+    plain = clone(clf).set_params(callbacks=None).fit(X2, TWO)
+    return not np.array_equal(plain.predict_proba(X2), clf.predict_proba(X2))
+
+
+def mlflow_client(path):
+    return mlflow.MlflowClient(tracking_uri=f"sqlite:///{path}/runs.db")
+
+
+def logger_of_mlflow(path):
+    client = mlflow_client(path)
+    run = client.create_run(client.create_experiment("digits", artifact_location=str(path)))
+    return skorch_callbacks.MlflowLogger(run=run, client=client, terminate_after_train=True)
+
+
+def metrics_in_mlflow(path):
+    client = mlflow_client(path)
+    (run,) = client.search_runs([client.get_experiment_by_name("digits").experiment_id])
+    return set(run.data.metrics)
+
+
+@pytest.mark.filterwarnings("ignore:.*Any type hint is inferred")  # of mlflow, when it is imported
+@pytest.mark.parametrize("name", CALLBACKS)
+def test_callbacks_of_skorch(name, tmp_path, capfd):
+    make, works = CALLBACKS[name]
+    clf = check(images(train_split=0.25, max_epochs=3, callbacks=[make(tmp_path)]), X2, TWO)
+    assert clf.n_epochs_ >= 1
+    assert works(clf, tmp_path)
+    if name == "ProgressBar":
+        assert "3/3" in capfd.readouterr().err
 
 
 def test_a_callback_of_the_user_can_be_read_after_the_fit(tmp_path):

@@ -158,7 +158,7 @@ def _not_dicom() -> ValueError:
 
 
 def _inflated(file: BinaryIO, limit: int) -> tuple[BinaryIO, bool]:
-    """Inflate what follows the meta information, and say whether that is all."""
+    """Inflate the bytes behind the meta information, and say whether that is all."""
     file.seek(0)
     start = 132 if file.read(132)[128:] == b"DICM" else 0
     _meta(file, start)
