@@ -12,7 +12,6 @@ __all__ = [
     "is_at",
     "is_cuda",
     "release_in_worker",
-    "release_memory",
     "with_index",
 ]
 
@@ -71,17 +70,11 @@ def free_memory(device: str) -> int:
     return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
 
 
-def release_memory(device: str) -> None:
-    """Give memory that torch keeps in reserve back to a CUDA device, for other processes."""
-    if is_cuda(device):
-        torch.cuda.empty_cache()
-
-
 def release_in_worker(device: str) -> None:
     """Give memory that torch keeps in reserve back to a CUDA device, if this process is a worker.
 
     A worker of a search stays for a while without work, and other processes need the memory. All
     other processes keep the reserve: the next call would ask the driver for the memory again.
     """
-    if multiprocessing.parent_process() is not None:
-        release_memory(device)
+    if is_cuda(device) and multiprocessing.parent_process() is not None:
+        torch.cuda.empty_cache()
