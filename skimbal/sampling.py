@@ -566,7 +566,31 @@ class NDSampler(OneToOneFeatureMixin, BaseEstimator):  # type: ignore[misc]
 def naming_neighbours(sampler: Any, y: ArrayLike, parameter: str = "sampler") -> Iterator[None]:
     """Word an error about fewer rows of a class than a sampler seeks neighbours.
 
-    ``parameter`` is the name of the parameter that holds the sampler.
+    Parameters
+    ----------
+    sampler : imbalanced-learn sampler
+        The sampler that draws in the context.
+    y : array-like of shape (n_samples,)
+        The labels that it draws from.
+    parameter : str, default="sampler"
+        Name of the parameter that holds the sampler.
+
+    Raises
+    ------
+    ParameterError
+        In place of a ``ValueError`` of scikit-learn about neighbours. Other errors stay.
+
+    Examples
+    --------
+    >>> from imblearn.over_sampling import SMOTE
+    >>> from skimbal.sampling import naming_neighbours
+    >>> X, y = [[0.0], [1.0], [2.0], [3.0]], [0, 0, 0, 1]
+    >>> try:
+    ...     with naming_neighbours(SMOTE(), y):
+    ...         SMOTE().fit_resample(X, y)
+    ... except ValueError as error:
+    ...     print(type(error).__name__)
+    ParameterError
     """
     try:
         yield
@@ -581,6 +605,25 @@ def check_neighbours(sampler: Any, y: np.ndarray) -> None:
     """Refuse a sampler that seeks more neighbours in a class than the class has, before it draws.
 
     Samplers that hide their neighbours in other objects are refused when they draw.
+
+    Parameters
+    ----------
+    sampler : imbalanced-learn sampler
+        A sampler with or without ``k_neighbors``.
+    y : ndarray of shape (n_samples,)
+        The labels that it will draw from.
+
+    Raises
+    ------
+    ParameterError
+        If a class that the sampler draws has at most ``k_neighbors`` rows.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from imblearn.over_sampling import SMOTE
+    >>> from skimbal.sampling import check_neighbours
+    >>> check_neighbours(SMOTE(k_neighbors=2), np.array([0] * 9 + [1] * 3))
     """
     k = getattr(sampler, "k_neighbors", None)
     if not is_integer(k):
