@@ -203,8 +203,10 @@ def changed(steps: Iterable[Callable[[Tensor], Tensor]], images: Tensor) -> Tens
             if change.size is not None:
                 like = _form(like, len(like), change.size)
         else:
-            like = images = step(in_turn(*settled)(images))
-            settled = []
+            images = step(in_turn(*settled)(images))
+            if not hasattr(images, "is_cuda"):  # no tensor, which the trial of a fit refuses
+                return images
+            like, settled = images, []
     return in_turn(*settled)(images)
 
 

@@ -190,14 +190,20 @@ def run(op: torch._ops.OpOverload, *args: Any, **kwargs: Any) -> Any:
         return Call(op, traits, laid_out(traits.family, args), kwargs).result()
 
 
+def number(value: float, is_wide: bool) -> Tensor:
+    """Return a number as a tensor, with all its digits where it meets float64."""
+    return torch.tensor(value, dtype=torch.float64 if is_wide and type(value) is float else None)
+
+
 class Call:
     """One call of an operation."""
 
     def __init__(self, op: Any, traits: Traits, args: Any, kwargs: dict[str, Any]) -> None:
         self.op, self.traits, self.kwargs = op, traits, kwargs
         # Numbers that stand for tensors come as numbers.
+        is_wide = any(isinstance(x, Tensor) and x.dtype == torch.float64 for x in args)
         self.args = [
-            torch.tensor(value) if wanted and isinstance(value, (bool, int, float)) else value
+            number(value, is_wide) if wanted and isinstance(value, (bool, int, float)) else value
             for wanted, value in zip(traits.takes_tensor, args, strict=False)
         ]
         self.aliases = Aliases()

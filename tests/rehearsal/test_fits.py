@@ -53,7 +53,7 @@ CASES = {
     "stopped early": Case(
         {"train_split": 0.25, "callbacks": [SCORE, EarlyStopping(load_best=True)]}
     ),
-    "lbfgs": Case({"optimizer": "lbfgs", "lr": 0.1}, None),
+    "lbfgs": Case({"optimizer": "lbfgs", "lr": 0.1, "net": {"optimizer__max_iter": 3}}, None),
     "adam, not fused": Case({"net": {"optimizer__fused": False}}),
     "second device": Case({"device": "cuda:1"}),
     "second device, sent": Case({"device": "cuda:1", "net": SENT, "dtype": "float16"}, 0.1),

@@ -60,7 +60,7 @@ def test_callback_with_a_handle_is_named(copied):
     ("saved", "n_cuda", "expected"),
     [
         ("cpu", 0, "cpu"),
-        ("cuda", 1, "cuda"),
+        ("cuda", 1, "cuda:0"),
         ("cuda:0", 1, "cuda:0"),
         ("cuda:1", 2, "cuda:1"),
         ("cuda:1", 1, "cuda:0"),
@@ -72,7 +72,8 @@ def test_callback_with_a_handle_is_named(copied):
 def test_a_device_that_is_missing_is_replaced_with_a_warning(saved, n_cuda, expected, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: n_cuda > 0)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: n_cuda)
-    is_here = expected == saved
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    is_here = expected in (saved, f"{saved}:0")
     with nullcontext() if is_here else pytest.warns(DeviceWarning, match=f"'{saved}'.*{expected}"):
         assert device_at_hand(saved) == expected
 
