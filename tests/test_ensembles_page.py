@@ -12,10 +12,14 @@ from sklearn.ensemble import (
 )
 from sklearn.inspection import permutation_importance
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import balanced_accuracy_score
 from sklearn.multiclass import OneVsOneClassifier, OneVsRestClassifier, OutputCodeClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from sklearn.semi_supervised import SelfTrainingClassifier
 
 from skimbal import CNN2DClassifier, KeyedClassifier
+from skimbal.datasets import load_imbalanced_digits
 
 # Two epochs of a small network may well predict one class.
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -137,3 +141,18 @@ def test_small_bags_have_the_least_steps(n_rows, n_steps, monkeypatch):
     n_batches = -(-n_rows // 32)
     assert clf.net_.max_epochs * n_batches >= n_steps
     assert CNN2DClassifier().fit(rows, np.arange(n_rows) % 2).net_.max_epochs == 30
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("make", [BalancedBaggingClassifier, EasyEnsembleClassifier])
+def test_one_member_of_a_small_bag_reaches_an_ensemble_of_logistic_regressions(make):
+    # A bag has 129 rows, so that thirty epochs would be a few dozen steps.
+    data = load_imbalanced_digits()
+    X, X_test = (part.reshape(len(part), -1) for part in (data.X_train, data.X_test))
+
+    def score(member, n_members):
+        model = make(n_estimators=n_members, estimator=member, random_state=0)
+        return balanced_accuracy_score(data.y_test, model.fit(X, data.y_train).predict(X_test))
+
+    linear = make_pipeline(StandardScaler(), LogisticRegression(max_iter=5000))
+    assert score(CNN2DClassifier(input_shape=(8, 8)), 1) >= score(linear, 10)

@@ -75,14 +75,6 @@ class Random(nn.Module):
         return self.conv(x) + torch.rand(())
 
 
-class NotCopied(Random):
-    def __deepcopy__(self, memo):
-        raise TypeError("cannot be copied")
-
-    def forward(self, x):
-        return self.conv(x)
-
-
 def hooked():
     net = nn.Sequential(nn.Conv2d(1, 2, 3))
     net[0].register_forward_hook(lambda *args: None)
@@ -99,7 +91,12 @@ def overridden():
     return net
 
 
-@pytest.mark.parametrize("make_net", [NotCopied, Random, hooked, low, overridden, nn.Identity])
+def scripted():
+    return torch.jit.trace(nn.Sequential(nn.Conv2d(1, 2, 3)), draw_images(1, 1, 8, 8))
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+@pytest.mark.parametrize("make_net", [scripted, Random, hooked, low, overridden, nn.Identity])
 def test_a_network_that_cannot_be_packed_stays_as_it_is(make_net):
     net = make_net().eval()
     x = draw_images(2, 1, 8, 8)
