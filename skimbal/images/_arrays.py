@@ -18,6 +18,7 @@ from skimbal.images.npy import (
     checked_header,
     entry_header,
     entry_names,
+    read_array,
     read_entry,
     read_npy_header,
 )
@@ -42,7 +43,7 @@ def read_npy(path: str, request: ReadRequest) -> DecodedImage:
         if request.header_only:
             return _decoded(header)
         file.seek(0)
-        return _decoded(np.lib.format.read_array(file, allow_pickle=False))
+        return _decoded(read_array(file))
 
 
 def read_npz(path: str, request: ReadRequest) -> DecodedImage:

@@ -1,7 +1,10 @@
 """Arrays in numpy's files: headers, and entries of archives."""
 
 import os
+import sys
+import threading
 import zipfile
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import IO, Any
 
@@ -9,7 +12,14 @@ import numpy as np
 
 from skimbal.images._reading import ReadRequest, header_array
 
-__all__ = ["checked_header", "entry_header", "entry_names", "read_entry", "read_npy_header"]
+__all__ = [
+    "checked_header",
+    "entry_header",
+    "entry_names",
+    "read_array",
+    "read_entry",
+    "read_npy_header",
+]
 
 _READ_HEADER = {
     (1, 0): np.lib.format.read_array_header_1_0,
@@ -17,6 +27,11 @@ _READ_HEADER = {
     # It differs in the names of fields, which an image does not have.
     (3, 0): np.lib.format.read_array_header_2_0,
 }
+#: A header is a literal of Python, and Python before 3.11.8 sometimes raises ``SystemError`` if two
+#: threads parse literals at the same time.
+_ONE_PARSER: AbstractContextManager[object] = (
+    threading.Lock() if (3, 11) <= sys.version_info < (3, 11, 8) else nullcontext()
+)
 #: Numpy compresses by no other method, and others inflate without a limit.
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
@@ -30,8 +45,16 @@ def _parse(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
     version = np.lib.format.read_magic(file)
     if version not in _READ_HEADER:
         raise ValueError(f"the format must be of version 1, 2 or 3; got version {version}")
-    shape, _, dtype = _READ_HEADER[version](file)
+    with _ONE_PARSER:
+        shape, _, dtype = _READ_HEADER[version](file)
     return shape, dtype
+
+
+def read_array(file: IO[bytes]) -> np.ndarray:
+    """Read an array with its header. Its size must have been checked."""
+    with _ONE_PARSER:
+        array: np.ndarray = np.lib.format.read_array(file, allow_pickle=False)
+    return array
 
 
 def entry_header(archive: zipfile.ZipFile, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
@@ -67,7 +90,7 @@ def read_entry(archive: zipfile.ZipFile, name: str) -> np.ndarray:
     """Read an array of an archive. Its size must have been checked by its header."""
     with _opened(archive, name) as entry:
         # As many bytes are inflated as the header states, and one more for the checksum.
-        array: np.ndarray = np.lib.format.read_array(entry, allow_pickle=False)
+        array = read_array(entry)
         if entry.read(1):
             raise ValueError(f"its entry {name!r} holds more than one array")
     return array

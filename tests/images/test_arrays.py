@@ -1,14 +1,17 @@
 """Arrays of numpy and zarr."""
 
 import bz2
+import gc
 import gzip
 import io
 import json
 import lzma
+import time
 import tracemalloc
 import warnings
 import zipfile
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 
 import numcodecs
 import numpy as np
@@ -438,3 +441,27 @@ def test_any_bytes_in_a_chunk_of_zarr(tmp_path_factory, data, name):
     except ValueError as error:
         message = str(error)
     assert "a.zarr" in message
+
+
+def test_threads_read_headers_at_the_same_time(tmp_path):
+    # Garbage collection lets another thread run within the parser of Python, which fails in 3.11.7.
+    np.save(tmp_path / "a.npy", np.zeros((2, 3)))
+    np.savez(tmp_path / "b.npz", np.zeros((2, 3)))
+
+    def let_others_run(phase, info):
+        time.sleep(0)
+
+    def read(number):
+        for _ in range(40):
+            ImageFiles([tmp_path / ("a.npy" if number % 2 else "b.npz")])
+        return True
+
+    thresholds = gc.get_threshold()
+    gc.callbacks.append(let_others_run)
+    gc.set_threshold(5)
+    try:
+        with ThreadPoolExecutor(4) as threads:
+            assert all(threads.map(read, range(4)))
+    finally:
+        gc.set_threshold(*thresholds)
+        gc.callbacks.remove(let_others_run)
