@@ -262,6 +262,7 @@ def test_factory_that_does_not_pickle_can_be_copied():
     assert_same_weights(copy.deepcopy(clf), clf)
 
 
+@pytest.mark.slow
 @BOTH
 def test_warm_start_keeps_weights_and_begins_a_history(classifier):
     X, y = images(ndim=len(classifier.spatial_axes), n_classes=3)

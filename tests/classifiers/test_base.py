@@ -1066,6 +1066,7 @@ def test_balanced_batches_raise_the_recall_of_a_rare_class():
     assert recalls[1] > recalls[0] + 0.3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("search_by", "classifier"),
     [
@@ -1126,7 +1127,7 @@ def test_balanced_batches_raise_the_recall_of_a_rare_class():
     ],
     ids=["loss", "factor", "sampler", "optimizer", "module", "callback"],
 )
-@pytest.mark.parametrize("max_epochs", [1, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("max_epochs", [1, 4])
 def test_every_candidate_of_a_search_is_what_was_fitted(
     max_epochs, search_by, classifier, params, name, values, fitted, expected
 ):
@@ -1163,7 +1164,8 @@ def test_cross_validation_is_a_loop_of_fits():
     assert cross_val_score(small(max_epochs=8), X, y, cv=folds).min() > 0.85
 
 
-@pytest.mark.parametrize("backend", [pytest.param("loky", marks=pytest.mark.slow), "threading"])
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["loky", "threading"])
 def test_two_workers_give_what_one_gives(backend):
     X, y = images(n=60)
     # What is built by a lambda comes back from another process, too.
@@ -1219,6 +1221,7 @@ def test_pipelines_are_their_steps_one_by_one(classifier):
     assert_same_weights(on_images[-1], by_hand)
 
 
+@pytest.mark.slow
 def test_search_over_the_loss_behind_a_sampler():
     X, y = images()
     X = (20 * X + 100).clip(0, 255).astype(np.uint8)
@@ -1529,6 +1532,7 @@ def test_integer_weights_equal_repeated_volumes(loss):
     assert not np.allclose(clone(clf).fit(X, y).predict_proba(X), weighted, rtol=1e-2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("iterator", [None, DataLoader])
 def test_weights_in_mini_batches(iterator):
     X, y = images(share=0.5)
@@ -1630,12 +1634,13 @@ def test_meta_estimators_with_three_classes(params, classifier, labels):
         assert_array_equal(meta.predict(X_new), meta.classes_[meta.predict_proba(X_new).argmax(1)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "labels",
     [
         np.array(["no", "yes"]),
         [-7, 40],
-        pytest.param(np.array([False, True]), marks=pytest.mark.slow),
+        np.array([False, True]),
     ],
 )
 def test_tuned_threshold_and_bagging_with_any_labels(labels):
@@ -1952,6 +1957,7 @@ def test_interrupt_in_a_callback_leaves_a_usable_estimator(epoch, verbose, by_si
     assert_same_weights(clf, small(train_split=0.25).fit(X, y))
 
 
+@pytest.mark.slow
 def test_real_x_rays(data_dir):
     file = np.load(data_dir / "pneumoniamnist" / "pneumoniamnist_full_rebuilt.npz")
     X, y = file["train_images"][:1000], file["train_labels"][:1000, 0]
@@ -1960,6 +1966,7 @@ def test_real_x_rays(data_dir):
     assert score > 0.9
 
 
+@pytest.mark.slow
 def test_real_volumes(data_dir):
     file = np.load(data_dir / "vesselmnist3d" / "vesselmnist3d.npz")
     X, y = file["train_images"][:300, ::2, ::2, ::2], file["train_labels"][:300, 0]

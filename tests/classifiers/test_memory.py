@@ -93,6 +93,7 @@ def test_outside_of_steps_another_advice_helps(fails, error, reason):
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 class TestPredictions:
+    @pytest.mark.slow
     @pytest.mark.parametrize(("fails", "error", "reason"), ERRORS)
     def test_blocks_are_halved_down_to_a_row(self, fails, error, reason):
         clf = classifier(lambda: None).fit(X, Y)
@@ -218,6 +219,7 @@ def test_whole_epochs_are_kept_without_the_gradients_of_the_step():
     assert clf.predict(X).shape == (40,)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_the_fit_before_stays_if_memory_is_not_enough():
     clf = small().fit(X, Y)

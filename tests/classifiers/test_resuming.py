@@ -365,6 +365,7 @@ class TestWords:
 
 
 class TestSearches:
+    @pytest.mark.slow
     def test_a_grid_search_goes_on(self, tmp_path):
         def make(callbacks=None):
             return GridSearchCV(
@@ -403,6 +404,7 @@ class TestSearches:
             thread.join()
         assert_same_fit(*results)
 
+    @pytest.mark.slow
     def test_a_study_goes_on(self, tmp_path):
         def run(callbacks):
             return compare_losses(

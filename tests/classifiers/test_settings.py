@@ -127,6 +127,7 @@ def test_batch_size(shape, params, expected):
     assert settings_of(99, shape, crop_size=crop_size, **params).batch_size == expected
 
 
+@pytest.mark.slow
 @BOTH
 def test_bare_rows_are_trained_as_they_are(classifier):
     X, y = images(ndim=len(classifier.spatial_axes))
@@ -487,6 +488,7 @@ def test_a_fit_that_ends_in_one_class_says_so(listener):
     assert not caught(lambda: clone(clf).partial_fit(X, y, classes=[0, 1]), ConvergenceWarning)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_default_sampler_learns_a_rare_class_or_says_that_it_did_not(seed):
     rng = np.random.default_rng(seed)
@@ -503,6 +505,7 @@ def test_a_fit_that_learns_does_not_warn():
     assert not caught(lambda: small().fit(X, y), ConvergenceWarning)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_batches", [9, 255, 256, 257])
 def test_predicted_classes_are_those_of_all_batches(n_batches):
     X, y = images(n=2 * n_batches, n_classes=3)

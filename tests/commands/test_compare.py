@@ -158,6 +158,7 @@ def test_compare_real_fits_on_volumes_of_few_slices(capsys, class_folders):
     assert "f1[malignant]" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_cache_of_files_goes_on_and_knows_changes(capsys, fits, folder, table, tmp_path):
     argv = ["compare", folder, *table, *PAIR, "--cv", "2", "--cache", str(tmp_path / "runs")]
     argv += ["--splits", "none"]

@@ -123,6 +123,7 @@ def memory_of(capsys, *argv):
     return line, err
 
 
+@pytest.mark.slow
 def test_memory_of_a_training_step(capsys, monkeypatch):
     line, err = memory_of(capsys)
     assert re.fullmatch(r"memory    about \d MB for a training step of 32 images", line)

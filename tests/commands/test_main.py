@@ -183,6 +183,7 @@ def test_documented_commands_run(
     ]
 
 
+@pytest.mark.slow
 def test_import_and_compare_need_no_extra(own, tmp_path):
     argv = ["compare", own, *PAIR, "--cv", "2", "--epochs", "1", "--csv", str(tmp_path / "t.csv")]
     # As if they were not installed: scikit-learn and torch look for them, each in its own way.

@@ -316,6 +316,7 @@ TEXTS = st.sampled_from(
 ) | st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=4)
 
 
+@pytest.mark.slow
 @given(
     texts=st.lists(st.tuples(TEXTS, TEXTS, TEXTS), min_size=4, max_size=4),
     delimiter=st.sampled_from(",;\t|"),

@@ -146,6 +146,7 @@ def test_a_threshold_in_a_table_takes_all_rows_of_the_threshold():
     assert [row[2] for row in table[1:]] == ["0.8", "0.8", "0.1234", "0.1234"]
 
 
+@pytest.mark.slow
 def test_a_report_says_how_its_samples_were_drawn(tmp_path):
     kept = {"with_images": False, "n": 60}
     for stratify, said, not_said in (

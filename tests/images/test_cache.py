@@ -250,6 +250,7 @@ def is_trusted(X, entry):
     return cache.get(caches.FileState.of(X.paths[0])) is not None
 
 
+@pytest.mark.slow
 def test_a_flipped_bit_is_noticed(one_entry):
     X, entry, values = one_entry
     data = entry.read_bytes()
@@ -724,6 +725,7 @@ def check_every_fault(tmp_path, monkeypatch, errors, lasts):
     return n_warned, n_tried
 
 
+@pytest.mark.slow
 def test_every_call_may_fail(tmp_path, monkeypatch):
     n_warned, n_tried = check_every_fault(tmp_path, monkeypatch, ["ENOSPC"], [True])
     assert n_tried > 50

@@ -382,6 +382,7 @@ def test_one_slice_is_an_image_of_two_axes(tmp_path, rng):
     assert ImageFiles([*paths, volume], size=(8, 8, 8)).shape == (9, 8, 8, 8)
 
 
+@pytest.mark.slow
 def test_flat_nifti_is_turned_as_a_slice(tmp_path, rng):
     pixels = rng.integers(0, 100, (6, 7), dtype=np.uint8)
     for order, flips in TURNS:

@@ -74,6 +74,7 @@ def real_page(study, tmp_path_factory):
     return Page(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ALL_STUDIES)
 def test_every_study_makes_a_well_formed_page(name, page_of):
     page = page_of(name)
@@ -357,11 +358,12 @@ def test_an_old_report_is_replaced_where_a_link_points_to(tmp_path):
     assert (tmp_path / "old.html").stat().st_mode == plain.stat().st_mode
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param("usual", marks=pytest.mark.slow),
-        pytest.param("one fit each", marks=pytest.mark.slow),
+        "usual",
+        "one fit each",
         "one configuration",
         "many classes",
     ],

@@ -23,6 +23,7 @@ def test_fields_come_back(tmp_path, fields, indent):
     assert {name: others[name] for name in fields} == fields
 
 
+@pytest.mark.slow
 def test_every_flipped_bit_and_every_cut_is_noticed(tmp_path):
     path, data = tmp_path / "a.json", seal({"scores": {"log_loss": 0.1}})
     for at in range(len(data)):

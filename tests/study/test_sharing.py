@@ -159,6 +159,7 @@ def threads(monkeypatch):
         yield pool
 
 
+@pytest.mark.slow
 def test_threads_that_start_together_share(tmp_path, threads):
     """Threads have one identity, and a claim of one is held for all others."""
     for number in range(10):
@@ -249,6 +250,7 @@ def test_several_processes_that_train_one_network_have_no_cache(tmp_path, monkey
         check_alone(CNN2DClassifier(distributed=True), cache)
 
 
+@pytest.mark.slow
 def test_the_line_about_others_is_for_those_who_want_lines(small, tmp_path, capsys):
     """Another machine is at the first fit, and finishes it."""
     expected = compare(*small, cache_dir=tmp_path / "expected")
@@ -279,6 +281,7 @@ def test_the_line_about_others_is_for_those_who_want_lines(small, tmp_path, caps
         assert err.count(line) == verbose
 
 
+@pytest.mark.slow
 def test_a_damaged_file_that_another_process_replaces_is_waited_for(tmp_path):
     run(tmp_path, [], KEYS[:1])
     (file,) = tmp_path.glob("fit-*")
