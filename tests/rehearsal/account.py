@@ -135,10 +135,11 @@ def account(*kinds: str, within: str | Path = PACKAGE) -> Iterator[Account]:
 
     Examples
     --------
-    >>> with account("wait", "layout") as events:        # doctest: +SKIP
-    ...     clf.fit(X, y)
-    >>> events.count("wait"), events.lines("layout")     # doctest: +SKIP
-    (0, {'networks/layers.py:80 forward': 96})
+    On pretended devices::
+
+        with account("wait", "layout") as events:
+            clf.fit(X, y)
+        events.count("wait"), events.lines("layout")  # 0, {"networks/layers.py:80 forward": 96}
     """
     if unknown := set(kinds) - set(KINDS):
         raise ValueError(f"kinds must be among {', '.join(KINDS)}; got {unknown}")
