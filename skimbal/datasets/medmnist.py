@@ -41,7 +41,7 @@ SAMPLES = {
     "vesselmnist3d": "Yang X. et al., IntrA: 3D intracranial aneurysm dataset for deep learning, "
     "CVPR (2020)",
 }
-_FOLDER_OF_SAMPLES = Path(__file__).with_name("medmnist_samples")
+_FOLDER_OF_SAMPLES = Path(__file__).with_name("medmnist-samples")
 
 #: The folder that files are downloaded from. A mirror may be put in its place.
 URL = "https://zenodo.org/records/10519652/files"

@@ -1,7 +1,7 @@
 """Writes the samples of MedMNIST that the package holds.
 
 ``SKIMBAL_DATA=FOLDER python -m tests.datasets.write_samples`` reads two files in sub-folders of
-FOLDER and writes ``skimbal/datasets/medmnist_samples``. Each part has the first images of
+FOLDER and writes ``skimbal/datasets/medmnist-samples``. Each part has the first images of
 each class in the same part of the file, in the order of the file, without images whose pixels an
 earlier image has.
 """
@@ -15,7 +15,7 @@ import numpy as np
 
 import skimbal.datasets
 
-SAMPLES = Path(skimbal.datasets.__file__).parent / "medmnist_samples"
+SAMPLES = Path(skimbal.datasets.__file__).parent / "medmnist-samples"
 #: Parts in the order of their choice: a copy of a test image leaves the training part.
 ORDER = ("test", "val", "train")
 
