@@ -12,6 +12,7 @@ __all__ = [
     "advice_on_term",
     "advice_on_value",
     "explains_names",
+    "meant_values",
     "refuse_unknown_params",
     "unknown_argument",
 ]
@@ -351,20 +352,43 @@ def advice_on_value(parameter: str, value: object, known: Iterable[str] = ()) ->
     >>> advice_on_value("sampler", "balancd", ["uniform", "balanced"])
     "Did you mean 'balanced'?"
     """
+    values = meant_values(parameter, value, known)
+    return f"Did you mean {' or '.join(values)}?" if values else ""
+
+
+def meant_values(parameter: str, value: object, known: Iterable[str] = ()) -> list[str]:
+    """Return the values that a name may mean, as Python spells them.
+
+    Parameters
+    ----------
+    parameter, value, known
+        As for :func:`advice_on_value`.
+
+    Returns
+    -------
+    values : list of str
+        At most two, the likeliest first.
+
+    Examples
+    --------
+    >>> from skimbal.habits import meant_values
+    >>> meant_values("augment", "no"), meant_values("sampler", "balancd", ["balanced"])
+    (['None'], ["'balanced'"])
+    """
     try:
         plain = _plain(str(value))
     except Exception:  # an object that fails to give its text
-        return ""
+        return []
     for here, others in _VALUES.get(parameter, {}).items():
         if plain in map(_plain, others.split()):
-            return f"Did you mean {here}?"
+            return [here]
     if not isinstance(value, str):
-        return ""
+        return []
     if parameter == "module" and _ELSEWHERE.fullmatch(value):
-        return f"Did you mean Pretrained('timm/{value}')?"
+        return [f"Pretrained('timm/{value}')"]
     by_plain = {_plain(one): one for one in known}
     near = difflib.get_close_matches(plain, by_plain, n=2, cutoff=0.6)
-    return f"Did you mean {' or '.join(repr(by_plain[one]) for one in near)}?" if near else ""
+    return [repr(by_plain[one]) for one in near]
 
 
 def advice_on_term(name: str, terms: Iterable[str], options: Iterable[str]) -> str:

@@ -12,7 +12,7 @@ from typing import Any, NoReturn, TypeAlias
 
 from skimbal.datasets.splits import SPLITS
 from skimbal.exceptions import ParameterError
-from skimbal.habits import advice_on_name, advice_on_value
+from skimbal.habits import advice_on_name, meant_values
 from skimbal.wording import agree
 
 __all__ = [
@@ -174,8 +174,7 @@ _WORDS = {"None": "none", "True": "yes", "False": "no"}
 
 def meant_word(parameter: str, text: str, known: Sequence[str]) -> str:
     """Return a question with the words that a text may mean as a value of a parameter, or ""."""
-    advice = re.fullmatch(r"Did you mean (.*)\?", advice_on_value(parameter, text, known))
-    values = advice[1].split(" or ") if advice else []
+    values = meant_values(parameter, text, known)
     # A network with weights has its name in an object of Python.
     plain = [re.sub(r"^Pretrained\((.*)\)$", r"\1", value).strip("'") for value in values]
     words = [_WORDS.get(word, word) for word in plain]

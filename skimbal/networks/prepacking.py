@@ -85,7 +85,7 @@ class WeightsState:
         # Held, as a number of a layer that is gone may be the number of another layer.
         self._held, self._facts = _facts_of(network)
         tensors = [thing for thing in self._held if isinstance(thing, Tensor) and thing.numel()]
-        self._views = [tensor.detach().numpy() for tensor in tensors]
+        self._views = [x.detach().numpy() for x in tensors if _is_dense(x)]
         self._ends = self._find_ends()
 
     def is_of(self, network: nn.Module) -> bool:
@@ -108,8 +108,14 @@ def _facts_of(network: nn.Module) -> tuple[list[object], list[object]]:
         for tensor in (*module._parameters.values(), *module._buffers.values()):
             if tensor is not None:
                 held.append(tensor)
-                facts += (id(tensor), tensor._version, tensor.data_ptr())
+                version = None if tensor.is_inference() else tensor._version
+                facts += (id(tensor), version, tensor.data_ptr() if _is_dense(tensor) else None)
     return held, facts
+
+
+def _is_dense(tensor: Tensor) -> bool:
+    """Tell whether a tensor is an array of floats, as are all weights that a copy is made of."""
+    return tensor.layout == torch.strided and tensor.dtype in (torch.float32, torch.float64)
 
 
 def layers_of(network: nn.Module) -> Iterator[nn.Module]:

@@ -173,6 +173,18 @@ def test_a_change_of_the_weights_is_seen(change):
     assert WeightsState(net).is_of(net)
 
 
+def test_weights_of_other_kinds_are_looked_at_as_far_as_they_can_be():
+    net = nn.Sequential(nn.Conv2d(1, 2, 3))
+    net.register_buffer("sparse", torch.eye(3).to_sparse())
+    net.register_buffer("phase", torch.zeros(2, dtype=torch.complex64))
+    with torch.inference_mode():
+        net.register_buffer("inference", torch.zeros(2))
+    state = WeightsState(net)
+    assert state.is_of(net)
+    net.sparse = net.sparse * 2
+    assert not state.is_of(net)
+
+
 def test_layers_are_those_of_torch():
     net = make(NAMES[0], 1, (9, 9))
     assert {*layers_of(net)} == {*net.modules()}
